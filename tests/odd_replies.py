@@ -12,14 +12,14 @@ LONG = b"x" * 300_000  # more than the event loop reads at once
 @frozen
 class OddReply:
     """
-    A reply.
+    A reply of a server, and the expected result of reading it.
 
     Attributes:
         name: Describes the reply.
         sent: The bytes that the server sends.
         status: The expected status; 0: an error is expected.
         body: The expected body.
-        kept: Whether the connection may carry another request.
+        kept: Whether the connection is kept for another request.
         ends: Whether the server closes the connection after the reply.
         method: The method of the request.
     """
@@ -34,19 +34,19 @@ class OddReply:
 
 
 def _good(name: str, sent: bytes, body: bytes = b"hello", *, status: int = 200, method: str = "POST") -> OddReply:
-    """A reply that is read; the connection is kept."""
+    """Describe a reply that is read; the connection is kept."""
     return OddReply(name, sent, status, body, kept=True, method=method)
 
 
 def _last(
     name: str, sent: bytes, body: bytes = b"hello", *, status: int = 200, ends: bool = False, method: str = "POST"
 ) -> OddReply:
-    """A reply that is read; the connection is closed."""
+    """Describe a reply that is read; the connection is closed."""
     return OddReply(name, sent, status, body, ends=ends, method=method)
 
 
 def _bad(name: str, sent: bytes, *, ends: bool = False) -> OddReply:
-    """A reply that raises an error."""
+    """Describe a reply that raises an error."""
     return OddReply(name, sent, ends=ends)
 
 
@@ -67,7 +67,7 @@ REPLIES = (
     _good("no space after the status", b"HTTP/1.1 200\r\ncontent-length: 5\r\n\r\nhello"),
     _good("a reason that is not ASCII", _with_headers(b"", b"HTTP/1.1 200 \xe5\xa5\xbd\r\n")),
     _good("an unknown status", _with_headers(b"", b"HTTP/1.1 599 What\r\n"), status=599),
-    _good("a line break before it", b"\r\n" + HELLO),
+    _good("a line break before the reply", b"\r\n" + HELLO),
     _bad("a status of two digits", _with_headers(b"", b"HTTP/1.1 20 OK\r\n")),
     _bad("a status of four digits", _with_headers(b"", b"HTTP/1.1 2000 OK\r\n")),
     _bad("a status below 100", _with_headers(b"", b"HTTP/1.1 099 OK\r\n")),
@@ -166,8 +166,8 @@ REPLIES = (
     _bad("an extension that is too long", CHUNKED + b"5;" + LONG + b"\r\nhello\r\n0\r\n\r\n"),
     _bad("trailers that are too long", CHUNKED + b"5\r\nhello\r\n0\r\n" + b"x-a: 0123456789\r\n" * 20_000 + b"\r\n"),
     # -- interim replies
-    _good("100 before it", b"HTTP/1.1 100 Continue\r\n\r\n" + HELLO),
-    _good("103 before it", b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n" + HELLO),
+    _good("100 before the reply", b"HTTP/1.1 100 Continue\r\n\r\n" + HELLO),
+    _good("103 before the reply", b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n" + HELLO),
     _good("many interim replies", b"HTTP/1.1 102 Processing\r\nx-a: 1\r\n\r\n" * 20 + HELLO),
     _bad("too many interim replies", b"HTTP/1.1 102 Processing\r\nx-a: 1\r\n\r\n" * 8000 + HELLO),
     _bad("101", b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\nhello"),
@@ -188,9 +188,9 @@ REPLIES = (
     _last("HTTP/1.0", _with_headers(b"", b"HTTP/1.0 200 OK\r\n")),
     _last("HTTP/1.0, keep-alive", _with_headers(b"connection: keep-alive\r\n", b"HTTP/1.0 200 OK\r\n")),
     _bad("HTTP/1.0, chunked", b"HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
-    _last("to the end", OK + b"\r\nhello", ends=True),
-    _last("to the end, HTTP/1.0", b"HTTP/1.0 200 OK\r\n\r\nhello", ends=True),
-    _last("to the end, empty body", OK + b"\r\n", b"", ends=True),
+    _last("no length, ends with the connection", OK + b"\r\nhello", ends=True),
+    _last("no length, HTTP/1.0", b"HTTP/1.0 200 OK\r\n\r\nhello", ends=True),
+    _last("no length, empty body", OK + b"\r\n", b"", ends=True),
     # -- incomplete replies
     _bad("nothing at all", b"", ends=True),
     _bad("half a first line", b"HTTP/1.1 20", ends=True),
@@ -202,12 +202,12 @@ REPLIES = (
     _bad("half a last chunk", CHUNKED + b"5\r\nhello\r\n0\r\n", ends=True),
     _bad("half the trailers", CHUNKED + b"5\r\nhello\r\n0\r\nx-a: 1\r\n", ends=True),
     # -- bytes after the reply
-    _last("a line break after it", HELLO + b"\r\n"),
-    _last("a line feed after it", HELLO + b"\n"),
-    _last("a zero byte after it", HELLO + b"\0"),
-    _last("another reply after it", HELLO + HELLO),
-    _last("half a reply after it", HELLO + OK),
-    _last("100 after it", HELLO + b"HTTP/1.1 100 Continue\r\n\r\n"),
+    _last("a line break after the reply", HELLO + b"\r\n"),
+    _last("a line feed after the reply", HELLO + b"\n"),
+    _last("a zero byte after the reply", HELLO + b"\0"),
+    _last("another reply after the reply", HELLO + HELLO),
+    _last("half a reply after the reply", HELLO + OK),
+    _last("100 after the reply", HELLO + b"HTTP/1.1 100 Continue\r\n\r\n"),
     _last("a line break after the last chunk", CHUNKED + b"5\r\nhello\r\n0\r\n\r\n\r\n"),
     _last("a second last chunk", CHUNKED + b"5\r\nhello\r\n0\r\n\r\n0\r\n\r\n"),
     _last("a line break after an empty body", OK + b"content-length: 0\r\n\r\n\r\n", b""),

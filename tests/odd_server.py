@@ -64,10 +64,10 @@ class Connection:
             try:
                 self.tls.do_handshake()
             except ssl.SSLWantReadError:
-                self._pass_on()
-                self._take_in()
+                self._send_outgoing()
+                self._receive_incoming()
             else:
-                self._pass_on()
+                self._send_outgoing()
                 return
 
     def encrypt(self, data: bytes) -> bytes:
@@ -82,10 +82,10 @@ class Connection:
         if self.tls is not None:
             with suppress(ssl.SSLWantReadError):
                 self.tls.unwrap()
-            self._pass_on()
+            self._send_outgoing()
 
     def receive(self) -> bytes:
-        """Wait for data and read it. ``send_unasked`` can't interrupt between waking up and reading."""
+        """Wait for data and read it. The lock keeps ``send_unasked`` from sending while this reads."""
         while True:
             if self.tls is not None:
                 with suppress(ssl.SSLWantReadError):
@@ -95,9 +95,9 @@ class Connection:
                 self.is_idle = False
                 if self.tls is None:
                     return self.raw.recv(65536)
-                self._take_in()
+                self._receive_incoming()
 
-    def is_asked(self) -> bool:
+    def has_unread_request(self) -> bool:
         return bool(select.select([self.raw], [], [], 0)[0])
 
     def close(self) -> None:
@@ -105,11 +105,11 @@ class Connection:
         with suppress(OSError):
             self.raw.shutdown(socket.SHUT_RDWR)
 
-    def _pass_on(self) -> None:
+    def _send_outgoing(self) -> None:
         if self.outgoing.pending:
             self.raw.sendall(self.outgoing.read())
 
-    def _take_in(self) -> None:
+    def _receive_incoming(self) -> None:
         data = self.raw.recv(65536)
         if not data:
             raise ConnectionAbortedError
@@ -137,13 +137,13 @@ class OddServer:
         answer: Replies to a request over the connection. It raises ``ConnectionAbortedError`` to close the connection.
         tls: Whether to use TLS.
         greeting: Bytes to send on the first connection before any request.
-        hasty: Bytes to send on the first connection after the head of a request.
+        early_reply: Bytes to send on the first connection after the head of a request, before its body is read.
     """
 
-    def __init__(self, answer: Answer, *, tls: bool, greeting: bytes = b"", hasty: bytes = b"") -> None:
+    def __init__(self, answer: Answer, *, tls: bool, greeting: bytes = b"", early_reply: bytes = b"") -> None:
         self._answer = answer
         self._greeting = greeting
-        self._hasty = hasty
+        self._early_reply = early_reply
         made: tuple[ssl.SSLContext | None, ssl.SSLContext | None] = tls_contexts() if tls else (None, None)
         self._server_tls, self.client_tls = made
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=200)
@@ -162,20 +162,20 @@ class OddServer:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         accepting = self._threads[0]
-        accepting.join()  # otherwise nobody would close a connection that it has just accepted
+        accepting.join()  # so that it adds no connection after the loop below
         for connection in self.connections:
             connection.close()
         for thread in self._threads:
             thread.join()
 
-    def send_unasked(self, data: bytes, choose: random.Random) -> bool:
+    def send_unasked(self, data: bytes, rng: random.Random) -> bool:
         """Send *data* over an idle connection. Return whether there was one without a new request."""
-        is_idle = [connection for connection in self.connections if connection.is_idle]
-        if not is_idle:
+        idle = [connection for connection in self.connections if connection.is_idle]
+        if not idle:
             return False
-        connection = choose.choice(is_idle)
+        connection = rng.choice(idle)
         with connection.lock, suppress(OSError):
-            if connection.is_idle and not connection.is_asked():
+            if connection.is_idle and not connection.has_unread_request():
                 connection.raw.sendall(connection.encrypt(data))
                 return True
         return False
@@ -209,14 +209,14 @@ class OddServer:
                 connection.raw.sendall(connection.encrypt(self._greeting))
             self.greeted.set()
             while True:
-                request = _read(connection, self._hasty if first else b"")
+                request = _read(connection, self._early_reply if first else b"")
                 if request is None:
                     return
                 self._answer(connection, request)
                 connection.is_idle = True
 
 
-def _read(connection: Connection, hasty: bytes) -> Request | None:
+def _read(connection: Connection, early_reply: bytes) -> Request | None:
     data = b""
     while b"\r\n\r\n" not in data:
         part = connection.receive()
@@ -224,8 +224,8 @@ def _read(connection: Connection, hasty: bytes) -> Request | None:
             return None
         data += part
     head, _, body = data.partition(b"\r\n\r\n")
-    if hasty:
-        connection.raw.sendall(connection.encrypt(hasty))
+    if early_reply:
+        connection.raw.sendall(connection.encrypt(early_reply))
     length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
     while len(body) < length:
         part = connection.receive()
@@ -250,7 +250,7 @@ def tls_contexts(made: list[tuple[ssl.SSLContext, ssl.SSLContext]] = []) -> tupl
 
 def event_loops() -> Sequence[tuple[str, dict[str, Any]]]:
     """Return the event loops that are installed, as arguments of ``anyio.run``."""
-    found: list[tuple[str, dict[str, Any]]] = [("asyncio", {}), ("trio", {})]
+    loops: list[tuple[str, dict[str, Any]]] = [("asyncio", {}), ("trio", {})]
     if find_spec("uvloop") is not None:  # not on Windows
-        found.append(("asyncio", {"use_uvloop": True}))
-    return found
+        loops.append(("asyncio", {"use_uvloop": True}))
+    return loops

@@ -1,4 +1,4 @@
-"""A proxy on loopback that works, or that fails in one of the usual ways."""
+"""A proxy on loopback that works, or that fails in a given way."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -22,12 +22,12 @@ REFUSALS = {
 
 @define
 class ProxyServer:
-    """The proxy's address, its behaviour (a key of ``REFUSALS``, ``hangs`` or ``works``), and its requests."""
+    """The proxy's address, its behaviour (a key of ``REFUSALS``, ``hangs`` or ``works``), and the received requests."""
 
     host: str
     behaviour: str
-    leads_to: int = 0
-    asked: list[str] = field(factory=list)
+    tunnel_port: int = 0
+    request_lines: list[str] = field(factory=list)
 
     @property
     def url(self) -> str:
@@ -36,25 +36,25 @@ class ProxyServer:
 
 
 @asynccontextmanager
-async def proxy_server(behaviour: str = "works", *, leads_to: int = 0) -> AsyncGenerator[ProxyServer]:
+async def proxy_server(behaviour: str = "works", *, tunnel_port: int = 0) -> AsyncGenerator[ProxyServer]:
     """
     Serve a proxy.
 
     Args:
         behaviour: See ``ProxyServer``.
-        leads_to: The port on loopback to which each tunnel connects, whatever the requested host.
+        tunnel_port: The port on loopback to which each tunnel connects, whatever the requested host.
     """
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
-    server = ProxyServer(f"127.0.0.1:{listener.extra(SocketAttribute.local_port)}", behaviour, leads_to)  # noqa: S610 -- anyio's
+    server = ProxyServer(f"127.0.0.1:{listener.extra(SocketAttribute.local_port)}", behaviour, tunnel_port)  # noqa: S610 -- anyio's
 
     async def handle(stream: SocketStream) -> None:
         async with stream:
             head, _ = await read_request(stream)
-            server.asked.append(head.partition(b" HTTP")[0].decode())
+            server.request_lines.append(head.partition(b" HTTP")[0].decode())
             if server.behaviour == "hangs":
                 await anyio.sleep_forever()
             if server.behaviour == "works":
-                await _tunnel(stream, server.leads_to)
+                await _tunnel(stream, server.tunnel_port)
             elif REFUSALS[server.behaviour]:
                 await stream.send(REFUSALS[server.behaviour])
 
@@ -66,9 +66,9 @@ async def proxy_server(behaviour: str = "works", *, leads_to: int = 0) -> AsyncG
 
 async def _tunnel(stream: SocketStream, port: int) -> None:
     await stream.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
-    async with await anyio.connect_tcp("127.0.0.1", port) as end, anyio.create_task_group() as group:
-        group.start_soon(_pass, stream, end, group.cancel_scope)
-        group.start_soon(_pass, end, stream, group.cancel_scope)
+    async with await anyio.connect_tcp("127.0.0.1", port) as destination, anyio.create_task_group() as group:
+        group.start_soon(_pass, stream, destination, group.cancel_scope)
+        group.start_soon(_pass, destination, stream, group.cancel_scope)
 
 
 async def _pass(source: ByteReceiveStream, sink: ByteSendStream, scope: anyio.CancelScope) -> None:

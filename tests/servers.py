@@ -17,7 +17,7 @@ Answer = Callable[[SocketStream, int], Awaitable[None]]
 
 @define
 class RawServer:
-    """The address of a raw server, and the requests that it has received."""
+    """The address of a raw server, the number of its connections, and the requests that it has received."""
 
     base_url: str
     connections: int = 0

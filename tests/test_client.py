@@ -57,7 +57,6 @@ LOST_REPLY_FAULTS = [FaultKind.CUT_BEFORE, FaultKind.CUT_AFTER, FaultKind.HALF_B
 
 
 async def never_reply(*_: object) -> None:
-    """Never reply."""
     await anyio.sleep_forever()
 
 
@@ -87,7 +86,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> RecordedWaits:
 # -- each endpoint, over a socket ---------------------------------------------------------------------------------
 
 
-async def test_payment(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
+async def test_payment_creates_one_order(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
     """A payment creates one order on the server, with the fields that were sent."""
     payment = await gatepay.create_payment(**ORDER)
     [order] = sandbox.orders()
@@ -97,7 +96,7 @@ async def test_payment(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
     assert payment.order_qrcode.data.startswith(b"\x89PNG")
 
 
-async def test_callback_of_a_payment(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
+async def test_signed_callback_passes_verification(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
     """A callback that the sandbox signed passes verification and contains the order's fields."""
     await gatepay.create_payment(**ORDER)
     [order] = sandbox.orders()
@@ -107,7 +106,7 @@ async def test_callback_of_a_payment(gatepay: AsyncGatePay, sandbox: Sandbox) ->
     assert callback.paid_at == paid_at
 
 
-async def test_catalog(gatepay: AsyncGatePay) -> None:
+async def test_list_products(gatepay: AsyncGatePay) -> None:
     """``list_products`` returns the products of the example shop."""
     catalog = await gatepay.list_products()
     assert [product.id for product in catalog.products] == [4, 5, 8]
@@ -117,7 +116,7 @@ async def test_catalog(gatepay: AsyncGatePay) -> None:
         catalog.product(7)
 
 
-async def test_card_keys(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
+async def test_create_card_keys(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
     """Card keys are stored and counted. Storing the same ones again raises AlreadyStoredError."""
     stored = await gatepay.create_card_keys(8, ["AAA", "BBB"])
     assert (stored.stored, stored.message) == (2, "成功录入:2条卡密")
@@ -130,7 +129,7 @@ async def test_card_keys(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
     assert (page.current_page, page.last_page, page.total) == (2, 2, 92)
 
 
-async def test_wrong_secret(sandbox: Sandbox, base_url: str) -> None:
+async def test_wrong_appsecret_is_rejected(sandbox: Sandbox, base_url: str) -> None:
     """With a wrong appsecret the server rejects the signature."""
     async with AsyncGatePay(sandbox.appkey, "another", base_url=base_url) as gatepay:
         with pytest.raises(SignatureRejectedError) as caught:
@@ -233,7 +232,7 @@ def test_invalid_arguments(field: str, value: Any) -> None:
     assert "canary" not in str(caught.value)
 
 
-def test_client_and_transport() -> None:
+def test_http_client_and_transport_exclude_each_other() -> None:
     """Passing both ``http_client`` and ``transport`` is an error."""
     with pytest.raises(InvalidRequestError) as caught:
         AsyncGatePay(
@@ -242,7 +241,7 @@ def test_client_and_transport() -> None:
     assert caught.value.field == "transport"
 
 
-def test_transport_by_name() -> None:
+def test_transport_name_is_rejected() -> None:
     """Passing a name as the transport, as an earlier version allowed, raises an error that says what to pass."""
     name: Any = "aiohttp"
     with pytest.raises(InvalidRequestError, match=r"httpx_aiohttp\.AiohttpTransport\(\)") as caught:
@@ -261,7 +260,7 @@ def test_allow_http() -> None:
     assert "http://10.0.0.1/" in repr(AsyncGatePay("a", "b", base_url="http://10.0.0.1", allow_http=True))
 
 
-async def test_call_before_opening(sandbox: Sandbox) -> None:
+async def test_call_before_opening_raises(sandbox: Sandbox) -> None:
     """A call outside ``async with`` raises an error that shows how to open the client."""
     gatepay = AsyncGatePay(sandbox.appkey, sandbox.appsecret)
     with pytest.raises(InvalidRequestError, match="not open") as caught:
@@ -270,7 +269,7 @@ async def test_call_before_opening(sandbox: Sandbox) -> None:
     assert "async with AsyncGatePay(appkey, appsecret) as gatepay:\n        await" in str(caught.value)
 
 
-async def test_call_after_closing(sandbox: Sandbox, base_url: str) -> None:
+async def test_call_after_closing_raises(sandbox: Sandbox, base_url: str) -> None:
     """A call after closing raises an error, and a closed client can't be opened again."""
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url) as gatepay:
         await gatepay.list_products()
@@ -280,7 +279,7 @@ async def test_call_after_closing(sandbox: Sandbox, base_url: str) -> None:
         await gatepay.__aenter__()
 
 
-def test_call_on_another_event_loop(sandbox: Sandbox) -> None:
+def test_call_on_another_event_loop_raises(sandbox: Sandbox) -> None:
     """A call on another event loop than the client's raises an error."""
     gatepay = AsyncGatePay("a", "b", transport=httpx.ASGITransport(sandbox.app))
 
@@ -295,11 +294,11 @@ def test_call_on_another_event_loop(sandbox: Sandbox) -> None:
 async def test_tls_context_is_created_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """The TLS context is created in another thread, once for all clients."""
     threads: list[threading.Thread] = []
-    make = default_httpx.create_ssl_context
+    create_real = default_httpx.create_ssl_context
 
     def create(**options: Any) -> Any:
         threads.append(threading.current_thread())
-        return make(**options)
+        return create_real(**options)
 
     monkeypatch.setattr(default_httpx, "create_ssl_context", create)
     trust._context.cache_clear()
@@ -325,17 +324,17 @@ async def test_attempt_times_out() -> None:
     assert not isinstance(caught.value, DeadlineExceededError)
 
 
-@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"])
+@pytest.mark.parametrize("first_bytes", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"])
 @pytest.mark.parametrize("kind", [TransportError, DeadlineExceededError])
-async def test_time_limits_on_a_reused_connection(said: bytes, kind: type[Exception]) -> None:
+async def test_time_limits_on_a_reused_connection(first_bytes: bytes, kind: type[Exception]) -> None:
     """The time-out and the deadline also hold on a reused connection, before the reply and during a slow one."""
 
     async def answer(stream: SocketStream, number: int) -> None:
         if number == 1:
             await stream.send(http(b'{"code": 100}'))
             return
-        await stream.send(said)
-        while said:
+        await stream.send(first_bytes)
+        while first_bytes:
             await stream.send(b" ")
             await anyio.sleep(0.01)
         await anyio.sleep_forever()
@@ -345,8 +344,8 @@ async def test_time_limits_on_a_reused_connection(said: bytes, kind: type[Except
         AsyncGatePay("a", "b", base_url=server.base_url, retry=RetryPolicy(attempts=1)) as gatepay,
     ):
         await gatepay.send_raw("some/path")
-        limited = gatepay._caller if kind is DeadlineExceededError else gatepay._caller._attempts
-        setattr(limited, "_deadline" if kind is DeadlineExceededError else "_timeout", 0.1)
+        limiter = gatepay._caller if kind is DeadlineExceededError else gatepay._caller._attempts
+        setattr(limiter, "_deadline" if kind is DeadlineExceededError else "_timeout", 0.1)
         with anyio.fail_after(PATIENCE), pytest.raises(TransportError) as caught:
             await gatepay.send_raw("some/path", repeatable=True)
         assert (type(caught.value), caught.value.sent, server.connections) == (kind, True, 1)
@@ -355,21 +354,21 @@ async def test_time_limits_on_a_reused_connection(said: bytes, kind: type[Except
 async def test_slow_reply_times_out() -> None:
     """A reply that arrives byte by byte never triggers a read time-out, but the attempt still times out."""
 
-    async def drip(stream: SocketStream, _: int) -> None:
+    async def send_byte_by_byte(stream: SocketStream, _: int) -> None:
         await stream.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
         while True:
             await stream.send(b" ")
             await anyio.sleep(0.01)
 
     async with (
-        raw_server(drip) as server,
+        raw_server(send_byte_by_byte) as server,
         AsyncGatePay("a", "b", base_url=server.base_url, timeout=0.1, retry=RetryPolicy(attempts=1)) as gatepay,
     ):
         with anyio.fail_after(PATIENCE), pytest.raises(TransportError, match="no whole reply"):
             await gatepay.list_products()
 
 
-async def test_deadline() -> None:
+async def test_deadline_limits_the_whole_call() -> None:
     """The deadline limits the whole call, even if attempts have no time-out."""
     async with (
         raw_server(never_reply) as server,
@@ -401,8 +400,7 @@ async def test_waiting_for_a_connection_is_not_timed() -> None:
     assert (turns, server.connections) == ([1, 2, 3, 4, 5, 6, 7], 1)
 
 
-async def test_no_time_limits(sandbox: Sandbox, base_url: str) -> None:
-    """A client without a time-out and a deadline works."""
+async def test_client_without_time_limits_works(sandbox: Sandbox, base_url: str) -> None:
     async with AsyncGatePay(
         sandbox.appkey, sandbox.appsecret, base_url=base_url, timeout=None, deadline=None
     ) as gatepay:
@@ -446,7 +444,7 @@ async def test_payment_is_not_retried(gatepay: AsyncGatePay, sandbox: Sandbox, k
     assert (caught.value.endpoint, caught.value.out_order_id, caught.value.attempts) == ("pay/create", "T-1001-X", 1)
     assert isinstance(caught.value.__cause__, TransportError | ProtocolError)
     assert len(sandbox.orders()) == (kind not in (FaultKind.CUT_BEFORE, FaultKind.BAD_GATEWAY))
-    assert [seen.endpoint for seen in sandbox.requests] == ["pay/create"]
+    assert [request.endpoint for request in sandbox.requests] == ["pay/create"]
 
 
 async def test_payment_server_closes_after_reading() -> None:
@@ -471,7 +469,7 @@ async def test_payment_server_closes_before_reading() -> None:
     assert server.connections == 1
 
 
-async def test_payment_times_out() -> None:
+async def test_outcome_of_a_timed_out_payment_is_unknown() -> None:
     """If the time-out or the deadline passes after the payment was sent, its outcome is unknown."""
     for timeout, deadline in ((0.3, 60), (60, 0.3)):
         async with (
@@ -494,9 +492,9 @@ async def test_payment_cannot_connect(sandbox: Sandbox) -> None:
     assert (caught.value.sent, caught.value.attempts) == (False, 4)
 
 
-async def test_payment_connects_at_last(sandbox: Sandbox) -> None:
+async def test_payment_succeeds_after_failed_connects(sandbox: Sandbox) -> None:
     """If connecting succeeds after some failures, the payment creates one order."""
-    inside = httpx.ASGITransport(sandbox.app)
+    sandbox_transport = httpx.ASGITransport(sandbox.app)
 
     class Flaky(httpx.AsyncBaseTransport):
         tries = 0
@@ -505,14 +503,14 @@ async def test_payment_connects_at_last(sandbox: Sandbox) -> None:
             self.tries += 1
             if self.tries < 3:
                 raise httpx.ConnectError("no route")
-            return await inside.handle_async_request(request)
+            return await sandbox_transport.handle_async_request(request)
 
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, transport=Flaky(), retry=QUICK) as gatepay:
         await gatepay.create_payment(**ORDER)
     assert len(sandbox.orders()) == 1
 
 
-async def test_payment_is_rate_limited(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
+async def test_rate_limited_payment_is_not_retried(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
     """A 429 means that no order was created: the outcome is known, and the payment isn't retried."""
     sandbox.fault(Fault(FaultKind.RATE_LIMITED, retry_after=7))
     with pytest.raises(ProtocolError) as caught:
@@ -521,7 +519,7 @@ async def test_payment_is_rate_limited(gatepay: AsyncGatePay, sandbox: Sandbox) 
     assert sandbox.orders() == []
 
 
-async def test_payment_with_unreadable_success() -> None:
+async def test_outcome_is_unknown_if_the_success_is_unreadable() -> None:
     """If a successful reply can't be decoded, the outcome of the payment is unknown."""
 
     async def answer(stream: SocketStream, _: int) -> None:
@@ -555,7 +553,7 @@ async def test_failed_storage_is_retried(gatepay: AsyncGatePay, sandbox: Sandbox
     assert caught.value.attempts == 4
 
 
-async def test_refused_after_a_lost_reply(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
+async def test_refusal_after_a_lost_reply_is_in_doubt(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
     """A refusal is in doubt if an earlier attempt got no reply: that attempt may have been carried out."""
     sandbox.fault(Fault(FaultKind.CUT_AFTER))
     sandbox.fault(Fault(FaultKind.CODE, code=107, times=None))
@@ -565,9 +563,9 @@ async def test_refused_after_a_lost_reply(gatepay: AsyncGatePay, sandbox: Sandbo
     assert "AAA" in sandbox.keys(8)
 
 
-async def test_sent_if_any_attempt_sent(sandbox: Sandbox) -> None:
+async def test_error_says_sent_if_any_attempt_sent(sandbox: Sandbox) -> None:
     """The error says that the call was sent if any attempt sent a byte, even if the last one didn't."""
-    inside = httpx.ASGITransport(sandbox.app)
+    sandbox_transport = httpx.ASGITransport(sandbox.app)
 
     class Dying(httpx.AsyncBaseTransport):
         tries = 0
@@ -575,7 +573,7 @@ async def test_sent_if_any_attempt_sent(sandbox: Sandbox) -> None:
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             self.tries += 1
             if self.tries == 1:
-                await inside.handle_async_request(request)
+                await sandbox_transport.handle_async_request(request)
                 raise httpx.ReadError("cut")
             raise httpx.ConnectError("gone")
 
@@ -585,18 +583,18 @@ async def test_sent_if_any_attempt_sent(sandbox: Sandbox) -> None:
     assert caught.value.sent
 
 
-async def test_wait_times(sandbox: Sandbox, base_url: str, waits: RecordedWaits) -> None:
+async def test_waits_double_with_jitter(sandbox: Sandbox, base_url: str, waits: RecordedWaits) -> None:
     """Each wait is twice as long as the one before, minus up to half of it at random."""
     sandbox.fault(Fault(FaultKind.CUT_BEFORE, times=None))
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url) as gatepay:
         with pytest.raises(TransportError):
             await gatepay.list_products()
     assert len(waits.seconds) == 3
-    for wait, most in zip(waits.seconds, (0.25, 0.5, 1.0), strict=True):
-        assert most / 2 <= wait <= most
+    for wait, limit in zip(waits.seconds, (0.25, 0.5, 1.0), strict=True):
+        assert limit / 2 <= wait <= limit
 
 
-async def test_retry_after(sandbox: Sandbox, base_url: str, waits: RecordedWaits) -> None:
+async def test_retry_after_is_obeyed_up_to_30_s(sandbox: Sandbox, base_url: str, waits: RecordedWaits) -> None:
     """A ``Retry-After`` of up to 30 s is obeyed. After a longer one the call raises at once; the error has the wait."""
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url) as gatepay:
         sandbox.fault(Fault(FaultKind.RATE_LIMITED, retry_after=30))
@@ -608,7 +606,7 @@ async def test_retry_after(sandbox: Sandbox, base_url: str, waits: RecordedWaits
     assert (caught.value.retry_after, caught.value.attempts, waits.seconds) == (31, 1, [30])
 
 
-async def test_no_wait_past_the_deadline(sandbox: Sandbox, base_url: str, waits: RecordedWaits) -> None:
+async def test_no_wait_beyond_the_deadline(sandbox: Sandbox, base_url: str, waits: RecordedWaits) -> None:
     """If the wait would pass the deadline, the call raises the server's error at once."""
     sandbox.fault(Fault(FaultKind.RATE_LIMITED, retry_after=20))
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, deadline=10) as gatepay:
@@ -660,8 +658,8 @@ async def test_redirect_is_not_followed() -> None:
 
     async with (
         raw_server(elsewhere) as server,
-        httpx.AsyncClient(follow_redirects=True) as own,
-        AsyncGatePay("a", "b", base_url=server.base_url, http_client=own) as through_client,
+        httpx.AsyncClient(follow_redirects=True) as http_client,
+        AsyncGatePay("a", "b", base_url=server.base_url, http_client=http_client) as through_client,
         AsyncGatePay("a", "b", base_url=server.base_url) as through_pool,
     ):
         for gatepay in (through_client, through_pool):
@@ -671,34 +669,34 @@ async def test_redirect_is_not_followed() -> None:
     assert len(server.bodies) == 2
 
 
-async def test_endless_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_endless_reply_is_cut_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """An endless reply is only read up to the size limit."""
     monkeypatch.setattr("gatepay_async.exchange.replies.MAX_REPLY_BYTES", 100_000)
 
-    async def flood(stream: SocketStream, _: int) -> None:
+    async def send_endlessly(stream: SocketStream, _: int) -> None:
         await stream.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n")
         while True:
             await stream.send(b" " * 10_000)
 
-    async with raw_server(flood) as server, AsyncGatePay("a", "b", base_url=server.base_url) as gatepay:
+    async with raw_server(send_endlessly) as server, AsyncGatePay("a", "b", base_url=server.base_url) as gatepay:
         with pytest.raises(ProtocolError, match="larger than 100000 bytes"):
             await gatepay.list_products()
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # on trio, httpx leaves the generator to the garbage collector
-async def test_endless_reply_own_client(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_endless_reply_to_own_client_is_cut_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """An endless reply to the user's own client is only read up to the limit, and httpx's reader is closed."""
     monkeypatch.setattr("gatepay_async.exchange.replies.MAX_REPLY_BYTES", 1000)
 
-    async def flood(stream: SocketStream, _: int) -> None:
+    async def send_endlessly(stream: SocketStream, _: int) -> None:
         await stream.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n")
         while True:
             await stream.send(b" " * 10_000)
 
     async with (
-        raw_server(flood) as server,
-        httpx.AsyncClient() as own,
-        AsyncGatePay("a", "b", base_url=server.base_url, http_client=own) as gatepay,
+        raw_server(send_endlessly) as server,
+        httpx.AsyncClient() as http_client,
+        AsyncGatePay("a", "b", base_url=server.base_url, http_client=http_client) as gatepay,
     ):
         with pytest.raises(ProtocolError, match="larger than 1000 bytes"):
             await gatepay.list_products()
@@ -707,7 +705,7 @@ async def test_endless_reply_own_client(monkeypatch: pytest.MonkeyPatch) -> None
 # -- the user's own httpx objects --------------------------------------------------------------------------------------
 
 
-async def test_compressed_reply() -> None:
+async def test_compressed_reply_is_decompressed() -> None:
     """A compressed reply is decompressed, although the client asked for none."""
 
     async def answer(stream: SocketStream, _: int) -> None:
@@ -717,7 +715,7 @@ async def test_compressed_reply() -> None:
         assert (await gatepay.list_products()).products == ()
 
 
-async def test_own_transport(sandbox: Sandbox) -> None:
+async def test_own_transport_is_used_and_not_closed(sandbox: Sandbox) -> None:
     """The user's own transport is used unchanged, and not closed."""
 
     class Own(httpx.ASGITransport):
@@ -744,18 +742,20 @@ async def test_foreign_transport_error(sandbox: Sandbox) -> None:
     assert caught.value.sent
 
 
-async def test_own_client(sandbox: Sandbox, base_url: str) -> None:
+async def test_own_client_is_used_and_not_closed(sandbox: Sandbox, base_url: str) -> None:
     """The user's own httpx client is used unchanged, with its headers and hooks, and not closed."""
     seen: list[httpx.Request] = []
 
     async def hook(request: httpx.Request) -> None:
         seen.append(request)
 
-    async with httpx.AsyncClient(headers={"x-shop": "one"}, event_hooks={"request": [hook]}) as own:
-        async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, http_client=own) as gatepay:
+    async with httpx.AsyncClient(headers={"x-shop": "one"}, event_hooks={"request": [hook]}) as http_client:
+        async with AsyncGatePay(
+            sandbox.appkey, sandbox.appsecret, base_url=base_url, http_client=http_client
+        ) as gatepay:
             await gatepay.list_products()
             await gatepay.create_payment(**ORDER)
-        assert not own.is_closed
+        assert not http_client.is_closed
     assert [request.headers["x-shop"] for request in seen] == ["one", "one"]
 
 
@@ -764,8 +764,8 @@ async def test_own_client_cannot_connect(sandbox: Sandbox) -> None:
     async with sandbox.serve() as url:
         pass
     async with (
-        httpx.AsyncClient() as own,
-        AsyncGatePay("a", "b", base_url=url, http_client=own, retry=QUICK) as gatepay,
+        httpx.AsyncClient() as http_client,
+        AsyncGatePay("a", "b", base_url=url, http_client=http_client, retry=QUICK) as gatepay,
     ):
         with pytest.raises(TransportError) as caught:
             await gatepay.create_payment(**ORDER)
@@ -776,8 +776,8 @@ async def test_own_client_times_out() -> None:
     """With the user's own client, httpx's trace shows that the payment was sent before the time-out."""
     async with (
         raw_server(never_reply) as server,
-        httpx.AsyncClient(timeout=None) as own,
-        AsyncGatePay("a", "b", base_url=server.base_url, http_client=own, timeout=1) as gatepay,
+        httpx.AsyncClient(timeout=None) as http_client,
+        AsyncGatePay("a", "b", base_url=server.base_url, http_client=http_client, timeout=1) as gatepay,
     ):
         with pytest.raises(OutcomeUnknownError):
             await gatepay.create_payment(**ORDER)
@@ -801,8 +801,10 @@ async def test_own_client_pool_is_full() -> None:
     """If httpx's own pool has no free connection, nothing was sent, so the payment is retried."""
     async with (
         raw_server(never_reply) as server,
-        httpx.AsyncClient(limits=httpx.Limits(max_connections=1), timeout=httpx.Timeout(None, pool=0.01)) as own,
-        AsyncGatePay("a", "b", base_url=server.base_url, http_client=own, timeout=5, retry=QUICK) as gatepay,
+        httpx.AsyncClient(
+            limits=httpx.Limits(max_connections=1), timeout=httpx.Timeout(None, pool=0.01)
+        ) as http_client,
+        AsyncGatePay("a", "b", base_url=server.base_url, http_client=http_client, timeout=5, retry=QUICK) as gatepay,
         anyio.create_task_group() as group,
     ):
         group.start_soon(gatepay.list_products)
@@ -855,7 +857,7 @@ async def test_unsupported_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429])
-async def test_gateway_error_as_json(status: int) -> None:
+async def test_gateway_error_as_json_is_no_refusal(status: int) -> None:
     """JSON from a gateway isn't a refusal by GatePay: reads are retried, and a payment's outcome is unknown."""
 
     async def answer(stream: SocketStream, _: int) -> None:
@@ -878,8 +880,8 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-@pytest.mark.parametrize("make", ["pool", "httpx"])
-async def test_own_certificate_authority(authority: trustme.CA, make: str) -> None:
+@pytest.mark.parametrize("transport_kind", ["pool", "httpx"])
+async def test_own_certificate_authority_is_trusted(authority: trustme.CA, transport_kind: str) -> None:
     """The user's own CA is passed in a transport (OriginPool or httpx). A client without it rejects the certificate."""
 
     async def answer(stream: SocketStream, _: int) -> None:
@@ -891,7 +893,7 @@ async def test_own_certificate_authority(authority: trustme.CA, make: str) -> No
     async with raw_server(answer, tls=server_tls) as server:
         pool: httpx.AsyncBaseTransport = OriginPool(server.base_url, ssl_context=client_tls)
         async with (
-            pool if make == "pool" else httpx.AsyncHTTPTransport(verify=client_tls) as transport,
+            pool if transport_kind == "pool" else httpx.AsyncHTTPTransport(verify=client_tls) as transport,
             AsyncGatePay("a", "b", base_url=server.base_url, transport=transport) as gatepay,
         ):
             assert (await gatepay.list_products()).products == ()
@@ -901,7 +903,7 @@ async def test_own_certificate_authority(authority: trustme.CA, make: str) -> No
     assert not caught.value.sent
 
 
-async def test_unix_socket(socket_path: Path) -> None:
+async def test_own_pool_connects_to_a_unix_socket(socket_path: Path) -> None:
     """An ``OriginPool`` of the user can connect to a Unix socket."""
 
     async def serve(stream: SocketStream) -> None:
@@ -919,7 +921,7 @@ async def test_unix_socket(socket_path: Path) -> None:
         group.cancel_scope.cancel()
 
 
-async def test_own_proxy() -> None:
+async def test_own_transport_may_use_a_proxy() -> None:
     """A proxy can be passed in httpx's own transport."""
 
     async def answer(stream: SocketStream, _: int) -> None:

@@ -1,4 +1,4 @@
-"""The pool at work: real sockets on loopback, under asyncio and trio."""
+"""OriginPool over real sockets on loopback, on asyncio and trio."""
 
 import asyncio
 import gc
@@ -38,16 +38,17 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-# --- The other end -----------------------------------------------------------------------------------------
+# --- The server -------------------------------------------------------------------------------------------
 
 
 class Server:
     """
-    A raw HTTP/1.1 server. The body of an answer is the number of the connection it came by, from 1 on.
+    A raw HTTP/1.1 server. The body of a reply is the number of the connection, counted from 1.
 
-    Targets: `/` answers; `/hold` answers once `gate` is set; `/last` answers and closes; `/half` sends half a
-    body and waits for `gate`; `/stop` sends half a body and closes; `/mute` closes without a word; `/noise`
-    is no HTTP; `/long` answers at length; `/parts` answers in parts, chunked.
+    Replies by path: `/` replies at once; `/hold` replies once `gate` is set; `/last` replies with `connection: close`;
+    `/half` sends half a body and waits for `gate`; `/stop` sends half a body and closes; `/mute` closes without a
+    reply; `/noise` sends bytes that are not HTTP; `/long` sends a body of 1 MB; `/parts` sends a chunked body, and
+    waits for `gate` before its end.
     """
 
     def __init__(self) -> None:
@@ -60,18 +61,19 @@ class Server:
         self.gate = anyio.Event()
         self.changed = anyio.Event()
 
-    def change(self) -> None:
+    def notify(self) -> None:
+        """Let `wait_until` evaluate its condition again."""
         self.changed.set()
         self.changed = anyio.Event()
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until *condition* holds; it is looked at whenever something has changed here."""
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait until *condition* is true. It is evaluated again after each connection, request and disconnection."""
         with anyio.fail_after(PATIENCE):
             while not condition():
                 await self.changed.wait()
 
-    async def hang_up(self) -> None:
-        """Close every connection, as a server does that is tired of them."""
+    async def close_all(self) -> None:
+        """Close every connection."""
         for stream in list(self.open.values()):
             await stream.aclose()
 
@@ -80,17 +82,17 @@ class Server:
         number = self.accepted
         self.open[number] = stream
         self.peak = max(self.peak, len(self.open))
-        self.change()
+        self.notify()
         try:
             async with stream:
-                await self.converse(BufferedByteReceiveStream(stream), stream, number)
+                await self.handle_requests(BufferedByteReceiveStream(stream), stream, number)
         except (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError, anyio.ClosedResourceError):
-            pass  # the client has hung up, or `hang_up()` has
+            pass  # the client has closed the connection, or `close_all()` has
         finally:
             del self.open[number]
-            self.change()
+            self.notify()
 
-    async def converse(self, receive: BufferedByteReceiveStream, stream: ByteStream, number: int) -> None:
+    async def handle_requests(self, receive: BufferedByteReceiveStream, stream: ByteStream, number: int) -> None:
         while True:
             head = (await receive.receive_until(b"\r\n\r\n", 65536)).decode().split("\r\n")
             headers = dict(line.lower().split(": ") for line in head[1:])
@@ -100,12 +102,12 @@ class Server:
                 self.bodies.append(await receive.receive_exactly(int(headers.get("content-length", 0))))
             target = head[0].split()[1]
             self.targets.append(target)
-            self.change()
-            if not await self.answer(stream, target, str(number).encode()):
+            self.notify()
+            if not await self.reply(stream, target, str(number).encode()):
                 return
 
-    async def answer(self, stream: ByteStream, target: str, body: bytes) -> bool:
-        """Answer a request for *target*; whether the connection stays open."""
+    async def reply(self, stream: ByteStream, target: str, body: bytes) -> bool:
+        """Reply to a request for *target*. Return whether the connection stays open."""
         if target == "/hold":
             await self.gate.wait()
         if target in {"/half", "/stop"}:
@@ -149,10 +151,12 @@ async def serving(context: ssl.SSLContext | None = None) -> AsyncIterator[Server
         group.cancel_scope.cancel()
 
 
-# --- This end ----------------------------------------------------------------------------------------------
+# --- The client --------------------------------------------------------------------------------------------
 
 
 class Clock:
+    """A clock that stands still unless a test changes `now`."""
+
     def __init__(self) -> None:
         self.now = 1_000.0
 
@@ -165,7 +169,7 @@ def request_for(server: Server, target: str = "/", content: Any = b"", **extensi
 
 
 async def call(pool: OriginPool, server: Server, target: str = "/", **extensions: Any) -> str:
-    """Post to *target* and read the whole answer."""
+    """Post to *target* and return the body of the reply."""
     response = await pool.handle_async_request(request_for(server, target, **extensions))
     try:
         return (await response.aread()).decode()
@@ -174,20 +178,19 @@ async def call(pool: OriginPool, server: Server, target: str = "/", **extensions
 
 
 def state(pool: OriginPool) -> tuple[int, int, int]:
-    """How many slots are busy, how many idle, how many callers wait."""
+    """Return the numbers of busy slots, idle slots and waiting callers."""
     return pool._slots.busy, pool._slots.idle, pool._slots.waiting
 
 
-async def test_reuse() -> None:
-    """Calls one after the other share one connection."""
+async def test_sequential_calls_share_one_connection() -> None:
     async with serving() as server, OriginPool(server.url) as pool:
         assert [await call(pool, server) for _ in range(3)] == ["1", "1", "1"]
         assert state(pool) == (0, 1, 0)
         assert repr(pool) == f"<OriginPool {server.url}: 0 busy, 1 idle, limit 100; 0 waiting>"
 
 
-async def test_under_a_client() -> None:
-    """An httpx client works over the pool as over its own, and closes it."""
+async def test_httpx_client_uses_and_closes_the_pool() -> None:
+    """An httpx client sends requests over the pool, and closes the pool with itself."""
     async with serving() as server:
         pool = OriginPool(server.url)
         async with httpx.AsyncClient(transport=pool, base_url=server.url) as client:
@@ -198,11 +201,10 @@ async def test_under_a_client() -> None:
             assert f"http://{peer[0]}:{peer[1]}" == server.url
         assert state(pool) == (0, 0, 0)
         assert repr(pool).endswith("closed>")
-        await server.until(lambda: not server.open)
+        await server.wait_until(lambda: not server.open)
 
 
-async def test_last_used_first() -> None:
-    """Of two idle connections, the one that was used last is used next."""
+async def test_most_recently_used_connection_is_used_next() -> None:
     async with serving() as server, OriginPool(server.url) as pool:
         first, second = [await pool.handle_async_request(request_for(server)) for _ in range(2)]
         await second.aread()
@@ -211,11 +213,10 @@ async def test_last_used_first() -> None:
         assert [await call(pool, server) for _ in range(3)] == ["1", "1", "1"]
 
 
-async def test_first_come_first_served() -> None:
-    """Callers who wait are served in the order in which they came."""
+async def test_waiting_callers_are_served_in_order() -> None:
     order: list[int] = []
     async with serving() as server, OriginPool(server.url, max_connections=1) as pool:
-        held = await pool.handle_async_request(request_for(server))
+        held_response = await pool.handle_async_request(request_for(server))
 
         async def caller(number: int) -> None:
             await call(pool, server, on_turn=lambda: order.append(number))
@@ -225,29 +226,28 @@ async def test_first_come_first_served() -> None:
                 group.start_soon(caller, number)
                 await anyio.wait_all_tasks_blocked()
             assert state(pool) == (1, 0, 10)
-            await held.aread()
+            await held_response.aread()
         assert order == list(range(10))
         assert server.accepted == 1
 
 
-async def test_many_at_once() -> None:
-    """Hundreds of calls at once are all answered, over no more connections than allowed."""
+async def test_many_concurrent_calls_respect_the_limit() -> None:
+    """400 concurrent calls are all answered, over no more than ``max_connections`` connections."""
     async with serving() as server, OriginPool(server.url, max_connections=20) as pool:
-        answers: list[str] = []
+        bodies: list[str] = []
 
         async def caller() -> None:
-            answers.append(await call(pool, server))
+            bodies.append(await call(pool, server))
 
         async with anyio.create_task_group() as group:
             for _ in range(400):
                 group.start_soon(caller)
-        assert len(answers) == 400
+        assert len(bodies) == 400
         assert (server.accepted, server.peak) == (20, 20)
         assert state(pool) == (0, 20, 0)
 
 
-async def test_expiry() -> None:
-    """A connection that has rested for too long is closed, and not used."""
+async def test_expired_connection_is_closed_and_not_reused() -> None:
     clock = Clock()
     async with serving() as server, OriginPool(server.url, keepalive_expiry=15, clock=clock) as pool:
         await call(pool, server)
@@ -255,11 +255,11 @@ async def test_expiry() -> None:
         assert await call(pool, server) == "1"
         clock.now += 15
         assert await call(pool, server) == "2"
-        await server.until(lambda: list(server.open) == [2])
+        await server.wait_until(lambda: list(server.open) == [2])
 
 
-async def test_expiry_after_a_burst() -> None:
-    """After a burst each call closes a few of the expired connections, and uses none of them."""
+async def test_each_call_closes_a_few_expired_connections() -> None:
+    """After a burst, no expired connection is reused. Each call closes only a few of them, so that it isn't slow."""
     clock = Clock()
     burst = 3 * MAX_EXPIRED_CLOSED_PER_CALL
     async with serving() as server, OriginPool(server.url, clock=clock) as pool:
@@ -272,29 +272,28 @@ async def test_expiry_after_a_burst() -> None:
         await call(pool, server)
         await call(pool, server)
         assert state(pool) == (0, 1, 0)
-        await server.until(lambda: list(server.open) == [burst + 1])
+        await server.wait_until(lambda: list(server.open) == [burst + 1])
 
 
-async def test_closed_by_the_server() -> None:
-    """An idle connection that the server has closed is noticed before anything is written to it."""
+async def test_connection_closed_by_server_is_replaced_before_writing() -> None:
+    """If the server has closed an idle connection, the pool notices that before it writes, and opens another."""
     async with serving() as server, OriginPool(server.url) as pool:
         await call(pool, server)
-        await server.hang_up()
-        await server.until(lambda: not server.open)
+        await server.close_all()
+        await server.wait_until(lambda: not server.open)
         assert await call(pool, server) == "2"
         assert server.targets == ["/", "/"]
         assert state(pool) == (0, 1, 0)
 
 
-async def test_last_answer() -> None:
-    """A connection whose answer says that it is the last is not used again."""
+async def test_connection_close_in_reply_prevents_reuse() -> None:
     async with serving() as server, OriginPool(server.url) as pool:
         assert [await call(pool, server, "/last"), await call(pool, server)] == ["1", "2"]
         assert state(pool) == (0, 1, 0)
 
 
-async def test_another_connection_instead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that says, before it has written anything, that it can't be used is replaced, once."""
+async def test_unavailable_connection_is_replaced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a reused connection can't be used, a new one is opened. If that can't be used either, the call fails."""
     real = httpcore.AsyncHTTPConnection.handle_async_request
     refusals = 0
 
@@ -310,7 +309,7 @@ async def test_another_connection_instead(monkeypatch: pytest.MonkeyPatch) -> No
         assert await call(pool, server) == "1"
         refusals = 1
         assert await call(pool, server) == "2"
-        # A new one that says so has no excuse; but nothing has left.
+        # The new connection can't be used either. Nothing was sent.
         refusals = 2
         with pytest.raises(httpx.ConnectError):
             await call(pool, server)
@@ -318,8 +317,8 @@ async def test_another_connection_instead(monkeypatch: pytest.MonkeyPatch) -> No
         assert state(pool) == (0, 0, 0)
 
 
-async def test_no_other_connection_for_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body that can be read only once is not sent over another connection: who knows how much of it is gone."""
+async def test_streamed_body_is_not_sent_on_another_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that can be read only once is not retried on another connection: part of it may have been read."""
 
     async def refuse(*_: object, **__: object) -> Head:
         raise NotAvailableError("busy", untouched=False)
@@ -338,8 +337,8 @@ async def test_no_other_connection_for_a_stream(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize("target", ["/mute", "/noise", "/stop"])
-async def test_never_sent_twice(target: str) -> None:
-    """A request that has left is never sent again, whatever its answer; the slot comes back."""
+async def test_sent_request_is_not_retried(target: str) -> None:
+    """A request that was sent is not sent again after a missing, invalid or incomplete reply. Its slot is released."""
     async with serving() as server, OriginPool(server.url) as pool:
         await call(pool, server)
         with pytest.raises(httpx.RemoteProtocolError):
@@ -348,8 +347,7 @@ async def test_never_sent_twice(target: str) -> None:
         assert state(pool) == (0, 0, 0)
 
 
-async def test_timeouts() -> None:
-    """Time-outs are httpx's, and a call that has met one gives its slot back."""
+async def test_read_timeout_raises_and_releases_the_slot() -> None:
     async with serving() as server, OriginPool(server.url) as pool:
         with pytest.raises(httpx.ReadTimeout, match=r"0\.01"):
             await call(pool, server, "/hold", timeout={"connect": 5, "write": 5, "read": 0.01})
@@ -357,45 +355,45 @@ async def test_timeouts() -> None:
         assert await call(pool, server, timeout={"connect": 5, "write": 5, "read": 5, "pool": 5}) == "2"
 
 
-async def test_pool_timeout() -> None:
-    """Who waits for a connection longer than allowed gets PoolTimeout, and leaves the queue."""
+async def test_waiting_too_long_for_a_connection_raises_pool_timeout() -> None:
+    """A caller that waits longer than the pool time-out gets PoolTimeout and leaves the queue."""
     async with serving() as server, OriginPool(server.url, max_connections=1) as pool:
-        held = await pool.handle_async_request(request_for(server))
+        held_response = await pool.handle_async_request(request_for(server))
         with pytest.raises(httpx.PoolTimeout, match="nothing was sent"):
             await call(pool, server, timeout={"pool": 0.01})
         assert state(pool) == (1, 0, 0)
-        await held.aread()
+        await held_response.aread()
         assert await call(pool, server, timeout={"pool": 0.01}) == "1"
 
 
-async def test_on_wait_on_turn_on_send() -> None:
-    """A call is told when its waiting begins, when it is over, and when its first byte leaves: each once."""
+async def test_wait_turn_and_send_hooks_are_each_called_once() -> None:
+    """`on_wait`, `on_turn` and `on_send` are called once each, and only for the request they were passed with."""
     events: list[str] = []
 
-    def tell(event: str) -> Callable[[], None]:
+    def record(event: str) -> Callable[[], None]:
         return lambda: events.append(event)
 
     async with serving() as server, OriginPool(server.url, max_connections=1) as pool:
-        held = await pool.handle_async_request(request_for(server))
+        held_response = await pool.handle_async_request(request_for(server))
 
         async def caller() -> None:
-            await call(pool, server, on_wait=tell("wait"), on_turn=tell("turn"), on_send=tell("send"))
+            await call(pool, server, on_wait=record("wait"), on_turn=record("turn"), on_send=record("send"))
 
         async with anyio.create_task_group() as group:
             group.start_soon(caller)
             await anyio.wait_all_tasks_blocked()
             assert (events, state(pool)) == (["wait"], (1, 0, 1))
-            await held.aread()
+            await held_response.aread()
         assert events == ["wait", "turn", "send"]
-        # The next call on that connection is another one's, and does not wait.
+        # This call has no hooks, on the same connection.
         await call(pool, server)
         assert events == ["wait", "turn", "send"]
         await caller()
         assert events == ["wait", "turn", "send", "send"]
 
 
-async def test_nothing_sent() -> None:
-    """A call that finds no server is told ConnectError, with the system's reason; on_send was not called."""
+async def test_connection_refused_raises_connect_error() -> None:
+    """If no server listens, the call raises ConnectError with the system's message, and on_send is not called."""
     events: list[str] = []
     async with serving() as server:
         pass
@@ -407,44 +405,43 @@ async def test_nothing_sent() -> None:
 
 
 @pytest.mark.parametrize("extension", ["on_wait", "on_turn"])
-async def test_extensions_that_fail(extension: str) -> None:
-    """An on_wait or on_turn that raises fails its own call and costs no slot."""
+async def test_exception_in_a_hook_fails_the_call_and_frees_the_slot(extension: str) -> None:
+    """If `on_wait` or `on_turn` raises, the call raises that exception and its slot is released."""
 
     def fail() -> None:
         raise ZeroDivisionError
 
-    wishes: dict[str, Any] = {extension: fail}
+    extensions: dict[str, Any] = {extension: fail}
     async with serving() as server, OriginPool(server.url, max_connections=1) as pool:
-        held = await pool.handle_async_request(request_for(server))
+        held_response = await pool.handle_async_request(request_for(server))
 
         async def caller() -> None:
             with pytest.raises(ZeroDivisionError):
-                await call(pool, server, **wishes)
+                await call(pool, server, **extensions)
 
         async with anyio.create_task_group() as group:
             group.start_soon(caller)
             await anyio.wait_all_tasks_blocked()
-            await held.aread()
+            await held_response.aread()
         assert state(pool) == (0, 1, 0)
         assert await call(pool, server) == "1"
 
 
-async def test_trace() -> None:
-    """The `trace` extension sees what httpcore does."""
-    seen: list[str] = []
+async def test_trace_extension_gets_httpcores_events() -> None:
+    event_names: list[str] = []
 
     async def trace(name: str, info: dict[str, Any]) -> None:
-        seen.append(name)
+        event_names.append(name)
 
     async with serving() as server, OriginPool(server.url) as pool:
         await call(pool, server, trace=trace)
-    assert seen[:2] == ["connection.connect_tcp.started", "connection.connect_tcp.complete"]
-    assert seen[-1] == "http11.response_closed.complete"
+    assert event_names[:2] == ["connection.connect_tcp.started", "connection.connect_tcp.complete"]
+    assert event_names[-1] == "http11.response_closed.complete"
 
 
 @pytest.mark.parametrize(("target", "first"), [("/half", b"01234"), ("/parts", b"x")])
-async def test_half_a_body(target: str, first: bytes) -> None:
-    """A response that is closed half-way gives its slot back and its connection up."""
+async def test_closing_a_half_read_response_closes_its_connection(target: str, first: bytes) -> None:
+    """Closing a half-read response releases its slot and closes its connection."""
     async with serving() as server, OriginPool(server.url, max_connections=1) as pool:
         response = await pool.handle_async_request(request_for(server, target))
         assert isinstance(response.stream, httpx.AsyncByteStream)
@@ -454,8 +451,8 @@ async def test_half_a_body(target: str, first: bytes) -> None:
         assert await call(pool, server) == "2"
 
 
-async def test_unread() -> None:
-    """A response that is closed unread, even twice, gives its slot back once and its connection up."""
+async def test_closing_an_unread_response_twice_releases_the_slot_once() -> None:
+    """Closing an unread response closes its connection. Closing it again does nothing."""
     async with serving() as server, OriginPool(server.url, max_connections=1) as pool:
         response = await pool.handle_async_request(request_for(server))
         await response.aclose()
@@ -464,8 +461,8 @@ async def test_unread() -> None:
         assert await call(pool, server) == "2"
 
 
-async def test_reading_that_fails() -> None:
-    """A response whose reading fails or is cancelled gives its slot back, also if nobody closes it."""
+async def test_failed_or_cancelled_read_releases_the_slot() -> None:
+    """If reading a body fails or is cancelled, the slot is released even if nobody closes the response."""
     async with serving() as server, OriginPool(server.url, max_connections=1) as pool:
         response = await pool.handle_async_request(request_for(server, "/stop"))
         with pytest.raises(httpx.RemoteProtocolError):
@@ -480,8 +477,8 @@ async def test_reading_that_fails() -> None:
         assert await call(pool, server) == "3"
 
 
-async def test_closed_while_it_is_read() -> None:
-    """A response that one task closes while another reads it ends the reading, and its slot comes back once."""
+async def test_closing_a_response_ends_a_concurrent_read() -> None:
+    """If one task closes a response while another reads it, the read fails and the slot is released once."""
     async with serving() as server, OriginPool(server.url, max_connections=1) as pool:
         response = await pool.handle_async_request(request_for(server, "/half"))
 
@@ -497,8 +494,8 @@ async def test_closed_while_it_is_read() -> None:
         assert state(pool) == (0, 0, 0)
 
 
-async def test_read_to_the_end() -> None:
-    """A response that is read to its end needs no closing, and has no second end."""
+async def test_response_read_to_the_end_needs_no_closing() -> None:
+    """Reading to the end releases the slot. Iterating again yields nothing."""
     async with serving() as server, OriginPool(server.url) as pool:
         response = await pool.handle_async_request(request_for(server, "/long"))
         assert isinstance(response.stream, httpx.AsyncByteStream)
@@ -507,9 +504,9 @@ async def test_read_to_the_end() -> None:
         assert [part async for part in response.stream] == []
 
 
-async def test_long_request() -> None:
-    """A body longer than what is held back arrives whole, in pieces and chunked too."""
-    body = random.Random(1).randbytes(3 * MAX_COLLECTED_BYTES)  # noqa: S311 -- no secret, only the same each time
+async def test_long_request_body_arrives_completely() -> None:
+    """A body longer than the write buffer arrives completely, whether it is bytes or a stream."""
+    body = random.Random(1).randbytes(3 * MAX_COLLECTED_BYTES)  # noqa: S311 -- reproducible, not secret
 
     async def parts() -> AsyncIterator[bytes]:
         for start in range(0, len(body), 1000):
@@ -519,7 +516,7 @@ async def test_long_request() -> None:
         for content in (body, parts()):
             response = await pool.handle_async_request(request_for(server, content=content))
             await response.aread()
-        # As httpx makes them for a redirect.
+        # httpx builds a redirected request like this: explicit headers and a ByteStream.
         request = httpx.Request(
             "POST", server.url, headers={"host": "x", "content-length": "5"}, stream=httpx.ByteStream(b"again")
         )
@@ -530,8 +527,8 @@ async def test_long_request() -> None:
         assert state(pool) == (0, 1, 0)
 
 
-async def test_unix_socket(socket_path: Path) -> None:
-    """A pool can reach its origin by a Unix socket; a path with nobody behind it is ConnectError."""
+async def test_unix_socket_connects(socket_path: Path) -> None:
+    """A pool connects to a Unix socket. If nothing listens there, the call raises ConnectError."""
     server = Server()
     listener = await anyio.create_unix_listener(socket_path)
     server.url = "http://gatepay.example"
@@ -550,76 +547,80 @@ async def test_unix_socket(socket_path: Path) -> None:
 # --- TLS ---------------------------------------------------------------------------------------------------
 
 
-def contexts(authority: trustme.CA, name: str = "127.0.0.1") -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """The server's context, for *name*, and that of a client who trusts *authority*."""
-    theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert(name).configure_cert(theirs)
-    ours = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())  # reads no other authorities: slow
-    return theirs, ours
+def tls_contexts(authority: trustme.CA, name: str = "127.0.0.1") -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return TLS contexts for a server called *name* and for a client that trusts *authority*."""
+    server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(name).configure_cert(server_context)
+    client_context = ssl.create_default_context(
+        cadata=authority.cert_pem.bytes().decode()
+    )  # not the system's authorities: reading them is slow
+    return server_context, client_context
 
 
-async def test_tls(authority: trustme.CA) -> None:
-    """Over TLS, connections are reused, and one that the server has closed is noticed."""
-    theirs, ours = contexts(authority)
-    async with serving(theirs) as server, OriginPool(server.url, ssl_context=ours) as pool:
+async def test_tls_connections_are_reused_and_replaced(authority: trustme.CA) -> None:
+    """Over TLS, connections are reused; one that the server has closed is replaced."""
+    server_context, client_context = tls_contexts(authority)
+    async with serving(server_context) as server, OriginPool(server.url, ssl_context=client_context) as pool:
         assert [await call(pool, server), await call(pool, server)] == ["1", "1"]
-        await server.hang_up()
-        await server.until(lambda: not server.open)
+        await server.close_all()
+        await server.wait_until(lambda: not server.open)
         response = await pool.handle_async_request(request_for(server))
         assert response.extensions["network_stream"].get_extra_info("ssl_object") is not None
         assert await response.aread() == b"2"
 
 
-async def test_wrong_certificate(authority: trustme.CA) -> None:
-    """A certificate for somebody else is ConnectError, and its slot comes back."""
-    theirs, ours = contexts(authority, "gatepay.example")
-    async with serving(theirs) as server, OriginPool(server.url, ssl_context=ours) as pool:
+async def test_certificate_for_another_host_raises_connect_error(authority: trustme.CA) -> None:
+    """A certificate for another host raises ConnectError and releases the slot."""
+    server_context, client_context = tls_contexts(authority, "gatepay.example")
+    async with serving(server_context) as server, OriginPool(server.url, ssl_context=client_context) as pool:
         with pytest.raises(httpx.ConnectError, match="certificate"):
             await call(pool, server)
         assert state(pool) == (0, 0, 0)
-        await server.until(lambda: not server.open)
+        await server.wait_until(lambda: not server.open)
 
 
-async def test_default_trust(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a context httpx's own is made: on first need, once, off the event loop."""
-    theirs, ours = contexts(authority)
-    made: list[str] = []
+async def test_default_tls_context_is_created_once_in_a_thread(
+    authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without ``ssl_context``, httpx's default is created for the first connection, once, in a worker thread."""
+    server_context, client_context = tls_contexts(authority)
+    created_in: list[str] = []
 
     def create_ssl_context() -> ssl.SSLContext:
-        made.append(anyio.from_thread.run_sync(lambda: "from a worker thread"))
-        return ours
+        created_in.append(anyio.from_thread.run_sync(lambda: "from a worker thread"))
+        return client_context
 
     monkeypatch.setattr(httpx, "create_ssl_context", create_ssl_context)
-    async with serving(theirs) as server, OriginPool(server.url) as pool:
-        assert made == []
+    async with serving(server_context) as server, OriginPool(server.url) as pool:
+        assert created_in == []
         async with anyio.create_task_group() as group:
             for _ in range(5):
                 group.start_soon(call, pool, server)
-        assert made == ["from a worker thread"]
+        assert created_in == ["from a worker thread"]
 
 
-# --- The edges ---------------------------------------------------------------------------------------------
+# --- Invalid arguments -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.2:{port}/", "https://127.0.0.1:{port}/", "http://127.0.0.1/", "ftp://127.0.0.1/"]
 )
-async def test_another_origin(url: str) -> None:
-    """A request for another origin is refused before it takes a slot."""
+async def test_request_to_another_origin_is_rejected(url: str) -> None:
+    """A request to another origin raises UnsupportedProtocol, and takes no slot."""
     async with OriginPool("http://127.0.0.1:8000/api") as pool:
         with pytest.raises(httpx.UnsupportedProtocol):
             await pool.handle_async_request(httpx.Request("GET", url.format(port=8000)))
         assert state(pool) == (0, 0, 0)
 
 
-async def test_default_port() -> None:
-    """The port that a scheme implies may be said or left out."""
+async def test_default_port_may_be_omitted() -> None:
+    """A URL with the scheme's default port belongs to the same origin as a URL without a port."""
     pool = OriginPool("https://gatepay.example")
-    assert pool._outgoing(httpx.Request("GET", "https://gatepay.example:443/")).target == b"/"
+    assert pool._from_httpx(httpx.Request("GET", "https://gatepay.example:443/")).target == b"/"
 
 
-async def test_synchronous_body() -> None:
-    """A body that can only be read synchronously is a mistake of the caller's, told before anything is sent."""
+async def test_synchronous_body_raises_type_error() -> None:
+    """A body that can only be read synchronously raises TypeError before anything is sent."""
     request = httpx.Request("POST", "http://127.0.0.1/", content=iter([b"part"]))
     async with OriginPool("http://127.0.0.1") as pool:
         with pytest.raises(TypeError, match="synchronously"):
@@ -627,37 +628,36 @@ async def test_synchronous_body() -> None:
 
 
 @pytest.mark.parametrize("origin", ["ftp://gatepay.example", "gatepay.example", "http://", "/pay/create"])
-def test_no_origin(origin: str) -> None:
-    """What is no origin of HTTP is refused by the constructor."""
+def test_invalid_origin_is_rejected(origin: str) -> None:
+    """The constructor rejects a URL that is not http(s) with a host."""
     with pytest.raises(httpx.UnsupportedProtocol):
         OriginPool(origin)
 
 
-def test_no_connections() -> None:
-    """A pool that may have no connection is refused by the constructor."""
+def test_zero_connections_are_rejected() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         OriginPool("http://gatepay.example", max_connections=0)
 
 
-def test_translations() -> None:
-    """Every error of httpcore's has its translation, of the same name, and the most special one is met first."""
+def test_every_httpcore_error_has_a_translation() -> None:
+    """Each error of httpcore has an httpx error of the same name, and subclasses come before their base classes."""
     errors = {kind for kind in vars(httpcore).values() if isinstance(kind, type) and issubclass(kind, Exception)}
     assert set(TRANSLATIONS) == errors
     for error, kind in TRANSLATIONS.items():
         assert error is httpcore.ConnectionNotAvailable or error.__name__ == kind.__name__
-    order = list(TRANSLATIONS)
-    assert all(not issubclass(later, earlier) for place, earlier in enumerate(order) for later in order[place + 1 :])
+    kinds = list(TRANSLATIONS)
+    assert all(not issubclass(later, earlier) for i, earlier in enumerate(kinds) for later in kinds[i + 1 :])
 
 
 # --- Closing -----------------------------------------------------------------------------------------------
 
 
-async def test_closing() -> None:
-    """Closing ends those who wait, and lets those who talk finish; nothing stays open."""
+async def test_closing_ends_waiting_calls_and_lets_running_ones_finish() -> None:
+    """Closing the pool fails the waiting calls. Running calls finish, then all connections are closed."""
     errors: list[Exception] = []
     async with serving() as server:
         pool = OriginPool(server.url, max_connections=2)
-        held, other = [await pool.handle_async_request(request_for(server)) for _ in range(2)]
+        held_response, other = [await pool.handle_async_request(request_for(server)) for _ in range(2)]
         await other.aread()
         other = await pool.handle_async_request(request_for(server))
 
@@ -674,19 +674,19 @@ async def test_closing() -> None:
             await pool.aclose()
         assert len(errors) == 3
         assert state(pool) == (2, 0, 0)
-        assert [await held.aread(), await other.aread()] == [b"1", b"2"]
+        assert [await held_response.aread(), await other.aread()] == [b"1", b"2"]
         assert state(pool) == (0, 0, 0)
         with pytest.raises(httpx.ConnectError, match="closed"):
             await call(pool, server)
         assert len(server.targets) == 3
-        await server.until(lambda: not server.open)
+        await server.wait_until(lambda: not server.open)
 
 
-async def test_closing_with_a_slot_on_its_way() -> None:
-    """A caller that was given a slot, but closed before it could use it, sends nothing and gives it back."""
+async def test_caller_with_a_slot_sends_nothing_if_the_pool_closes_first() -> None:
+    """A caller that got a slot, but whose pool closes before it wakes up, sends nothing and releases the slot."""
     async with serving() as server:
         pool = OriginPool(server.url, max_connections=1)
-        held = await pool.handle_async_request(request_for(server))
+        held_response = await pool.handle_async_request(request_for(server))
         async with anyio.create_task_group() as group:
 
             async def caller() -> None:
@@ -697,18 +697,18 @@ async def test_closing_with_a_slot_on_its_way() -> None:
             await anyio.wait_all_tasks_blocked()
             ticket = next(iter(pool._slots._waiting))
             wake, ticket.wake = ticket.wake, pool._slots.close
-            await held.aread()
+            await held_response.aread()
             wake()
         assert state(pool) == (0, 0, 0)
         assert server.targets == ["/"]
-        await server.until(lambda: not server.open)
+        await server.wait_until(lambda: not server.open)
 
 
 # --- respx -------------------------------------------------------------------------------------------------
 
 
-async def test_respx() -> None:
-    """Under respx, by its default way, a request is answered by the test and no connection is opened."""
+async def test_respx_answers_without_opening_a_connection() -> None:
+    """Under ``respx.mock``, requests get the mocked replies and no connection is opened."""
     async with OriginPool("https://gatepay.example", max_connections=1) as pool:
         with respx.mock(base_url="https://gatepay.example") as router:
             route = router.post("/pay/create").respond(json={"code": 100})
@@ -725,8 +725,8 @@ async def test_respx() -> None:
                 assert state(pool) == (0, 0, 0)
 
 
-async def test_respx_over_a_used_connection() -> None:
-    """Under respx a connection that is open already isn't used either."""
+async def test_respx_does_not_use_an_open_connection() -> None:
+    """Under ``respx.mock``, an open idle connection is not used, and is reused after the mock ends."""
     async with serving() as server, OriginPool(server.url) as pool:
         await call(pool, server)
         with respx.mock as router:
@@ -740,41 +740,43 @@ async def test_respx_over_a_used_connection() -> None:
 
 
 @types.coroutine
-def interrupted(work: Coroutine[Any, Any, T], turn: int, cancel: Callable[[], object]) -> Generator[Any, Any, T]:
-    """Run *work*, and call *cancel* when it waits for the *turn*-th time, from 1 on."""
+def run_and_cancel_at(
+    work: Coroutine[Any, Any, T], wait_number: int, cancel: Callable[[], object]
+) -> Generator[Any, Any, T]:
+    """Run *work*, and call *cancel* when it suspends for the *wait_number*-th time, counted from 1."""
     send: Callable[[Any], Any] = work.send
     value: Any = None
-    waits = 0
+    wait_count = 0
     while True:
         try:
             waiting_for = send(value)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]  # StopIteration is Any's
-        waits += 1
-        if waits == turn:
+        wait_count += 1
+        if wait_count == wait_number:
             cancel()
         try:
             value = yield waiting_for
             send = work.send
-        except BaseException as error:  # noqa: BLE001 -- whatever it is, it is for *work*
+        except BaseException as error:  # noqa: BLE001 -- every exception is passed on to *work*
             value, send = error, work.throw
 
 
-async def by_scope(work: Coroutine[Any, Any, None], turn: int) -> bool:
-    """Cancel *work* at its *turn*-th wait, as anyio and trio do; whether it got that far."""
+async def cancel_by_scope(work: Coroutine[Any, Any, None], wait_number: int) -> bool:
+    """Cancel *work* with a cancel scope at its *wait_number*-th wait. Return whether it waited that often."""
     with anyio.CancelScope() as scope:
-        await interrupted(work, turn, scope.cancel)
+        await run_and_cancel_at(work, wait_number, scope.cancel)
     return scope.cancel_called
 
 
-async def by_task(work: Coroutine[Any, Any, None], turn: int) -> bool:
-    """The same as asyncio.timeout() and asyncio.TaskGroup do it: anyio's shields are no shields to that."""
+async def cancel_by_task(work: Coroutine[Any, Any, None], wait_number: int) -> bool:
+    """Cancel *work* as ``asyncio.timeout()`` does, ignoring anyio's shields. Return whether it waited that often."""
     cancelled: list[bool] = []
 
     async def run() -> None:
         task = asyncio.current_task()
         assert task is not None
-        await interrupted(work, turn, lambda: cancelled.append(task.cancel()))
+        await run_and_cancel_at(work, wait_number, lambda: cancelled.append(task.cancel()))
 
     await asyncio.wait({asyncio.create_task(run())})
     return bool(cancelled)
@@ -782,148 +784,173 @@ async def by_task(work: Coroutine[Any, Any, None], turn: int) -> bool:
 
 Cancel = Callable[[Coroutine[Any, Any, None], int], Awaitable[bool]]
 
-each_way = pytest.mark.parametrize(
+with_each_kind_of_cancellation = pytest.mark.parametrize(
     ("anyio_backend", "cancel"),
-    [("asyncio", by_scope), ("asyncio", by_task), ("trio", by_scope)],
+    [("asyncio", cancel_by_scope), ("asyncio", cancel_by_task), ("trio", cancel_by_scope)],
     ids=["asyncio-scope", "asyncio-task", "trio-scope"],
 )
 
 
-async def connecting(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
-    return talk(pool, server)
+# Each of the next functions prepares a situation, and returns the coroutine to cancel.
 
 
-async def reusing(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
+async def new_connection(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
+    """Make the first call of the pool."""
+    return call_tolerating_broken_replies(pool, server)
+
+
+async def reused_connection(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
+    """Make a call on an idle connection."""
     await call(pool, server)
-    return talk(pool, server)
+    return call_tolerating_broken_replies(pool, server)
 
 
-async def replacing(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
+async def replaced_connection(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
+    """Make a call after the server has closed the idle connection."""
     await call(pool, server)
-    await server.hang_up()
-    await server.until(lambda: not server.open)
-    return talk(pool, server)
+    await server.close_all()
+    await server.wait_until(lambda: not server.open)
+    return call_tolerating_broken_replies(pool, server)
 
 
-async def reading(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
-    return talk(pool, server, "/long")
+async def long_reply(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
+    """Make a call whose reply arrives in many parts."""
+    return call_tolerating_broken_replies(pool, server, "/long")
 
 
-async def breaking(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
-    return talk(pool, server, "/mute")
+async def missing_reply(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
+    """Make a call to which the server doesn't reply."""
+    return call_tolerating_broken_replies(pool, server, "/mute")
 
 
-async def dropping(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
+async def unread_response(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
+    """Close a response that was not read."""
     response = await pool.handle_async_request(request_for(server))
     return response.aclose()
 
 
-async def expiring(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
+async def expired_connections(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
+    """Make a call when three idle connections have expired."""
     for response in [await pool.handle_async_request(request_for(server)) for _ in range(3)]:
         await response.aread()
     clock = pool._clock
     assert isinstance(clock, Clock)
     clock.now += 100
-    return talk(pool, server)
+    return call_tolerating_broken_replies(pool, server)
 
 
-async def closing(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
+async def close_pool(pool: OriginPool, server: Server) -> Coroutine[Any, Any, None]:
+    """Close a pool with three idle connections."""
     for response in [await pool.handle_async_request(request_for(server)) for _ in range(3)]:
         await response.aread()
     return pool.aclose()
 
 
-async def settled(pool: OriginPool, server: Server) -> None:
-    """Wait until the server knows no connection but the idle ones: a socket that is lost never gets there."""
-    await server.until(lambda: len(server.open) == pool._slots.idle)
+async def wait_until_only_idle_are_open(pool: OriginPool, server: Server) -> None:
+    """Wait until the server's open connections are exactly the pool's idle ones. If a socket leaked, this times out."""
+    await server.wait_until(lambda: len(server.open) == pool._slots.idle)
 
 
-async def talk(pool: OriginPool, server: Server, target: str = "/") -> None:
+async def call_tolerating_broken_replies(pool: OriginPool, server: Server, target: str = "/") -> None:
+    """Make a call. If the server's reply is missing or incomplete, ignore the error."""
     try:
         await call(pool, server, target)
     except httpx.RemoteProtocolError:
         assert target in {"/mute", "/stop"}
 
 
-@each_way
+@with_each_kind_of_cancellation
 @pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
-@pytest.mark.parametrize("begin", [connecting, reusing, replacing, reading, breaking, dropping, expiring, closing])
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        new_connection,
+        reused_connection,
+        replaced_connection,
+        long_reply,
+        missing_reply,
+        unread_response,
+        expired_connections,
+        close_pool,
+    ],
+)
 @pytest.mark.slow
-async def test_cancelled_at_any_wait(
-    begin: Callable[[OriginPool, Server], Awaitable[Coroutine[Any, Any, None]]],
+async def test_cancelling_at_any_wait_leaks_nothing(
+    prepare: Callable[[OriginPool, Server], Awaitable[Coroutine[Any, Any, None]]],
     tls: bool,  # noqa: FBT001 -- pytest passes it by name
     cancel: Cancel,
     authority: trustme.CA,
 ) -> None:
-    """Cancelled at whichever wait, from the first to the last, a call leaves no slot and no socket behind."""
-    theirs, ours = contexts(authority) if tls else (None, None)
-    turn = 1
+    """A call that is cancelled at any of its waits leaks no slot and no socket."""
+    server_context, client_context = tls_contexts(authority) if tls else (None, None)
+    wait_number = 1
     cancelled = True
-    async with serving(theirs) as server:
+    async with serving(server_context) as server:
         while cancelled:
-            pool = OriginPool(server.url, max_connections=3, ssl_context=ours, clock=Clock())
-            cancelled = await cancel(await begin(pool, server), turn)
-            assert (pool._slots.busy, pool._slots.waiting) == (0, 0), f"cancelled at wait {turn}"
-            await settled(pool, server)
+            pool = OriginPool(server.url, max_connections=3, ssl_context=client_context, clock=Clock())
+            cancelled = await cancel(await prepare(pool, server), wait_number)
+            assert (pool._slots.busy, pool._slots.waiting) == (0, 0), f"cancelled at wait {wait_number}"
+            await wait_until_only_idle_are_open(pool, server)
             if pool._slots.closed:
-                assert pool._slots.idle == 0, f"cancelled at wait {turn}"
+                assert pool._slots.idle == 0, f"cancelled at wait {wait_number}"
             else:
                 await call(pool, server)
                 await pool.aclose()
-            await server.until(lambda: not server.open)
-            turn += 1
-    # Our own connections close without a wait.
-    assert turn > (1 if begin in (dropping, closing) else 2)
+            await server.wait_until(lambda: not server.open)
+            wait_number += 1
+    # Closing our own asyncio connections never waits.
+    assert wait_number > (1 if prepare in (unread_response, close_pool) else 2)
 
 
-@each_way
-async def test_cancelled_while_waiting(cancel: Cancel) -> None:
-    """Cancelled while it waits, or in the very moment of being served, a caller passes the slot on."""
-    turn = 1
+@with_each_kind_of_cancellation
+async def test_cancelled_waiting_caller_passes_its_slot_on(cancel: Cancel) -> None:
+    """If a waiting caller is cancelled, even at the moment it gets a slot, the next caller gets the slot."""
+    wait_number = 1
     cancelled = True
     async with serving() as server:
         while cancelled:
             async with OriginPool(server.url, max_connections=1) as pool, anyio.create_task_group() as group:
-                held = await pool.handle_async_request(request_for(server))
-                group.start_soon(held.aread)
-                # The next in the queue gets what the cancelled one passes on.
-                work = talk(pool, server)
+                held_response = await pool.handle_async_request(request_for(server))
+                group.start_soon(held_response.aread)
+                # This caller is next in the queue, and gets the slot of the cancelled one.
+                work = call_tolerating_broken_replies(pool, server)
                 group.start_soon(call, pool, server)
-                cancelled = await cancel(work, turn)
+                cancelled = await cancel(work, wait_number)
             assert state(pool) == (0, 0, 0)
-            await server.until(lambda: not server.open)
-            turn += 1
-    assert turn > 2
+            await server.wait_until(lambda: not server.open)
+            wait_number += 1
+    assert wait_number > 2
 
 
-@each_way
-async def test_churn(cancel: Cancel) -> None:
-    """Forty workers cancelled at random over ten connections: then twenty calls are answered, nothing is lost."""
-    rng = random.Random(1)  # noqa: S311 -- as above
+@with_each_kind_of_cancellation
+async def test_random_cancellations_leak_nothing(cancel: Cancel) -> None:
+    """After 160 randomly cancelled calls, 20 new calls succeed, and no slot, socket or task is leaked."""
+    rng = random.Random(1)  # noqa: S311 -- reproducible, not secret
     targets = ["/", "/", "/", "/last", "/long", "/mute", "/stop"]
 
     async def worker(pool: OriginPool, server: Server) -> None:
         for _ in range(4):
-            await cancel(talk(pool, server, rng.choice(targets)), rng.randrange(1, 25))
+            # A call that waits less often than this number is not cancelled.
+            await cancel(call_tolerating_broken_replies(pool, server, rng.choice(targets)), rng.randrange(1, 25))
 
     async with serving() as server, OriginPool(server.url, max_connections=10) as pool:
         async with anyio.create_task_group() as group:
             for _ in range(40):
                 group.start_soon(worker, pool, server)
         assert (pool._slots.busy, pool._slots.waiting) == (0, 0)
-        await settled(pool, server)
+        await wait_until_only_idle_are_open(pool, server)
         tasks = len(anyio.get_running_tasks())
-        answers: list[str] = []
+        bodies: list[str] = []
 
         async def caller() -> None:
-            answers.append(await call(pool, server))
+            bodies.append(await call(pool, server))
 
         async with anyio.create_task_group() as group:
             for _ in range(20):
                 group.start_soon(caller)
-        assert len(answers) == 20
+        assert len(bodies) == 20
         assert len(anyio.get_running_tasks()) <= tasks + 10
         await pool.aclose()
         assert state(pool) == (0, 0, 0)
-        await server.until(lambda: not server.open)
+        await server.wait_until(lambda: not server.open)
     gc.collect()

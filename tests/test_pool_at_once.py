@@ -1,4 +1,4 @@
-"""The short way over a connection at rest: a whole exchange with no wait but the one for its reply."""
+"""`OriginPool.post_at_once`: a whole exchange over an idle connection, which waits only for the reply."""
 
 import asyncio
 import math
@@ -14,7 +14,7 @@ from waiting import PATIENCE
 from gatepay_async import AsyncGatePay, DeadlineExceededError, OutcomeUnknownError, ProtocolError, TransportError
 from gatepay_async.exchange.replies import MAX_REPLY_BYTES
 from gatepay_async.pool import OriginPool
-from gatepay_async.pool.asyncio_wire import AT_A_TIME, Wire
+from gatepay_async.pool.asyncio_wire import MAX_WRITE_BYTES, Wire
 from gatepay_async.pool.port import Answer, TooLateError
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
@@ -27,13 +27,13 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class Asked:
-    """A pool with one connection at rest, asked the short way; an asynchronous context manager."""
+class IdlePool:
+    """A pool with one idle connection, for calls of `post_at_once`; an asynchronous context manager."""
 
     def __init__(self, server: OddServer, **options: Any) -> None:
         self.pool = OriginPool(server.base_url, ssl_context=server.client_tls, **options)
-        self._form = self.pool.prepare(httpx.URL(server.base_url + "x"), httpx.Headers())
-        self.sent = 0
+        self._prepared = self.pool.prepare(httpx.URL(server.base_url + "x"), httpx.Headers())
+        self.sent_count = 0
 
     async def __aenter__(self) -> Self:
         return self
@@ -41,16 +41,18 @@ class Asked:
     async def __aexit__(self, *_: object) -> None:
         await self.pool.aclose()
 
-    async def rest(self) -> None:
-        exchange = await self.pool.post(self._form, b"", {})
+    async def open_connection(self) -> None:
+        """Make a call that opens the connection."""
+        exchange = await self.pool.post(self._prepared, b"", {})
         assert (await exchange.read_whole(most=100)).body == b"hello"
 
-    async def ask(self, body: bytes = b"", *, within: float = math.inf, most: int = 2**20) -> Answer | None:
-        until = asyncio.get_running_loop().time() + within
-        return await self.pool.post_at_once(self._form, body, on_send=self._note, until=until, most=most)
+    async def post_at_once(self, body: bytes = b"", *, seconds: float = math.inf, most: int = 2**20) -> Answer | None:
+        """Call `OriginPool.post_at_once` with a deadline *seconds* from now."""
+        until = asyncio.get_running_loop().time() + seconds
+        return await self.pool.post_at_once(self._prepared, body, on_send=self._count_sent, until=until, most=most)
 
-    def _note(self) -> None:
-        self.sent += 1
+    def _count_sent(self) -> None:
+        self.sent_count += 1
 
     @property
     def slots(self) -> tuple[int, int]:
@@ -63,157 +65,160 @@ class Asked:
         return connection
 
 
-def hello(connection: Connection, _: Request) -> None:
+def reply_hello(connection: Connection, _: Request) -> None:
     connection.raw.sendall(connection.encrypt(HELLO))
 
 
-def silent(connection: Connection, request: Request) -> None:
+def reply_to_the_first_only(connection: Connection, request: Request) -> None:
+    """Reply to the first request on each connection, and to no other one."""
     if request.number == 1:
-        hello(connection, request)
+        reply_hello(connection, request)
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_asked_at_once(*, tls: bool) -> None:
-    """The connection at rest is used, and rests again; a reply may come in pieces, and only so much of it is read."""
-    piece = b"x" * AT_A_TIME
+async def test_idle_connection_is_used_and_idle_again(*, tls: bool) -> None:
+    """The idle connection is used and kept. A long reply is read in pieces, and only up to the limit."""
+    piece = b"x" * MAX_WRITE_BYTES
 
     def answer(connection: Connection, request: Request) -> None:
-        sizes = {b"": 0, b"long": 9 * AT_A_TIME}.get(request.body)
+        sizes = {b"": 0, b"long": 9 * MAX_WRITE_BYTES}.get(request.body)
         if sizes:
             connection.raw.sendall(connection.encrypt(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % sizes))
             for _ in range(sizes // len(piece)):
                 connection.raw.sendall(connection.encrypt(piece))
         else:
-            hello(connection, request)
+            reply_hello(connection, request)
 
     with OddServer(answer, tls=tls) as server, anyio.fail_after(PATIENCE):
-        async with Asked(server) as asked:
-            assert await asked.ask() is None  # nothing rests yet
-            await asked.rest()
-            for body, length in ((b"", 5), (b"long", 9 * AT_A_TIME), (b"", 5)):
-                reply = await asked.ask(body)
+        async with IdlePool(server) as idle_pool:
+            assert await idle_pool.post_at_once() is None  # no connection yet
+            await idle_pool.open_connection()
+            for body, length in ((b"", 5), (b"long", 9 * MAX_WRITE_BYTES), (b"", 5)):
+                reply = await idle_pool.post_at_once(body)
                 assert reply is not None
                 assert (reply.status, len(reply.body), reply.fields[b"content-length"]) == (200, length, b"%d" % length)
-            assert (asked.sent, asked.slots, len(server.connections)) == (3, (0, 1), 1)
-            reply = await asked.ask(b"long", most=AT_A_TIME)
+            assert (idle_pool.sent_count, idle_pool.slots, len(server.connections)) == (3, (0, 1), 1)
+            reply = await idle_pool.post_at_once(b"long", most=MAX_WRITE_BYTES)
             assert reply is not None
-            assert AT_A_TIME < len(reply.body) < 9 * AT_A_TIME
-            assert asked.slots == (0, 0)  # what is left of the reply must not become the next one's
+            assert MAX_WRITE_BYTES < len(reply.body) < 9 * MAX_WRITE_BYTES
+            assert idle_pool.slots == (0, 0)  # closed: the unread rest must not be taken for the next reply
 
 
 @pytest.mark.parametrize("anyio_backend", [loop for loop in event_loops() if loop[0] == "asyncio"], ids=repr)
-async def test_two_deadlines_at_once() -> None:
-    """A timer that is due now can be replaced before it rings, also on uvloop, where it doesn't know its time."""
-    with OddServer(hello, tls=False) as server, anyio.fail_after(PATIENCE):
-        async with Asked(server) as asked:
-            await asked.rest()
-            asked.wire._wake_at(asyncio.get_running_loop().time())
-            assert await asked.ask(within=PATIENCE) is not None
+async def test_due_timer_can_be_replaced() -> None:
+    """A timer that is due now can be replaced by a later one. On uvloop, such a timer has no ``when()``."""
+    with OddServer(reply_hello, tls=False) as server, anyio.fail_after(PATIENCE):
+        async with IdlePool(server) as idle_pool:
+            await idle_pool.open_connection()
+            idle_pool.wire._wake_at(asyncio.get_running_loop().time())
+            assert await idle_pool.post_at_once(seconds=PATIENCE) is not None
 
 
-async def ignore(*_: object) -> None: ...
+async def ignore_event(*_: object) -> None: ...
 
 
-async def test_what_is_not_for_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is sent where another way must do it, and the connection goes on resting."""
-    now = [0.0]
-    with OddServer(hello, tls=False) as server, anyio.fail_after(PATIENCE):
-        async with Asked(server, clock=lambda: now[0]) as asked:
-            await asked.rest()
-            assert await asked.ask(b"x" * AT_A_TIME) is None  # too long to leave at once
+async def test_returns_none_and_sends_nothing_if_not_applicable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If `post_at_once` is not applicable, it returns None, sends nothing and keeps the connection."""
+    time = [0.0]
+    with OddServer(reply_hello, tls=False) as server, anyio.fail_after(PATIENCE):
+        async with IdlePool(server, clock=lambda: time[0]) as idle_pool:
+            await idle_pool.open_connection()
+            assert await idle_pool.post_at_once(b"x" * MAX_WRITE_BYTES) is None  # too long for one write
             with monkeypatch.context() as patch:
                 patch.setattr("gatepay_async.pool.transport.is_patched", lambda: True)
-                assert await asked.ask() is None
+                assert await idle_pool.post_at_once() is None
             with monkeypatch.context() as patch:
-                patch.setattr(asked.wire, "_is_readable", lambda: True)
-                assert await asked.ask() is None
-            now[0] = 15.0
-            assert await asked.ask() is None  # it has rested for too long
-            now[0] = 14.0
-            assert await asked.ask() is not None
-            assert (asked.sent, len(server.connections)) == (1, 1)
-            trace: dict[str, Any] = {"trace": ignore}
-            response = await asked.pool.handle_async_request(httpx.Request("POST", server.base_url, extensions=trace))
+                patch.setattr(idle_pool.wire, "_is_readable", lambda: True)
+                assert await idle_pool.post_at_once() is None
+            time[0] = 15.0
+            assert await idle_pool.post_at_once() is None  # expired
+            time[0] = 14.0
+            assert await idle_pool.post_at_once() is not None
+            assert (idle_pool.sent_count, len(server.connections)) == (1, 1)
+            trace: dict[str, Any] = {"trace": ignore_event}
+            response = await idle_pool.pool.handle_async_request(
+                httpx.Request("POST", server.base_url, extensions=trace)
+            )
             await response.aread()
-            assert await asked.ask() is None  # httpcore's connection
+            assert await idle_pool.post_at_once() is None  # httpcore's connection
 
 
-async def test_a_hook_that_fails() -> None:
-    """What `on_send` raises comes out, and neither a byte nor the connection has gone."""
+async def test_exception_in_on_send_keeps_the_connection() -> None:
+    """If `on_send` raises, the call raises that exception, nothing is sent and the connection stays idle."""
 
-    def forbid() -> None:
+    def fail() -> None:
         raise ZeroDivisionError
 
-    with OddServer(hello, tls=False) as server, anyio.fail_after(PATIENCE):
-        async with Asked(server) as asked:
-            await asked.rest()
+    with OddServer(reply_hello, tls=False) as server, anyio.fail_after(PATIENCE):
+        async with IdlePool(server) as idle_pool:
+            await idle_pool.open_connection()
             with pytest.raises(ZeroDivisionError):
-                await asked.pool.post_at_once(asked._form, b"", on_send=forbid, until=math.inf, most=1)
-            assert asked.slots == (0, 1)
-            assert await asked.ask() is not None
+                await idle_pool.pool.post_at_once(idle_pool._prepared, b"", on_send=fail, until=math.inf, most=1)
+            assert idle_pool.slots == (0, 1)
+            assert await idle_pool.post_at_once() is not None
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_time_is_up(*, tls: bool) -> None:
-    """The wait ends when it must; the slot is free again, and the connection closed."""
-    with OddServer(silent, tls=tls) as server, anyio.fail_after(PATIENCE):
-        async with Asked(server) as asked:
-            await asked.rest()
+async def test_deadline_ends_the_call_and_closes_the_connection(*, tls: bool) -> None:
+    """At the deadline the call raises TooLateError, the slot is released and the connection is closed."""
+    with OddServer(reply_to_the_first_only, tls=tls) as server, anyio.fail_after(PATIENCE):
+        async with IdlePool(server) as idle_pool:
+            await idle_pool.open_connection()
             with pytest.raises(TooLateError):
-                await asked.ask(within=0.01)
-            assert asked.slots == (0, 0)
+                await idle_pool.post_at_once(seconds=0.01)
+            assert idle_pool.slots == (0, 0)
 
 
-async def test_one_timer_for_many_exchanges() -> None:
-    """The timer of one exchange serves those that follow: it is set again when it rings, and earlier if need be."""
-    over = threading.Event()
+async def test_one_timer_serves_many_exchanges() -> None:
+    """A later exchange reuses the timer. It is set again if it fires too early, and replaced by an earlier deadline."""
+    may_reply = threading.Event()
 
     def answer(connection: Connection, request: Request) -> None:
         if request.number == 3:
-            over.wait(PATIENCE)
-        hello(connection, request)
+            may_reply.wait(PATIENCE)
+        reply_hello(connection, request)
 
     with OddServer(answer, tls=False) as server, anyio.fail_after(PATIENCE):
-        async with Asked(server) as asked:
-            await asked.rest()
-            assert await asked.ask(within=60) is not None
-            wire = asked.wire
+        async with IdlePool(server) as idle_pool:
+            await idle_pool.open_connection()
+            assert await idle_pool.post_at_once(seconds=60) is not None
+            wire = idle_pool.wire
             first = wire._timer
             assert first is not None
-            asking = asyncio.ensure_future(asked.ask(within=30))
+            running_call = asyncio.ensure_future(idle_pool.post_at_once(seconds=30))
             await asyncio.sleep(0)
             second = wire._timer
             assert second is not None
             assert (first.cancelled(), second.cancelled()) == (True, False)
-            wire._ring()  # as if it had been set for an exchange before
+            wire._on_timer()  # as if the timer of an earlier exchange fired
             assert wire._timer is not second
-            over.set()
-            assert await asking is not None
+            may_reply.set()
+            assert await running_call is not None
             timer = wire._timer
             assert timer is not None
-            await asked.pool.aclose()
+            await idle_pool.pool.aclose()
             assert timer.cancelled()
 
 
-async def test_cancelled() -> None:
-    """Whoever is cancelled while waiting for the reply gives the slot back, and the connection is closed."""
-    with OddServer(silent, tls=False) as server, anyio.fail_after(PATIENCE):
-        async with Asked(server) as asked:
-            await asked.rest()
-            task = asyncio.ensure_future(asked.ask())
+async def test_cancelled_call_releases_its_slot() -> None:
+    """A cancelled call releases its slot and closes the connection."""
+    with OddServer(reply_to_the_first_only, tls=False) as server, anyio.fail_after(PATIENCE):
+        async with IdlePool(server) as idle_pool:
+            await idle_pool.open_connection()
+            task = asyncio.ensure_future(idle_pool.post_at_once())
             await asyncio.sleep(0)
-            assert asked.slots == (1, 0)
+            assert idle_pool.slots == (1, 0)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert asked.slots == (0, 0)
+            assert idle_pool.slots == (0, 0)
 
 
-# -- what the client makes of it --------------------------------------------------------------------------------------
+# -- AsyncGatePay over a pool ---------------------------------------------------------------------------------------
 
 
-async def test_a_calls_time_is_up() -> None:
-    """An attempt over a connection at rest ends in time, and says that the request has left."""
+async def test_clients_time_limits_hold_on_an_idle_connection() -> None:
+    """The client's time-out and deadline hold on an idle connection. The error says that the request was sent."""
     reply = http(b'{"code": 100, "data": {"category": []}}')
 
     def answer(connection: Connection, request: Request) -> None:
@@ -237,8 +242,8 @@ async def test_a_calls_time_is_up() -> None:
         assert (type(cause), cause.sent) == (kind, True)
 
 
-async def test_a_calls_odd_replies() -> None:
-    """Over a connection at rest, too, an HTTP error is one, what is packed is unpacked, and too much is refused."""
+async def test_client_handles_odd_replies_on_an_idle_connection() -> None:
+    """On an idle connection, HTTP errors are raised, encoded replies decoded, and too large replies rejected."""
     catalog = b'{"code": 100, "data": {"category": []}}'
     replies = iter(
         (

@@ -1,4 +1,4 @@
-"""Connecting on asyncio: a name's addresses side by side, and no socket lost."""
+"""Connecting on asyncio: a host's addresses are tried concurrently, and no socket is leaked."""
 
 import asyncio
 import socket
@@ -13,7 +13,7 @@ from gatepay_async.pool.connecting import Address, connect_tcp
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
-FOUR, SIX = socket.AF_INET, socket.AF_INET6
+IPV4, IPV6 = socket.AF_INET, socket.AF_INET6
 
 
 @pytest.fixture
@@ -21,22 +21,22 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class Sockets:
-    """What stands for sockets: how each address answers, and which were closed."""
+class FakeNetwork:
+    """Replaces the network: each address has a function that connects or fails. Records which addresses were tried."""
 
-    def __init__(self, **answers: Callable[[], Awaitable[None]]) -> None:
-        self.answers = answers
+    def __init__(self, **connect_functions: Callable[[], Awaitable[None]]) -> None:
+        self.connect_functions = connect_functions
         self.tried: list[str] = []
         self.closed: list[str] = []
 
     async def connect(self, address: Address) -> Any:
         name = address[3][0]
         self.tried.append(name)
-        await self.answers[name]()
-        return Fake(name, self.closed)
+        await self.connect_functions[name]()
+        return FakeSocket(name, self.closed)
 
 
-class Fake:
+class FakeSocket:
     def __init__(self, name: str, closed: list[str]) -> None:
         self.name = name
         self._closed = closed
@@ -45,7 +45,7 @@ class Fake:
         self._closed.append(self.name)
 
 
-async def answer() -> None:
+async def succeed() -> None:
     pass
 
 
@@ -53,96 +53,96 @@ async def refuse() -> None:
     raise ConnectionRefusedError("refused")
 
 
-def use(monkeypatch: pytest.MonkeyPatch, sockets: Sockets, *addresses: tuple[int, str]) -> None:
+def install(monkeypatch: pytest.MonkeyPatch, network: FakeNetwork, *addresses: tuple[int, str]) -> None:
+    """Let the event loop resolve every name to *addresses*, and connect through *network*."""
+
     async def getaddrinfo(*_: Any, **__: Any) -> Any:
         return [(family, socket.SOCK_STREAM, 6, "", (name, 80)) for family, name in addresses]
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr(connecting, "_connect_to_address", sockets.connect)
+    monkeypatch.setattr(connecting, "_connect_to_address", network.connect)
 
 
-async def test_families_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each address that refuses is followed by the next at once, of the other family first."""
-    sockets = Sockets(a=refuse, b=refuse, c=refuse, d=answer)
-    use(monkeypatch, sockets, (SIX, "a"), (SIX, "c"), (SIX, "d"), (FOUR, "b"))
+async def test_address_families_alternate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If an address refuses, the next one is tried at once, alternating between IPv6 and IPv4."""
+    network = FakeNetwork(a=refuse, b=refuse, c=refuse, d=succeed)
+    install(monkeypatch, network, (IPV6, "a"), (IPV6, "c"), (IPV6, "d"), (IPV4, "b"))
     monkeypatch.setattr(connecting, "HEAD_START", 40)
-    won: Any = await connect_tcp("name.example", 80)
-    assert (won.name, sockets.tried, sockets.closed) == ("d", ["a", "b", "c", "d"], [])
+    winner: Any = await connect_tcp("name.example", 80)
+    assert (winner.name, network.tried, network.closed) == ("d", ["a", "b", "c", "d"], [])
 
 
-async def test_slow_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An address that keeps silent is overtaken by the next, and given up."""
-    given_up: list[bool] = []
+async def test_slow_address_does_not_delay_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address that doesn't answer is cancelled when a later one has connected."""
+    cancelled: list[bool] = []
 
-    async def silent() -> None:
+    async def never_answer() -> None:
         try:
             await anyio.sleep_forever()
         finally:
-            given_up.append(True)
+            cancelled.append(True)
 
-    sockets = Sockets(a=silent, b=answer)
-    use(monkeypatch, sockets, (SIX, "a"), (FOUR, "b"))
+    network = FakeNetwork(a=never_answer, b=succeed)
+    install(monkeypatch, network, (IPV6, "a"), (IPV4, "b"))
     monkeypatch.setattr(connecting, "HEAD_START", 0)
-    won: Any = await connect_tcp("name.example", 80)
-    assert (won.name, given_up) == ("b", [True])
+    winner: Any = await connect_tcp("name.example", 80)
+    assert (winner.name, cancelled) == ("b", [True])
 
 
-async def test_cancelled_without_a_winner(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cancellation while nobody has answered yet ends all attempts."""
-    sockets = Sockets(a=anyio.sleep_forever, b=anyio.sleep_forever)
-    use(monkeypatch, sockets, (SIX, "a"), (FOUR, "b"))
+async def test_cancellation_before_success_ends_all_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = FakeNetwork(a=anyio.sleep_forever, b=anyio.sleep_forever)
+    install(monkeypatch, network, (IPV6, "a"), (IPV4, "b"))
     monkeypatch.setattr(connecting, "HEAD_START", 0)
     with anyio.CancelScope() as scope:
         asyncio.get_running_loop().call_later(0, scope.cancel)
         await connect_tcp("name.example", 80)
     assert scope.cancelled_caught
-    assert sockets.closed == []
+    assert network.closed == []
 
 
-async def test_two_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two that connect in the same moment one is used, and the other one closed."""
-    both = asyncio.Event()
+async def test_simultaneous_successes_keep_one_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If two addresses connect at the same moment, one socket is used and the other is closed."""
+    both_connected = asyncio.Event()
 
     async def second() -> None:
-        asyncio.get_running_loop().call_soon(both.set)
-        await both.wait()
+        asyncio.get_running_loop().call_soon(both_connected.set)
+        await both_connected.wait()
 
     async def first() -> None:
-        await both.wait()
+        await both_connected.wait()
 
-    sockets = Sockets(a=first, b=second)
-    use(monkeypatch, sockets, (SIX, "a"), (FOUR, "b"))
+    network = FakeNetwork(a=first, b=second)
+    install(monkeypatch, network, (IPV6, "a"), (IPV4, "b"))
     monkeypatch.setattr(connecting, "HEAD_START", 0)
-    won: Any = await connect_tcp("name.example", 80)
-    assert [won.name, *sockets.closed] in (["a", "b"], ["b", "a"], ["a"])
+    winner: Any = await connect_tcp("name.example", 80)
+    assert [winner.name, *network.closed] in (["a", "b"], ["b", "a"], ["a"])
 
 
-async def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If no address answers, what the first one said is raised."""
-    use(monkeypatch, Sockets(a=refuse, b=refuse), (SIX, "a"), (FOUR, "b"))
+async def test_all_addresses_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If no address answers, the error of the first one is raised."""
+    install(monkeypatch, FakeNetwork(a=refuse, b=refuse), (IPV6, "a"), (IPV4, "b"))
     with pytest.raises(ConnectionRefusedError):
         await connect_tcp("name.example", 80)
 
 
-async def test_cancelled_with_a_winner(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cancellation in the moment of success closes the socket."""
+async def test_cancellation_at_success_closes_the_socket(monkeypatch: pytest.MonkeyPatch) -> None:
 
-    async def cancelling() -> None:
+    async def succeed_and_cancel() -> None:
         scope.cancel()
 
-    sockets = Sockets(a=cancelling, b=answer)
-    use(monkeypatch, sockets, (SIX, "a"), (FOUR, "b"))
+    network = FakeNetwork(a=succeed_and_cancel, b=succeed)
+    install(monkeypatch, network, (IPV6, "a"), (IPV4, "b"))
     with anyio.CancelScope() as scope:
         await connect_tcp("name.example", 80)
     assert scope.cancelled_caught
-    assert sockets.closed == ["a"]
+    assert network.closed == ["a"]
 
 
-async def test_real_sockets() -> None:
-    """A number needs no looking up; a port that nobody listens at refuses."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-        with await connect_tcp("127.0.0.1", port) as one, await connect_tcp("localhost", port) as two:
-            assert one.getpeername() == two.getpeername() == ("127.0.0.1", port)
+async def test_connects_to_real_sockets() -> None:
+    """An IP address and a host name connect. A port that nobody listens on refuses."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with await connect_tcp("127.0.0.1", port) as first, await connect_tcp("localhost", port) as second:
+            assert first.getpeername() == second.getpeername() == ("127.0.0.1", port)
     with pytest.raises(ConnectionRefusedError):
         await connect_tcp("127.0.0.1", port)

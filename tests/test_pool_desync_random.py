@@ -1,4 +1,4 @@
-"""A reply belongs to its request: thousands of exchanges with a server that knows the truth and does what it likes."""
+"""Random test that no call gets another call's reply, whatever the server sends. Replies repeat a tag of a request."""
 
 import os
 import random
@@ -21,21 +21,23 @@ from gatepay_async.pool import OriginPool
 pytestmark = [pytest.mark.slow, pytest.mark.uncounted, pytest.mark.hang_limit(180)]
 
 SEED = fresh_seed()
-EXCHANGES = int(os.environ.get("GATEPAY_TEST_EXCHANGES") or 350)  # on each loop, over each transport
+EXCHANGES = int(os.environ.get("GATEPAY_TEST_EXCHANGES") or 350)  # on each event loop, with and without TLS
 CALLERS = 6
-# Those that say hello, or nothing that could be understood: none of them is a reply to any call.
-SAID = [row for row in REPLIES if row.method == "POST" and 0 < len(row.sent) < 10_000]
-ODD, ENDING = [row for row in SAID if not row.ends], [row for row in SAID if row.ends]
-# What a server does with a request, and how often; the last ones end the connection.
-ACTS = {
-    "right": 30, "split": 15, "chunked": 5, "extra": 15, "record": 10, "half": 5, "no content": 6, "odd": 6,
+# No row of this table is a valid reply of GatePay, so none can be taken for the reply to a call.
+USABLE = [row for row in REPLIES if row.method == "POST" and 0 < len(row.sent) < 10_000]
+ODD, ENDING = [row for row in USABLE if not row.ends], [row for row in USABLE if row.ends]
+# How the server replies, with relative frequencies. "split": in two TCP segments; "extra": followed by other bytes;
+# "record": by other bytes in their own TLS record; "half": by half of such a record; "odd": with a row of REPLIES.
+# Those in CLOSING close the connection.
+BEHAVIOURS = {
+    "normal": 30, "split": 15, "chunked": 5, "extra": 15, "record": 10, "half": 5, "no content": 6, "odd": 6,
     "cut": 5, "close": 4, "silent": 1, "odd end": 2, "reset": 1,
 }  # fmt: skip
-ENDS = ("cut", "close", "silent", "odd end", "reset")
+CLOSING = ("cut", "close", "silent", "odd end", "reset")
 
 
-def extras(rng: random.Random) -> bytes:
-    """What nobody has asked for: from a byte to the reply to another request."""
+def unasked_bytes(rng: random.Random) -> bytes:
+    """Return bytes that no request asked for: from one byte to a reply to another request."""
     forged = http(rng.choice([success_reply("ka/show", {"product_id": "666"}), success_reply("product/show", {})]))
     order = http(success_reply("pay/create", {"out_order_id": "FORGED"}))
     late = http(b"{}", start="HTTP/1.1 408 Request Timeout")
@@ -43,52 +45,54 @@ def extras(rng: random.Random) -> bytes:
 
 
 @define
-class Shop:
-    """What the server does with each request; each kind of it is counted."""
+class RandomShop:
+    """Replies to each request in a random way, and counts each of these ways."""
 
     rng: random.Random
-    done: Counter[str] = field(factory=Counter[str])
+    counts: Counter[str] = field(factory=Counter[str])
 
     def answer(self, connection: Connection, request: Request) -> None:
         rng = self.rng
         body = success_reply(request.path, request.form)
-        act = rng.choices(list(ACTS), list(ACTS.values()))[0]
-        self.done[act] += 1
-        if act in ENDS:
-            self.end(connection, act, http(body))
-        reply = chunked(body) if act == "chunked" else http(body)
-        if act == "split":  # into two segments, at any byte, in any record
-            raw, place = connection.encrypt(reply), rng.randrange(1, len(reply))
-            connection.raw.sendall(raw[:place])
-            connection.raw.sendall(raw[place:])
-        elif act == "half":
-            more = connection.encrypt(extras(rng))
-            connection.raw.sendall(connection.encrypt(reply) + more[: rng.randrange(1, len(more) + 1)])
+        behaviour = rng.choices(list(BEHAVIOURS), list(BEHAVIOURS.values()))[0]
+        self.counts[behaviour] += 1
+        if behaviour in CLOSING:
+            self.reply_and_close(connection, behaviour, http(body))
+        reply = chunked(body) if behaviour == "chunked" else http(body)
+        if behaviour == "split":  # into two TCP segments, cut at any byte
+            raw, cut = connection.encrypt(reply), rng.randrange(1, len(reply))
+            connection.raw.sendall(raw[:cut])
+            connection.raw.sendall(raw[cut:])
+        elif behaviour == "half":
+            extra = connection.encrypt(unasked_bytes(rng))
+            connection.raw.sendall(connection.encrypt(reply) + extra[: rng.randrange(1, len(extra) + 1)])
         else:
             records = {
-                "extra": [reply + extras(rng)],
-                "record": [reply, extras(rng)],
+                "extra": [reply + unasked_bytes(rng)],
+                "record": [reply, unasked_bytes(rng)],
                 "no content": [http(body, start="HTTP/1.1 204 No Content")],
                 "odd": [rng.choice(ODD).sent],
             }
-            connection.raw.sendall(b"".join(map(connection.encrypt, records.get(act, [reply]))))
+            connection.raw.sendall(b"".join(map(connection.encrypt, records.get(behaviour, [reply]))))
 
-    def end(self, connection: Connection, act: str, reply: bytes) -> None:
-        """Answer in part or not at all, and hang up."""
-        if act == "reset":
-            connection.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    def reply_and_close(self, connection: Connection, behaviour: str, reply: bytes) -> None:
+        """Send a part of the reply, all of it or nothing, and close the connection."""
+        if behaviour == "reset":
+            connection.raw.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )  # close() sends a reset
         sent = {
             "cut": reply[: self.rng.randrange(len(reply))] or b"H",
             "close": reply,
             "odd end": self.rng.choice(ENDING).sent,
         }
-        if sent.get(act):
-            connection.raw.sendall(connection.encrypt(sent[act]))
+        if sent.get(behaviour):
+            connection.raw.sendall(connection.encrypt(sent[behaviour]))
         raise ConnectionAbortedError
 
 
-def tagged(kind: int, tag: int) -> tuple[Callable[[AsyncGatePay], Awaitable[Any]], Callable[[Any], object], object]:
-    """A call, what its result says it answers, and what that must be."""
+def make_call(kind: int, tag: int) -> tuple[Callable[[AsyncGatePay], Awaitable[Any]], Callable[[Any], object], object]:
+    """Return a call, a function that gets a value from its result, and the expected value."""
     if kind == 0:
         return lambda gatepay: gatepay.list_card_keys(tag), lambda page: page.keys[0].content, f"KEY-{tag}"
     if kind == 1:
@@ -105,27 +109,28 @@ def tagged(kind: int, tag: int) -> tuple[Callable[[AsyncGatePay], Awaitable[Any]
     return pay, lambda payment: payment.order_url, f"http://x/T-{tag}-X"
 
 
-async def play(seed: str, tls: bool, tally: Counter[str]) -> None:  # noqa: FBT001 -- anyio.run() passes no keywords
+async def run_exchanges(seed: str, tls: bool, tally: Counter[str]) -> None:  # noqa: FBT001 -- anyio.run() passes no keywords
     rng = random.Random(seed)  # noqa: S311 -- no secret
-    shop = Shop(random.Random(rng.random()))  # noqa: S311 -- as above
+    shop = RandomShop(random.Random(rng.random()))  # noqa: S311 -- as above
     tags = iter(range(1, EXCHANGES + 1))
 
     async def caller(gatepay: AsyncGatePay) -> None:
         for tag in tags:
-            call, answers, truth = tagged(rng.randrange(4), tag)
-            patience = rng.choice([None, None, None, None, rng.random() / 200])
-            ended = "cancelled"
-            with anyio.move_on_after(patience):
+            call, get_value, expected = make_call(rng.randrange(4), tag)
+            # One call in five is cancelled after up to 5 ms.
+            time_limit = rng.choice([None, None, None, None, rng.random() / 200])
+            result = "cancelled"
+            with anyio.move_on_after(time_limit):
                 try:
-                    came = answers(await call(gatepay))
+                    value = get_value(await call(gatepay))
                 except GatePayError:
-                    ended = "failed"
+                    result = "failed"
                 else:
-                    ended = "answered"
-                    assert came == truth, f"call {tag} was answered with {came!r}"
-            tally[ended] += 1
+                    result = "answered"
+                    assert value == expected, f"call {tag} got the reply {value!r}"
+            tally[result] += 1
             if rng.random() < 0.3 and server.connections:
-                tally["disturbed"] += server.send_unasked(extras(rng), rng)
+                tally["disturbed"] += server.send_unasked(unasked_bytes(rng), rng)
 
     with OddServer(shop.answer, tls=tls) as server:
         pool = OriginPool(server.base_url, ssl_context=server.client_tls, max_connections=3)
@@ -138,16 +143,15 @@ async def play(seed: str, tls: bool, tally: Counter[str]) -> None:  # noqa: FBT0
                 group.start_soon(caller, gatepay)
         assert repr(pool).endswith(": 0 busy, 0 idle, limit 3; 0 waiting; closed>")
         tally["connections"] += len(server.connections)
-    tally.update({f"server: {act}": count for act, count in shop.done.items()})
+    tally.update({f"server: {behaviour}": count for behaviour, count in shop.counts.items()})
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_whatever_a_server_sends(*, tls: bool) -> None:
-    """No call is ever answered with another's reply, whatever a server sends, and when."""
-    print(f"GATEPAY_TEST_SEED={SEED}")  # noqa: T201 -- to play it again
+def test_no_call_gets_another_calls_reply(*, tls: bool) -> None:
+    print(f"GATEPAY_TEST_SEED={SEED}")  # noqa: T201 -- to reproduce a failure
     for loop, options in event_loops():
         tally = Counter[str]()
-        anyio.run(play, f"{SEED} {loop} {options}", tls, tally, backend=loop, backend_options=options)
-        print(loop, options, dict(tally))  # noqa: T201 -- what was tried
+        anyio.run(run_exchanges, f"{SEED} {loop} {options}", tls, tally, backend=loop, backend_options=options)
+        print(loop, options, dict(tally))  # noqa: T201 -- shows what was tested
         assert tally["answered"] > EXCHANGES / 4
         assert tally["disturbed"]

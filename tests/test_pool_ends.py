@@ -1,4 +1,4 @@
-"""Exchanges that end in another way than they should: by whom, when, and what comes of it; on every loop."""
+"""Exchanges that end abnormally: closed, reset or stalled connections, on every event loop."""
 
 import errno
 import socket
@@ -21,101 +21,102 @@ from gatepay_async.pool.asyncio_wire import Wire
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
-SHORT = 0.3  # seconds; only what would never end takes as long
-PLAIN = http(b"hello")
-NO_LENGTH = {"x-content-length": "0", "transfer-encoding": "chunked"}  # the odd server reads the former, and no body
+SHORT = 0.3  # seconds: a time-out for operations that would never end
+HELLO = http(b"hello")
+# The odd server takes the first header for the length, and reads no body.
+NO_LENGTH = {"x-content-length": "0", "transfer-encoding": "chunked"}
 TOO_LARGE = http(b"", start="HTTP/1.1 413 Content Too Large", headers="connection: close\r\n")
-both = pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
+tcp_and_tls = pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
 
 
-def plain(connection: Connection, request: Request) -> None:
-    connection.raw.sendall(connection.encrypt(PLAIN))
+def reply_hello(connection: Connection, request: Request) -> None:
+    connection.raw.sendall(connection.encrypt(HELLO))
 
 
 class Parts(httpx.AsyncByteStream):
-    """A body in parts, that counts how many were asked for. No generator: trio complains of one that is left."""
+    """A streamed body that counts the parts read. It is no generator: trio warns about an unfinished one."""
 
     def __init__(self, count: int) -> None:
-        self.count, self.given = count, 0
+        self.count, self.parts_read = count, 0
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
-        if self.given == self.count:
+        if self.parts_read == self.count:
             raise StopAsyncIteration
-        self.given += 1
+        self.parts_read += 1
         return b"x" * 100_000
 
 
 async def call(server: OddServer, pool: OriginPool | None = None, **options: Any) -> tuple[int, bytes]:
-    """Post over *pool*, or over one of its own."""
+    """Post over *pool*, or over a new pool."""
     headers = {"host": "localhost", **options.pop("headers", {"content-length": "0"})}
     request = httpx.Request("POST", server.base_url, headers=headers, **options)
-    async with OriginPool(server.base_url, ssl_context=server.client_tls) as own:
+    async with OriginPool(server.base_url, ssl_context=server.client_tls) as new_pool:
         with anyio.fail_after(PATIENCE):
-            response = await (pool or own).handle_async_request(request)
+            response = await (pool or new_pool).handle_async_request(request)
             try:
                 return response.status_code, await response.aread()
             finally:
                 await response.aclose()
 
 
-@both
-@pytest.mark.parametrize("says_so", [False, True])
-async def test_a_reply_that_goes_on_to_the_end(*, says_so: bool, tls: bool) -> None:
-    """A reply without a length is whole at the end of the connection; over TLS only if the server says so in TLS."""
+@tcp_and_tls
+@pytest.mark.parametrize("with_close_notify", [False, True])
+async def test_reply_without_length_ends_with_the_connection(*, with_close_notify: bool, tls: bool) -> None:
+    """A reply without a length ends when the connection does; over TLS only with a close_notify."""
 
     def answer(connection: Connection, request: Request) -> None:
         connection.raw.sendall(connection.encrypt(b"HTTP/1.1 200 OK\r\n\r\nhello"))
-        if says_so:
+        if with_close_notify:
             connection.end()
         raise ConnectionAbortedError
 
     with OddServer(answer, tls=tls) as server:
-        if tls and not says_so:
+        if tls and not with_close_notify:
             with pytest.raises(httpx.RemoteProtocolError, match="complete"):
                 await call(server)
         else:
             assert await call(server) == (200, b"hello")
 
 
-async def test_half_a_record_behind_the_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server whose handshake goes on with half a record holds nobody longer than connecting may take."""
+async def test_half_a_record_after_the_handshake_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If half a TLS record follows the handshake, the call waits for the rest until the connect time-out."""
     sent: list[bytes] = []
 
-    def pass_on(connection: Connection) -> None:
+    def send_half_a_record_too(connection: Connection) -> None:
         data = connection.outgoing.read()
         if data and not sent:
             sent.append(data)
-            connection.raw.sendall(data + b"\x17\3\3\0\x50")
+            connection.raw.sendall(data + b"\x17\3\3\0\x50")  # the head of a record of 80 bytes
 
-    monkeypatch.setattr(Connection, "_pass_on", pass_on)
-    with OddServer(plain, tls=True) as server:
+    monkeypatch.setattr(Connection, "_send_outgoing", send_half_a_record_too)
+    with OddServer(reply_hello, tls=True) as server:
         with pytest.raises((httpx.ConnectTimeout, httpx.ConnectError), match=r"no TLS|before the request"):
             await call(server, extensions={"timeout": {"connect": SHORT}})
         assert sent
 
 
-@both
-async def test_a_body_for_nobody(*, tls: bool) -> None:
-    """Of a body that comes in parts no more is read once the connection has gone."""
-    parts = Parts(3_000)
+@tcp_and_tls
+async def test_streamed_body_is_not_read_on_after_a_reset(*, tls: bool) -> None:
+    """After the connection is reset, no more parts of a streamed body are read."""
+    parts = Parts(3_000)  # 300 MB: far more than the system's buffers hold
 
     def refuse(connection: Connection, request: Request) -> None:
-        connection.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed, it breaks
+        connection.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close() sends a reset
         raise ConnectionAbortedError
 
     with OddServer(refuse, tls=tls) as server:
         with pytest.raises(httpx.TransportError):
             await call(server, stream=parts, headers=NO_LENGTH)
-        assert parts.given < parts.count / 3
+        assert parts.parts_read < parts.count / 3  # only what was buffered before the reset arrived
 
 
-@both
+@tcp_and_tls
 @pytest.mark.parametrize("in_parts", [False, True])
-async def test_an_answer_to_half_a_request(*, in_parts: bool, tls: bool) -> None:
-    """A server that refuses a long request, and reads no more of it, is heard; but for trio over TLS, see `stream`."""
+async def test_reply_to_half_a_request_is_received(*, in_parts: bool, tls: bool) -> None:
+    """If the server rejects half a request, its reply is received; not on trio over TLS, where it can't be."""
     done = threading.Event()
 
     def refuse(connection: Connection, request: Request) -> None:
@@ -137,41 +138,39 @@ async def test_an_answer_to_half_a_request(*, in_parts: bool, tls: bool) -> None
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_server_that_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Writing goes on once the server takes more."""
+async def test_writing_continues_when_the_server_reads_again(monkeypatch: pytest.MonkeyPatch) -> None:
     full = threading.Event()
     receive = Connection.receive
 
-    def pause(wire: Wire) -> None:
+    def pause_writing(wire: Wire) -> None:
         wire._is_full = True
         full.set()
 
-    def receive_late(connection: Connection) -> bytes:
+    def receive_once_full(connection: Connection) -> bytes:
         full.wait(PATIENCE)
         return receive(connection)
 
-    monkeypatch.setattr(Wire, "pause_writing", pause)
-    monkeypatch.setattr(Connection, "receive", receive_late)
-    with OddServer(plain, tls=False) as server:
+    monkeypatch.setattr(Wire, "pause_writing", pause_writing)
+    monkeypatch.setattr(Connection, "receive", receive_once_full)
+    with OddServer(reply_hello, tls=False) as server:
         assert await call(server, content=b"x" * 5_000_000, headers={}) == (200, b"hello")
         assert full.is_set()
 
 
-async def test_names_that_are_none() -> None:
-    """A host that no name can have, and a name that no certificate can have, are not connected to."""
+async def test_invalid_host_names_raise_connect_error() -> None:
+    """A host name that is invalid in DNS, or a server name that is invalid in TLS, raises ConnectError."""
     name = f"{'x' * 64}.example"
     async with OriginPool(f"http://{name}") as pool:
         with pytest.raises(httpx.ConnectError):
             await pool.handle_async_request(httpx.Request("GET", f"http://{name}"))
-    with OddServer(plain, tls=True) as server:
+    with OddServer(reply_hello, tls=True) as server:
         for sni in (name, ".example"):
             with pytest.raises(httpx.ConnectError):
                 await call(server, extensions={"sni_hostname": sni})
 
 
-async def test_connection_close_in_a_request() -> None:
-    """A request may say that its connection ends with it; none follows on that."""
-    with OddServer(plain, tls=False) as server:
+async def test_connection_close_in_request_prevents_reuse() -> None:
+    with OddServer(reply_hello, tls=False) as server:
         async with OriginPool(server.base_url) as pool:
             for value in ("keep-alive", "x, Close", "x-close", "close"):
                 await call(server, pool, headers={"connection": value, "content-length": "0"})
@@ -184,13 +183,13 @@ async def test_connection_close_in_a_request() -> None:
             assert len(server.connections) == 4
 
 
-# -- TLS that wants something at the wrong time; Python's own server can't ask for it ---------------------------------
+# -- TLS renegotiation, which Python's own server can't request -------------------------------------------------------
 
 
-class Renegotiating:
-    """TLS that has been asked to agree anew."""
+class RenegotiatingTls:
+    """Replaces `Tls` after the server has requested a renegotiation."""
 
-    at_rest, ended = True, False
+    at_record_end, ended = True, False
 
     def __init__(self) -> None:
         self.object = SimpleNamespace()
@@ -211,14 +210,15 @@ class Renegotiating:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_agreeing_anew() -> None:
-    """A connection on which TLS begins anew carries no request; writing to it fails, in httpx's terms."""
-    for at_rest in (True, False):
+async def test_tls_renegotiation_prevents_reuse_and_writing() -> None:
+    """A connection whose server wants to renegotiate TLS isn't reused, and writing to it raises httpx.WriteError."""
+    for is_idle in (True, False):
         wire = Wire("x", 1, tls=None, uds=None)
-        wire._tls, wire._transport = cast("Any", Renegotiating()), cast("Any", SimpleNamespace(write=len, abort=dict))
-        wire._is_usable, wire._is_asked = True, not at_rest
+        wire._tls = cast("Any", RenegotiatingTls())
+        wire._transport = cast("Any", SimpleNamespace(write=len, abort=dict))
+        wire._is_usable, wire._is_exchanging = True, not is_idle
         wire.data_received(b"x")
         assert wire.is_fit() is False
-        assert wire._is_over is at_rest
+        assert wire._is_over is is_idle
     with pytest.raises(httpx.WriteError, match="complete"):
         wire._write_out(b"x")

@@ -1,4 +1,4 @@
-"""A pool in another place than where it was used first: on a second event loop, and in a forked process."""
+"""A pool used on a second event loop, and in a forked process."""
 
 import asyncio
 import gc
@@ -21,14 +21,14 @@ from gatepay_async.pool.owner import PROCESS
 
 pytestmark = [
     pytest.mark.sockets,
-    # That a socket is left to the garbage collector is what must happen here: its event loop is no more.
+    # The garbage collector closes a socket whose event loop is closed. That is expected here.
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 
-def named(connection: Connection, request: Request) -> None:
-    """Answer with what was asked for."""
+def reply_with_name(connection: Connection, request: Request) -> None:
+    """Reply with the last part of the requested path."""
     connection.raw.sendall(connection.encrypt(http(request.path.rpartition("/")[2].encode())))
 
 
@@ -42,58 +42,59 @@ async def call(pool: OriginPool, server: OddServer, name: str) -> str:
         return (await response.aread()).decode()
 
 
-def run(work: Callable[[], Awaitable[Any]], kind: tuple[str, dict[str, Any]]) -> Any:
-    return anyio.run(work, backend=kind[0], backend_options=kind[1])
+def run(work: Callable[[], Awaitable[Any]], loop: tuple[str, dict[str, Any]]) -> Any:
+    """Run *work* on a new event loop of this kind."""
+    return anyio.run(work, backend=loop[0], backend_options=loop[1])
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_one_event_loop_after_the_other(*, tls: bool) -> None:
-    """A pool opens connections of its own on each event loop; those of one that is over are let go."""
-    kinds = event_loops()
-    pairs = [(first, second) for first in kinds for second in kinds]
-    with OddServer(named, tls=tls) as server:
+def test_pool_opens_new_connections_on_each_event_loop(*, tls: bool) -> None:
+    """On a second event loop the pool opens new connections, and forgets those of a closed event loop."""
+    loops = event_loops()
+    pairs = [(first, second) for first in loops for second in loops]
+    with OddServer(reply_with_name, tls=tls) as server:
         for number, (first, second) in enumerate(pairs, 1):
             pool = OriginPool(server.base_url, ssl_context=server.client_tls, max_connections=1)
-            came = [run(lambda: call(pool, server, "one"), first), run(lambda: call(pool, server, "two"), second)]  # noqa: B023 -- called at once
-            assert (came, len(server.connections)) == (["one", "two"], 2 * number), (first, second)
+            replies = [run(lambda: call(pool, server, "one"), first), run(lambda: call(pool, server, "two"), second)]  # noqa: B023 -- called at once
+            assert (replies, len(server.connections)) == (["one", "two"], 2 * number), (first, second)
             run(pool.aclose, first)
             assert repr(pool).endswith(": 0 busy, 0 idle, limit 1; 0 waiting; closed>")
     gc.collect()
 
 
-def test_an_event_loop_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connection of an event loop in another thread is closed there, and by nobody else."""
+def test_connection_is_closed_on_its_own_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection whose event loop runs in another thread is closed there."""
     closed_by_owner: list[bool] = []
-    ready, done = threading.Event(), threading.Event()
+    ready, may_end = threading.Event(), threading.Event()
 
-    async def first() -> None:
+    async def run_first_loop() -> None:
         await call(pool, server, "one")
         ready.set()
-        await asyncio.to_thread(done.wait, PATIENCE)
+        await asyncio.to_thread(may_end.wait, PATIENCE)
         await asyncio.sleep(0)
 
-    async def second() -> None:
+    async def run_second_loop() -> None:
         assert await call(pool, server, "two") == "two"
         await pool.aclose()
 
     monkeypatch.setattr(Wire, "connection_lost", lambda wire, _: closed_by_owner.append(wire.is_on_this_loop()))
-    with OddServer(named, tls=False) as server:
+    with OddServer(reply_with_name, tls=False) as server:
         pool = OriginPool(server.base_url)
-        thread = threading.Thread(target=lambda: asyncio.run(first()))
+        thread = threading.Thread(target=lambda: asyncio.run(run_first_loop()))
         thread.start()
         ready.wait(PATIENCE)
-        asyncio.run(second())
-        done.set()
+        asyncio.run(run_second_loop())
+        may_end.set()
         thread.join()
     assert closed_by_owner == [True, True]
 
 
-def test_a_process_that_was_forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A forked process begins with an empty pool, closed or not as it was, and touches nothing that it shares."""
+def test_forked_process_starts_with_an_empty_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a fork the pool has no connections, and leaves the parent's sockets alone. A closed pool stays closed."""
     forks = PROCESS.forks
-    monkeypatch.setattr(PROCESS, "forks", forks)  # put back at the end
+    monkeypatch.setattr(PROCESS, "forks", forks)  # restored at the end of the test
 
-    async def play() -> None:
+    async def use_after_fork() -> None:
         pool = OriginPool(server.base_url, max_connections=1)
         response = await pool.handle_async_request(post(server, "parent"))
         (slot,) = pool._slots._busy
@@ -113,8 +114,8 @@ def test_a_process_that_was_forked(monkeypatch: pytest.MonkeyPatch) -> None:
         transport.abort()
         del response
 
-    with OddServer(named, tls=False) as server:
-        asyncio.run(play())
+    with OddServer(reply_with_name, tls=False) as server:
+        asyncio.run(use_after_fork())
 
 
 FORKING = """
@@ -126,7 +127,7 @@ url = sys.argv[1]
 context = ssl.create_default_context()
 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
 pool = OriginPool(url, ssl_context=context, max_connections=1)
-# One that isn't shared after a fork, as epoll is: the harder case.
+# Unlike epoll's, this selector's state is not shared with the child after a fork: that is the harder case.
 loop = asyncio.SelectorEventLoop(selectors.PollSelector())
 
 async def call(name):
@@ -150,9 +151,9 @@ loop.run_until_complete(pool.aclose())
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked here")
-def test_a_fork() -> None:
-    """Parent and child each talk over their own connections, and get their own replies."""
-    with OddServer(named, tls=True) as server:
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no os.fork() on this platform")
+def test_parent_and_child_use_their_own_connections() -> None:
+    """After a real fork, parent and child each use their own connections and get their own replies."""
+    with OddServer(reply_with_name, tls=True) as server:
         subprocess.run([sys.executable, "-c", FORKING, server.base_url], check=True, timeout=PATIENCE)
         assert [connection.requests for connection in server.connections] == [3, 1]

@@ -1,4 +1,4 @@
-"""HTTP/1.1 without sockets: bytes to responses, requests to bytes."""
+"""Parsing responses and encoding requests, without sockets."""
 
 from collections.abc import Iterable
 
@@ -14,12 +14,12 @@ from gatepay_async.pool.responses import MAX_HEAD, ResponseReader
 
 pytestmark = pytest.mark.fast
 
-# As much as is read at a time.
-AT_ONCE = 64 * 1024
+# The most bytes that the event loop delivers at once.
+READ_SIZE = 64 * 1024
 
 
-def play(row: OddReply, pieces: Iterable[bytes]) -> tuple[int, bytes, bool]:
-    """What is read of *row*, when it comes in *pieces*."""
+def parse(row: OddReply, pieces: Iterable[bytes]) -> tuple[int, bytes, bool]:
+    """Feed *pieces* to a reader. Return the status, the body and whether the connection may be reused."""
     reader = ResponseReader()
     reader.start(to_head=row.method == "HEAD")
     for piece in pieces:
@@ -35,49 +35,50 @@ def play(row: OddReply, pieces: Iterable[bytes]) -> tuple[int, bytes, bool]:
     return reader.status, body, reader.reusable and not reader.surplus
 
 
-def cut(data: bytes, size: int) -> list[bytes]:
+def split(data: bytes, size: int) -> list[bytes]:
     return [data[start : start + size] for start in range(0, len(data), size)]
 
 
-def test_odd_replies() -> None:
-    """Each reply of the table is read as it must be: whole, byte by byte, and cut in two anywhere."""
+def test_odd_replies_are_parsed_as_expected() -> None:
+    """Each reply of the table gives the expected result: whole, byte by byte, and cut in two anywhere."""
     wrong: list[str] = []
     for row in REPLIES:
-        ways = [cut(row.sent, AT_ONCE), cut(row.sent, 1 if len(row.sent) < 10_000 else 777)]
+        # Single bytes would be slow for a long reply.
+        splits = [split(row.sent, READ_SIZE), split(row.sent, 1 if len(row.sent) < 10_000 else 777)]
         if len(row.sent) < 200:
-            ways += [[row.sent[:place], row.sent[place:]] for place in range(1, len(row.sent))]
-        came = [play(row, way) for way in ways]
-        wrong += [f"{row.name}: {one}" for one in came if one != (row.status, row.body, row.kept)]
+            splits += [[row.sent[:i], row.sent[i:]] for i in range(1, len(row.sent))]
+        results = [parse(row, pieces) for pieces in splits]
+        wrong += [f"{row.name}: {result}" for result in results if result != (row.status, row.body, row.kept)]
     assert not wrong, "\n".join(wrong)
 
 
-word = st.text("aZ0-._:;= \t", min_size=1, max_size=8).filter(lambda text: text.strip() == text)
-header = st.tuples(st.sampled_from(["Server", "date", "X-A", "connection", "Upgrade", "Transfer-Encoding"]), word)
+token = st.text("aZ0-._:;= \t", min_size=1, max_size=8).filter(lambda text: text.strip() == text)
+header_line = st.tuples(st.sampled_from(["Server", "date", "X-A", "connection", "Upgrade", "Transfer-Encoding"]), token)
 
 
 @given(
     st.sampled_from(["HTTP/1.1", "HTTP/1.0"]),
     st.sampled_from([200, 204, 299, 404, 599, 600]),
-    word,
-    st.lists(header | st.tuples(st.just("Connection"), st.sampled_from(["Keep-Alive", "close"])), max_size=3),
+    token,
+    st.lists(header_line | st.tuples(st.just("Connection"), st.sampled_from(["Keep-Alive", "close"])), max_size=3),
     st.binary(max_size=4) | st.sampled_from([b"\r\n", b"x\n"]),
     st.integers(-1, 2),
     st.integers(0, 9),
 )
-def test_plain_replies(  # noqa: PLR0917 -- what a reply is made of
+def test_fast_and_llhttp_parsers_agree(  # noqa: PLR0917 -- the parts of a reply
     version: str, status: int, reason: str, headers: list[tuple[str, str]], body: bytes, missing: int, cut_at: int
 ) -> None:
-    """A reply whose head comes in one piece is read as llhttp reads it, whatever becomes of its body."""
+    """The regular expression for plain heads gives the same results as llhttp, which parses a head in two pieces."""
     lines = [f"{version} {status} {reason}", *(f"{name}: {value}" for name, value in headers)]
     whole = "\r\n".join([*lines, f"Content-Length: {max(0, len(body) + missing)}", "", ""]).encode() + body
     head = len(whole) - len(body) + min(cut_at, len(body))
-    ways = ([whole[:head], *([whole[head:]] if whole[head:] else [])], [whole[:1], whole[1:]])
+    splits = ([whole[:head], *([whole[head:]] if whole[head:] else [])], [whole[:1], whole[1:]])
     readers = [ResponseReader(), ResponseReader()]
-    for reader, pieces in zip(readers, ways, strict=True):
+    for reader, pieces in zip(readers, splits, strict=True):
         for piece in pieces:
             if reader.problem is None:
                 reader.feed(piece)
-    quick, slow = [
+    fast, slow = [
         (
             r.problem,
             r.held,
@@ -92,11 +93,10 @@ def test_plain_replies(  # noqa: PLR0917 -- what a reply is made of
         )
         for r in readers
     ]
-    assert quick == slow
+    assert fast == slow
 
 
-def test_nothing_of_a_reply_in_a_problem() -> None:
-    """What is said of a reply that is none quotes nothing of it."""
+def test_problem_does_not_quote_the_reply() -> None:
     secret = b"SECRET"
     for raw in (
         secret,
@@ -109,8 +109,8 @@ def test_nothing_of_a_reply_in_a_problem() -> None:
         assert "SECRET" not in reader.problem
 
 
-def test_one_after_the_other() -> None:
-    """The same reader reads the next response, with nothing left of the one before."""
+def test_reader_reads_a_second_response() -> None:
+    """After ``start()`` the reader has forgotten the last response, and reads the next one."""
     reader = ResponseReader()
     reader.feed(b"HTTP/1.1 404 Gone\r\nx-a: 1\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nx-b: 2\r\n\r\n")
     assert (reader.status, reader.reason, reader.reusable) == (404, b"Gone", True)
@@ -122,8 +122,8 @@ def test_one_after_the_other() -> None:
     assert reader.fields == {b"content-length": b"2"}
 
 
-def test_line_breaks_one_by_one() -> None:
-    """A line break that comes alone is a part like any other: an empty part would be the body's end."""
+def test_line_breaks_in_single_bytes_are_parts() -> None:
+    """A line break that arrives alone is a part of the body. An empty part would mean the end of the body."""
     for body in (b"\r\n\r\n", b"a\n\r\nb\n"):
         chunked = b"transfer-encoding: chunked\r\n\r\n%x\r\n" % len(body)
         for head in (b"content-length: %d\r\n\r\n" % len(body), chunked):
@@ -134,21 +134,21 @@ def test_line_breaks_one_by_one() -> None:
             assert (reader.complete, list(reader.parts)) == (True, [bytes((byte,)) for byte in body])
 
 
-def test_the_longest_head() -> None:
-    """A head may be nearly as long as the limit; one that is longer is refused though all of the reply is there."""
-    for length, ends in ((MAX_HEAD - 100, True), (MAX_HEAD + 1, False)):
+def test_head_up_to_the_limit_is_accepted() -> None:
+    """A head just below the limit is accepted. A longer one is rejected even if the response is complete."""
+    for length, is_accepted in ((MAX_HEAD - 100, True), (MAX_HEAD + 1, False)):
         reader = ResponseReader()
         reader.feed(b"HTTP/1.1 200 OK\r\nx-a: " + b"x" * length + b"\r\ncontent-length: 2\r\n\r\nhi")
-        assert (reader.complete, reader.problem is None) == (ends, ends)
+        assert (reader.complete, reader.problem is None) == (is_accepted, is_accepted)
 
 
-def test_requests() -> None:
-    """A request is one buffer: its head, ready-made or not, and its body."""
+def test_request_is_encoded_into_one_buffer() -> None:
+    """A request is encoded into one buffer with head and body, with a prepared head and without."""
     lines = [(b"Host", b"x"), (b"X-A", b"1")]
     start = encode_head(b"POST", b"/a?b", lines) + b"Content-Length: "
-    wanted = b"POST /a?b HTTP/1.1\r\nHost: x\r\nX-A: 1\r\nContent-Length: 2\r\n\r\nhi"
-    assert encode(Request(b"POST", b"/a?b", lines, b"hi", {}, start)) == wanted
-    assert encode(Request(b"POST", b"/a?b", [*lines, (b"Content-Length", b"2")], b"hi", {})) == wanted
+    expected = b"POST /a?b HTTP/1.1\r\nHost: x\r\nX-A: 1\r\nContent-Length: 2\r\n\r\nhi"
+    assert encode(Request(b"POST", b"/a?b", lines, b"hi", {}, start)) == expected
+    assert encode(Request(b"POST", b"/a?b", [*lines, (b"Content-Length", b"2")], b"hi", {})) == expected
     assert encode(Request(b"GET", b"/", [(b"host", b"x")], b"", {})) == b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
@@ -165,20 +165,19 @@ def test_requests() -> None:
         (b"GET", b"/", [(b"host", b"y")]),
     ],
 )
-def test_no_requests(method: bytes, target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-    """What would be another request than it seems to be is refused."""
+def test_invalid_request_head_is_rejected(method: bytes, target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    """A method, target or header that would change the structure of the request is rejected."""
     with pytest.raises(httpx.LocalProtocolError):
         encode_head(method, target, [(b"host", b"x"), *headers])
 
 
-def test_no_host() -> None:
-    """A request names its host."""
+def test_request_without_host_is_rejected() -> None:
     with pytest.raises(httpx.LocalProtocolError, match="Host"):
         encode_head(b"GET", b"/", [])
 
 
-def test_framing() -> None:
-    """A body in parts goes out in chunks, or as long as its head says, neither longer nor shorter."""
+def test_streamed_body_is_framed() -> None:
+    """A streamed body is sent in chunks, or with the exact Content-Length of its headers."""
     chunked = Framing([(b"Transfer-Encoding", b"chunked")])
     assert [chunked.frame(b"x" * 17), chunked.frame(b""), chunked.end()] == [
         b"11\r\n" + b"x" * 17 + b"\r\n",
@@ -193,10 +192,10 @@ def test_framing() -> None:
         Framing([(b"Content-Length", b"3")]).end()
 
 
-def test_a_body_of_another_length_than_its_head_says() -> None:
-    """A body of bytes is held to its head, and a head gives one length: the rest would be another request."""
+def test_body_must_match_its_headers() -> None:
+    """The headers must give exactly one length, that of the body: the server could read the rest as another request."""
     length, chunked = (b"Content-Length", b"3"), (b"Transfer-Encoding", b"chunked")
-    wrong: list[tuple[list[tuple[bytes, bytes]], bytes]] = [
+    invalid: list[tuple[list[tuple[bytes, bytes]], bytes]] = [
         ([(b"content-length", b"1")], b"abc"),
         ([(b"content-length", b"4")], b"abc"),
         ([], b"abc"),
@@ -208,7 +207,7 @@ def test_a_body_of_another_length_than_its_head_says() -> None:
         ([(b"transfer-encoding", b"gzip, chunked")], b"abc"),
     ]
     accepted = []
-    for headers, body in wrong:
+    for headers, body in invalid:
         try:
             encode(Request(b"POST", b"/", [(b"host", b"x"), *headers], body, {}))
         except httpx.LocalProtocolError:

@@ -1,4 +1,4 @@
-"""The decisions of the pool: no socket, no event loop, and a clock that is an argument."""
+"""Assigning slots to callers, without I/O: the time is an argument."""
 
 import math
 import sys
@@ -13,42 +13,40 @@ from gatepay_async.pool.slots import Slot, Slots, Ticket
 pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
 
 
-def taken(slots: Slots[str]) -> Slot[str]:
+def acquire(slots: Slots[str]) -> Slot[str]:
     slot = slots.acquire()
     assert slot is not None
     return slot
 
 
-def opened(slots: Slots[str], name: str) -> Slot[str]:
-    slot = taken(slots)
+def acquire_open(slots: Slots[str], name: str) -> Slot[str]:
+    slot = acquire(slots)
     slot.connection = name
     return slot
 
 
-def nothing() -> None:
+def do_nothing() -> None:
     pass
 
 
-def test_limit() -> None:
-    """No more slots are given out than there are."""
+def test_no_more_slots_than_the_limit() -> None:
     slots: Slots[str] = Slots(2)
     assert [slots.acquire() is None for _ in range(3)] == [False, False, True]
     assert (slots.busy, slots.idle, slots.waiting) == (2, 0, 0)
 
 
-def test_last_used_first() -> None:
-    """The connection that was used last is the next to be used."""
+def test_most_recently_used_connection_is_used_next() -> None:
     slots: Slots[str] = Slots(3)
-    first, second = opened(slots, "first"), opened(slots, "second")
+    first, second = acquire_open(slots, "first"), acquire_open(slots, "second")
     slots.release_open(second, now=1)
     slots.release_open(first, now=2)
-    assert [taken(slots).connection for _ in range(3)] == ["first", "second", None]
+    assert [acquire(slots).connection for _ in range(3)] == ["first", "second", None]
 
 
-def test_first_come_first_served() -> None:
-    """A slot that comes back goes to whoever has waited longest, with its connection open."""
+def test_released_slot_goes_to_the_oldest_ticket() -> None:
+    """A released slot goes to the caller that has waited longest, with its open connection."""
     slots: Slots[str] = Slots(1)
-    slot = opened(slots, "only")
+    slot = acquire_open(slots, "only")
     woken: list[str] = []
     early = slots.enqueue(lambda: woken.append("early"))
     late = slots.enqueue(lambda: woken.append("late"))
@@ -58,22 +56,21 @@ def test_first_come_first_served() -> None:
     assert (woken, late.slot, slot.connection, slots.waiting) == (["early", "late"], slot, None, 0)
 
 
-def test_leaving_the_queue() -> None:
-    """Whoever leaves is passed over, wherever they stood."""
+def test_caller_that_left_the_queue_gets_no_slot() -> None:
     slots: Slots[str] = Slots(1)
-    slot = opened(slots, "only")
-    tickets = [slots.enqueue(nothing) for _ in range(3)]
+    slot = acquire_open(slots, "only")
+    tickets = [slots.enqueue(do_nothing) for _ in range(3)]
     assert slots.leave_queue(tickets[0]) is None
     assert slots.leave_queue(tickets[1]) is None
     slots.release_open(slot, now=1)
     assert tickets[2].slot is slot
 
 
-def test_leaving_with_a_slot() -> None:
-    """Whoever leaves in the moment of being served holds the slot, once, and passes it on."""
+def test_leaving_returns_the_assigned_slot_once() -> None:
+    """A caller that leaves after a slot was assigned gets that slot once, and has to release it."""
     slots: Slots[str] = Slots(1)
-    slot = opened(slots, "only")
-    early, late = slots.enqueue(nothing), slots.enqueue(nothing)
+    slot = acquire_open(slots, "only")
+    early, late = slots.enqueue(do_nothing), slots.enqueue(do_nothing)
     slots.release_open(slot, now=1)
     assert slots.leave_queue(early) is slot
     assert slots.leave_queue(early) is None
@@ -81,30 +78,30 @@ def test_leaving_with_a_slot() -> None:
     assert late.slot is slot
 
 
-def test_a_slot_given_back_twice() -> None:
-    """A slot that is given back twice is an error, and doesn't become two."""
+def test_releasing_twice_raises() -> None:
+    """Releasing a slot twice raises KeyError, and doesn't add a slot."""
     slots: Slots[str] = Slots(1)
-    slot = taken(slots)
+    slot = acquire(slots)
     slots.release_empty(slot)
     with pytest.raises(KeyError):
         slots.release_empty(slot)
 
 
-def test_longest_idle() -> None:
-    """What has been idle for too long is found oldest first; the rest stays."""
+def test_acquire_idle_takes_the_oldest_first() -> None:
+    """``acquire_idle`` takes slots that were released at the given time or before, oldest first."""
     slots: Slots[str] = Slots(3)
-    for now, slot in enumerate([opened(slots, name) for name in ("a", "b", "c")]):
+    for now, slot in enumerate([acquire_open(slots, name) for name in ("a", "b", "c")]):
         slots.release_open(slot, now=now)
-    old = [slots.acquire_idle(kept_by=1) for _ in range(3)]
+    old = [slots.acquire_idle(released_by=1) for _ in range(3)]
     assert [slot and slot.connection for slot in old] == ["a", "b", None]
-    # Until they are closed they count.
+    # They count as busy until they are released.
     assert (slots.busy, slots.idle) == (2, 1)
 
 
-def test_closing() -> None:
-    """Closing wakes everybody who waits, gives nothing out any more, and keeps nothing."""
+def test_closing_wakes_all_waiting_callers() -> None:
+    """Closing wakes all waiting callers. Afterwards no slot is assigned or kept."""
     slots: Slots[str] = Slots(1)
-    slot = opened(slots, "only")
+    slot = acquire_open(slots, "only")
     woken: list[int] = []
     tickets = [slots.enqueue(partial(woken.append, number)) for number in range(3)]
     slots.close()
@@ -117,25 +114,25 @@ def test_closing() -> None:
     assert (slots.busy, slots.idle, slots.waiting) == (0, 0, 0)
 
 
-def test_closing_with_idle_connections() -> None:
-    """After closing, the idle connections can be taken out to be closed."""
+def test_idle_slots_can_be_acquired_after_closing() -> None:
+    """After closing, idle slots can be acquired so that their connections can be closed."""
     slots: Slots[str] = Slots(2)
-    slots.release_open(opened(slots, "only"), now=1)
+    slots.release_open(acquire_open(slots, "only"), now=1)
     slots.close()
-    slot = slots.acquire_idle(kept_by=math.inf)
+    slot = slots.acquire_idle(released_by=math.inf)
     assert slot is not None
     slots.release_empty(slot)
-    assert slots.acquire_idle(kept_by=math.inf) is None
+    assert slots.acquire_idle(released_by=math.inf) is None
 
 
-def steps(limit: int) -> int:
-    """Function calls, C's included, of a round with *limit* slots idle, and of one with as many tickets waiting."""
+def count_function_calls(limit: int) -> int:
+    """Count the function calls of three operations with *limit* idle slots, or with *limit* waiting tickets."""
     slots: Slots[str] = Slots(limit)
-    for slot in [opened(slots, "") for _ in range(limit)]:
+    for slot in [acquire_open(slots, "") for _ in range(limit)]:
         slots.release_open(slot, now=0)
-    crowded: Slots[str] = Slots(limit)
-    busy = [opened(crowded, "") for _ in range(limit)]
-    queue = [crowded.enqueue(nothing) for _ in range(limit)]
+    all_busy: Slots[str] = Slots(limit)
+    busy = [acquire_open(all_busy, "") for _ in range(limit)]
+    queue = [all_busy.enqueue(do_nothing) for _ in range(limit)]
     calls = 0
 
     def count(*_: object) -> None:
@@ -144,22 +141,22 @@ def steps(limit: int) -> int:
 
     sys.setprofile(count)
     try:
-        slots.release_open(taken(slots), now=0)
-        crowded.leave_queue(crowded.enqueue(nothing))
-        crowded.release_open(busy[0], now=0)
-        assert crowded.leave_queue(queue[0]) is busy[0]
+        slots.release_open(acquire(slots), now=0)
+        all_busy.leave_queue(all_busy.enqueue(do_nothing))
+        all_busy.release_open(busy[0], now=0)
+        assert all_busy.leave_queue(queue[0]) is busy[0]
     finally:
         sys.setprofile(None)
     return calls
 
 
-def test_cost() -> None:
-    """Choosing, queueing and returning take the same steps with ten thousand connections as with ten."""
-    assert steps(10_000) == steps(10)
+def test_cost_does_not_grow_with_the_limit() -> None:
+    """Acquiring, queueing and releasing cost the same with 10,000 slots as with 10."""
+    assert count_function_calls(10_000) == count_function_calls(10)
 
 
-class AnyOrder(RuleBasedStateMachine):
-    """The slots beside a model of plain lists, in whatever order callers come, go and give up."""
+class SlotsMachine(RuleBasedStateMachine):
+    """Compares the slots with a model of plain lists, for random sequences of operations."""
 
     LIMIT = 3
 
@@ -168,7 +165,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.now = 0.0
         self.slots: Slots[str] = Slots(self.LIMIT)
         self.held: list[Slot[str]] = []
-        self.resting: list[Slot[str]] = []
+        self.idle: list[Slot[str]] = []
         self.queue: list[Ticket[str]] = []
         self.woken = 0
         self.expected_woken = 0
@@ -176,8 +173,8 @@ class AnyOrder(RuleBasedStateMachine):
     def wake(self) -> None:
         self.woken += 1
 
-    def served(self, slot: Slot[str]) -> bool:
-        """What should follow from *slot* coming back: the oldest ticket has it."""
+    def expect_hand_on(self, slot: Slot[str]) -> bool:
+        """Expect that the released *slot* was assigned to the oldest ticket. Return whether there was one."""
         if not self.queue:
             return False
         ticket = self.queue.pop(0)
@@ -188,12 +185,12 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule()
     def arrive(self) -> None:
-        """A caller comes: the last idle one, or a new one, or the queue."""
+        """A caller acquires the last idle slot or a new one, or joins the queue."""
         slot = self.slots.acquire()
         if self.slots.closed:
             assert slot is None
-        elif self.resting:
-            assert slot is self.resting.pop()
+        elif self.idle:
+            assert slot is self.idle.pop()
             self.held.append(slot)
         elif len(self.held) < self.LIMIT:
             assert slot is not None
@@ -207,11 +204,11 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(data=st.data())
     def release_open(self, data: st.DataObject) -> None:
-        """A caller is done and the connection is fit."""
+        """A caller releases its slot with a connection that can be reused."""
         slot = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
         if self.slots.release_open(slot, now=self.now):
-            if not self.served(slot):
-                self.resting.append(slot)
+            if not self.expect_hand_on(slot):
+                self.idle.append(slot)
         else:
             assert self.slots.closed
             self.slots.release_empty(slot)
@@ -219,23 +216,23 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(data=st.data())
     def release_empty(self, data: st.DataObject) -> None:
-        """A caller is done and the connection is not fit."""
+        """A caller releases its slot without a connection."""
         slot = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
         self.slots.release_empty(slot)
-        if self.served(slot):
+        if self.expect_hand_on(slot):
             slot.connection = "open"
 
     @precondition(lambda self: self.queue)
     @rule(data=st.data())
-    def give_up(self, data: st.DataObject) -> None:
-        """A caller stops waiting."""
+    def stop_waiting(self, data: st.DataObject) -> None:
+        """A waiting caller leaves the queue."""
         ticket = self.queue.pop(data.draw(st.integers(0, len(self.queue) - 1)))
         assert self.slots.leave_queue(ticket) is None
 
     @precondition(lambda self: self.held and self.queue)
     @rule()
-    def give_up_when_served(self) -> None:
-        """A caller stops waiting in the moment of being served."""
+    def stop_waiting_with_a_slot(self) -> None:
+        """A waiting caller leaves the queue after it was assigned a slot."""
         slot = self.held.pop(0)
         self.slots.release_open(slot, now=self.now)
         self.expected_woken += 1
@@ -244,10 +241,10 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(age=st.integers(0, 3))
     def expire(self, age: int) -> None:
-        """Somebody closes what has been idle for too long."""
-        slot = self.slots.acquire_idle(kept_by=self.now - age)
-        if self.resting and self.resting[0].kept <= self.now - age:
-            assert slot is self.resting.pop(0)
+        """A caller closes the connection that has been idle for too long."""
+        slot = self.slots.acquire_idle(released_by=self.now - age)
+        if self.idle and self.idle[0].released_at <= self.now - age:
+            assert slot is self.idle.pop(0)
             self.slots.release_empty(slot)
         else:
             assert slot is None
@@ -260,22 +257,22 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: len(self.held) == self.LIMIT)
     @rule()
     def close(self) -> None:
-        """The client is closed."""
+        """The pool is closed."""
         self.slots.close()
         self.expected_woken += len(self.queue)
         self.queue.clear()
 
     @invariant()
-    def same(self) -> None:
-        """The slots count what the model counts, and nobody waits while there is something to have."""
+    def equals_the_model(self) -> None:
+        """The counts are those of the model, and callers wait only if all slots are busy."""
         assert (self.slots.busy, self.slots.idle, self.slots.waiting) == (
             len(self.held),
-            len(self.resting),
+            len(self.idle),
             len(self.queue),
         )
-        assert len(self.held) + len(self.resting) <= self.LIMIT
+        assert len(self.held) + len(self.idle) <= self.LIMIT
         assert not self.queue or len(self.held) == self.LIMIT
         assert self.woken == self.expected_woken
 
 
-TestAnyOrder = AnyOrder.TestCase
+TestSlotsMachine = SlotsMachine.TestCase

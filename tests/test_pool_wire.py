@@ -1,4 +1,4 @@
-"""Our own connection on asyncio: the table of odd replies over real sockets, and what only this connection does."""
+"""Wire, our own connection on asyncio: the table of odd replies over real sockets, and Wire's own behaviour."""
 
 import asyncio
 import select
@@ -21,14 +21,14 @@ from odd_server import Connection, OddServer, Request, http
 from waiting import PATIENCE, until
 
 from gatepay_async.pool import OriginPool, asyncio_link
-from gatepay_async.pool.asyncio_wire import MOST_HELD, Wire
+from gatepay_async.pool.asyncio_wire import MAX_UNREAD_BYTES, Wire
 from gatepay_async.pool.over_httpcore import HttpcoreConnection
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
-MOMENT = 0.01  # only what never comes takes longer
-SHORT = 300  # so many bytes may come one by one
-PLAIN = http(b"hello")
+SHORT = 0.01  # seconds: a time-out for operations that would never end
+MAX_SINGLE_BYTES = 300  # longer replies are not sent byte by byte, which would be slow
+HELLO = http(b"hello")
 
 
 @pytest.fixture
@@ -36,14 +36,15 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-uvloop_too = pytest.mark.parametrize(
+with_and_without_uvloop = pytest.mark.parametrize(
     "anyio_backend",
     [("asyncio", {"use_uvloop": wanted}) for wanted in ((False, True) if sys.platform != "win32" else (False,))],
 )
 
 
 @asynccontextmanager
-async def pool_of(server: OddServer, **options: Any) -> AsyncIterator[OriginPool]:
+async def open_pool(server: OddServer, **options: Any) -> AsyncIterator[OriginPool]:
+    """Open a pool for *server*. Fail the test if it takes too long."""
     with anyio.fail_after(PATIENCE):
         async with OriginPool(server.base_url, ssl_context=server.client_tls, **options) as pool:
             yield pool
@@ -64,28 +65,28 @@ async def call(pool: OriginPool, request: httpx.Request) -> tuple[int, bytes]:
         await response.aclose()
 
 
-def wire_of(pool: OriginPool) -> Wire:
-    """The only connection of *pool*."""
+def only_connection(pool: OriginPool) -> Wire:
+    """Return the only connection of *pool*."""
     (slot,) = [*pool._slots._idle, *pool._slots._busy]
     assert isinstance(slot.connection, Wire)
     return slot.connection
 
 
-def wire_to(server: OddServer) -> Wire:
-    """A connection by itself, not open yet."""
+def unopened_connection(server: OddServer) -> Wire:
+    """Return a connection that is not open yet."""
     return Wire("127.0.0.1", httpx.URL(server.base_url).port or 0, tls=None, uds=None)
 
 
-def plain(connection: Connection, request: Request) -> None:
-    connection.raw.sendall(connection.encrypt(PLAIN))
+def reply_hello(connection: Connection, request: Request) -> None:
+    connection.raw.sendall(connection.encrypt(HELLO))
 
 
 # -- the table ------------------------------------------------------------------------------------------------
 
 
-@uvloop_too
+@with_and_without_uvloop
 @pytest.mark.parametrize(
-    ("how", "tls"),
+    ("delivery", "tls"),
     [
         pytest.param("whole", False, id="whole-tcp"),
         pytest.param("byte by byte", False, id="byte by byte-tcp"),
@@ -93,18 +94,18 @@ def plain(connection: Connection, request: Request) -> None:
         pytest.param("byte by byte", True, id="byte by byte-tls", marks=pytest.mark.slow),
     ],
 )
-async def test_odd_replies(how: str, *, tls: bool) -> None:
-    """Each reply of the table is read as it must be; and the next call has its own reply."""
+async def test_odd_replies_are_read_as_expected(delivery: str, *, tls: bool) -> None:
+    """Each reply of the table gives the expected result, and the next call gets its own reply."""
     sent = threading.Event()
 
     def answer(connection: Connection, request: Request) -> None:
-        place = request.path.rpartition("/")[2]
-        if place == "next":
-            plain(connection, request)
+        index = request.path.rpartition("/")[2]
+        if index == "next":
+            reply_hello(connection, request)
             return
-        row = REPLIES[int(place)]
+        row = REPLIES[int(index)]
         try:
-            for piece in [row.sent] if how == "whole" else [bytes((byte,)) for byte in row.sent]:
+            for piece in [row.sent] if delivery == "whole" else [bytes((byte,)) for byte in row.sent]:
                 connection.raw.sendall(connection.encrypt(piece))
         finally:
             sent.set()
@@ -114,67 +115,67 @@ async def test_odd_replies(how: str, *, tls: bool) -> None:
 
     wrong: list[str] = []
     with OddServer(answer, tls=tls) as server:
-        async with pool_of(server, max_connections=1) as pool:
-            for place, row in enumerate(REPLIES):
-                if how != "whole" and len(row.sent) > SHORT:
+        async with open_pool(server, max_connections=1) as pool:
+            for index, row in enumerate(REPLIES):
+                if delivery != "whole" and len(row.sent) > MAX_SINGLE_BYTES:
                     continue
                 sent.clear()
                 try:
-                    came = await call(pool, post(server, str(place), row.method))
+                    result = await call(pool, post(server, str(index), row.method))
                 except (httpx.RemoteProtocolError, httpx.ReadError):
-                    came = 0, b""
+                    result = 0, b""
                 await until(sent.is_set)
                 before = len(server.connections)
-                following = await call(pool, post(server, "next"))
+                next_result = await call(pool, post(server, "next"))
                 kept = len(server.connections) == before
-                if (*came, kept, following) != (row.status, row.body, row.kept, (200, b"hello")):
-                    wrong.append(f"{row.name}: {came}, {kept}, {following}")
+                if (*result, kept, next_result) != (row.status, row.body, row.kept, (200, b"hello")):
+                    wrong.append(f"{row.name}: {result}, {kept}, {next_result}")
     assert not wrong, "\n".join(wrong)
 
 
-# -- which connection -----------------------------------------------------------------------------------------
+# -- choosing the class ---------------------------------------------------------------------------------------
 
 
-async def test_without_httptools(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where httptools can't be imported, httpcore's connections serve asyncio, too."""
+async def test_httpcore_is_used_without_httptools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If httptools can't be imported, httpcore's connections are used on asyncio, too."""
     monkeypatch.setitem(sys.modules, "httptools", None)
     for name in ("asyncio_wire", "responses"):
         monkeypatch.delitem(sys.modules, f"gatepay_async.pool.{name}")
-    with OddServer(plain, tls=False) as server:
-        async with pool_of(server) as pool:
+    with OddServer(reply_hello, tls=False) as server:
+        async with open_pool(server) as pool:
             for _ in range(2):
                 assert await call(pool, post(server)) == (200, b"hello")
             assert isinstance(pool._slots._idle[0].connection, HttpcoreConnection)
         assert len(server.connections) == 1
 
 
-async def test_whoever_traces_is_given_httpcores() -> None:
-    """Whoever wants httpcore's events is given its connection; the next call has one of ours again."""
+async def test_trace_extension_uses_httpcores_connection() -> None:
+    """A request with the `trace` extension uses a connection of httpcore. The next one uses our own again."""
 
     async def trace(name: str, info: dict[str, Any]) -> None:
-        seen.append(name)
+        event_names.append(name)
 
-    seen: list[str] = []
-    with OddServer(plain, tls=False) as server:
-        async with pool_of(server, max_connections=1) as pool:
+    event_names: list[str] = []
+    with OddServer(reply_hello, tls=False) as server:
+        async with open_pool(server, max_connections=1) as pool:
             kinds: list[type[object]] = []
-            wishes: list[dict[str, Any]] = [{}, {"trace": trace}, {"trace": trace}, {}]
-            for extensions in wishes:
+            requests_extensions: list[dict[str, Any]] = [{}, {"trace": trace}, {"trace": trace}, {}]
+            for extensions in requests_extensions:
                 assert await call(pool, post(server, **extensions)) == (200, b"hello")
                 kinds.append(type(pool._slots._idle[0].connection))
         assert kinds == [Wire, HttpcoreConnection, HttpcoreConnection, Wire]
         assert len(server.connections) == 3
-        assert "http11.send_request_headers.started" in seen
+        assert "http11.send_request_headers.started" in event_names
 
 
-async def test_a_patch_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a patched connection raises costs neither the slot nor the connection that rests in it."""
+async def test_exception_in_a_patch_keeps_the_idle_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a patched httpcore raises, the slot is released and its idle connection is kept."""
 
     async def fail(*_: Any) -> None:
         raise ZeroDivisionError
 
-    with OddServer(plain, tls=False) as server:
-        async with pool_of(server, max_connections=1) as pool:
+    with OddServer(reply_hello, tls=False) as server:
+        async with open_pool(server, max_connections=1) as pool:
             await call(pool, post(server))
             with monkeypatch.context() as patch:
                 patch.setattr(HttpcoreConnection, "handle_async_request", fail)
@@ -186,17 +187,17 @@ async def test_a_patch_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
-async def test_on_connect() -> None:
-    """`on_connect` is called before each connection is opened, and what it raises ends the call."""
+async def test_on_connect_is_called_before_connecting() -> None:
+    """`on_connect` is called before each connection is opened. If it raises, the call raises that exception."""
     events: list[str] = []
 
-    def forbid() -> None:
+    def fail() -> None:
         raise ZeroDivisionError
 
-    with OddServer(plain, tls=False) as server:
-        async with pool_of(server) as pool:
+    with OddServer(reply_hello, tls=False) as server:
+        async with open_pool(server) as pool:
             with pytest.raises(ZeroDivisionError):
-                await call(pool, post(server, on_connect=forbid))
+                await call(pool, post(server, on_connect=fail))
             assert server.connections == []
             for _ in range(2):
                 await call(pool, post(server, on_connect=lambda: events.append("connect")))
@@ -206,8 +207,7 @@ async def test_on_connect() -> None:
 # -- connecting -----------------------------------------------------------------------------------------------
 
 
-async def test_slow_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not being connected in time is ConnectTimeout."""
+async def test_slow_connect_raises_connect_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def never(*_: Any) -> None:
         await anyio.sleep_forever()
@@ -216,39 +216,38 @@ async def test_slow_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
     async with OriginPool("http://gatepay.example") as pool:
         with pytest.raises(httpx.ConnectTimeout, match="not connected"):
             await pool.handle_async_request(
-                httpx.Request("POST", "http://gatepay.example", extensions={"timeout": {"connect": MOMENT}})
+                httpx.Request("POST", "http://gatepay.example", extensions={"timeout": {"connect": SHORT}})
             )
 
 
-async def test_slow_tls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not getting to TLS in time is ConnectTimeout."""
+async def test_slow_tls_handshake_raises_connect_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
 
-    async def at_once(self: Wire) -> None:
+    async def connect_at_once(self: Wire) -> None:
         pass
 
     async def never(*_: Any) -> None:
         await anyio.sleep_forever()
 
-    monkeypatch.setattr(Wire, "_connect", at_once)
-    monkeypatch.setattr(Wire, "_agree", never)
+    monkeypatch.setattr(Wire, "_connect", connect_at_once)
+    monkeypatch.setattr(Wire, "_do_handshake", never)
     async with OriginPool("https://gatepay.example", ssl_context=ssl.create_default_context()) as pool:
         with pytest.raises(httpx.ConnectTimeout, match="no TLS within"):
             await pool.handle_async_request(
-                httpx.Request("POST", "https://gatepay.example", extensions={"timeout": {"connect": MOMENT}})
+                httpx.Request("POST", "https://gatepay.example", extensions={"timeout": {"connect": SHORT}})
             )
 
 
 @pytest.mark.parametrize(
-    ("said", "match"), [(b"", "before there was TLS"), (b"HTTP/1.1 400 Bad Request\r\n\r\n", "SSL")]
+    ("sent", "match"), [(b"", "before there was TLS"), (b"HTTP/1.1 400 Bad Request\r\n\r\n", "SSL")]
 )
-async def test_no_tls(said: bytes, match: str) -> None:
-    """Another end that hangs up, or speaks something else, fails the call before it is sent."""
+async def test_failed_tls_handshake_raises_connect_error(sent: bytes, match: str) -> None:
+    """If the server closes the connection or doesn't use TLS, the call raises ConnectError."""
     listener: Any = await anyio.create_tcp_listener(local_host="127.0.0.1")
 
     async def refuse(stream: SocketStream) -> None:
         async with stream:
             await stream.receive()
-            await stream.send(said)
+            await stream.send(sent)
 
     async with listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, refuse)
@@ -260,34 +259,34 @@ async def test_no_tls(said: bytes, match: str) -> None:
         group.cancel_scope.cancel()
 
 
-async def test_closed_before_the_request() -> None:
-    """A server that closes a connection at once is told from one that has got the request: nothing was sent."""
-    with OddServer(plain, tls=False) as server:
-        wire = wire_to(server)
+async def test_connection_closed_before_the_request_is_noticed() -> None:
+    """If the server closes a new connection before the request, it isn't used: nothing was sent."""
+    with OddServer(reply_hello, tls=False) as server:
+        wire = unopened_connection(server)
         await wire._connect()
         await until(lambda: server.connections)
         server.connections[0].close()
         assert select.select([wire.get_extra_info("socket")], [], [], PATIENCE)[0]
-        assert not await wire._look_before_use()
+        assert not await wire._check_before_use()
         await wire.aclose()
 
 
-async def test_another_name_for_tls() -> None:
-    """`sni_hostname` says for whom the certificate must be."""
-    with OddServer(plain, tls=True) as server:
-        async with pool_of(server) as pool:
+async def test_sni_hostname_is_checked() -> None:
+    """The `sni_hostname` extension is the name that the certificate must have."""
+    with OddServer(reply_hello, tls=True) as server:
+        async with open_pool(server) as pool:
             with pytest.raises(httpx.ConnectError, match="certificate"):
                 await call(pool, post(server, sni_hostname="gatepay.example"))
             assert await call(pool, post(server, sni_hostname="localhost")) == (200, b"hello")
 
 
-async def test_half_a_session_ticket() -> None:
-    """A new connection on which half a record of TLS has come waits for the rest before it carries a request."""
+async def test_new_connection_waits_for_the_rest_of_a_record() -> None:
+    """If half a TLS record has arrived on a new connection, the check before its use waits for the rest."""
     wire = Wire("x", 1, tls=None, uds=None)
     tls = SimpleNamespace(at_record_end=False)
     wire._tls = cast("Any", tls)
     async with anyio.create_task_group() as group:
-        group.start_soon(wire._look_before_use)
+        group.start_soon(wire._check_before_use)
         await anyio.wait_all_tasks_blocked()
         wire._wake()
         await anyio.wait_all_tasks_blocked()
@@ -296,19 +295,19 @@ async def test_half_a_session_ticket() -> None:
         wire._wake()
 
 
-async def test_never_at_rest() -> None:
-    """A new connection on which something keeps coming that the event loop doesn't tell of carries no request."""
+async def test_new_connection_with_undelivered_bytes_is_not_used() -> None:
+    """If the event loop never delivers the bytes that the system holds, the new connection isn't used."""
     wire = Wire("x", 1, tls=None, uds=None)
     wire._is_readable = lambda: True
-    assert not await wire._look_before_use()
+    assert not await wire._check_before_use()
 
 
-async def test_nothing_is_written_at_the_end() -> None:
-    """To a connection that has ended nothing is written; whoever waits for the reply is told."""
-    with OddServer(plain, tls=False) as server:
-        async with pool_of(server) as pool:
+async def test_closed_connection_writes_nothing_and_raises() -> None:
+    """A closed connection writes nothing. Waiting for a reply raises ReadError."""
+    with OddServer(reply_hello, tls=False) as server:
+        async with open_pool(server) as pool:
             await call(pool, post(server))
-            wire = wire_of(pool)
+            wire = only_connection(pool)
             await wire.aclose()
             wire._write_out(b"x")
             wire._reader.start()
@@ -316,28 +315,28 @@ async def test_nothing_is_written_at_the_end() -> None:
                 wire._raise_if_lost()
 
 
-async def test_closed_while_it_connects() -> None:
-    """A connection that was closed before it was there is cut off when it is."""
-    with OddServer(plain, tls=False) as server:
-        wire = wire_to(server)
+async def test_connection_closed_while_connecting_is_aborted() -> None:
+    """If a connection is closed while it connects, it is aborted once connected."""
+    with OddServer(reply_hello, tls=False) as server:
+        wire = unopened_connection(server)
         await wire.aclose()
         await wire._connect()
         await until(lambda: wire._transport is not None and wire._transport.is_closing())
 
 
-async def test_without_poll(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same where the system has no poll(), as Windows hasn't."""
+async def test_connection_is_reused_without_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a system without ``select.poll()``, such as Windows, connections are reused as well."""
     monkeypatch.delattr(select, "poll")
-    with OddServer(plain, tls=False) as server:
-        async with pool_of(server) as pool:
+    with OddServer(reply_hello, tls=False) as server:
+        async with open_pool(server) as pool:
             assert [await call(pool, post(server)) for _ in range(2)] == [(200, b"hello")] * 2
         assert len(server.connections) == 1
 
 
-async def test_what_it_knows() -> None:
-    """A connection answers the questions that httpcore's streams do, and None to any other."""
-    with OddServer(plain, tls=True) as server:
-        async with pool_of(server) as pool:
+async def test_extra_info() -> None:
+    """A connection returns the same extra info as httpcore's streams, and None for unknown names."""
+    with OddServer(reply_hello, tls=True) as server:
+        async with open_pool(server) as pool:
             response = await pool.handle_async_request(post(server))
             wire = response.extensions["network_stream"]
             assert await response.aread() == b"hello"
@@ -355,8 +354,8 @@ async def test_what_it_knows() -> None:
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_nothing_taken(*, tls: bool) -> None:
-    """Another end that takes nothing in time is WriteTimeout."""
+async def test_slow_receiver_raises_write_timeout(*, tls: bool) -> None:
+    """If the server doesn't read the request, the call raises WriteTimeout."""
     done = threading.Event()
 
     def answer(connection: Connection, request: Request) -> None:
@@ -364,14 +363,14 @@ async def test_nothing_taken(*, tls: bool) -> None:
             done.wait(PATIENCE)
 
     with OddServer(answer, tls=tls) as server:
-        async with pool_of(server) as pool:
+        async with open_pool(server) as pool:
 
             async def parts() -> AsyncIterator[bytes]:
                 while True:
                     yield b"x" * 1_000_000
 
-            headers = {"x-content-length": "0"}  # taken for the length by the odd server, which so reads no body
-            extensions = {"timeout": {"write": MOMENT}}
+            headers = {"x-content-length": "0"}  # the odd server takes this for the length, and reads no body
+            extensions = {"timeout": {"write": SHORT}}
             request = httpx.Request(
                 "POST", server.base_url + "stop", content=parts(), headers=headers, extensions=extensions
             )
@@ -381,14 +380,14 @@ async def test_nothing_taken(*, tls: bool) -> None:
             assert pool._slots.busy == 0
 
 
-async def test_a_body_of_the_wrong_length() -> None:
-    """A body that is longer or shorter than its head says fails the call; the connection is given up."""
+async def test_body_that_differs_from_content_length_fails_the_call() -> None:
+    """If the body is longer or shorter than its Content-Length, the call fails and the connection is closed."""
 
     async def parts() -> AsyncIterator[bytes]:
         yield b"hello"
 
-    with OddServer(plain, tls=False) as server:
-        async with pool_of(server) as pool:
+    with OddServer(reply_hello, tls=False) as server:
+        async with open_pool(server) as pool:
             for length in ("4", "6", "5"):
                 request = httpx.Request(
                     "POST", server.base_url, content=parts(), headers={"content-length": length, "host": "x"}
@@ -401,10 +400,10 @@ async def test_a_body_of_the_wrong_length() -> None:
                 assert (pool._slots.busy, pool._slots.idle) == (0, 0)
 
 
-async def test_no_request_of_http() -> None:
-    """What is no request of HTTP is refused before anything is sent, and the connection stays."""
-    with OddServer(plain, tls=False) as server:
-        async with pool_of(server) as pool:
+async def test_invalid_request_is_rejected_before_sending() -> None:
+    """An invalid request raises LocalProtocolError before anything is sent, and the connection stays idle."""
+    with OddServer(reply_hello, tls=False) as server:
+        async with open_pool(server) as pool:
             await call(pool, post(server))
             with pytest.raises(httpx.LocalProtocolError):
                 await call(pool, httpx.Request("POST", server.base_url, headers={"x": "a\r\nb: c"}))
@@ -415,10 +414,10 @@ async def test_no_request_of_http() -> None:
 # -- replies --------------------------------------------------------------------------------------------------
 
 
-@uvloop_too
+@with_and_without_uvloop
 @pytest.mark.parametrize("tls", [False, True])
-async def test_no_more_is_read_than_can_be_held(*, tls: bool) -> None:
-    """A long reply that nobody reads stays with the server; whoever reads it gets it whole."""
+async def test_reading_pauses_at_the_limit(*, tls: bool) -> None:
+    """If nobody reads a long reply, the connection stops receiving it. A reader gets all of it."""
     body = b"0123456789" * 2_000_000
     done = threading.Event()
 
@@ -429,54 +428,54 @@ async def test_no_more_is_read_than_can_be_held(*, tls: bool) -> None:
         done.set()
 
     with OddServer(answer, tls=tls) as server:
-        async with pool_of(server) as pool:
+        async with open_pool(server) as pool:
             response = await pool.handle_async_request(post(server))
-            wire = wire_of(pool)
+            wire = only_connection(pool)
             await until(lambda: wire._is_paused)
             assert not done.is_set()
-            assert wire._reader.held < MOST_HELD + 500_000
+            assert wire._reader.held < MAX_UNREAD_BYTES + 500_000
             assert await response.aread() == body
             assert pool._slots.idle == 1
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_reset_in_the_middle(*, tls: bool) -> None:
-    """A connection that breaks in the middle of a reply says why."""
+async def test_reset_during_a_reply_raises(*, tls: bool) -> None:
+    """If the connection is reset during a reply, the call raises the reason."""
 
     def answer(connection: Connection, request: Request) -> None:
-        connection.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed, it breaks
-        connection.raw.sendall(connection.encrypt(PLAIN[:-2]))
+        connection.raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close() sends a reset
+        connection.raw.sendall(connection.encrypt(HELLO[:-2]))
         raise ConnectionAbortedError
 
     with OddServer(answer, tls=tls) as server:
-        async with pool_of(server) as pool:
+        async with open_pool(server) as pool:
             with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError), match=r"reset|complete"):
                 await call(pool, post(server))
             assert (pool._slots.busy, pool._slots.idle) == (0, 0)
 
 
-async def test_no_record_in_the_middle() -> None:
-    """A reply over TLS that goes on as no record is ReadError."""
+async def test_invalid_tls_record_raises_read_error() -> None:
+    """An invalid TLS record in the middle of a reply raises ReadError."""
 
     def answer(connection: Connection, request: Request) -> None:
-        connection.raw.sendall(connection.encrypt(PLAIN[:-2]) + b"\x17\3\3\0\x20" + b"x" * 32)
+        connection.raw.sendall(connection.encrypt(HELLO[:-2]) + b"\x17\3\3\0\x20" + b"x" * 32)
 
     with OddServer(answer, tls=True) as server:
-        async with pool_of(server) as pool:
+        async with open_pool(server) as pool:
             with pytest.raises(httpx.ReadError, match="SSL"):
                 await call(pool, post(server))
 
 
-async def test_two_readers() -> None:
-    """A response has one reader at a time."""
+async def test_second_concurrent_reader_raises() -> None:
+    """A second task that reads the same response gets RuntimeError."""
     done = threading.Event()
 
     def answer(connection: Connection, request: Request) -> None:
-        connection.raw.sendall(PLAIN[:-5])
+        connection.raw.sendall(HELLO[:-5])
         done.wait(PATIENCE)
 
     with OddServer(answer, tls=False) as server:
-        async with pool_of(server) as pool:
+        async with open_pool(server) as pool:
             response = await pool.handle_async_request(post(server))
             stream = cast("httpx.AsyncByteStream", response.stream)
             first = asyncio.ensure_future(anext(aiter(stream)))
@@ -489,26 +488,28 @@ async def test_two_readers() -> None:
             assert pool._slots.busy == 0
 
 
-async def test_early_end_of_a_reply(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reply that comes before the request has left makes a connection unfit, though all of it is right."""
-    with OddServer(plain, tls=False) as server:
-        async with pool_of(server) as pool:
+async def test_early_reply_prevents_reuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A valid reply that arrives before the request is fully sent prevents the reuse of the connection."""
+    with OddServer(reply_hello, tls=False) as server:
+        async with open_pool(server) as pool:
             await call(pool, post(server))
             monkeypatch.setattr(Wire, "_has_unsent", lambda _: True)
             assert await call(pool, post(server)) == (200, b"hello")
             assert (pool._slots.busy, pool._slots.idle) == (0, 0)
 
 
-async def test_early_reply_that_the_system_holds() -> None:
-    """The same where the event loop hasn't told of the reply yet when the last byte of a long request has left."""
-    with OddServer(plain, tls=False) as server:
-        async with pool_of(server) as pool:
+async def test_undelivered_early_reply_prevents_reuse() -> None:
+    """An early reply prevents reuse even if the event loop hasn't delivered it when the long request ends."""
+    with OddServer(reply_hello, tls=False) as server:
+        async with open_pool(server) as pool:
             await call(pool, post(server))
-            wire = wire_of(pool)
+            wire = only_connection(pool)
 
-            def hold() -> None:
+            def pretend_readable() -> None:
                 wire._is_readable = lambda: True
 
-            request = httpx.Request("POST", server.base_url, content=b"x" * 100_000, extensions={"on_send": hold})
+            request = httpx.Request(
+                "POST", server.base_url, content=b"x" * 100_000, extensions={"on_send": pretend_readable}
+            )
             assert await call(pool, request) == (200, b"hello")
             assert (pool._slots.busy, pool._slots.idle) == (0, 0)

@@ -1,8 +1,8 @@
 """
 An async client for GatePay: payments, card keys in bulk, and callbacks that can't be forged.
 
-A name is imported when it is first asked for: whoever reads callbacks, or asks the command for help, need not wait
-for an HTTP client. (``if TYPE_CHECKING`` is for type checkers and editors.)
+Names are imported when they are first used, so that a program that only verifies callbacks doesn't have to wait for
+the import of an HTTP client. (``if TYPE_CHECKING`` is for type checkers and editors.)
 """
 
 from importlib import import_module
@@ -154,7 +154,7 @@ __all__ = [
     "parse_callback",
 ]
 
-# The module that each name is defined in; those of most errors are left out.
+# The module of each name. All other names are in protocol.errors.
 _HOMES = {
     "AsyncGatePay": "client",
     "new_out_order_id": "order_ids",
@@ -189,10 +189,10 @@ _HOMES = {
     "StockWatch": "stock_watch",
 }
 
-if not TYPE_CHECKING:  # or a checker would believe any name
+if not TYPE_CHECKING:  # otherwise, type checkers would accept any name
 
     def __getattr__(name: str) -> object:
-        """Import a public name where it is first asked for (PEP 562)."""
+        """Import a public name when it is first used (PEP 562)."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'protocol.errors')}"), name)

@@ -14,10 +14,10 @@ from gatepay_async.protocol.errors import GatePayError
 
 
 class CancellationWatch:
-    """Knows whether the task that created it was cancelled since then."""
+    """Detects whether the task that created this object was cancelled afterwards."""
 
     def __init__(self) -> None:
-        self._before = _count_cancel_requests()
+        self._requests_before = _count_cancel_requests()
 
     @staticmethod
     def is_cancellation(error: BaseException) -> bool:
@@ -26,7 +26,10 @@ class CancellationWatch:
 
     def is_ours(self) -> bool:
         """Whether this task, or a cancel scope around it, was cancelled."""
-        return _count_cancel_requests() > self._before or anyio.current_effective_deadline() <= anyio.current_time()
+        return (
+            _count_cancel_requests() > self._requests_before
+            or anyio.current_effective_deadline() <= anyio.current_time()
+        )
 
 
 def stray_cancellation(where: str) -> GatePayError:
@@ -49,6 +52,6 @@ def is_task_cancelled() -> bool:
 
 
 def _count_cancel_requests() -> int:
-    """How many cancellations of this task asyncio has counted. On trio, only scopes cancel."""
+    """Return the number of cancellation requests of this asyncio task. On trio, only scopes cancel: return 0."""
     task = current_asyncio_task()
     return 0 if task is None else task.cancelling()

@@ -1,8 +1,8 @@
 """
 Finds repeated card keys in an upload: with a set in memory, and beyond a threshold with digests in a private file.
 
-A set takes 130 bytes for each card key, and a set of digests hardly less. An SQLite file takes 23 bytes for each, and
-its page cache limits the memory, also for ten million card keys.
+A set takes 130 bytes for each card key, and a set of digests hardly less. An SQLite file takes 23 bytes for each card
+key, and its page cache limits the memory even for ten million card keys.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class SpillingDeduplicator:
     """
     Finds repeated card keys: compares them in memory, and beyond a threshold their 128-bit digests in a file.
 
-    Several threads may use it; a lock lets one in at a time.
+    Several threads may use it: a lock protects it.
 
     Args:
         max_keys_in_memory: The most card keys in memory. With one more, all of them move to the file.
@@ -100,14 +100,14 @@ class _PrivateTable:
         self._blank = blake2b(key=token_bytes(32), digest_size=_DIGEST_BYTES)
         import sqlite3  # noqa: PLC0415 -- few uploads need it
 
-        # Several threads use the connection; the lock of SpillingDeduplicator lets one in at a time.
+        # Several threads use the connection, under the lock of SpillingDeduplicator.
         self._database = sqlite3.connect(_PRIVATE_FILE, isolation_level=None, check_same_thread=False)
         try:
             for pragma in (*_PRAGMAS, f"cache_size=-{cache}"):
                 self._database.execute(f"PRAGMA {pragma}")
             self._database.execute("BEGIN")  # never committed: nobody else uses the database
-            for each in (table, _NUMBERS_TABLE):
-                self._database.execute(f"CREATE TABLE {each}")
+            for definition in (table, _NUMBERS_TABLE):
+                self._database.execute(f"CREATE TABLE {definition}")
             self._database.executemany(
                 "INSERT INTO numbers VALUES (?)", ((number,) for number in range(_ROWS_PER_STATEMENT))
             )
@@ -153,7 +153,7 @@ class FirstLines(_PrivateTable):
         new = ((digest, first[digest]) for digest in digests if digest not in before)
         self._database.executemany("INSERT INTO seen VALUES (?, ?)", new)
         first |= before
-        return {place: first[each] for place, each in enumerate(all_digests) if first[each] != lines[place]}
+        return {i: first[digest] for i, digest in enumerate(all_digests) if first[digest] != lines[i]}
 
 
 class _DigestTable(_PrivateTable):
@@ -163,29 +163,29 @@ class _DigestTable(_PrivateTable):
         super().__init__(_DIGESTS, cache=_CACHE_KIB)
 
     def find_repeated(self, keys: Sequence[str]) -> list[int]:
-        """As ``SpillingDeduplicator.find_repeated``."""
-        places: list[int] = []
+        """Implement ``SpillingDeduplicator.find_repeated``."""
+        indexes: list[int] = []
         for start in range(0, len(keys), _ROWS_PER_STATEMENT):
-            places += (
-                start + place for place in self._find_repeated_in_batch(keys[start : start + _ROWS_PER_STATEMENT])
+            indexes += (
+                start + index for index in self._find_repeated_in_batch(keys[start : start + _ROWS_PER_STATEMENT])
             )
-        return places
+        return indexes
 
     def _find_repeated_in_batch(self, keys: Sequence[str]) -> list[int]:
-        places: list[int] = []
-        first: dict[bytes, int] = {}  # digest -> place
-        for place, digest in enumerate(self._digests(keys)):
-            if first.setdefault(digest, place) != place:
-                places.append(place)
+        indexes: list[int] = []
+        first: dict[bytes, int] = {}  # digest -> index
+        for index, digest in enumerate(self._digests(keys)):
+            if first.setdefault(digest, index) != index:
+                indexes.append(index)
         digests = sorted(first)
         parameters = {"digests": b"".join(digests), "count": len(digests)}
         present: str | None
         ((present,),) = self._database.execute(_SELECT_PRESENT, parameters)
         if present is not None:
-            places += (first[digests[int(n)]] for n in present.split(","))
-            places.sort()
+            indexes += (first[digests[int(n)]] for n in present.split(","))
+            indexes.sort()
         self._database.execute(_INSERT_DIGESTS, parameters)
-        return places
+        return indexes
 
 
 def _spill(remembered: MemoryDeduplicator) -> _DigestTable:
@@ -193,8 +193,8 @@ def _spill(remembered: MemoryDeduplicator) -> _DigestTable:
     digests = _DigestTable()
     try:
         keys = iter(remembered)
-        while some := list(islice(keys, _ROWS_PER_STATEMENT)):
-            digests.find_repeated(some)
+        while batch := list(islice(keys, _ROWS_PER_STATEMENT)):
+            digests.find_repeated(batch)
     except BaseException:
         digests.close()
         raise

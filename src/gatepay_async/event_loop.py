@@ -1,4 +1,4 @@
-"""The event loop that runs: asyncio's or trio's. This module imports neither, since a program needs only one."""
+"""The running event loop, asyncio's or trio's. This module imports neither, since a program needs only one."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ def current_loop() -> object:
 
 def loop_getter() -> Callable[[], object]:
     """
-    Return a function that does what ``current_loop`` does, but faster.
+    Return a faster function than ``current_loop``, with the same result.
 
-    On an event loop of another kind than the running one, it returns something else than any event loop of this kind.
+    If it is called under the other library later (trio instead of asyncio, say), its result equals no event loop of the
+    library that runs now.
     """
     try:
         asyncio = sys.modules["asyncio"]
@@ -44,7 +45,7 @@ def current_clock() -> Callable[[], float]:
 
 
 class Signal(Protocol):
-    """What one task waits for, once."""
+    """An event for one task, which waits for it once."""
 
     def set(self) -> None:
         """Wake the task, if it still waits."""

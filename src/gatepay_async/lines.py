@@ -15,7 +15,7 @@ from gatepay_async.words.problem import Problem
 
 Lines = Iterable[str | bytes] | AsyncIterable[str | bytes]
 
-LINES_PER_BATCH = 2000  # read at a time, from a file in a worker thread
+LINES_PER_BATCH = 2000  # lines that are read at once; from a file, in a worker thread
 
 
 def read_lines(keys: Lines, on_late_lines: Callable[[list[object]], None]) -> AsyncGenerator[Iterable[object]]:
@@ -60,7 +60,7 @@ async def _read_file(
     while True:
         lines: list[object] = []
         try:
-            error = await anyio.to_thread.run_sync(_read_some, file, lines, abandon_on_cancel=True)
+            error = await anyio.to_thread.run_sync(_read_next_lines, file, lines, abandon_on_cancel=True)
         except BaseException:
             on_late_lines(list(lines))  # don't lose the lines that a slow pipe has already given
             raise
@@ -71,7 +71,7 @@ async def _read_file(
             return
 
 
-def _read_some(file: Iterable[object], lines: list[object]) -> Exception | None:
+def _read_next_lines(file: Iterable[object], lines: list[object]) -> Exception | None:
     """Append the next lines to *lines*. An error is returned, not raised, so that the lines before it are kept."""
     try:
         lines.extend(islice(file, LINES_PER_BATCH))

@@ -40,7 +40,7 @@ def _fields(endpoint: str, failure: GatePayError) -> dict[str, object]:
 
 
 def _kind_of(failure: GatePayError) -> str:
-    """A short text, such as ``SignatureRejectedError 106``, ``ProtocolError HTTP 503`` or ``TransportError``."""
+    """Return a short text, such as ``SignatureRejectedError 106``, ``ProtocolError HTTP 503`` or ``TransportError``."""
     name = type(failure).__name__
     if isinstance(failure, RefusedError):
         return f"{name} {failure.code}"

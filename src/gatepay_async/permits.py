@@ -12,7 +12,7 @@ from gatepay_async.protocol.errors import ProtocolError, RefusedError, Transport
 from gatepay_async.protocol.observing import EndAttempt
 from gatepay_async.protocol.raw import Outgoing
 
-_TOO_MANY = frozenset({429, 503})
+_OVERLOAD_STATUSES = frozenset({429, 503})
 
 
 class Permits:
@@ -80,20 +80,20 @@ class AutoPermits(Permits):
         """Implement ``Permits.size``."""
         return self._auto.limit
 
-    def observe(self, call: Outgoing, attempt: int, /) -> EndAttempt:  # noqa: ARG002 -- as Observer has it
+    def observe(self, call: Outgoing, attempt: int, /) -> EndAttempt:  # noqa: ARG002 -- required by Observer
         """Adjust the size to the result of an attempt. This is an ``Observer``."""
-        begun = self._auto.began(anyio.current_time())
+        attempt_start = self._auto.began(anyio.current_time())
 
-        def ended(error: BaseException | None, http_status: int | None) -> None:  # noqa: ARG001 -- as EndAttempt has it
-            self._auto.ended(begun, _end_of(error), anyio.current_time())
+        def end_attempt(error: BaseException | None, http_status: int | None) -> None:  # noqa: ARG001 -- required by EndAttempt
+            self._auto.ended(attempt_start, _classify_end(error), anyio.current_time())
             self._admit()
 
-        return ended
+        return end_attempt
 
 
-def _end_of(error: BaseException | None) -> AttemptEnd:
+def _classify_end(error: BaseException | None) -> AttemptEnd:
     if error is None or isinstance(error, RefusedError):
         return AttemptEnd.ANSWERED
-    if isinstance(error, ProtocolError) and error.http_status in _TOO_MANY:
+    if isinstance(error, ProtocolError) and error.http_status in _OVERLOAD_STATUSES:
         return AttemptEnd.REFUSED
     return AttemptEnd.UNANSWERED if isinstance(error, TransportError) else AttemptEnd.OTHER

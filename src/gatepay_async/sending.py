@@ -20,11 +20,11 @@ from gatepay_async.protocol.retrying import Sent
 Send = Callable[[KaCreate], Awaitable[Sent[Stored]]]
 
 
-async def _always() -> bool:
+async def _always_allow() -> bool:
     return True
 
 
-def _nothing() -> None:
+def _ignore_sent() -> None:
     pass
 
 
@@ -37,8 +37,8 @@ class PartSender:
         product_id: The product that the card keys belong to.
         progress: The state of the whole upload.
         record: Called with the result of each part. Together the parts are exactly the chunks that were passed.
-        may_send: Awaited before each call. False: nothing more is sent.
-        on_sent: Called after each call that ``may_send`` allowed.
+        may_send: Awaited before each call. If it returns False, nothing more is sent.
+        on_sent: Called at the end of each call that ``may_send`` allowed.
 
     Attributes:
         error: The first error that ended the upload, other than those that ``Progress`` handles.
@@ -51,8 +51,8 @@ class PartSender:
         progress: Progress,
         record: Callable[[ChunkOutcome], None],
         *,
-        may_send: Callable[[], Awaitable[bool]] = _always,
-        on_sent: Callable[[], None] = _nothing,
+        may_send: Callable[[], Awaitable[bool]] = _always_allow,
+        on_sent: Callable[[], None] = _ignore_sent,
     ) -> None:
         self.error: BaseException | None = None
         self._send = send
@@ -100,8 +100,8 @@ class PartSender:
 
     async def _send_next(self, parts: Parts) -> None:
         part = parts.take()
-        outcome: ChunkOutcome | None = bulk.failed(part, Fate.UNKNOWN)  # until we know better: cancelled, or a bug
-        began = self._now()
+        outcome: ChunkOutcome | None = bulk.failed(part, Fate.UNKNOWN)  # stays so after a cancellation or a bug
+        started_at = self._now()
         try:
             answer = await self._send_part(part)
             outcome = self._progress.answered(part, answer, now=self._now())
@@ -109,9 +109,9 @@ class PartSender:
             self.end_with(error)
             outcome = bulk.abandoned(part, error=error)
         except bulk.ATTEMPTED as error:
-            jitter = random.random()  # noqa: S311 -- spreads calls, guards nothing
+            jitter = random.random()  # noqa: S311 -- spreads the calls of many clients; protects no secret
             now, others = self._now(), self._in_flight
-            outcome = parts.failed(part, error, began=began, now=now, jitter=jitter, others=others)
+            outcome = parts.failed(part, error, began=started_at, now=now, jitter=jitter, others=others)
         except Exception as error:  # noqa: BLE001 -- the transport's own; the upload raises it
             self.end_with(error)
         finally:

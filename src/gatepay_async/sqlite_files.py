@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 
 _RETRY_INTERVAL_S = 0.01
-_NEVER = threading.Event()
+_NEVER_SET = threading.Event()
 
 
 def switch_to_wal(
-    database: sqlite3.Connection, *, timeout: float, sleep: Callable[[float], object] = _NEVER.wait
+    database: sqlite3.Connection, *, timeout: float, sleep: Callable[[float], object] = _NEVER_SET.wait
 ) -> None:
     """
     Switch the file of *database* to WAL permanently, if it isn't in that mode already. Blocking.

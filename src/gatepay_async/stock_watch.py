@@ -15,7 +15,7 @@ from gatepay_async.protocol.errors import ProtocolError, StorageFailedError, Tra
 from gatepay_async.protocol.models import Catalog
 from gatepay_async.protocol.stock import StockAlert, StockLevels
 
-_JITTER = 0.1  # of the pause, either way, so that many programs don't ask at the same moment
+_JITTER = 0.1  # the pause varies by this share, so that many programs don't fetch at the same moment
 
 
 class StockWatch:
@@ -44,16 +44,16 @@ class StockWatch:
         self._pause = to_seconds("every", every)
         self._levels = StockLevels(below)
         self._alerts: deque[StockAlert] = deque()
-        self._has_asked = False
+        self._has_fetched = False
 
     def __aiter__(self) -> StockWatch:
         return self
 
     async def __anext__(self) -> StockAlert:
         while not self._alerts:
-            if self._has_asked:
-                await self._rest()
-            self._has_asked = True
+            if self._has_fetched:
+                await self._wait_for_next_fetch()
+            self._has_fetched = True
             try:
                 self._alerts.extend(self._levels.find_crossings(await self._fetch()))
             except (TransportError, ProtocolError, StorageFailedError) as error:  # an outage: keep trying
@@ -63,5 +63,5 @@ class StockWatch:
                 )  # fmt: skip
         return self._alerts.popleft()
 
-    async def _rest(self) -> None:
-        await anyio.sleep(self._pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 -- spreads callers
+    async def _wait_for_next_fetch(self) -> None:
+        await anyio.sleep(self._pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 -- spreads the calls of many programs; protects no secret

@@ -100,10 +100,10 @@ def _check_extend(extend: str) -> None:
     _check_byte_length("extend", extend, checks.MAX_CUSTOM_BYTES)
 
 
-def _check_byte_length(name: str, value: str, most: int) -> None:
+def _check_byte_length(name: str, value: str, limit: int) -> None:
     size = len(value.encode())
-    if size > most:
-        raise InvalidRequestError(field=name, problem=Problem("too_many_bytes", size=size, most=most))
+    if size > limit:
+        raise InvalidRequestError(field=name, problem=Problem("too_many_bytes", size=size, most=limit))
 
 
 def _order_id_text(out_order_id: str, order_id: int | None) -> str:

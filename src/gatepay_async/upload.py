@@ -81,26 +81,27 @@ class _Upload:
         self._ledger = bulk.Ledger()
         self._deduplicator = SpillingDeduplicator(max_keys_in_memory=max_keys_in_memory)
         self._chunker = Chunker(self._ledger, self._deduplicator)
-        self._waiting_chunks: deque[Chunk] = deque()  # one look-up can fill several; not started yet
+        self._waiting_chunks: deque[Chunk] = deque()  # not started yet: one look-up can fill several chunks
         self._progress = Progress(PATIENCE)
         self._sender = PartSender(send, product_id, self._progress, self._ledger.add)
-        self._read_to_its_end = False
-        self._whole = False  # the input has no more lines
+        self._is_reading_finished = False
+        self._is_input_complete = False  # the input has no more lines
         self._task_cancelled = False  # a task was cancelled
-        self._offered: Chunk | None = None  # waits for a permit, or for a task that takes it
-        self._starting: dict[int, Chunk] = {}  # their tasks have not run yet; asyncio may cancel them before
+        self._offered_chunk: Chunk | None = None  # waits for a permit, or for a task that finishes its chunk
+        # By index: chunks whose tasks have not run yet. asyncio may cancel a task before it runs.
+        self._starting: dict[int, Chunk] = {}
 
     async def run(self, batches: AsyncGenerator[Iterable[object]]) -> UploadReport:
-        """Read, send, and settle every line that was read."""
+        """Read and send. In the report, every line that was read has a result."""
         failure: Exception | None = None
         watch = CancellationWatch()
         try:
             async with aclosing(batches), anyio.create_task_group() as group:
                 failure = await self._read_and_start(batches, group, watch)
-                self._read_to_its_end = True
+                self._is_reading_finished = True
             # If a child raises CancelledError, an anyio task group takes that for its own cancellation and ends
             # without an error, although the work is not done.
-            if self._task_cancelled or not self._read_to_its_end:
+            if self._task_cancelled or not self._is_reading_finished:
                 self._sender.end_with(stray_cancellation("a task of the upload"))
             if failure is not None:
                 self._sender.end_with(failure)
@@ -119,15 +120,21 @@ class _Upload:
         return self._report_so_far()
 
     def read_late_lines(self, lines: list[object]) -> None:
-        """Enter *lines* that were read while the upload was cancelled."""
+        """Add *lines* that were read while the upload was cancelled."""
         self._chunker.read_lines(lines)
 
     def _report_so_far(self) -> UploadReport:
-        return self._ledger.report(stopped=self._progress.ended, whole=self._whole)
+        return self._ledger.report(stopped=self._progress.ended, whole=self._is_input_complete)
 
     def _stop_for(self, error: BaseException, group: TaskGroup, watch: CancellationWatch, *, where: str) -> bool:
         """
-        End the upload with *error*, which *where* raised; run() raises it.
+        End the upload with *error*, which run() raises at its end.
+
+        Args:
+            error: The error.
+            group: The task group of the upload.
+            watch: Was created by the task that calls this.
+            where: What raised *error*, for the message about a stray cancellation.
 
         Returns:
             False if it is a cancellation of this task: the caller must raise it again.
@@ -138,11 +145,11 @@ class _Upload:
             error = stray_cancellation(where)
         self._sender.end_with(error)
         if not isinstance(error, Exception):
-            group.cancel_scope.cancel()  # Ctrl-C, say: nobody wants to wait for what is in flight
+            group.cancel_scope.cancel()  # such as Ctrl-C: don't wait for the chunks in flight
         return True
 
     def _record_rest_not_sent(self) -> None:
-        """Record what was read but not sent as not sent, when the upload ends early."""
+        """When the upload ends early, record as not sent what was read and not sent."""
         while self._starting:
             self._record_not_sent(self._starting.popitem()[1])
         while self._waiting_chunks:
@@ -169,12 +176,12 @@ class _Upload:
             async for lines in batches:
                 await self._start_full_chunks(lines, group)
                 if self._sender.has_ended:
-                    break  # checked here too, since blanks, duplicates or a slow input can delay the next chunk
+                    break  # checked here too: the next chunk may come much later
             else:
-                self._whole = True
+                self._is_input_complete = True
         except UnicodeDecodeError as error:
-            encoding = error.encoding  # not the error itself: it holds what it could not read
-        except Exception as error:  # noqa: BLE001 -- raised by run(), when nothing is in flight any more
+            encoding = error.encoding  # not the error itself: it holds the bytes that can't be decoded
+        except Exception as error:  # noqa: BLE001 -- raised by run(), when no chunk is in flight any more
             failure = error
         except BaseException as error:
             if not self._stop_for(error, group, watch, where="keys"):
@@ -210,7 +217,7 @@ class _Upload:
             # The thread only reads the card keys. After a cancellation (asyncio may abandon the thread) they stay
             # pending, and count as not sent.
             repeated = await anyio.to_thread.run_sync(self._deduplicator.find_repeated, keys)
-        except Exception as error:  # noqa: BLE001 -- SQLite's own; raised by run(), when nothing is in flight any more
+        except Exception as error:  # noqa: BLE001 -- SQLite's own; raised by run(), when no chunk is in flight any more
             self._chunker.give_up_pending()  # not looked up again: some may be in the file already
             self._sender.end_with(error)
             return
@@ -220,27 +227,27 @@ class _Upload:
 
     async def _start_chunk(self, chunk: Chunk, group: TaskGroup) -> None:
         """Wait for a free permit, then start the chunk. Meanwhile no more input is read."""
-        self._offered = chunk
+        self._offered_chunk = chunk
         try:
             await self._permits.acquire()
         except BaseException:
-            if self._take_offered() is not None:
+            if self._take_offered_chunk() is not None:
                 self._record_not_sent(chunk)
             raise
-        if self._take_offered() is not None:
+        if self._take_offered_chunk() is not None:
             self._starting[chunk.index] = chunk
             group.start_soon(self._process_chunks, chunk, group)
-        # Otherwise a task has taken the chunk. It released its permit, and this one is for the chunk.
+        # Otherwise a task has taken the chunk and released its own permit. This permit replaces that one.
 
-    def _take_offered(self) -> Chunk | None:
-        chunk, self._offered = self._offered, None
+    def _take_offered_chunk(self) -> Chunk | None:
+        chunk, self._offered_chunk = self._offered_chunk, None
         return chunk
 
     async def _process_chunks(self, first: Chunk, group: TaskGroup) -> None:
         """
-        Send a chunk; afterwards, send each next one that waits already, since that is faster than another task.
+        Send a chunk. Then send every chunk that waits already, since that is faster than starting another task.
 
-        The chunk keeps its permit until *on_progress* returns, so a slow one slows the reading, too.
+        The chunk keeps its permit until *on_progress* returns. So a slow *on_progress* slows down the reading, too.
         """
         watch = CancellationWatch()
         try:
@@ -248,9 +255,9 @@ class _Upload:
             while chunk is not None:
                 await self._sender.send_chunks([chunk])
                 await self._report_progress()
-                chunk = self._take_offered()
+                chunk = self._take_offered_chunk()
                 if chunk is not None:
-                    self._permits.release()  # to _start_chunk(), which waits for the permit of this chunk
+                    self._permits.release()  # _start_chunk() waits for it with the next chunk
         except BaseException as error:
             if not self._stop_for(error, group, watch, where="the transport, or on_progress"):
                 self._task_cancelled = True
@@ -273,7 +280,7 @@ class _Upload:
                 result = self._on_progress(self._ledger.progress())
                 if inspect.isawaitable(result):
                     await result
-            except Exception as error:  # noqa: BLE001 -- raised by run(), when nothing is in flight any more
+            except Exception as error:  # noqa: BLE001 -- raised by run(), when no chunk is in flight any more
                 self._sender.end_with(error)
 
 

@@ -1,4 +1,4 @@
-"""A certificate authority."""
+"""Fixtures with a certificate authority."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ import trustme
 
 @pytest.fixture(scope="session")
 def authority() -> trustme.CA:
-    """A certificate authority of our own."""
+    """Return a certificate authority that no system trusts."""
     return trustme.CA()
 
 
 @pytest.fixture
 def authority_file(authority: trustme.CA, tmp_path: Path) -> str:
-    """Its certificate, in a file for SSL_CERT_FILE."""
+    """Return the path of its certificate, for SSL_CERT_FILE."""
     path = tmp_path / "authority.pem"
     authority.cert_pem.write_to_path(str(path))
     return str(path)

@@ -82,7 +82,7 @@ async def shop_behind_proxy(
     authority.issue_cert("gatepay.example").configure_cert(server_tls)
     async with raw_server(answer, tls=server_tls) as shop:
         port = httpx.URL(shop.base_url).port
-        async with proxy_server(leads_to=port or 0) as proxy:
+        async with proxy_server(tunnel_port=port or 0) as proxy:
             yield shop, proxy
 
 
@@ -90,26 +90,30 @@ async def pay(base_url: str = SHOP, *, timeout: float = 20, **options: Any) -> G
     """Make a payment that fails. Return its error."""
     async with AsyncGatePay(
         "a", "b", base_url=base_url, timeout=timeout, retry=TWICE, allow_http=True, **options
-    ) as it:
+    ) as gatepay:
         with pytest.raises(GatePayError) as caught:
-            await it.create_payment(**ORDER)
+            await gatepay.create_payment(**ORDER)
     return caught.value
 
 
-async def test_proxy_refuses_the_tunnel(client_tls: ssl.SSLContext) -> None:
+async def test_refused_tunnel_means_nothing_was_sent(client_tls: ssl.SSLContext) -> None:
     """If the proxy opens no tunnel, nothing was sent: the payment is retried, and the error says so."""
     wrong = []
     for name, route in ROUTES.items():
         for behaviour in (*REFUSALS, "hangs"):
             async with proxy_server(behaviour) as proxy, route(proxy.url, client_tls) as options:
                 error = await pay(timeout=0.3 if behaviour == "hangs" else 20, **options)
-            asked = {ask.partition(" ")[0] for ask in proxy.asked}
-            if not isinstance(error, TransportError) or (error.sent, error.attempts, asked) != (False, 2, {"CONNECT"}):
-                wrong.append((name, behaviour, repr(error), proxy.asked))
+            methods = {request.partition(" ")[0] for request in proxy.request_lines}
+            if not isinstance(error, TransportError) or (error.sent, error.attempts, methods) != (
+                False,
+                2,
+                {"CONNECT"},
+            ):
+                wrong.append((name, behaviour, repr(error), proxy.request_lines))
     assert not wrong, "\n".join(map(str, wrong))
 
 
-async def test_proxy_is_down(client_tls: ssl.SSLContext) -> None:
+async def test_proxy_down_means_nothing_was_sent(client_tls: ssl.SSLContext) -> None:
     """If the proxy is down, nothing was sent: the payment is retried, and the error says so."""
     async with proxy_server() as stopped:
         pass
@@ -130,10 +134,10 @@ async def test_payment_through_a_tunnel(authority: trustme.CA, client_tls: ssl.S
         async with shop_behind_proxy(authority, answer) as (shop, proxy), route(proxy.url, client_tls) as options:
             error = await pay(**options)
         assert "110" in str(error), name
-        assert (proxy.asked, len(shop.bodies)) == (["CONNECT gatepay.example:443"], 1), name
+        assert (proxy.request_lines, len(shop.bodies)) == (["CONNECT gatepay.example:443"], 1), name
 
 
-async def test_no_tunnel_is_reused(authority: trustme.CA, client_tls: ssl.SSLContext) -> None:
+async def test_tunnels_are_not_reused(authority: trustme.CA, client_tls: ssl.SSLContext) -> None:
     """Through the environment's proxy no connection is reused: httpx can't detect left-over bytes."""
 
     async def answer(stream: SocketStream, _: int) -> None:
@@ -144,10 +148,10 @@ async def test_no_tunnel_is_reused(authority: trustme.CA, client_tls: ssl.SSLCon
             for _ in range(2):
                 with pytest.raises(OutOfStockError):
                     await gatepay.create_payment(**ORDER)
-        assert proxy.asked == ["CONNECT gatepay.example:443"] * 2
+        assert proxy.request_lines == ["CONNECT gatepay.example:443"] * 2
 
 
-async def test_tunnel_breaks(authority: trustme.CA, client_tls: ssl.SSLContext) -> None:
+async def test_broken_tunnel_makes_the_outcome_unknown(authority: trustme.CA, client_tls: ssl.SSLContext) -> None:
     """If the tunnel breaks or hangs after the payment was sent, its outcome is unknown. It isn't retried."""
 
     async def die(_: SocketStream, __: int) -> None:
@@ -164,20 +168,22 @@ async def test_tunnel_breaks(authority: trustme.CA, client_tls: ssl.SSLContext) 
             assert (error.attempts, len(shop.bodies)) == (1, 1), name
 
 
-async def test_plain_http_through_a_proxy(client_tls: ssl.SSLContext) -> None:
+async def test_failed_plain_http_proxy_makes_the_outcome_unknown(client_tls: ssl.SSLContext) -> None:
     """Without TLS the proxy receives the payment itself. If it fails, the outcome is unknown."""
     for name, route in ROUTES.items():
         for behaviour in ("closes", "garbage"):
             async with proxy_server(behaviour) as proxy, route(proxy.url, client_tls) as options:
                 error = await pay("http://gatepay.example/api/", **options)
             assert isinstance(error, OutcomeUnknownError), (name, behaviour)
-            assert proxy.asked == ["POST http://gatepay.example/api/pay/create"], (name, behaviour)
+            assert proxy.request_lines == ["POST http://gatepay.example/api/pay/create"], (name, behaviour)
 
 
-async def test_socks_proxy_fails(client_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a SOCKS proxy hangs up or speaks another protocol, nothing was sent."""
+async def test_failed_socks_proxy_means_nothing_was_sent(
+    client_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If a SOCKS proxy closes the connection or speaks another protocol, nothing was sent."""
 
-    async def hang_up(stream: SocketStream, _: int) -> None:
+    async def close_after_reading(stream: SocketStream, _: int) -> None:
         await stream.receive()
         raise ConnectionAbortedError
 
@@ -192,7 +198,7 @@ async def test_socks_proxy_fails(client_tls: ssl.SSLContext, monkeypatch: pytest
     async def say_nothing(_: SocketStream, __: int) -> None:
         await anyio.sleep_forever()
 
-    for answer in (hang_up, speak_http, refuse, say_nothing):
+    for answer in (close_after_reading, speak_http, refuse, say_nothing):
         async with raw_server(answer, read=False) as proxy:
             monkeypatch.setenv("all_proxy", f"socks5://127.0.0.1:{httpx.URL(proxy.base_url).port}")
             error = await pay(timeout=0.5 if answer is say_nothing else 20)

@@ -1,4 +1,4 @@
-"""What a user's hooks, transports and ``auth`` do with a call: read its reply, raise, answer in forms of their own."""
+"""Calls with the user's own httpx hooks, transports and ``auth``, which may read the reply or raise errors."""
 
 import asyncio
 import contextlib
@@ -40,59 +40,59 @@ Hook = Callable[..., Awaitable[None]]
 
 @asynccontextmanager
 async def client_with(base_url: str, shop: Sandbox | None = None, **options: Any) -> AsyncGenerator[AsyncGatePay]:
-    """A client over an httpx client that is made with *options*."""
+    """Open a client over an httpx client that is created with *options*."""
     key, secret = (shop.appkey, shop.appsecret) if shop else ("a", "b")
     async with (
-        httpx.AsyncClient(**options) as own,
-        AsyncGatePay(key, secret, base_url=base_url, http_client=own, retry=QUICK, timeout=20) as gatepay,
+        httpx.AsyncClient(**options) as http_client,
+        AsyncGatePay(key, secret, base_url=base_url, http_client=http_client, retry=QUICK, timeout=20) as gatepay,
     ):
         yield gatepay
 
 
-def on_response(*hooks: Hook) -> dict[str, Any]:
-    """Options of a client with these hooks."""
+def response_hooks(*hooks: Hook) -> dict[str, Any]:
+    """Return the options of an httpx client with these response hooks."""
     return {"event_hooks": {"response": list(hooks)}}
 
 
 class OddError(Exception):
-    """A user's own."""
+    """An exception class of the user's code."""
 
 
-async def read(response: httpx.Response) -> None:
-    """As httpx's documentation shows it."""
+async def read_body(response: httpx.Response) -> None:
+    """A response hook that reads the body, as httpx's documentation shows."""
     await response.aread()
     assert response.text
 
 
 async def consume(response: httpx.Response) -> None:
-    """Reads, and keeps nothing."""
+    """A response hook that iterates over the body and doesn't keep it."""
     async for _ in response.aiter_bytes():
         pass
 
 
 async def raise_status(response: httpx.Response) -> None:
-    """As httpx's documentation shows it."""
+    """A response hook that calls ``raise_for_status()``, as httpx's documentation shows."""
     response.raise_for_status()
 
 
 async def read_and_raise_status(response: httpx.Response) -> None:
-    """Both."""
+    """A response hook that reads the body and calls ``raise_for_status()``."""
     await response.aread()
     response.raise_for_status()
 
 
 async def fail(_: object) -> None:
-    """A mistake in a hook."""
+    """A hook that raises the user's own exception."""
     raise OddError("my log is full")
 
 
-async def look_without_reading(response: httpx.Response) -> None:
-    """A common mistake in a hook."""
+async def use_text_without_reading(response: httpx.Response) -> None:
+    """A response hook that uses the text without reading the body first: a common mistake."""
     assert response.text
 
 
-def answering(body: bytes, status: str = "200 OK", headers: str = "") -> Callable[[SocketStream, int], Awaitable[None]]:
-    """An answer of a raw server's."""
+def replying(body: bytes, status: str = "200 OK", headers: str = "") -> Callable[[SocketStream, int], Awaitable[None]]:
+    """Return the function of a raw server that always sends this reply."""
 
     async def answer(stream: SocketStream, _: int) -> None:
         await stream.send(http(body, status=status, headers=headers))
@@ -100,9 +100,9 @@ def answering(body: bytes, status: str = "200 OK", headers: str = "") -> Callabl
     return answer
 
 
-async def test_a_hook_that_reads(sandbox: Sandbox, base_url: str) -> None:
-    """A reply that a hook has read is read once more, from where it keeps it: payments, lists and refusals alike."""
-    async with client_with(base_url, sandbox, **on_response(read)) as gatepay:
+async def test_reply_read_by_a_hook_is_used(sandbox: Sandbox, base_url: str) -> None:
+    """If a response hook has read the body, the client uses that body: for payments, lists and refusals."""
+    async with client_with(base_url, sandbox, **response_hooks(read_body)) as gatepay:
         with anyio.fail_after(15):
             assert (await gatepay.create_payment(**ORDER)).out_order_id == "T-1-X"
             assert len((await gatepay.list_products()).products) == 3
@@ -112,9 +112,9 @@ async def test_a_hook_that_reads(sandbox: Sandbox, base_url: str) -> None:
     assert len(sandbox.orders()) == 1
 
 
-async def test_a_hook_that_uses_the_reply_up(sandbox: Sandbox, base_url: str) -> None:
-    """A reply that a hook has iterated over can't be had any more: said once, with the cure; a payment is unknown."""
-    async with client_with(base_url, sandbox, **on_response(consume)) as gatepay:
+async def test_reply_consumed_by_a_hook_raises(sandbox: Sandbox, base_url: str) -> None:
+    """If a hook has consumed the body, the error says how to fix the hook. A payment's outcome is unknown."""
+    async with client_with(base_url, sandbox, **response_hooks(consume)) as gatepay:
         with anyio.fail_after(15), pytest.raises(ProtocolError, match=r"call `await response.aread\(\)`") as caught:
             await gatepay.list_products()
         assert (caught.value.http_status, caught.value.attempts) == (200, 1)
@@ -123,46 +123,49 @@ async def test_a_hook_that_uses_the_reply_up(sandbox: Sandbox, base_url: str) ->
     assert len(sandbox.orders()) == 1
 
 
-async def test_a_hook_that_raises_the_status() -> None:
-    """`raise_for_status()` in a hook: the reply is known if it was read, and its status in any case; sent once."""
+async def test_raise_for_status_in_a_hook() -> None:
+    """If a hook calls ``raise_for_status()``, the call raises the error of that reply, and sends only once."""
     refusal = json.dumps({"code": 110, "msg": "", "time": "1", "data": []}).encode()
-    # The hooks, HTTP's status -> the error, its attempts
+    # Hooks, HTTP status, expected error, expected number of requests
     rows: list[tuple[list[Hook], str, type[Exception], int]] = [
         ([read_and_raise_status], "400 Bad Request", RefusedError, 1),
-        ([read, raise_status], "400 Bad Request", RefusedError, 1),
+        ([read_body, raise_status], "400 Bad Request", RefusedError, 1),
         ([raise_status], "400 Bad Request", ProtocolError, 1),
         ([raise_status], "307 Temporary Redirect", ProtocolError, 1),
         ([raise_status], "500 Internal Server Error", OutcomeUnknownError, 1),
         ([raise_status], "200 OK", RefusedError, 1),
     ]
-    for hooks, status, error, sent in rows:
-        answer = answering(refusal, status, "location: /x\r\n" if status.startswith("3") else "")
-        async with raw_server(answer) as server, client_with(server.base_url, **on_response(*hooks)) as gatepay:
+    for hooks, status, error, request_count in rows:
+        answer = replying(refusal, status, "location: /x\r\n" if status.startswith("3") else "")
+        async with raw_server(answer) as server, client_with(server.base_url, **response_hooks(*hooks)) as gatepay:
             with pytest.raises(error) as caught:
                 await gatepay.create_payment(**ORDER)
         assert type(caught.value).__name__ in (error.__name__, "OutOfStockError"), status
-        assert len(server.bodies) == sent, status
+        assert len(server.bodies) == request_count, status
         assert b"sign=" in server.bodies[0]
         assert caught.value.__cause__ is None or isinstance(caught.value.__cause__, ProtocolError)
 
 
-async def test_a_raised_status_is_retried_as_the_reply_would_be() -> None:
-    """A 503 that a hook raises is a 503: reading is repeated after it, and Retry-After heard."""
-    answer = answering(b"", "503 Service Unavailable", "retry-after: 0\r\n")
-    async with raw_server(answer) as server, client_with(server.base_url, **on_response(raise_status)) as gatepay:
+async def test_status_raised_by_a_hook_is_retried() -> None:
+    """A 503 that a hook raises is retried like any 503, and its Retry-After is used."""
+    answer = replying(b"", "503 Service Unavailable", "retry-after: 0\r\n")
+    async with raw_server(answer) as server, client_with(server.base_url, **response_hooks(raise_status)) as gatepay:
         with pytest.raises(ProtocolError) as caught:
             await gatepay.list_products()
     assert (caught.value.http_status, caught.value.retry_after, len(server.bodies)) == (503, 0, 4)
 
 
-async def test_a_connection_that_breaks_while_a_hook_reads() -> None:
-    """What the network does while a hook reads is the network's: tried again where that is safe."""
+async def test_network_error_while_a_hook_reads() -> None:
+    """If the connection breaks while a hook reads, the call is retried where that is safe. A payment isn't."""
 
-    async def half(stream: SocketStream, _: int) -> None:
+    async def send_half_a_reply(stream: SocketStream, _: int) -> None:
         await stream.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{")
         raise ConnectionAbortedError
 
-    async with raw_server(half) as server, client_with(server.base_url, **on_response(read)) as gatepay:
+    async with (
+        raw_server(send_half_a_reply) as server,
+        client_with(server.base_url, **response_hooks(read_body)) as gatepay,
+    ):
         with pytest.raises(TransportError, match="RemoteProtocolError") as caught:
             await gatepay.list_products()
         assert (caught.value.sent, len(server.bodies)) == (True, 4)
@@ -171,23 +174,23 @@ async def test_a_connection_that_breaks_while_a_hook_reads() -> None:
         assert len(server.bodies) == 5
 
 
-async def test_an_error_of_a_response_hook(sandbox: Sandbox, base_url: str) -> None:
-    """A hook's own error comes out as it is, once; a payment's outcome is unknown, and the error is its cause."""
-    for hook, kind in ((fail, OddError), (look_without_reading, httpx.ResponseNotRead), (partial(fail), OddError)):
+async def test_error_of_a_response_hook_is_raised(sandbox: Sandbox, base_url: str) -> None:
+    """A response hook's error is raised unchanged, without a retry. A payment raises OutcomeUnknownError from it."""
+    for hook, kind in ((fail, OddError), (use_text_without_reading, httpx.ResponseNotRead), (partial(fail), OddError)):
         before = len(sandbox.requests)
-        async with client_with(base_url, sandbox, **on_response(hook)) as gatepay:
+        async with client_with(base_url, sandbox, **response_hooks(hook)) as gatepay:
             with pytest.raises(kind) as caught:
                 await gatepay.list_products()
-            said = "gatepay-async: raised by your httpx client or transport during product/show;"
-            assert caught.value.__notes__ == [f"{said} the request may have arrived"]
+            note = "gatepay-async: raised by your httpx client or transport during product/show;"
+            assert caught.value.__notes__ == [f"{note} the request may have arrived"]
             with pytest.raises(OutcomeUnknownError) as unknown:
                 await gatepay.create_payment(**ORDER)
         assert isinstance(unknown.value.__cause__, kind)
         assert len(sandbox.requests) - before == 2
 
 
-async def test_an_error_of_a_request_hook(sandbox: Sandbox, base_url: str) -> None:
-    """One of a hook before sending comes out as it is: of a payment, too, for nothing has left."""
+async def test_error_of_a_request_hook_is_raised(sandbox: Sandbox, base_url: str) -> None:
+    """A request hook's error is raised unchanged, also by a payment: nothing was sent."""
     async with client_with(base_url, sandbox, event_hooks={"request": [fail]}) as gatepay:
         with pytest.raises(OddError) as caught:
             await gatepay.create_payment(**ORDER)
@@ -195,34 +198,34 @@ async def test_an_error_of_a_request_hook(sandbox: Sandbox, base_url: str) -> No
     assert sandbox.requests == []
 
 
-async def test_an_error_of_a_request_hook_in_the_middle_of_a_login(sandbox: Sandbox, base_url: str) -> None:
-    """With an `auth`, which may have sent before, a request hook's error leaves a payment's outcome open."""
+async def test_error_of_a_request_hook_with_auth(sandbox: Sandbox, base_url: str) -> None:
+    """With ``auth``, which may have sent a request, a request hook's error makes a payment's outcome unknown."""
     async with client_with(base_url, sandbox, event_hooks={"request": [fail]}, auth=("me", "mine")) as gatepay:
         with pytest.raises(OutcomeUnknownError):
             await gatepay.create_payment(**ORDER)
 
 
-async def test_a_hook_whose_own_call_fails(sandbox: Sandbox, base_url: str) -> None:
-    """A log server that can't be reached, out of a hook, is not GatePay: never taken for "no byte has left"."""
+async def test_network_error_inside_a_hook_is_not_gatepays(sandbox: Sandbox, base_url: str) -> None:
+    """If a hook's own request fails to connect, that doesn't mean that the payment wasn't sent."""
 
-    async def ship(_: httpx.Response) -> None:
+    async def log_to_unreachable_server(_: httpx.Response) -> None:
         async with httpx.AsyncClient() as logs:
             await logs.post("http://127.0.0.1:9/")
 
-    async def refused_elsewhere(_: httpx.Response) -> None:
+    async def raise_status_of_another_request(_: httpx.Response) -> None:
         elsewhere = httpx.Response(400, request=httpx.Request("POST", "https://logs.example/"))
         elsewhere.raise_for_status()
 
-    async def another_call(_: httpx.Response) -> None:
+    async def raise_invalid_request(_: httpx.Response) -> None:
         raise InvalidRequestError(field="product_id", problem="must be from 1 to 9223372036854775807")
 
     transports: list[Callable[[], httpx.AsyncBaseTransport]] = [
         httpx.AsyncHTTPTransport, lambda: httpx.ASGITransport(sandbox.app),
     ]  # fmt: skip
-    for hook in (ship, refused_elsewhere, another_call):
-        for make in transports:
+    for hook in (log_to_unreachable_server, raise_status_of_another_request, raise_invalid_request):
+        for make_transport in transports:
             before = len(sandbox.orders())
-            async with client_with(base_url, sandbox, transport=make(), **on_response(hook)) as gatepay:
+            async with client_with(base_url, sandbox, transport=make_transport(), **response_hooks(hook)) as gatepay:
                 with pytest.raises(OutcomeUnknownError):
                     await gatepay.create_payment(**ORDER)
                 with pytest.raises((httpx.HTTPError, TransportError)) as caught:
@@ -231,8 +234,8 @@ async def test_a_hook_whose_own_call_fails(sandbox: Sandbox, base_url: str) -> N
             assert len(sandbox.orders()) - before == 1, hook.__name__
 
 
-async def test_an_auth_that_logs_in(sandbox: Sandbox, base_url: str) -> None:
-    """An `auth` that asks for a token first is used; if that call fails, the error is its own."""
+async def test_auth_with_a_login_request(sandbox: Sandbox, base_url: str) -> None:
+    """An ``auth`` that first requests a token is used. If that request fails, its error is raised."""
 
     class Login(httpx.Auth):
         def __init__(self, address: str) -> None:
@@ -253,28 +256,27 @@ async def test_an_auth_that_logs_in(sandbox: Sandbox, base_url: str) -> None:
     assert len(sandbox.orders()) == 1
 
 
-async def test_replies_that_were_read_before() -> None:
-    """A transport may return a response that is whole already, as MockTransport and caches do."""
+async def test_response_with_a_complete_body() -> None:
+    """A transport may return a response whose body is complete, as MockTransport and caches do."""
 
     async def handle(_: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json=EMPTY_CATALOG)
 
-    def with_status(_: httpx.Request) -> httpx.Response:
-        raise httpx.HTTPStatusError(
-            "no", request=_, response=httpx.Response(400, json={"code": 110, "msg": "", "time": "1"}, request=_)
-        )
+    def raise_status_error(request: httpx.Request) -> httpx.Response:
+        response = httpx.Response(400, json={"code": 110, "msg": "", "time": "1"}, request=request)
+        raise httpx.HTTPStatusError("no", request=request, response=response)
 
     transport = httpx.MockTransport(handle)
     for options in ({"transport": transport}, {"http_client": httpx.AsyncClient(transport=transport)}):
         async with AsyncGatePay("a", "b", retry=QUICK, **options) as gatepay:
             assert (await gatepay.list_products()).products == ()
-    async with AsyncGatePay("a", "b", transport=httpx.MockTransport(with_status)) as gatepay:
+    async with AsyncGatePay("a", "b", transport=httpx.MockTransport(raise_status_error)) as gatepay:
         with pytest.raises(RefusedError):
             await gatepay.create_payment(**ORDER)
 
 
-async def test_a_synchronous_stream() -> None:
-    """A stream of the synchronous kind is a transport's mistake, and the error says so; it is closed."""
+async def test_synchronous_stream_raises_type_error() -> None:
+    """If a transport returns a synchronous stream, the error says what it must be, and the stream is closed."""
 
     class Stream(httpx.SyncByteStream):
         closed = False
@@ -292,8 +294,8 @@ async def test_a_synchronous_stream() -> None:
     assert stream.closed
 
 
-async def test_a_transport_that_raises_its_own(sandbox: Sandbox) -> None:
-    """A transport's own error comes out as it is; whether it had sent can't be known."""
+async def test_transports_own_exception_is_raised(sandbox: Sandbox) -> None:
+    """A transport's own exception is raised unchanged. A payment raises OutcomeUnknownError from it."""
 
     class Broken(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -307,35 +309,37 @@ async def test_a_transport_that_raises_its_own(sandbox: Sandbox) -> None:
     assert isinstance(caught.value.__cause__, OddError)
 
 
-# Loading the certificates would take longer than all the rest.
+# Without certificates: loading them is slow.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-async def test_a_transport_that_goes_on_elsewhere(sandbox: Sandbox) -> None:
-    """A transport that can't connect, and then sends in a way that tells nothing, may have sent."""
+async def test_transport_with_untraced_fallback_may_have_sent(sandbox: Sandbox) -> None:
+    """If a transport can't connect and then sends without a trace, a payment's outcome is unknown."""
 
     class Failover(httpx.AsyncBaseTransport):
-        def __init__(self, then: Callable[[], Awaitable[None]]) -> None:
-            self._then = then
+        def __init__(self, finish: Callable[[], Awaitable[None]]) -> None:
+            self._finish = finish
 
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            async with httpx.AsyncHTTPTransport(verify=NO_TLS) as first:
+            async with httpx.AsyncHTTPTransport(verify=NO_TLS) as traced:
                 try:
-                    return await first.handle_async_request(request)
+                    return await traced.handle_async_request(request)
                 except httpx.ConnectError:
-                    await self._then()
+                    await self._finish()
             raise httpx.ReadError("cut")
 
-    async with sandbox.serve() as gone:
+    async with sandbox.serve() as stopped_url:
         pass
-    for then in (anyio.lowlevel.checkpoint, anyio.sleep_forever):
-        async with AsyncGatePay("a", "b", base_url=gone, transport=Failover(then), retry=QUICK, timeout=2) as gatepay:
+    for finish in (anyio.lowlevel.checkpoint, anyio.sleep_forever):
+        async with AsyncGatePay(
+            "a", "b", base_url=stopped_url, transport=Failover(finish), retry=QUICK, timeout=2
+        ) as gatepay:
             with pytest.raises(OutcomeUnknownError):
                 await gatepay.create_payment(**ORDER)
 
 
-async def test_a_transport_that_prepares(sandbox: Sandbox) -> None:
-    """A transport of yours that has methods by the names of ours is used by httpx's face, so it proves nothing."""
+async def test_transport_with_a_prepare_method(sandbox: Sandbox) -> None:
+    """A user's transport with a method named like one of ours is used through httpx's interface only."""
     orders: list[bytes] = []
 
     class Prepares(httpx.AsyncBaseTransport):
@@ -356,62 +360,64 @@ async def test_a_transport_that_prepares(sandbox: Sandbox) -> None:
     assert len(orders) == 1
 
 
-async def test_a_transport_with_a_spare(sandbox: Sandbox) -> None:
-    """A spare transport that tells nothing has the order once, however the first one failed and however it fails."""
+async def test_transport_with_a_spare_gets_the_order_once(sandbox: Sandbox) -> None:
+    """If a transport falls back on a spare, which gets the payment and fails, the payment isn't retried."""
     orders: list[bytes] = []
 
     class Spare(httpx.AsyncBaseTransport):
-        def __init__(self, then: Callable[[], Awaitable[None]]) -> None:
-            self._then = then
+        def __init__(self, finish: Callable[[], Awaitable[None]]) -> None:
+            self._finish = finish
 
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             orders.append(await request.aread())
-            await self._then()
+            await self._finish()
             raise httpx.ReadError("the reply is lost")
 
     class WithSpare(httpx.AsyncBaseTransport):
-        def __init__(self, seconds: float, then: Callable[[], Awaitable[None]]) -> None:
-            self._seconds, self._spare = seconds, Spare(then)
+        def __init__(self, seconds: float, finish: Callable[[], Awaitable[None]]) -> None:
+            self._seconds, self._spare = seconds, Spare(finish)
 
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            async with httpx.AsyncHTTPTransport(verify=NO_TLS) as first:
+            async with httpx.AsyncHTTPTransport(verify=NO_TLS) as traced:
                 try:
                     with anyio.fail_after(self._seconds):
-                        return await first.handle_async_request(request)
+                        return await traced.handle_async_request(request)
                 except (httpx.ConnectError, TimeoutError):
                     return await self._spare.handle_async_request(request)
 
-    async with sandbox.serve() as gone:
+    async with sandbox.serve() as stopped_url:
         pass
     with contextlib.ExitStack() as sockets:
-        full = sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        for _ in range(2):  # from then on the system lets nobody connect
+        full_listener = sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(2):  # they fill the backlog: further connections hang
             client = sockets.enter_context(socket.socket())
             client.setblocking(False)
-            client.connect_ex(full.getsockname())
-        for address in (gone, f"http://127.0.0.1:{full.getsockname()[1]}/api/"):
-            for then in (anyio.lowlevel.checkpoint, anyio.sleep_forever):
+            client.connect_ex(full_listener.getsockname())
+        for base_url in (stopped_url, f"http://127.0.0.1:{full_listener.getsockname()[1]}/api/"):
+            for finish in (anyio.lowlevel.checkpoint, anyio.sleep_forever):
                 orders.clear()
-                over = WithSpare(0.05, then)
-                async with AsyncGatePay("a", "b", base_url=address, transport=over, retry=QUICK, timeout=1) as gatepay:
+                transport = WithSpare(0.05, finish)
+                async with AsyncGatePay(
+                    "a", "b", base_url=base_url, transport=transport, retry=QUICK, timeout=1
+                ) as gatepay:
                     with pytest.raises(OutcomeUnknownError):
                         await gatepay.create_payment(**ORDER)
-                assert len(orders) == 1, (address, then)
+                assert len(orders) == 1, (base_url, finish)
 
 
-async def test_a_closed_client(sandbox: Sandbox, base_url: str) -> None:
-    """A client of yours that is closed already is named."""
-    own = httpx.AsyncClient()
-    await own.aclose()
-    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, http_client=own) as gatepay:
+async def test_closed_http_client_is_named_in_the_error(sandbox: Sandbox, base_url: str) -> None:
+    """If the user's httpx client is closed, the error names the argument ``http_client``."""
+    http_client = httpx.AsyncClient()
+    await http_client.aclose()
+    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, http_client=http_client) as gatepay:
         with pytest.raises(InvalidRequestError, match="has been closed") as caught:
             await gatepay.list_products()
     assert caught.value.field == "http_client"
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_cancellation_of_somebody_elses(sandbox: Sandbox) -> None:
-    """A transport whose own task was cancelled has failed; this call was not cancelled, and doesn't end as if."""
+async def test_cancellation_inside_a_transport_is_a_transport_error(sandbox: Sandbox) -> None:
+    """If a transport raises CancelledError and the call itself wasn't cancelled, that is a TransportError."""
 
     class Cancelled(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -432,8 +438,8 @@ async def test_a_cancellation_of_somebody_elses(sandbox: Sandbox) -> None:
             await call
 
 
-async def test_no_reply_is_quoted() -> None:
-    """What h11 quotes of a reply that is no HTTP is in no error, nor in what it is chained to."""
+async def test_invalid_reply_is_not_quoted_in_errors() -> None:
+    """h11 quotes an invalid reply in its error. Neither our error nor its cause or context contains it."""
     for reply in (b"HTTP/1.1 2xx CANARY\r\n\r\n", b"HTTP/1.1 200 OK\r\nCANARY\r\n\r\n"):
 
         async def answer(stream: SocketStream, _: int, reply: bytes = reply) -> None:
@@ -448,8 +454,8 @@ async def test_no_reply_is_quoted() -> None:
         assert caught.value.__context__ is None
 
 
-async def test_what_an_error_is_chained_to_holds_no_request() -> None:
-    """The cause of a TransportError is httpx's error without its request, in whose body is the signed form."""
+async def test_cause_of_an_error_has_no_request() -> None:
+    """The cause of a TransportError is httpx's error without its request, which contains the signed form."""
 
     class Broken(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -464,43 +470,46 @@ async def test_what_an_error_is_chained_to_holds_no_request() -> None:
         _ = cause.request
 
 
-async def test_a_status_that_a_transport_raises() -> None:
-    """A transport may raise for the status before it reads: the reply is read then, or breaks off, or isn't one."""
+async def test_status_raised_before_the_body_is_read() -> None:
+    """If a transport raises for the status and the body can't be read afterwards, that error is raised."""
 
-    class Breaking(httpx.AsyncByteStream):
+    class BrokenStream(httpx.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:
             yield b"{"
             raise httpx.ReadError("cut")
 
-    def raising(**content: Any) -> httpx.MockTransport:
+    def transport_that_raises(**content: Any) -> httpx.MockTransport:
         def handle(request: httpx.Request) -> httpx.Response:
             response = httpx.Response(400, request=request, **content)
             raise httpx.HTTPStatusError("no", request=request, response=response)
 
         return httpx.MockTransport(handle)
 
-    for content, kind in (({"stream": Breaking()}, TransportError), ({"stream": httpx.SyncByteStream()}, TypeError)):
-        async with AsyncGatePay("a", "b", transport=raising(**content), retry=QUICK) as gatepay:
+    for content, kind in (
+        ({"stream": BrokenStream()}, TransportError),
+        ({"stream": httpx.SyncByteStream()}, TypeError),
+    ):
+        async with AsyncGatePay("a", "b", transport=transport_that_raises(**content), retry=QUICK) as gatepay:
             with pytest.raises(kind):
                 await gatepay.list_products()
             with pytest.raises(OutcomeUnknownError):
                 await gatepay.create_payment(**ORDER)
 
 
-async def test_an_error_that_names_no_request(sandbox: Sandbox, base_url: str) -> None:
-    """An httpx error that a hook makes up, without a request, is the hook's own."""
+async def test_httpx_error_without_a_request_is_the_hooks_own(sandbox: Sandbox, base_url: str) -> None:
+    """An httpx error that a hook creates without a request is raised unchanged."""
 
-    async def make_up(_: httpx.Response) -> None:
+    async def raise_made_up_error(_: httpx.Response) -> None:
         raise httpx.ConnectError("made up")
 
-    async with client_with(base_url, sandbox, **on_response(make_up)) as gatepay:
+    async with client_with(base_url, sandbox, **response_hooks(raise_made_up_error)) as gatepay:
         with pytest.raises(httpx.ConnectError, match="made up"):
             await gatepay.list_products()
     assert len(sandbox.requests) == 1
 
 
-async def test_a_trace_without_a_stream() -> None:
-    """A SOCKS handshake that fails before anything was told of its connection leaves nothing to close."""
+async def test_trace_event_without_a_stream() -> None:
+    """If a SOCKS handshake fails before the trace has seen a stream, there is nothing to close."""
 
     class Watch:
         reports_sending = True

@@ -1,4 +1,4 @@
-"""How to connect to a URL: which hosts are this machine, what NO_PROXY excludes, which certificates are trusted."""
+"""Network settings: loopback hosts, proxies and NO_PROXY, trusted certificates, and valid URLs."""
 
 import os
 import shutil
@@ -13,31 +13,30 @@ from gatepay_async import AsyncGatePay, InvalidRequestError
 from gatepay_async.exchange import proxies, trust
 from gatepay_async.exchange.loopback import is_loopback
 from gatepay_async.exchange.network import network_settings_for
-from gatepay_async.exchange.over_pool import MOST_PREPARED, OverPool
+from gatepay_async.exchange.over_pool import MAX_PREPARED, OverPool
 from gatepay_async.exchange.proxies import Bypass, Proxy, is_listed, proxy_for
 from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.pool import OriginPool
 
 pytestmark = pytest.mark.fast
 
-OURS = (
+LOOPBACK_HOSTS = (
     "localhost", "LOCALHOST", "localhost.", "shop.localhost", "127.0.0.1", "127.8.9.1", "127.1", "2130706433", "::1",
-    "[::1]", "::ffff:127.0.0.1", "0:0:0:0:0:0:0:1", "0.0.0.0", "::",  # noqa: S104 -- not bound to
+    "[::1]", "::ffff:127.0.0.1", "0:0:0:0:0:0:0:1", "0.0.0.0", "::",  # noqa: S104 -- nothing listens there
 )  # fmt: skip
-THEIRS = (
+OTHER_HOSTS = (
     "gatepay.io", "localhost.gatepay.io", "notlocalhost", "10.0.0.1", "128.0.0.1", "::2", "::ffff:10.0.0.1", "127",
     "fe80::1", "127.0.0.1.nip.io", "xn--r8jz45g.jp", "face", "",
 )  # fmt: skip
 
 
-def test_this_machine() -> None:
-    """All that leads to this machine is this machine, and nothing else."""
-    assert [host for host in OURS if not is_loopback(host)] == []
-    assert [host for host in THEIRS if is_loopback(host)] == []
+def test_is_loopback() -> None:
+    assert [host for host in LOOPBACK_HOSTS if not is_loopback(host)] == []
+    assert [host for host in OTHER_HOSTS if is_loopback(host)] == []
 
 
-def test_no_proxy() -> None:
-    """NO_PROXY in the forms that curl, Go, Docker and httpx take."""
+def test_no_proxy_entries() -> None:
+    """NO_PROXY accepts the forms of curl, Go, Docker and httpx."""
     rows = [
         ("https://gatepay.io/", "gatepay.io", True),
         ("https://gatepay.io/", ".gatepay.io", True),
@@ -80,41 +79,41 @@ def test_no_proxy() -> None:
     assert wrong == []
 
 
-def test_which_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scheme's own variable comes before ALL_PROXY, lower case before upper; this machine has none."""
+def test_proxy_variables_have_an_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scheme's variable comes before ALL_PROXY, and lower case before upper case. Loopback hosts use no proxy."""
     shop = httpx.URL("https://gatepay.io/api/")
     assert proxy_for(shop) == Bypass(listed=False)
     monkeypatch.setenv("ALL_PROXY", " me:secret@all.example:1 ")
-    found = proxy_for(shop)
-    assert isinstance(found, Proxy)
-    assert (found.address, found.variable) == ("all.example:1", "ALL_PROXY")
-    assert "secret" not in repr(found)
+    proxy = proxy_for(shop)
+    assert isinstance(proxy, Proxy)
+    assert (proxy.address, proxy.variable) == ("all.example:1", "ALL_PROXY")
+    assert "secret" not in repr(proxy)
     monkeypatch.setenv("HTTPS_PROXY", "http://upper.example")
     monkeypatch.setenv("https_proxy", "https://[fd00::7]:3128")
-    found = proxy_for(shop)
-    assert isinstance(found, Proxy)
-    assert (found.address, found.variable) == ("[fd00::7]:3128", "https_proxy")
+    proxy = proxy_for(shop)
+    assert isinstance(proxy, Proxy)
+    assert (proxy.address, proxy.variable) == ("[fd00::7]:3128", "https_proxy")
     assert proxy_for(httpx.URL("https://127.0.0.1/")) == Bypass(listed=True)
     monkeypatch.setenv("no_proxy", "gatepay.io")
     assert proxy_for(shop) == Bypass(listed=True)
 
 
-def test_the_systems_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the system's settings name a proxy, they also say for which hosts it isn't."""
+def test_system_proxy_and_its_exceptions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy from the system's settings is used, except for the hosts that the settings exclude."""
     monkeypatch.setattr(proxies, "getproxies", lambda: {"https": "http://system.example:8080"})
     monkeypatch.setattr(proxies, "proxy_bypass", lambda host: host == "gatepay.io")
     assert proxy_for(httpx.URL("https://gatepay.io/")) == Bypass(listed=True)
-    found = proxy_for(httpx.URL("https://other.example/"))
-    assert isinstance(found, Proxy)
-    assert (found.address, found.variable) == ("system.example:8080", "")
+    proxy = proxy_for(httpx.URL("https://other.example/"))
+    assert isinstance(proxy, Proxy)
+    assert (proxy.address, proxy.variable) == ("system.example:8080", "")
     monkeypatch.setattr(proxies, "getproxies", lambda: {"https": "http://system.example:0"})
     with pytest.raises(InvalidRequestError) as caught:
         proxy_for(httpx.URL("https://other.example/"))
     assert caught.value.field == "HTTPS_PROXY"
 
 
-def test_socks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A SOCKS proxy needs socksio, and the error says how to get it."""
+def test_socks_proxy_needs_socksio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without socksio, a SOCKS proxy raises an error that says how to install it."""
     monkeypatch.setenv("all_proxy", "socks5h://proxy.example:1080")
     monkeypatch.setattr(proxies, "find_spec", lambda _: None)
     with pytest.raises(InvalidRequestError, match=r"all_proxy: .*pip install 'httpx\[socks\]'"):
@@ -123,8 +122,8 @@ def test_socks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(proxy_for(httpx.URL("https://gatepay.io/")), Proxy)
 
 
-def test_a_proxy_over_tls(monkeypatch: pytest.MonkeyPatch, authority_file: str) -> None:
-    """A proxy that speaks TLS is held to the same certificates as the shop, also for a shop without TLS."""
+def test_https_proxy_must_have_a_trusted_certificate(monkeypatch: pytest.MonkeyPatch, authority_file: str) -> None:
+    """For a proxy over TLS the same certificates are trusted as for the shop, even if the shop is not over TLS."""
     monkeypatch.setenv("SSL_CERT_FILE", authority_file)
     monkeypatch.setenv("http_proxy", "https://proxy.example")
     network = network_settings_for(httpx.URL("http://gatepay.example/"))
@@ -134,8 +133,8 @@ def test_a_proxy_over_tls(monkeypatch: pytest.MonkeyPatch, authority_file: str) 
     assert network.tls.cert_store_stats()["x509"] == 1
 
 
-def test_the_environment_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `trust_env=False` neither proxies nor certificates of the environment count."""
+def test_trust_env_false_ignores_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ``trust_env=False``, proxies and certificates from the environment are ignored."""
     monkeypatch.setenv("https_proxy", "http://proxy.example:99999")
     monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file.pem")
     network = network_settings_for(httpx.URL("https://gatepay.io/"), trust_env=False)
@@ -145,8 +144,8 @@ def test_the_environment_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.anyio
-async def test_a_client_can_leave_the_environment_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So does a client that is told so, and only that one."""
+async def test_client_with_trust_env_false_ignores_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client with ``trust_env=False`` ignores an invalid proxy variable. Another client raises an error."""
     monkeypatch.setenv("https_proxy", "http://proxy.example:99999")
     async with AsyncGatePay("a", "b", trust_env=False) as gatepay:
         assert isinstance(gatepay._caller._attempts._exchange, OverPool)
@@ -154,29 +153,29 @@ async def test_a_client_can_leave_the_environment_out(monkeypatch: pytest.Monkey
         await AsyncGatePay("a", "b").__aenter__()
 
 
-def test_only_so_many_requests_are_prepared() -> None:
-    """What is made once for each URL doesn't grow with the paths that send_raw() is given."""
+def test_prepared_requests_are_limited() -> None:
+    """The cache of prepared requests has a maximum size, since ``send_raw()`` accepts any path."""
     exchange = OverPool(OriginPool("https://gatepay.io"), ours=True)
-    for number in range(3 * MOST_PREPARED):
+    for number in range(3 * MAX_PREPARED):
         exchange._prepare(f"https://gatepay.io/api/{number}")
-        assert 0 < len(exchange._prepared) <= MOST_PREPARED
+        assert 0 < len(exchange._prepared) <= MAX_PREPARED
 
 
-def test_certificates_in_folders(
+def test_certificates_from_ssl_cert_dir(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, authority: trustme.CA, authority_file: str
 ) -> None:
-    """SSL_CERT_DIR names one folder or several; a certificate there has its hash as its name, as OpenSSL wants it."""
-    empty, full = tmp_path / "empty", tmp_path / "full"
+    """SSL_CERT_DIR names one or more folders, in which OpenSSL finds a certificate by its hash as the file name."""
+    empty, with_certificate = tmp_path / "empty", tmp_path / "full"
     empty.mkdir()
-    full.mkdir()
-    shutil.copy(authority_file, full / "authority.pem")
+    with_certificate.mkdir()
+    shutil.copy(authority_file, with_certificate / "authority.pem")
     monkeypatch.delenv("SSL_CERT_FILE")
-    monkeypatch.setenv("SSL_CERT_DIR", os.pathsep.join(map(str, (empty, full))))
+    monkeypatch.setenv("SSL_CERT_DIR", os.pathsep.join(map(str, (empty, with_certificate))))
     with pytest.raises(InvalidRequestError, match="openssl rehash") as caught:
         trust.trusted()
     assert caught.value.field == "SSL_CERT_DIR"
     trust._context.cache_clear()
-    shutil.copy(authority_file, full / "0a1b2c3d.0")
+    shutil.copy(authority_file, with_certificate / "0a1b2c3d.0")
     assert trust.count_certificates(trust.trusted()) == 1
     assert trust.trusted() is trust.trusted()
     monkeypatch.setattr(Path, "iterdir", lambda _: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
@@ -186,8 +185,8 @@ def test_certificates_in_folders(
     trust._context.cache_clear()
 
 
-def test_a_file_without_certificates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A file that holds something else, or only a list of what was revoked, holds no certificate."""
+def test_file_without_certificates_is_rejected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A file without a certificate, such as a revocation list, is rejected."""
     file = tmp_path / "some.pem"
     file.write_text("-----BEGIN X509 CRL-----\n", "ascii")
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
@@ -198,14 +197,14 @@ def test_a_file_without_certificates(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         trust.trusted()
 
 
-def test_urls() -> None:
-    """A URL that nobody could connect to is refused, and isn't repeated."""
-    wrong = (
+def test_invalid_urls_are_rejected() -> None:
+    """An invalid URL is rejected, and the error doesn't quote it."""
+    invalid = (
         "", "gatepay.io", "https://", "https:///x", "ftp://x", "https://me:PASSWORD@x:99999/", "https://x:-1/",
         "https://[::1", "https://xn--/", "https://a..b/", f"https://{'a.' * 130}io/", "https://a\u200b.io/",
         "https://a b/",
     )  # fmt: skip
-    for url in wrong:
+    for url in invalid:
         with pytest.raises(BadUrlError) as caught:
             parse_url(url)
         assert "PASSWORD" not in str(caught.value)
@@ -213,8 +212,8 @@ def test_urls() -> None:
         assert parse_url(url).host
 
 
-def test_base_urls_are_cleaned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Around a base URL invisible characters are left out; from the environment, the variable is named."""
+def test_base_url_with_invisible_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Invisible characters around a base URL are removed. If a variable has them inside, the error names it."""
     assert "at https://shop.example/api/>" in repr(AsyncGatePay("a", "b", base_url="\ufeffhttps://shop.example/api\n"))
     for variable, value in {
         "GATEPAY_BASE_URL": "https://shop\u200b.example/", "GATEPAY_APPKEY": "my\u200bkey", "GATEPAY_APPSECRET": "\n",

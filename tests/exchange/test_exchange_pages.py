@@ -7,7 +7,7 @@ import httpx
 import pytest
 import trustme
 from anyio.abc import SocketStream
-from own_httpx import httpx as yours
+from own_httpx import httpx as user_httpx
 from proxy_server import proxy_server
 from servers import http, raw_server
 
@@ -19,19 +19,19 @@ pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 CATALOG = b'{"code": 100, "msg": "", "time": "1", "data": {"category": []}}'
 
 
-async def answer(stream: SocketStream, _: int) -> None:
-    """As a shop, and as a page."""
+async def reply(stream: SocketStream, _: int) -> None:
+    """Send a successful reply."""
     await stream.send(http(CATALOG))
 
 
-async def go_away(stream: SocketStream, _: int) -> None:
-    """To another address of the same server."""
+async def redirect(stream: SocketStream, _: int) -> None:
+    """Redirect to another path of the same server."""
     await stream.send(http(b"", status="302 Found", headers="location: /elsewhere\r\n"))
 
 
-async def test_one_pool() -> None:
-    """Calls and pages of one origin share connections; a page carries nothing of the form."""
-    async with raw_server(answer) as server, AsyncGatePay("KEY", "SECRET", base_url=server.base_url) as gatepay:
+async def test_same_origin_shares_the_pool() -> None:
+    """Requests to the client's own origin share its connections, and don't contain the signed form."""
+    async with raw_server(reply) as server, AsyncGatePay("KEY", "SECRET", base_url=server.base_url) as gatepay:
         await gatepay.list_products()
         page = await gatepay.http.get(server.base_url.replace("/api/", "/page?format=json"))
         assert page.json()["code"] == 100
@@ -43,10 +43,10 @@ async def test_one_pool() -> None:
     assert b"user-agent: gatepay-async/" in server.heads[1].lower()
 
 
-async def test_another_origin() -> None:
-    """Another origin is reached too, by a new connection each time; redirects are not followed unasked."""
+async def test_other_origin_gets_new_connections() -> None:
+    """Each request to another origin opens a new connection. Redirects are not followed by default."""
     async with (
-        raw_server(go_away) as other,
+        raw_server(redirect) as other,
         AsyncGatePay("KEY", "SECRET", base_url="http://127.0.0.1:9/api/") as gatepay,
     ):
         for _ in range(2):
@@ -55,29 +55,31 @@ async def test_another_origin() -> None:
 
 
 @pytest.mark.gatepay_live
-async def test_same_way(authority: trustme.CA, authority_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another origin is reached through the proxy, and with the certificates, that the environment names."""
+async def test_other_origin_uses_proxy_and_certificates(
+    authority: trustme.CA, authority_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests to another origin use the proxy and the certificates from the environment."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost", "page.example").configure_cert(tls)
     monkeypatch.setenv("SSL_CERT_FILE", authority_file)
     async with (
-        raw_server(answer, tls=tls) as other,
-        proxy_server(leads_to=httpx.URL(other.base_url).port or 0) as proxy,
+        raw_server(reply, tls=tls) as other,
+        proxy_server(tunnel_port=httpx.URL(other.base_url).port or 0) as proxy,
         AsyncGatePay("KEY", "SECRET", base_url="http://127.0.0.1:9/api/") as gatepay,
-        AsyncGatePay("KEY", "SECRET", base_url="http://127.0.0.1:9/api/", trust_env=False) as careless,
+        AsyncGatePay("KEY", "SECRET", base_url="http://127.0.0.1:9/api/", trust_env=False) as without_env,
     ):
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         assert (await gatepay.http.get(other.base_url)).status_code == 200
         assert (await gatepay.http.get("https://page.example/")).status_code == 200
         with pytest.raises(httpx.ConnectError):
-            await careless.http.get(other.base_url)
-    assert proxy.asked == ["CONNECT page.example:443"]
+            await without_env.http.get(other.base_url)
+    assert proxy.request_lines == ["CONNECT page.example:443"]
 
 
-async def test_refused_in_a_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Our pytest plugin refuses real hosts here as well: own origin and others, before anybody connects."""
+async def test_real_hosts_are_refused_in_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pytest plugin forbids real hosts here too, before anything connects."""
     monkeypatch.setattr(permission, "is_loopback", lambda _: False)
-    async with raw_server(answer) as server, AsyncGatePay("KEY", "SECRET", base_url=server.base_url) as gatepay:
+    async with raw_server(reply) as server, AsyncGatePay("KEY", "SECRET", base_url=server.base_url) as gatepay:
         for url in (server.base_url, "https://gatepay.invalid/"):
             with pytest.raises(InvalidRequestError) as caught:
                 await gatepay.http.get(url)
@@ -86,8 +88,8 @@ async def test_refused_in_a_test(monkeypatch: pytest.MonkeyPatch) -> None:
     assert server.connections == 0
 
 
-async def test_as_long_as_it_is_open() -> None:
-    """Before and after, there is none; one that was kept is closed."""
+async def test_http_is_available_while_the_client_is_open() -> None:
+    """Before opening and after closing, ``http`` raises. A client that was kept is closed."""
     gatepay = AsyncGatePay("KEY", "SECRET")
     with pytest.raises(InvalidRequestError, match="is not open yet"):
         _ = gatepay.http
@@ -98,35 +100,35 @@ async def test_as_long_as_it_is_open() -> None:
         _ = gatepay.http
 
 
-async def test_your_own() -> None:
-    """A client of yours is what you get; over a transport of yours, a client. Neither is closed."""
+async def test_http_over_the_users_own_objects() -> None:
+    """``http`` is the user's own client, or a client over the user's own transport. Neither is closed."""
 
-    class Transport(yours.MockTransport):
+    class Transport(user_httpx.MockTransport):
         closed = False
 
         async def aclose(self) -> None:
             self.closed = True
 
-    transport = Transport(lambda request: yours.Response(200, text=request.url.host))
-    async with yours.AsyncClient(transport=transport) as own:
-        async with AsyncGatePay("KEY", "SECRET", http_client=own) as gatepay:
-            assert gatepay.http is own
-        assert not own.is_closed
+    transport = Transport(lambda request: user_httpx.Response(200, text=request.url.host))
+    async with user_httpx.AsyncClient(transport=transport) as http_client:
+        async with AsyncGatePay("KEY", "SECRET", http_client=http_client) as gatepay:
+            assert gatepay.http is http_client
+        assert not http_client.is_closed
         async with AsyncGatePay("KEY", "SECRET", transport=transport) as gatepay:
             assert (await gatepay.http.get("https://page.example/")).text == "page.example"
         assert not transport.closed
 
 
-async def test_timeout() -> None:
-    """A page is given as long as an attempt; then its connection is gone, and the pool whole."""
+async def test_request_times_out_like_an_attempt() -> None:
+    """A request has the time-out of an attempt."""
 
-    async def dawdle(stream: SocketStream, number: int) -> None:
+    async def reply_from_the_second(stream: SocketStream, number: int) -> None:
         if number == 1:
             await anyio.sleep_forever()
         await stream.send(http(CATALOG))
 
     async with (
-        raw_server(dawdle) as server,
+        raw_server(reply_from_the_second) as server,
         AsyncGatePay("KEY", "SECRET", base_url=server.base_url, timeout=0.2, max_connections=1) as gatepay,
     ):
         with pytest.raises(httpx.ReadTimeout):

@@ -1,4 +1,4 @@
-"""A reply that is packed is unpacked by the library itself, and never beyond the largest reply that there can be."""
+"""Compressed replies are decompressed by the library itself, up to the size limit of a reply."""
 
 import gzip
 import tracemalloc
@@ -15,12 +15,12 @@ from gatepay_async.exchange.replies import read_reply
 
 pytestmark = [pytest.mark.fast, pytest.mark.anyio]
 
-MOST = 100_000
-READERS = (read_reply, _read_response)  # of your httpx objects, and of the library's own connections
+LIMIT = 100_000
+READERS = (read_reply, _read_response)  # for the user's httpx objects, and for the library's own connections
 
 
 class Stream(httpx.AsyncByteStream):
-    """One part of a body."""
+    """A body that arrives in one part."""
 
     def __init__(self, part: bytes) -> None:
         self._part = part
@@ -34,29 +34,30 @@ def response(coding: str, body: bytes) -> httpx.Response:
 
 
 def raw_deflate(data: bytes) -> bytes:
-    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
-    return packer.compress(data) + packer.flush()
+    """Compress *data* without zlib's header, as some servers do for "deflate"."""
+    compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return compressor.compress(data) + compressor.flush()
 
 
-async def test_what_is_packed_is_unpacked() -> None:
-    """Gzip and both kinds of deflate are unpacked; what names no packing, or one that is unknown, stays as it is."""
-    plain = b'{"code": 100}'
+async def test_gzip_and_deflate_are_decompressed() -> None:
+    """Gzip and both kinds of deflate are decompressed. Bodies with no coding or an unknown one stay unchanged."""
+    content = b'{"code": 100}'
     rows = {
-        "gzip": gzip.compress(plain), "GZIP": gzip.compress(plain), "deflate": zlib.compress(plain),
-        "identity": plain, "utf-8": plain, "": plain,
+        "gzip": gzip.compress(content), "GZIP": gzip.compress(content), "deflate": zlib.compress(content),
+        "identity": content, "utf-8": content, "": content,
     }  # fmt: skip
     wrong = []
     for read in READERS:
-        for coding, body in (*rows.items(), ("deflate", raw_deflate(plain))):
-            got = (await read(response(coding, body))).body
-            if got != plain:
-                wrong.append((read.__name__, coding, got))
+        for coding, body in (*rows.items(), ("deflate", raw_deflate(content))):
+            received = (await read(response(coding, body))).body
+            if received != content:
+                wrong.append((read.__name__, coding, received))
     assert not wrong
 
 
-async def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """8 kB that would unpack to 8 MB are refused, and what is unpacked of them takes less than a megabyte."""
-    monkeypatch.setattr("gatepay_async.exchange.replies.MAX_REPLY_BYTES", MOST)
+async def test_compression_bomb_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """8 kB that decompress to 8 MB are rejected, and decompressing them takes less than 1 MB of memory."""
+    monkeypatch.setattr("gatepay_async.exchange.replies.MAX_REPLY_BYTES", LIMIT)
     zeros = bytes(2**23)
     bombs = {"gzip": gzip.compress(zeros), "deflate": zlib.compress(zeros)}
     del zeros
@@ -64,7 +65,7 @@ async def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
         for coding, bomb in bombs.items():
             tracemalloc.start()
             try:
-                with pytest.raises(BadReplyError, match=f"is larger than {MOST} bytes"):
+                with pytest.raises(BadReplyError, match=f"is larger than {LIMIT} bytes"):
                     await read(response(coding, bomb))
                 peak = tracemalloc.get_traced_memory()[1]
             finally:
@@ -72,32 +73,32 @@ async def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
             assert peak < 1_000_000, (read.__name__, coding)
 
 
-async def test_nothing_else_unpacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Httpx unpacks nothing: it knows brotli and zstd where they are installed, and 2 kB of those make a gigabyte."""
+async def test_httpx_does_not_decompress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body in brotli or zstd stays compressed. Where httpx supports them, 2 kB could become a gigabyte."""
 
-    def unpack(*_: Any) -> NoReturn:
+    def fail(*_: Any) -> NoReturn:
         pytest.fail("httpx was asked to unpack")
 
-    monkeypatch.setattr(httpx.Response, "aiter_bytes", unpack)
+    monkeypatch.setattr(httpx.Response, "aiter_bytes", fail)
     for read in READERS:
         for coding in ("br", "zstd"):
             assert (await read(response(coding, b"packed"))).body == b"packed"
 
 
-async def test_what_cannot_be_unpacked() -> None:
-    """What says that it is packed and isn't, or not to its end, or goes on behind that, is no reply."""
-    plain = b'{"code": 100}'
-    kinds = [("gzip", gzip.compress(plain)), ("deflate", zlib.compress(plain)), ("deflate", raw_deflate(plain))]
+async def test_invalid_compression_is_rejected() -> None:
+    """A body that isn't compressed as its header says, is incomplete, or is followed by other bytes is rejected."""
+    content = b'{"code": 100}'
+    kinds = [("gzip", gzip.compress(content)), ("deflate", zlib.compress(content)), ("deflate", raw_deflate(content))]
     for read in READERS:
-        for coding, packed in kinds:
-            for body in (plain, packed[:-1], packed[:-8], packed + b"x", packed * 2):
+        for coding, compressed in kinds:
+            for body in (content, compressed[:-1], compressed[:-8], compressed + b"x", compressed * 2):
                 with pytest.raises(BadReplyError, match="can't be decompressed"):
                     await read(response(coding, body))
             assert (await read(response(coding, b""))).body == b""
 
 
-async def test_what_a_hook_has_read_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reply that your hook has read is taken as it was read, unless it is too large."""
+async def test_body_read_by_a_hook_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that the user's hook has read is used, unless it is too large."""
     read = httpx.Response(200, content=b"x" * 11)
     assert (await read_reply(read)).body == b"x" * 11
     monkeypatch.setattr("gatepay_async.exchange.replies.MAX_REPLY_BYTES", 10)

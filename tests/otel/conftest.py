@@ -1,4 +1,4 @@
-"""What the tests of telemetry ask for."""
+"""Fixtures for the tests of telemetry."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def exported() -> "Iterator[Exported]":
-    """Providers of this test alone, and what they export."""
+    """Provide tracer and meter providers for this test, and what they export."""
     from telemetry_exported import Exported  # noqa: PLC0415 -- large
 
     exported = Exported()

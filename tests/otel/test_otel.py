@@ -1,4 +1,4 @@
-"""Telemetry of clients and callbacks, with OpenTelemetry's own SDK: names, parents, numbers, and nothing secret."""
+"""Telemetry of clients and callbacks, with OpenTelemetry's SDK: names, parents, values, and no secrets."""
 
 import importlib
 import json
@@ -38,9 +38,9 @@ pytestmark = [pytest.mark.fast, pytest.mark.anyio, pytest.mark.usefixtures("impa
 
 SECRET = "canary-of-the-appsecret"
 URL = "http://127.0.0.1:8765/api/"
-SHOWN = {"code": 100, "msg": "CANARY", "time": "1", "data": {"category": []}}
+SUCCESS = {"code": 100, "msg": "CANARY", "time": "1", "data": {"category": []}}
 STORED = {"code": 100, "msg": "", "time": "1", "data": "成功录入:1条卡密"}
-REFUSED = {**SHOWN, "code": 106, "data": None}
+REFUSED = {**SUCCESS, "code": 106, "data": None}
 ORDER: dict[str, Any] = {
     "product_id": 8,
     "product_num": 1,
@@ -52,26 +52,28 @@ SERVER = {"server.address": "127.0.0.1", "server.port": 8765}
 REQUEST = {"http.request.method": "POST", **SERVER, "url.template": "/api/product/show"}
 
 
-def client(answer: Callable[..., Any], **more: Any) -> AsyncGatePay:
+def make_client(answer: Callable[..., Any], **options: Any) -> AsyncGatePay:
+    """Return a client with two attempts for each call, whose transport calls *answer*."""
     retry = RetryPolicy(attempts=2, first_wait=0, longest_wait=0)
-    return AsyncGatePay("key", SECRET, base_url=URL, transport=httpx.MockTransport(answer), retry=retry, **more)
+    return AsyncGatePay("key", SECRET, base_url=URL, transport=httpx.MockTransport(answer), retry=retry, **options)
 
 
 def replying(*queue: tuple[int, object]) -> Callable[[Any], Any]:
-    left = list(queue)
+    """Return a function that replies with each status and body of *queue* in turn."""
+    remaining = list(queue)
 
     def answer(_: Any) -> Any:
-        status, body = left.pop(0)
+        status, body = remaining.pop(0)
         return httpx.Response(status, content=json.dumps(body))
 
     return answer
 
 
-async def test_a_call_that_is_retried(exported: "Exported") -> None:
-    """A span for the call and one for each attempt, named as the conventions say; the caller's span is the parent."""
-    answer = replying((503, "CANARY"), (200, SHOWN), (200, REFUSED))
+async def test_retried_call_has_a_span_for_each_attempt(exported: "Exported") -> None:
+    """A call has a span, a child of the caller's span, and a child span for each attempt."""
+    answer = replying((503, "CANARY"), (200, SUCCESS), (200, REFUSED))
     tracer = exported.tracer_provider.get_tracer("test")
-    async with instrument(client(answer), **exported.providers) as gatepay:
+    async with instrument(make_client(answer), **exported.providers) as gatepay:
         with tracer.start_as_current_span("shop"):
             await gatepay.list_products()
         with pytest.raises(RefusedError):
@@ -82,12 +84,12 @@ async def test_a_call_that_is_retried(exported: "Exported") -> None:
         "gatepay product/show": {"shop", None},
         "POST /api/product/show": {"gatepay product/show"},
     }
-    shown = {**REQUEST, "url.full": f"{URL}product/show"}
-    answered = {**shown, "http.response.status_code": 200}
+    request = {**REQUEST, "url.full": f"{URL}product/show"}
+    replied = {**request, "http.response.status_code": 200}
     assert [dict(span.attributes or {}) for span in attempts] == [
-        {**shown, "http.response.status_code": 503, "error.type": "ProtocolError"},
-        {**answered, "http.request.resend_count": 1},
-        {**answered, "gatepay.code": 106},
+        {**request, "http.response.status_code": 503, "error.type": "ProtocolError"},
+        {**replied, "http.request.resend_count": 1},
+        {**replied, "gatepay.code": 106},
     ]
     assert [span.kind.name for span in (*attempts, *calls)] == ["CLIENT"] * 3 + ["INTERNAL"] * 2
     assert [span.status.status_code.name for span in (*attempts, *calls)] == [
@@ -110,44 +112,44 @@ async def test_a_call_that_is_retried(exported: "Exported") -> None:
         ({**REQUEST, "http.response.status_code": 503, "error.type": "ProtocolError"}, 1),
         ({**REQUEST, "http.response.status_code": 200}, 2),
     ]
-    assert exported.points("http.client.open_connections") == []  # they are the transport's, and httpx doesn't say
+    # httpx doesn't report the connections of its transports.
+    assert exported.points("http.client.open_connections") == []
 
 
-async def test_an_upload(exported: "Exported") -> None:
-    """Calls of an upload are its children, in their own tasks, too; the span has the report, also if it raises."""
+async def test_upload_span_is_the_parent_of_its_calls(exported: "Exported") -> None:
+    """The calls of an upload are its children, whichever task runs them. Its span has the report, even if it raises."""
     gate = anyio.Event()
 
     async def answer(_: Any) -> Any:
         await gate.wait()
         return httpx.Response(200, content=json.dumps(STORED))
 
-    async def release() -> None:
+    async def wait_for_three_chunks() -> None:
         await until(lambda: exported.points("gatepay.upload.active_chunks") == [({}, 3)])
         gate.set()
 
-    def broken() -> Any:
+    def keys_that_raise() -> Any:
         yield "A"
         raise KeyError("CANARY")
 
     keys = [f"CANARY-{number}" for number in range(1001)]
-    async with instrument(client(answer), **exported.providers) as gatepay, anyio.create_task_group() as group:
-        group.start_soon(release)
+    async with instrument(make_client(answer), **exported.providers) as gatepay, anyio.create_task_group() as group:
+        group.start_soon(wait_for_three_chunks)
         await gatepay.upload_card_keys(8, keys, concurrency="auto")
-        await gatepay.create_card_keys(8, ["A"])  # no chunk of an upload
+        await gatepay.create_card_keys(8, ["A"])  # not part of an upload
         with pytest.raises(KeyError):
-            await gatepay.upload_card_keys(8, broken())
+            await gatepay.upload_card_keys(8, keys_that_raise())
     assert exported.points("gatepay.upload.active_chunks") == [({}, 0)]
-    whole, raised = exported.spans("gatepay upload")
+    complete, raised = exported.spans("gatepay upload")
     assert exported.parents()["gatepay ka/create"] == {"gatepay upload", None}
-    assert (whole.attributes or {})["gatepay.upload.stored"] == 3
-    assert (whole.attributes or {})["gatepay.upload.read"] == 1001
+    assert (complete.attributes or {})["gatepay.upload.stored"] == 3
+    assert (complete.attributes or {})["gatepay.upload.read"] == 1001
     assert (raised.attributes or {})["gatepay.upload.read"] == 1
     assert (raised.attributes or {})["error.type"] == "builtins.KeyError"
 
 
-async def test_an_upload_that_is_refused(exported: "Exported") -> None:
-    """The span of an upload that a refusal has stopped says which."""
-    async with instrument(client(replying((200, REFUSED))), **exported.providers) as gatepay:
+async def test_span_of_a_refused_upload_names_the_error(exported: "Exported") -> None:
+    async with instrument(make_client(replying((200, REFUSED))), **exported.providers) as gatepay:
         report = await gatepay.upload_card_keys(8, ["A"])
     (span,) = exported.spans("gatepay upload")
     with pytest.raises(UploadIncomplete):
@@ -156,19 +158,19 @@ async def test_an_upload_that_is_refused(exported: "Exported") -> None:
     assert span.status.status_code.name == "ERROR"
 
 
-async def test_pages_fetched_ahead(exported: "Exported") -> None:
-    """Pages fetched side by side belong to the span that was current where the listing is iterated."""
+async def test_prefetched_pages_are_children_of_the_iterating_span(exported: "Exported") -> None:
+    """Pages fetched concurrently are children of the span in which the listing is iterated."""
     ka = {"total": 150, "per_page": 50, "last_page": 3}
     row = {"admin_id": 1, "pay_product_id": 8, "pay_order_id": 0, "content": "CANARY", "createtime": 1, "updatetime": 1}
 
     def answer(request: Any) -> Any:
         page = int(dict(httpx.QueryParams(request.content.decode()))["page"])
         rows = [{**row, "id": 50 * page + number, "status": "soldin"} for number in range(50)]
-        body = {**SHOWN, "data": {"ka": {**ka, "current_page": page, "data": rows if page < 4 else []}}}
+        body = {**SUCCESS, "data": {"ka": {**ka, "current_page": page, "data": rows if page < 4 else []}}}
         return httpx.Response(200, content=json.dumps(body))
 
     tracer = exported.tracer_provider.get_tracer("test")
-    async with instrument(client(answer), **exported.providers) as gatepay:
+    async with instrument(make_client(answer), **exported.providers) as gatepay:
         with tracer.start_as_current_span("export"):
             keys = [key async for key in gatepay.list_card_keys(8, prefetch=3)]
     assert len(keys) == 150
@@ -176,21 +178,21 @@ async def test_pages_fetched_ahead(exported: "Exported") -> None:
     assert exported.parents()["gatepay ka/show"] == {"export"}
 
 
-async def test_a_cancelled_call(exported: "Exported") -> None:
-    """A call that is cancelled ends its spans, and leaves the caller's span the current one."""
-    began = anyio.Event()
+async def test_cancelled_call_ends_its_spans(exported: "Exported") -> None:
+    """A cancelled call ends its spans, and the caller's span is current again."""
+    started = anyio.Event()
 
     async def answer(_: Any) -> NoReturn:
-        began.set()
+        started.set()
         await anyio.sleep_forever()
         raise AssertionError
 
     tracer = exported.tracer_provider.get_tracer("test")
     with tracer.start_as_current_span("shop") as shop:
-        async with instrument(client(answer), **exported.providers) as gatepay, anyio.create_task_group() as group:
+        async with instrument(make_client(answer), **exported.providers) as gatepay, anyio.create_task_group() as group:
             with anyio.CancelScope() as scope:
-                group.start_soon(began.wait)
-                group.start_soon(cancel, began, scope)
+                group.start_soon(started.wait)
+                group.start_soon(cancel_after_start, started, scope)
                 await gatepay.list_products()
         assert trace.get_current_span() is shop
     (call,), (attempt,) = exported.spans("gatepay"), exported.spans("POST")
@@ -199,14 +201,14 @@ async def test_a_cancelled_call(exported: "Exported") -> None:
     assert exported.parents()["POST /api/product/show"] == {"gatepay product/show"}
 
 
-async def cancel(began: anyio.Event, scope: anyio.CancelScope) -> None:
-    await began.wait()
+async def cancel_after_start(started: anyio.Event, scope: anyio.CancelScope) -> None:
+    await started.wait()
     scope.cancel()
 
 
 @pytest.mark.uncounted
 async def test_no_secret_is_exported(exported: "Exported") -> None:
-    """No canary of a request, a reply or an exception comes up in any span or metric."""
+    """No secret from a request, a reply or an exception appears in any span or metric."""
     bodies = [body for _, body in replies("CANARY-KEY-0001")][::2]
 
     def answer(request: Any) -> Any:
@@ -220,7 +222,9 @@ async def test_no_secret_is_exported(exported: "Exported") -> None:
 
     tracer = exported.tracer_provider.get_tracer("test")
     failed = 0
-    async with instrument(client(answer, cloud_base_url="https://127.0.0.1/cloud/"), **exported.providers) as gatepay:
+    async with instrument(
+        make_client(answer, cloud_base_url="https://127.0.0.1/cloud/"), **exported.providers
+    ) as gatepay:
         sign = "feedfeedfeedfeedfeedfeedfeedfeed"
         calls: list[Callable[[], Any]] = [
             lambda: gatepay.list_card_keys(8),
@@ -248,20 +252,20 @@ async def test_no_secret_is_exported(exported: "Exported") -> None:
     assert "?" not in everything
 
 
-class Broken:
-    """A provider, a tracer, a meter, an instrument and a span that raise whatever is asked of them."""
+class BrokenTelemetry:
+    """A provider, tracer, meter, instrument and span whose methods raise, from the method *works_until* on."""
 
     def __init__(self, *, works_until: str = "") -> None:
         self.calls = 0
         self._works_until = works_until
 
-    def get_tracer(self, *_: Any, **__: Any) -> "Broken":
+    def get_tracer(self, *_: Any, **__: Any) -> "BrokenTelemetry":
         return self
 
     get_meter = create_histogram = create_counter = create_up_down_counter = get_tracer
     create_observable_up_down_counter = get_tracer
 
-    def start_span(self, *_: Any, **__: Any) -> "Broken":
+    def start_span(self, *_: Any, **__: Any) -> "BrokenTelemetry":
         return self.end() if self._works_until == "" else self
 
     def end(self, *_: Any, **__: Any) -> NoReturn:
@@ -272,12 +276,14 @@ class Broken:
 
 
 @pytest.mark.parametrize("works_until", ["", "end"])
-async def test_telemetry_that_raises(works_until: str, caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
-    """What a provider, a processor or an exporter raises is logged once, by its class, and fails no call."""
+async def test_errors_of_telemetry_fail_no_call(
+    works_until: str, caplog: pytest.LogCaptureFixture, monkeypatch: Any
+) -> None:
+    """An error of a provider, processor or exporter is logged once, by its class name, and fails no call."""
     monkeypatch.setattr(spans.SUPPRESS_ERRORS, "_logged", False)
-    broken: Any = Broken(works_until=works_until)
-    answer = replying((503, ""), (200, SHOWN), (200, STORED))
-    async with instrument(client(answer), tracer_provider=broken, meter_provider=broken) as gatepay:
+    broken: Any = BrokenTelemetry(works_until=works_until)
+    answer = replying((503, ""), (200, SUCCESS), (200, STORED))
+    async with instrument(make_client(answer), tracer_provider=broken, meter_provider=broken) as gatepay:
         assert (await gatepay.list_products()).products == ()
         assert (await gatepay.upload_card_keys(8, ["A"])).ok
     assert broken.calls > 5
@@ -285,11 +291,11 @@ async def test_telemetry_that_raises(works_until: str, caplog: pytest.LogCapture
     assert (record.levelno, "OSError" in record.message, "CANARY" in caplog.text) == (logging.WARNING, True, False)
 
 
-async def test_providers_that_are_set_later(exported: "Exported", monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an SDK nobody listens; the global providers may be set after the client was made."""
-    answer = replying(*[(200, SHOWN)] * 2)
+async def test_global_providers_may_be_set_later(exported: "Exported", monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an SDK telemetry is idle. Global providers that are set after the client was created are used."""
+    answer = replying(*[(200, SUCCESS)] * 2)
     telemetry = OpenTelemetry(None, None)
-    async with instrument(client(answer)) as gatepay:
+    async with instrument(make_client(answer)) as gatepay:
         await gatepay.list_products()
         assert telemetry.is_idle()
         monkeypatch.setattr(trace, "_TRACER_PROVIDER", exported.tracer_provider)
@@ -299,8 +305,8 @@ async def test_providers_that_are_set_later(exported: "Exported", monkeypatch: p
     assert type(metrics.get_meter_provider()).__module__.startswith("opentelemetry.metrics")
 
 
-async def test_connections(exported: "Exported") -> None:
-    """Connections are counted by server whenever the metrics are read, as long as their client exists."""
+async def test_connections_are_counted_by_server(exported: "Exported") -> None:
+    """Connections are counted whenever the metrics are read, as long as their client exists."""
     telemetry = OpenTelemetry(exported.tracer_provider, exported.meter_provider)
     counts: list[Connections | None] = [Connections(2, 1, 5), Connections(1, 0, 0), None]
     clients = [telemetry.client(ClientFacts(URL, None, partial(lambda count: count, count))) for count in counts]
@@ -316,12 +322,12 @@ async def test_connections(exported: "Exported") -> None:
         assert exported.points("gatepay.client.waiting_calls") == [(SERVER, 0)]
     http_client = httpx.AsyncClient(transport=httpx.MockTransport(replying()))
     async with http_client, instrument(AsyncGatePay("key", SECRET, http_client=http_client), **exported.providers):
-        assert exported.points("gatepay.client.waiting_calls") == []  # they are httpx's
+        assert exported.points("gatepay.client.waiting_calls") == []  # httpx doesn't report them
     instrument(AsyncGatePay("key", SECRET), **exported.providers)  # not open yet
 
 
-async def test_callbacks(exported: "Exported") -> None:
-    """Deliveries are counted by event; also those that are cancelled, and none twice."""
+async def test_deliveries_are_counted_by_event(exported: "Exported") -> None:
+    """Each delivery of a callback is counted once, by event, even if its handler is interrupted."""
 
     async def handler(callback: Any) -> None:
         if callback.out_order_id == "CANARY-2":
@@ -351,28 +357,28 @@ async def test_callbacks(exported: "Exported") -> None:
     assert "CANARY" not in exported.everything()
 
 
-def test_what_can_be_instrumented() -> None:
-    """Anything else is refused at once, with the names of what can be."""
+def test_instrumenting_another_object_raises() -> None:
+    """The error names the classes that can be instrumented."""
     with pytest.raises(InvalidRequestError, match="must be a client, a CallbackApp or a DurableUploads, not str"):
-        instrument("AsyncGatePay")  # type: ignore[type-var]  # what is tested
+        instrument("AsyncGatePay")  # type: ignore[type-var]  # the wrong type is what this tests
 
 
 @pytest.mark.parametrize("name", ["tracer_provider", "meter_provider"])
-def test_a_provider_of_another_kind(name: str) -> None:
-    """Such as the provider of the other: the error says which argument is wrong."""
+def test_wrong_kind_of_provider_raises(name: str) -> None:
+    """If a provider is of the wrong kind, the error names the argument."""
     other: Any = {"tracer_provider": metrics.NoOpMeterProvider(), "meter_provider": trace.NoOpTracerProvider()}[name]
     with pytest.raises(InvalidRequestError) as caught:
-        instrument(client(replying()), **{name: other})
+        instrument(make_client(replying()), **{name: other})
     assert caught.value.field == name
 
 
-async def test_an_unknown_outcome(exported: "Exported") -> None:
-    """An order of which nobody knows whether it exists is an outcome of its own."""
+async def test_unknown_outcome_is_recorded(exported: "Exported") -> None:
+    """If it is unknown whether an order exists, the call's outcome is ``unknown``."""
 
     def answer(request: Any) -> NoReturn:
         raise httpx.ReadError("CANARY", request=request)
 
-    async with instrument(client(answer), **exported.providers) as gatepay:
+    async with instrument(make_client(answer), **exported.providers) as gatepay:
         with pytest.raises(OutcomeUnknownError):
             await gatepay.create_payment(**ORDER)
     ((attributes, _),) = exported.points("gatepay.client.call.duration")
@@ -382,13 +388,12 @@ async def test_an_unknown_outcome(exported: "Exported") -> None:
     assert "http.response.status_code" not in (attempt.attributes or {})
 
 
-async def test_what_a_transport_raises(exported: "Exported") -> None:
-    """An exception that isn't ours is named by its class."""
+async def test_foreign_exception_is_recorded_by_its_class(exported: "Exported") -> None:
 
     def answer(_: Any) -> NoReturn:
         raise KeyError("CANARY")
 
-    async with instrument(client(answer), **exported.providers) as gatepay:
+    async with instrument(make_client(answer), **exported.providers) as gatepay:
         with pytest.raises(KeyError):
             await gatepay.list_products()
     kinds = {span.name: (span.attributes or {})["error.type"] for span in exported.spans()}
@@ -398,8 +403,8 @@ async def test_what_a_transport_raises(exported: "Exported") -> None:
 
 
 @pytest.mark.parametrize("missing", ["opentelemetry", "gatepay_async.otel.telemetry"])
-def test_without_the_extra(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without what the extra brings, the room says how to install it; a module of our own is another matter."""
+def test_missing_extra_says_how_to_install_it(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If OpenTelemetry is missing, the error says how to install it. If a module of our own is missing, it doesn't."""
     for name in [name for name in sys.modules if name.startswith(("gatepay_async.otel", "opentelemetry"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)

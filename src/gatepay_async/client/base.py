@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class BaseClient:
-    """The methods that send any call. ``AsyncGatePay.__init__`` sets the attributes."""
+    """The methods that can send any call. ``AsyncGatePay.__init__`` sets the attributes."""
 
     _credentials: Credentials
     _base_url: str

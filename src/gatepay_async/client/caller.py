@@ -41,10 +41,10 @@ T = TypeVar("T")
 P = ParamSpec("P")
 C = TypeVar("C", bound=Outgoing)
 
-_REFUND: Final = 0.5  # the retries that each successful call adds to the client's budget
+_RETRIES_PER_SUCCESS: Final = 0.5  # added to the client's budget of retries by each successful call
 _NOBODY: Final[AbstractContextManager[None]] = nullcontext()  # in place of the call's context without an observer
 
-_HOW_TO = "    async with AsyncGatePay(appkey, appsecret) as gatepay:\n        await gatepay.list_products()"
+_EXAMPLE = "    async with AsyncGatePay(appkey, appsecret) as gatepay:\n        await gatepay.list_products()"
 
 
 def scrub_errors_async(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -99,7 +99,7 @@ class Caller:
         self.observer: ClientObserver | None = None
         self._retries_left = policy.budget
         self._loop: object = None  # the event loop that opened this; None before that and after closing
-        self._running_loop: Callable[[], object] = lambda: self  # that is, no event loop
+        self._running_loop: Callable[[], object] = lambda: self  # equals no event loop
         self._was_opened = False
         self._closed = False
 
@@ -169,17 +169,17 @@ class Caller:
             raise self._not_usable_error()
         form = encode(call, self._credentials)
         attempts = await self._open_cloud() if call.on_cloud else self._attempts
-        began = attempts.now()
-        ends = began + self._deadline
+        started_at = attempts.now()
+        deadline = started_at + self._deadline
         attempt = 0
         in_doubt = False  # whether an earlier attempt failed and may have been carried out
-        with _NOBODY if self.observer is None else self.observer.call(call) as listener:
-            if listener is not None:
-                observer = both(observer, listener)
+        with _NOBODY if self.observer is None else self.observer.call(call) as call_observer:
+            if call_observer is not None:
+                observer = both(observer, call_observer)
             while True:
                 attempt += 1
                 try:
-                    reply = attempts.make(call, form, ends=ends)
+                    reply = attempts.make(call, form, ends=deadline)
                     if observer is None:
                         value = read(call, await reply)
                     else:
@@ -187,12 +187,16 @@ class Caller:
                 except (RefusedError, ProtocolError, TransportError, ForeignError) as error:
                     failure = error
                 else:
-                    self._retries_left = min(self._policy.budget, self._retries_left + _REFUND)
+                    self._retries_left = min(self._policy.budget, self._retries_left + _RETRIES_PER_SUCCESS)
                     return Sent(value, attempt)
                 if isinstance(failure, ForeignError):
                     _raise_foreign(call, failure, attempt=attempt, in_doubt=in_doubt)
                 now = attempts.now()
-                wait = None if now - began > retry_within else self._wait_after(call, failure, attempt, left=ends - now)
+                wait = (
+                    None
+                    if now - started_at > retry_within
+                    else self._wait_after(call, failure, attempt, seconds_left=deadline - now)
+                )
                 if wait is None:
                     _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
                 log_retry(call.path, failure, attempt=attempt, wait=wait)
@@ -203,7 +207,12 @@ class Caller:
                 in_doubt = in_doubt or isinstance(failure, ProtocolError) or _maybe_done(failure)
 
     def _wait_after(
-        self, call: Outgoing, failure: RefusedError | ProtocolError | TransportError, attempt: int, *, left: float
+        self,
+        call: Outgoing,
+        failure: RefusedError | ProtocolError | TransportError,
+        attempt: int,
+        *,
+        seconds_left: float,
     ) -> float | None:
         """Return the seconds to wait before the retry of *call*, or None if it must not be retried."""
         if self._closed or self._retries_left < 1:
@@ -211,7 +220,7 @@ class Caller:
         if not call.repeatable and not (isinstance(failure, TransportError) and not failure.sent):
             return None
         jitter = random.random()  # noqa: S311 -- spreads the retries of many clients; protects no secret
-        wait = wait_after(failure, attempt=attempt, policy=self._policy, jitter=jitter, left=left)
+        wait = wait_after(failure, attempt=attempt, policy=self._policy, jitter=jitter, left=seconds_left)
         if wait is not None:
             self._retries_left -= 1
         return wait
@@ -232,17 +241,17 @@ class Caller:
         return _misuse_error(Problem("other_event_loop") if self._was_opened else Problem("not_open"))
 
 
-async def _observed(ended: EndAttempt, call: C, reply: Awaitable[Reply], read: Callable[[C, Reply], T]) -> T:
-    """Read *reply*, and report the attempt's end to *ended*."""
+async def _observed(end_attempt: EndAttempt, call: C, reply: Awaitable[Reply], read: Callable[[C, Reply], T]) -> T:
+    """Read *reply*, and report the attempt's end to *end_attempt*."""
     http_status: int | None = None
     try:
         received = await reply
         http_status = received.status
         value = read(call, received)
     except BaseException as error:
-        ended(error, http_status)
+        end_attempt(error, http_status)
         raise
-    ended(None, http_status)
+    end_attempt(None, http_status)
     return value
 
 
@@ -264,8 +273,8 @@ def _raise(
 def _raise_foreign(call: Outgoing, failure: ForeignError, *, attempt: int, in_doubt: bool) -> NoReturn:
     """Raise the error of the user's hook or transport. The call isn't retried: this is no network error."""
     error, sent = failure.error, failure.sent or in_doubt
-    left = "the request may have arrived" if sent else "no byte of the request has left"
-    error.add_note(f"gatepay-async: raised by your httpx client or transport during {call.path}; {left}")
+    note = "the request may have arrived" if sent else "no byte of the request has left"
+    error.add_note(f"gatepay-async: raised by your httpx client or transport during {call.path}; {note}")
     if sent and not call.repeatable:
         raise _outcome_unknown_error(call, attempt) from error
     # The hook made another call, which failed. The facts of that error are not those of this call.
@@ -291,4 +300,4 @@ def _maybe_done(failure: RefusedError | ProtocolError | TransportError) -> bool:
 
 
 def _misuse_error(problem: Problem) -> InvalidRequestError:
-    return InvalidRequestError(field="client", problem=Problem("with_example", problem=problem, example=_HOW_TO))
+    return InvalidRequestError(field="client", problem=Problem("with_example", problem=problem, example=_EXAMPLE))

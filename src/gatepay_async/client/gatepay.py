@@ -1,4 +1,4 @@
-"""``AsyncGatePay``: its settings, opening and closing. The other files of this package have its methods."""
+"""``AsyncGatePay``: its settings, opening and closing. Its other methods are in the other files of this package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Orders: creating them, and asking GatePay for them."""
+"""The methods for orders: create them, and ask GatePay for their status."""
 
 from __future__ import annotations
 

@@ -33,12 +33,12 @@ def value_or_env(name: str, value: str | None, variable: str) -> str:
 
 def url_or_env(name: str, url: str | None, default: str, *, allow_http: bool) -> str:
     """
-    Return *url*, or the environment's URL, or *default*: the first that exists, with a slash at its end.
+    Return the first that exists of *url*, the environment's URL and *default*, with a slash at its end.
 
     Raises:
         InvalidRequestError: The URL is invalid.
     """
-    # An empty *url* is invalid: it comes from a setting that is missing, and must not become the real shop's URL.
+    # An empty *url* is invalid: it comes from a missing setting, and must not be replaced by the real shop's URL.
     if url is not None:
         return _check_url(name, url, allow_http)
     variable = f"GATEPAY_{name.upper()}"
@@ -59,14 +59,10 @@ def cloud_url_or_env(
             if the environment's ``base_url`` is the same. So a program that passes the URL of a sandbox doesn't create
             orders at the environment's real cloud.
         default_base_url: The base URL if the environment has none.
-        allow_http: As in ``url_or_env``.
+        allow_http: Whether plain http to another machine is allowed.
     """
-    of_environment = os.environ.get("GATEPAY_BASE_URL") or default_base_url
-    if (
-        url is None
-        and passed_base_url is not None
-        and passed_base_url.rstrip("/") != of_environment.strip().rstrip("/")
-    ):
+    env_base_url = os.environ.get("GATEPAY_BASE_URL") or default_base_url
+    if url is None and passed_base_url is not None and passed_base_url.rstrip("/") != env_base_url.strip().rstrip("/"):
         return default
     return url_or_env("cloud_base_url", url, default, allow_http=allow_http)
 
@@ -81,10 +77,10 @@ def _check_url(name: str, base_url: str, allow_http: bool) -> str:  # noqa: FBT0
     except (TypeError, AttributeError):  # not a str
         pass
     else:
-        unfit = _url_problem(url, allow_http)
-        if unfit is None:
+        url_problem = _url_problem(url, allow_http)
+        if url_problem is None:
             return str(url).rstrip("/") + "/"
-        problem = unfit
+        problem = url_problem
     raise InvalidRequestError(field=name, problem=problem)
 
 

@@ -1,5 +1,5 @@
 """
-Makes one attempt of a call: sends its bytes, keeps its time limit and returns the ``Reply``.
+Makes one attempt of a call: sends the request, enforces the time limit and returns the ``Reply``.
 
 If that fails, it raises a ``TransportError``, which says whether a byte may have left.
 """
@@ -39,41 +39,44 @@ class _Attempt:
     The state and the time limit of one attempt: a ``Watch``.
 
     Attributes:
-        ends: The attempt's deadline.
-        call_ends: The whole call's deadline.
-        clock: Cancels the attempt at ``ends``. None: the exchange keeps the time itself.
+        ends: The attempt's deadline, on the event loop's clock.
+        call_ends: The deadline of the whole call, on the same clock.
+        timeout: Seconds for the attempt, from connect to last byte.
+        now: Returns the time on that clock.
+        cancel_scope: Cancels the attempt at ``ends``. None: the exchange enforces the deadline itself.
         sent: Whether a byte of the request has left or is about to leave.
-        reports_sending: As in ``Watch``.
+        reports_sending: See ``Watch``.
     """
 
     ends: float
     call_ends: float
     timeout: float
     now: Callable[[], float]
-    clock: anyio.CancelScope | None = None
+    cancel_scope: anyio.CancelScope | None = None
     sent: bool = False
     reports_sending: bool = False
 
     def keep_time(self) -> anyio.CancelScope:
-        self.clock = anyio.CancelScope(deadline=self.ends)
-        return self.clock
+        """Return a scope that cancels the attempt at its deadline, even if the deadline moves."""
+        self.cancel_scope = anyio.CancelScope(deadline=self.ends)
+        return self.cancel_scope
 
     def waiting(self) -> None:
-        self._put_end_at(self.call_ends)  # the wait for a connection doesn't count as time of the attempt
+        self._set_deadline(self.call_ends)  # waiting for a connection doesn't count towards the time-out
 
     def connected(self) -> None:
-        self._put_end_at(min(self.call_ends, self.now() + self.timeout))
+        self._set_deadline(min(self.call_ends, self.now() + self.timeout))
 
     def interrupted(self) -> None:
-        self.reports_sending = self.clock is not None and self.clock.cancel_called
+        self.reports_sending = self.cancel_scope is not None and self.cancel_scope.cancel_called
 
     def sending(self) -> None:
         self.sent = True
 
-    def _put_end_at(self, end: float) -> None:
+    def _set_deadline(self, end: float) -> None:
         self.ends = end
-        if self.clock is not None:
-            self.clock.deadline = end
+        if self.cancel_scope is not None:
+            self.cancel_scope.deadline = end
 
 
 class Attempts:
@@ -126,7 +129,7 @@ class Attempts:
         return cast("Pages", self._pages).client()
 
     def connections(self) -> Connections | None:
-        """Count the connections of what carries the attempts, once it is open; None: it can't say."""
+        """Count the connections, once they are open. None: they can't be counted."""
         return cast("Exchange", self._exchange).connections()
 
     async def make(self, call: Outgoing, form: bytes, *, ends: float) -> Reply:
@@ -139,14 +142,14 @@ class Attempts:
             ends: The whole call's deadline, on the event loop's clock.
 
         Raises:
-            TransportError: There is no reply. ``DeadlineExceededError`` if the whole call's time is over.
+            TransportError: There is no reply. ``DeadlineExceededError`` if the whole call's deadline has passed.
             ProtocolError: The reply ends too early, or a hook has already consumed it.
             ForeignError: The user's code raised an error of its own. ``.sent`` is set.
             InvalidRequestError: A test must not call that host.
         """
         exchange = cast("Exchange", self._exchange)  # open() has set it
         now = self.now()
-        if now >= ends:  # the wait before this attempt took longer than it should have
+        if now >= ends:  # the wait before this attempt took too long
             raise DeadlineExceededError(endpoint=call.path, sent=False, problem=Problem("deadline_passed"))
         attempt = _Attempt(min(ends, now + self._timeout), ends, self._timeout, self.now)
         failure: Exception | None = None
@@ -177,7 +180,7 @@ class Attempts:
 
     def _timeout_error(self, call: Outgoing, attempt: _Attempt) -> TransportError:
         sent = attempt.sent or not attempt.reports_sending
-        if max(self.now(), attempt.ends) >= attempt.call_ends:  # a timer may ring a little early
+        if max(self.now(), attempt.ends) >= attempt.call_ends:  # a timer may fire a little early
             return DeadlineExceededError(endpoint=call.path, sent=sent, problem=Problem("deadline_passed"))
         problem = Problem("no_whole_reply", seconds=self._timeout)
         return TransportError(endpoint=call.path, sent=sent, problem=problem)

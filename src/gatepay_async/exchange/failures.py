@@ -1,4 +1,4 @@
-"""Turns errors of httpx and httpx2 into ours: whether a byte can have left, and what of the text may be shown."""
+"""Converts errors of httpx and httpx2 to ours, which say whether a byte can have left and never quote a reply."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from gatepay_async.words.problems import HTTPX_ERRORS
 # These are always raised before the first byte of a request is written.
 _NEVER_SENT = ("ConnectError", "PoolTimeout", "ProxyError", "UnsupportedProtocol")
 # Errors of lower layers, which a transport should have translated to httpx's.
-BELOW_HTTPX = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
-NOBODY_ANSWERED = (httpx.HTTPError, httpx.StreamError, *BELOW_HTTPX)  # from our own transports
+LOWER_LAYER_ERRORS = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
+NO_REPLY_ERRORS = (httpx.HTTPError, httpx.StreamError, *LOWER_LAYER_ERRORS)  # from our own transports
 
 # The text of these errors comes from the system or from our pool. All others may quote a reply, also a proxy's: h11 has
 # "illegal header line: bytearray(b'…')", and a ProxyError contains the proxy's status line.
@@ -27,7 +27,7 @@ _NEVER_QUOTING = ("NetworkError", "TimeoutException")
 
 def is_unanswered(error: Exception) -> bool:
     """Whether *error* means that no reply came."""
-    return isinstance(error, (*classes("HTTPError", "StreamError"), *BELOW_HTTPX))
+    return isinstance(error, (*classes("HTTPError", "StreamError"), *LOWER_LAYER_ERRORS))
 
 
 def unanswered_error(error: Exception, *, proven: bool) -> UnansweredError:
@@ -45,14 +45,14 @@ def unanswered_error(error: Exception, *, proven: bool) -> UnansweredError:
 
 def may_quote(error: Exception) -> bool:
     """Whether *error*, or an error that it is chained to, may quote a reply."""
-    return not isinstance(error, (*classes(*_NEVER_QUOTING), *BELOW_HTTPX))
+    return not isinstance(error, (*classes(*_NEVER_QUOTING), *LOWER_LAYER_ERRORS))
 
 
 def describe_error(error: Exception, message: str | None = None) -> Problem:
     """Return the class of *error* and its text, or *message*, with possible quotes from replies masked."""
     hide = partial(mask, strict=may_quote(error))
-    said = message_of(error) if message is None else message
-    reason = said.with_facts(hide) if isinstance(said, Problem) else hide(said)
+    text = message_of(error) if message is None else message
+    reason = text.with_facts(hide) if isinstance(text, Problem) else hide(text)
     name = type(error).__name__
     kind = Problem(name) if name in HTTPX_ERRORS else name
     return Problem("error_says", kind=kind, reason=reason) if reason else Problem("error", kind=kind)
@@ -60,9 +60,9 @@ def describe_error(error: Exception, message: str | None = None) -> Problem:
 
 def _without_request(error: Exception) -> Exception | None:
     """Copy *error* for chaining: masked, and without the request, whose body is the signed form."""
-    base: Any = next((each for each in classes("RequestError") if isinstance(error, each)), None)
-    if base is None:
+    base_class: Any = next((kind for kind in classes("RequestError") if isinstance(error, kind)), None)
+    if base_class is None:
         return None
-    copy = base.__new__(type(error))
-    base.__init__(copy, mask(str(error)))
+    copy = base_class.__new__(type(error))
+    base_class.__init__(copy, mask(str(error)))
     return cast("Exception", copy)

@@ -26,9 +26,9 @@ def errors(*names: str) -> tuple[type[Exception], ...]:
     return cast("tuple[type[Exception], ...]", classes(*names))
 
 
-def library_of(thing: object, kind: str) -> Any:
-    """Return the library of *thing*, which is an instance of the library's class *kind*."""
-    return next(library for library in _imported() if isinstance(thing, getattr(library, kind)))
+def library_of(value: object, kind: str) -> Any:
+    """Return the library of *value*, which is an instance of the library's class *kind*."""
+    return next(library for library in _imported() if isinstance(value, getattr(library, kind)))
 
 
 def _imported() -> list[ModuleType]:

@@ -21,7 +21,7 @@ class _HideQueries(logging.Filter):
         """Remove signatures from the record. No record is dropped."""
         record.msg = _SIGNATURE.sub("sign=***", str(record.msg))
         args = record.args
-        record.args = tuple(_without_query(each) for each in args) if isinstance(args, tuple) else args
+        record.args = tuple(_without_query(value) for value in args) if isinstance(args, tuple) else args
         return True
 
 

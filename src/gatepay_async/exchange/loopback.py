@@ -6,12 +6,12 @@ import ipaddress
 import re
 import socket
 
-_ADDRESS_IN_SHORT = re.compile(r"[0-9a-fx.]+")  # for connecting, 127.1 and 0x7f000001 mean 127.0.0.1
+_SHORT_ADDRESS = re.compile(r"[0-9a-fx.]+")  # for connecting, 127.1 and 0x7f000001 mean 127.0.0.1
 
 
 def is_loopback(host: str) -> bool:
     """
-    Whether *host* is this machine: ``localhost``, 127.0.0.0/8, ::1, or one of these.
+    Whether *host* is this machine: ``localhost`` or a name below it, 127.0.0.0/8, ::1, 0.0.0.0 or ::.
 
     Names below ``localhost`` are loopback by definition (RFC 6761). Connecting to 0.0.0.0 or :: also reaches this
     machine.
@@ -34,7 +34,7 @@ def as_address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
 
 
 def _parse_short_address(name: str) -> ipaddress.IPv4Address | None:
-    if _ADDRESS_IN_SHORT.fullmatch(name) is None:
+    if _SHORT_ADDRESS.fullmatch(name) is None:
         return None
     try:
         return ipaddress.IPv4Address(socket.inet_aton(name))

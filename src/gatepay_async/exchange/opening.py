@@ -37,9 +37,9 @@ async def open_exchange(
     if transport is not None:
         return over(transport, ours=False), Pages(lambda: share(transport, page_timeout), ours=True)
     url = httpx.URL(base_url)
-    own = await open_transport(url, max_connections=max_connections, trust_env=trust_env)
-    any_origin = AnyOrigin(own, url, trust_env=trust_env)
-    return over(own, ours=True), Pages(lambda: open_client(any_origin, page_timeout), ours=True)
+    own_transport = await open_transport(url, max_connections=max_connections, trust_env=trust_env)
+    any_origin = AnyOrigin(own_transport, url, trust_env=trust_env)
+    return over(own_transport, ours=True), Pages(lambda: open_client(any_origin, page_timeout), ours=True)
 
 
 def over(transport: AnyTransport, *, ours: bool) -> Exchange:

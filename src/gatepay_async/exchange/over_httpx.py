@@ -54,7 +54,7 @@ class OverClient:
         return await _make_attempt(self._send_with_client, request, trace, self._classify_in_hooks)
 
     def connections(self) -> None:
-        """None: they are yours."""
+        """Return None: the user's client doesn't report its connections."""
 
     async def aclose(self) -> None:
         """Do nothing: the user closes the client."""
@@ -75,7 +75,7 @@ class OverClient:
             # may have left.
             return ForeignError(error, proven=self._client.auth is None)
         elif isinstance(error, classes("HTTPError")) and not _is_about(error, request):
-            return ForeignError(error)  # the error of another request that an `auth` made
+            return ForeignError(error)  # the error of another request, which an `auth` has made
         return await _classify(error, request, trace)
 
 
@@ -87,7 +87,8 @@ class OverTransport:
 
     Args:
         transport: The transport.
-        ours: Whether our client made the transport. Then this closes it, and in a test it allows only permitted hosts.
+        ours: Whether our client created the transport. If so, ``aclose`` closes the transport, and tests may call only
+            permitted hosts.
     """
 
     post_at_once = None
@@ -108,7 +109,7 @@ class OverTransport:
         return await _make_attempt(self._transport.handle_async_request, request, trace, _classify)
 
     def connections(self) -> None:
-        """None: httpx doesn't say."""
+        """Return None: httpx doesn't report its connections."""
 
     async def aclose(self) -> None:
         """Close the transport, if our client made it."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 
-from gatepay_async.exchange.failures import NOBODY_ANSWERED, unanswered_error
+from gatepay_async.exchange.failures import NO_REPLY_ERRORS, unanswered_error
 from gatepay_async.exchange.headers import HEADERS, HEADERS_OF
 from gatepay_async.exchange.permission import check_permitted, in_pytest
 from gatepay_async.exchange.port import OutOfTimeError, Watch
@@ -20,8 +20,8 @@ if TYPE_CHECKING:  # importing the pool takes as long as importing everything el
     from gatepay_async.pool.port import Answer, Prepared
     from gatepay_async.pool.transport import OriginPool
 
-REDIRECT = 300  # the lowest status that is no success
-MOST_PREPARED = 64  # about three times the number of endpoints
+REDIRECT = 300  # the lowest status after those of a success
+MAX_PREPARED = 64  # about three times the number of endpoints
 
 
 class OverPool:
@@ -30,7 +30,8 @@ class OverPool:
 
     Args:
         transport: The pool.
-        ours: Whether the client made the pool. Then this closes it, and in a test it allows only permitted hosts.
+        ours: Whether the client created the pool. If so, ``aclose`` closes the pool, and tests may call only permitted
+            hosts.
     """
 
     def __init__(self, transport: OriginPool, *, ours: bool) -> None:
@@ -41,7 +42,7 @@ class OverPool:
 
     async def post_at_once(self, url: str, body: bytes, watch: Watch) -> Reply | None:
         """
-        Make one attempt over an open connection, also if it has to wait for one.
+        Make one attempt over an open connection. If all are busy, wait for one.
 
         Returns:
             The reply; or None if nothing was sent, because a connection has to be opened or closed first.
@@ -49,7 +50,7 @@ class OverPool:
         prepared = self._prepared.get(url)
         if prepared is None:
             return None
-        on_send = partial(_check_on_send, _permit(url), watch) if self._is_guarded else watch.sending
+        on_send = partial(_check_on_send, _permit_check(url), watch) if self._is_guarded else watch.sending
         watch.reports_sending = True
         transport, most = self._transport, MAX_REPLY_BYTES
         try:
@@ -58,9 +59,9 @@ class OverPool:
                 extensions = self._extensions(url, watch)
                 answer = await transport.post_in_turn(prepared, body, extensions, watch=watch, most=most)
             return None if answer is None else _to_reply(answer)
-        except httpx.ReadTimeout:  # neither has another time limit than the attempt's
+        except httpx.ReadTimeout:  # raised only at the attempt's deadline: neither call has another time limit
             failure: Exception = OutOfTimeError()
-        except NOBODY_ANSWERED as error:
+        except NO_REPLY_ERRORS as error:
             failure = unanswered_error(error, proven=True)
         raise failure
 
@@ -69,29 +70,29 @@ class OverPool:
         extensions = self._extensions(url, watch)
         watch.reports_sending = True
         try:
-            if method == "GET":  # not prepared: the URL has the query and is different for each call
+            if method == "GET":  # can't be prepared: the URL contains the query, which is different for each call
                 request = httpx.Request("GET", url, headers=HEADERS_OF["GET"], extensions=extensions)
                 return await _read_response(await self._transport.handle_async_request(request))
             prepared = self._prepared.get(url) or self._prepare(url)
             exchange = await self._transport.post(prepared, body, extensions)
             return _to_reply(await exchange.read_whole(most=MAX_REPLY_BYTES))
-        except NOBODY_ANSWERED as error:
+        except NO_REPLY_ERRORS as error:
             failure = unanswered_error(error, proven=True)
         raise failure
 
     def _extensions(self, url: str, watch: Watch) -> dict[str, Any]:
-        reports: dict[str, Any] = {
+        extensions: dict[str, Any] = {
             "on_wait": watch.waiting, "on_turn": watch.connected, "on_send": watch.sending,
         }  # fmt: skip
         if self._is_guarded:
-            permit = _permit(url)
+            permit = _permit_check(url)
             # Checked before connecting; and before sending too, because the connection may have been open already.
-            reports |= {"on_connect": permit, "on_send": partial(_check_on_send, permit, watch)}
-        return reports
+            extensions |= {"on_connect": permit, "on_send": partial(_check_on_send, permit, watch)}
+        return extensions
 
     def connections(self) -> Connections | None:
-        """Those of the pool."""
-        slots = self._transport._slots  # noqa: SLF001 -- to be counted, and nothing else
+        """Count the connections of the pool."""
+        slots = self._transport._slots  # noqa: SLF001 -- only counts them
         return Connections(busy=slots.busy, idle=slots.idle, waiting=slots.waiting)
 
     async def aclose(self) -> None:
@@ -100,7 +101,7 @@ class OverPool:
             await self._transport.aclose()
 
     def _prepare(self, url: str) -> Prepared:
-        if len(self._prepared) == MOST_PREPARED:  # send_raw() may use a new path for each call
+        if len(self._prepared) == MAX_PREPARED:  # send_raw() may use a new path for each call
             self._prepared.clear()
         prepared = self._prepared[url] = self._transport.prepare(httpx.URL(url), HEADERS)
         return prepared
@@ -126,7 +127,7 @@ def _to_reply(answer: Answer) -> Reply:
     return Reply(status, body, None, content_type, answer.headers)
 
 
-def _permit(url: str) -> Callable[[], None]:
+def _permit_check(url: str) -> Callable[[], None]:
     return partial(check_permitted, httpx.URL(url).host)
 
 

@@ -88,7 +88,7 @@ class AnyOrigin(Shared):
         super().__init__(transport)
         self._origin = _origin_of(origin)
         self._trust_env = trust_env
-        self._others: dict[tuple[str, str], httpx.AsyncHTTPTransport] = {}  # by scheme and proxy: few
+        self._others: dict[tuple[str, str], httpx.AsyncHTTPTransport] = {}  # by scheme and proxy
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """
@@ -106,8 +106,8 @@ class AnyOrigin(Shared):
 
     async def aclose(self) -> None:
         """Close the connections to other origins."""
-        for each in self._others.values():
-            await each.aclose()
+        for transport in self._others.values():
+            await transport.aclose()
 
     def _transport_to(self, url: httpx.URL) -> httpx.AsyncHTTPTransport:
         network = network_settings_for(url, trust_env=self._trust_env)

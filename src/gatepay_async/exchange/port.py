@@ -12,11 +12,11 @@ from gatepay_async.words.problem import Problem
 
 class Watch(Protocol):
     """
-    What an exchange calls while it makes an attempt, to report how far it is.
+    Receives reports of an exchange about the progress of an attempt.
 
     Attributes:
-        reports_sending: The exchange always calls ``sending`` before the first byte of the request leaves. Where this
-            is False, a missing call of ``sending`` doesn't prove that nothing was sent.
+        reports_sending: Whether the exchange always calls ``sending`` before the first byte of the request leaves. If
+            not, a missing call of ``sending`` doesn't prove that nothing was sent.
         ends: The attempt's deadline, on the event loop's clock.
     """
 
@@ -33,8 +33,8 @@ class Watch(Protocol):
         """
         The request was cancelled.
 
-        If the attempt didn't cancel it itself, the user's own code may catch the cancellation, go on and send without
-        a report.
+        If the attempt itself didn't cancel the request, the user's own code may catch the cancellation and then send
+        without a report.
         """
 
     def sending(self) -> None:
@@ -47,17 +47,17 @@ class Exchange(Protocol):
     @property
     def post_at_once(self) -> Callable[[str, bytes, Watch], Awaitable[Reply | None]] | None:
         """
-        A function like ``send`` for a POST that can use an open connection, or None if the exchange has no such way.
+        A function that sends a POST over an open connection, or None if the exchange doesn't support that.
 
-        The function keeps the time itself. If a connection has to be opened or closed first, it sends nothing and
-        returns None; then the caller has to use ``send``. It raises ``OutOfTimeError`` at
-        ``watch.ends``, and the errors of ``send``.
+        The function enforces the deadline itself: at ``watch.ends`` it raises ``OutOfTimeError``. Its other errors are
+        those of ``send``. If a connection has to be opened or closed first, it sends nothing and returns None; then
+        the caller has to use ``send``.
         """
         ...
 
     async def send(self, method: str, url: str, body: bytes, watch: Watch) -> Reply:
         """
-        Make one attempt. The caller keeps the time and cancels this at the deadline.
+        Make one attempt. The caller enforces the deadline by cancelling this.
 
         Args:
             method: ``GET`` or ``POST``.
@@ -74,7 +74,7 @@ class Exchange(Protocol):
         ...
 
     def connections(self) -> Connections | None:
-        """Count the connections, in any thread; None: they are not ours to count."""
+        """Count the connections. Any thread may call this. None: they can't be counted."""
         ...
 
     async def aclose(self) -> None:
@@ -92,8 +92,8 @@ class UnansweredError(Exception):
     Attributes:
         problem: Why there is none. It never quotes a reply.
         cause: The exception to chain, or None if that exception may quote a reply.
-        proven: Whether a missing call of ``Watch.sending`` proves that no byte has left: the code that failed always
-            calls it first.
+        proven: Whether a missing call of ``Watch.sending`` proves that no byte has left, because the code that failed
+            always calls it first.
     """
 
     def __init__(self, problem: Problem, *, cause: Exception | None, proven: bool) -> None:
@@ -109,7 +109,7 @@ class ForeignError(Exception):
 
     Attributes:
         error: The error that the code raised.
-        proven: As in ``UnansweredError``.
+        proven: See ``UnansweredError``.
         sent: Whether a byte of the request may have left. The code that made the attempt sets it (``attempts.py``).
     """
 

@@ -62,14 +62,14 @@ def proxy_for(url: httpx.URL) -> Proxy | Bypass:
         InvalidRequestError: The proxy is invalid. ``.field`` is the variable.
     """
     settings = getproxies()
-    kind = next((each for each in (url.scheme, "all") if settings.get(each, "").strip()), None)
+    kind = next((name for name in (url.scheme, "all") if settings.get(name, "").strip()), None)
     if kind is None:
         return Bypass(listed=False)
     # Without NO_PROXY, use the exceptions of the system's settings: the proxy may be from there too.
     listed = is_listed(url, settings["no"]) if "no" in settings else bool(proxy_bypass(url.host))
     if is_loopback(url.host) or listed:
         return Bypass(listed=True)
-    variable = next((each for each in (f"{kind}_proxy", f"{kind.upper()}_PROXY") if os.environ.get(each)), "")
+    variable = next((name for name in (f"{kind}_proxy", f"{kind.upper()}_PROXY") if os.environ.get(name)), "")
     return Proxy(_parse_proxy(settings[kind].strip(), variable or f"{kind.upper()}_PROXY"), variable)
 
 

@@ -99,17 +99,17 @@ def unpack(response: AnyResponse, body: bytes) -> bytes:
 async def _read_parts(response: AnyResponse, chunks: AsyncIterator[bytes]) -> bytes:
     parts: list[bytes] = []
     size = 0
-    whole = False
+    is_complete = False
     try:
         async for part in chunks:
             parts.append(part)
             size += len(part)
             if size > MAX_REPLY_BYTES:
                 raise too_large_error(response.status_code)
-        whole = True
+        is_complete = True
     finally:
         # The garbage collector would have to finish a suspended generator, and trio warns about that.
-        if not whole and isinstance(chunks, AsyncGeneratorType):
+        if not is_complete and isinstance(chunks, AsyncGeneratorType):
             with anyio.CancelScope(shield=True):
                 await chunks.aclose()
     return b"".join(parts)
@@ -124,12 +124,12 @@ def _decompress(response: AnyResponse, body: bytes, formats: tuple[int, ...]) ->
     """
     if not body:
         return body
-    for each in formats:
+    for window_bits in formats:
         with suppress(zlib.error):
-            unpacking = zlib.decompressobj(each)
-            unpacked = unpacking.decompress(body, MAX_REPLY_BYTES + 1)
-            if len(unpacked) > MAX_REPLY_BYTES or (unpacking.eof and not unpacking.unused_data):
-                return unpacked
+            decompressor = zlib.decompressobj(window_bits)
+            decompressed = decompressor.decompress(body, MAX_REPLY_BYTES + 1)
+            if len(decompressed) > MAX_REPLY_BYTES or (decompressor.eof and not decompressor.unused_data):
+                return decompressed
     problem = Problem("unpackable")
     raise BadReplyError(response.status_code, problem)
 

@@ -24,8 +24,8 @@ def trusted(*, trust_env: bool = True) -> ssl.SSLContext:
     Raises:
         InvalidRequestError: A variable names a file or folder without certificates. ``.field`` is the variable.
     """
-    named = [os.environ.get(variable, "") if trust_env else "" for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR")]
-    return _context(*named, trust_env)
+    paths = [os.environ.get(variable, "") if trust_env else "" for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR")]
+    return _context(*paths, trust_env)
 
 
 @cache
@@ -49,8 +49,8 @@ def count_certificates(context: ssl.SSLContext) -> int:
 def _count_hashed(folders: str) -> int:
     """Count the certificates that OpenSSL can find in *folders*."""
     return sum(
-        1 for each in folders.split(os.pathsep) if Path(each).is_dir() for one in Path(each).iterdir()
-        if _HASHED.fullmatch(one.name)
+        1 for folder in folders.split(os.pathsep) if Path(folder).is_dir() for file in Path(folder).iterdir()
+        if _HASHED.fullmatch(file.name)
     )  # fmt: skip
 
 
@@ -71,6 +71,6 @@ def _folders_problem(folders: str) -> Problem | None:
             return None
     except OSError as error:
         return Problem("certificates_unreadable", path=folders, reason=error.strerror)
-    if not any(Path(each).is_dir() for each in folders.split(os.pathsep)):
+    if not any(Path(folder).is_dir() for folder in folders.split(os.pathsep)):
         return Problem("certificates_no_folder", path=folders)
     return Problem("certificates_unhashed", path=folders, folder=folders)

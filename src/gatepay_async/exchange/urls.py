@@ -42,7 +42,7 @@ def parse_url(text: str, *, schemes: tuple[str, ...] = ("http", "https")) -> htt
     if not url.scheme and not host and "://" in text:
         raise BadUrlError(Problem("url_unreadable"))
     if url.scheme not in schemes or not host:
-        raise BadUrlError(Problem("url_scheme", schemes=" or ".join(f"{each}://" for each in schemes)))
+        raise BadUrlError(Problem("url_scheme", schemes=" or ".join(f"{scheme}://" for scheme in schemes)))
     if url.port is not None and not 0 < url.port <= _MAX_PORT:
         raise BadUrlError(Problem("url_port", port=url.port))
     if not _is_host(url.raw_host.decode("ascii")):

@@ -9,7 +9,7 @@ try:
 except ModuleNotFoundError as error:
     if str(error.name).startswith("gatepay_async"):
         raise
-    missing = f"telemetry needs {error.name}, which is not installed: pip install 'gatepay-async[otel]'"
-    raise ModuleNotFoundError(missing, name=error.name) from error
+    message = f"telemetry needs {error.name}, which is not installed: pip install 'gatepay-async[otel]'"
+    raise ModuleNotFoundError(message, name=error.name) from error
 
 __all__ = ["instrument"]

@@ -67,7 +67,7 @@ class CountedClient:
 
 
 class Instruments:
-    """All metrics of one provider. They are created once, because OpenTelemetry warns if a name is used again."""
+    """All metrics of one provider. They are created once, because OpenTelemetry warns about a repeated name."""
 
     def __init__(self, meter: Meter) -> None:
         self.requests = meter.create_histogram(

@@ -1,4 +1,4 @@
-"""``CurrentSpan``, a span that is current in its task, and ``SUPPRESS_ERRORS``, which keeps telemetry from failing."""
+"""``CurrentSpan``, a span that is current in its task, and ``SUPPRESS_ERRORS``, which suppresses telemetry's errors."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class CurrentSpan:
         uploading: bool = False,
     ) -> None:
         self._span: Span = trace.INVALID_SPAN
-        current = context.get_current()
+        current_context = context.get_current()
         with SUPPRESS_ERRORS:
             self._span = tracer.start_span(
                 name,
@@ -83,8 +83,10 @@ class CurrentSpan:
                 record_exception=False,
                 set_status_on_exception=False,
             )
-            current = trace.set_span_in_context(self._span, current)
-        self._token = context.attach(context.set_value(_UPLOADING, True, current) if uploading else current)
+            current_context = trace.set_span_in_context(self._span, current_context)
+        self._token = context.attach(
+            context.set_value(_UPLOADING, True, current_context) if uploading else current_context
+        )
 
     def end(self, attributes: Attributes, error: str | None) -> None:
         """End the span. *error* is the type of the error, or None."""
@@ -113,8 +115,8 @@ def current_traceparent() -> str:
 
 def links_to(traceparent: str) -> list[Link]:
     """Return a link to the span of *traceparent*, or an empty list if *traceparent* is invalid."""
-    found: SpanContext = trace.INVALID_SPAN_CONTEXT
+    span_context: SpanContext = trace.INVALID_SPAN_CONTEXT
     with suppress(ValueError):
         extracted = _PROPAGATOR.extract({"traceparent": traceparent}, Context())
-        found = trace.get_current_span(extracted).get_span_context()
-    return [Link(found)] if found.is_valid else []
+        span_context = trace.get_current_span(extracted).get_span_context()
+    return [Link(span_context)] if span_context.is_valid else []

@@ -49,7 +49,7 @@ class OpenTelemetry:
     def __init__(self, tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None) -> None:
         self.tracer: Tracer = trace.get_tracer("gatepay_async", __version__, tracer_provider)
         self.instruments: Instruments = instruments_of(meter_provider)
-        self._has_own = tracer_provider is not None or meter_provider is not None
+        self._has_own_provider = tracer_provider is not None or meter_provider is not None
 
     def is_idle(self) -> bool:
         """
@@ -59,7 +59,7 @@ class OpenTelemetry:
         several microseconds. If the API renames them, this returns False, and calls use spans that do nothing.
         """
         return (
-            not self._has_own
+            not self._has_own_provider
             and getattr(trace, "_TRACER_PROVIDER", _MISSING) is None
             and getattr(_METRICS, "_METER_PROVIDER", _MISSING) is None
         )
@@ -115,7 +115,7 @@ class _ObservedCall:
         self._is_chunk = call.path == KaCreate.path and is_uploading()
 
     def __enter__(self) -> Observer:
-        self._began = perf_counter()
+        self._started_at = perf_counter()
         self._span = CurrentSpan(
             self._telemetry.tracer, f"gatepay {self._endpoint['gatepay.endpoint']}", SpanKind.INTERNAL, self._endpoint
         )
@@ -133,31 +133,31 @@ class _ObservedCall:
         with SUPPRESS_ERRORS:
             if self._is_chunk:
                 self._instruments.chunks.add(-1)
-            facts = {**self._endpoint, **outcome, **_error_attribute(failure)}
-            self._instruments.calls.record(perf_counter() - self._began, facts)
+            attributes = {**self._endpoint, **outcome, **_error_attribute(failure)}
+            self._instruments.calls.record(perf_counter() - self._started_at, attributes)
 
     def _observe_attempt(self, call: Outgoing, attempt: int, /) -> EndAttempt:
-        began = perf_counter()
+        started_at = perf_counter()
         self._attempts = attempt
         request = request_attributes(call, self._server)
-        facts: dict[str, str | int] = {"url.full": full_url(call, self._server)}
+        attributes: dict[str, str | int] = {"url.full": full_url(call, self._server)}
         if attempt > 1:
-            facts["http.request.resend_count"] = attempt - 1
+            attributes["http.request.resend_count"] = attempt - 1
             with SUPPRESS_ERRORS:
                 self._instruments.retries.add(1, self._endpoint)
         name = span_name(call, self._server)
-        span = CurrentSpan(self._telemetry.tracer, name, SpanKind.CLIENT, {**request, **facts})
+        span = CurrentSpan(self._telemetry.tracer, name, SpanKind.CLIENT, {**request, **attributes})
 
-        def ended(error: BaseException | None, http_status: int | None) -> None:
+        def end_attempt(error: BaseException | None, http_status: int | None) -> None:
             status = error.http_status if isinstance(error, ProtocolError) else http_status
             response = {} if status is None else {"http.response.status_code": status}
             failure = attempt_error(error, status)
             span.end({**response, **code_of(error)}, failure)
             with SUPPRESS_ERRORS:
-                duration = perf_counter() - began
+                duration = perf_counter() - started_at
                 self._instruments.requests.record(duration, {**request, **response, **_error_attribute(failure)})
 
-        return ended
+        return end_attempt
 
 
 class _Columns:
@@ -202,8 +202,8 @@ class _ObservedSubmission:
         self._queue = queue
 
     def __enter__(self) -> str:
-        facts = _messaging(self._queue, "send")
-        self._span = CurrentSpan(self._tracer, f"send {self._queue}", SpanKind.PRODUCER, facts)
+        attributes = _messaging(self._queue, "send")
+        self._span = CurrentSpan(self._tracer, f"send {self._queue}", SpanKind.PRODUCER, attributes)
         return current_traceparent()
 
     def __exit__(
@@ -217,19 +217,19 @@ class _ObservedBatch:
 
     def __init__(self, telemetry: OpenTelemetry, queue: str, batch: str, trace_context: str) -> None:
         self._telemetry = telemetry
-        self._facts = _messaging(queue, "process")
+        self._attributes = _messaging(queue, "process")
         self._queue = queue
         self._batch = batch
         self._trace_context = trace_context
         self._columns = _Columns()
 
     def __enter__(self) -> RecordResult:
-        self._began = perf_counter()
+        self._started_at = perf_counter()
         self._span = CurrentSpan(
             self._telemetry.tracer,
             f"process {self._queue}",
             SpanKind.CONSUMER,
-            {**self._facts, "messaging.message.id": self._batch},
+            {**self._attributes, "messaging.message.id": self._batch},
             links=links_to(self._trace_context),
             uploading=True,
         )
@@ -241,8 +241,8 @@ class _ObservedBatch:
         failure = self._columns.failure if error is None else error_type(error)
         self._span.end(self._columns.attributes, failure)
         with SUPPRESS_ERRORS:
-            duration = perf_counter() - self._began
-            self._telemetry.instruments.batches.record(duration, {**self._facts, **_error_attribute(failure)})
+            duration = perf_counter() - self._started_at
+            self._telemetry.instruments.batches.record(duration, {**self._attributes, **_error_attribute(failure)})
 
 
 def _messaging(queue: str, operation: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from gatepay_async.pool.slots import Slot
 @define(eq=False, repr=False)
 class Exchange:
     """
-    A response whose head has been read. It returns its slot when the body ends, fails or is closed.
+    A response whose head has been read. The slot is released when the body ends, fails or is closed.
 
     Attributes:
         head: The status and headers of the response.
@@ -43,7 +43,7 @@ class Exchange:
 
     async def read_whole(self, *, most: int) -> Answer:
         """
-        Read the body to its end. Stop early once it has more than *most* bytes.
+        Read the body to its end, or until it has more than *most* bytes.
 
         Raises:
             httpx.TransportError: The body broke off.
@@ -67,7 +67,7 @@ class Exchange:
             try:
                 await self._connection.finish()
             finally:
-                if self._connection is not slot.connection:  # see OriginPool._send_aside
+                if self._connection is not slot.connection:  # see OriginPool._send_without_slot
                     await self._connection.aclose()
         finally:
             await self._return_slot(slot)

@@ -19,8 +19,8 @@ from gatepay_async.pool.tls import Tls
 from gatepay_async.pool.watching import never, watch
 from gatepay_async.words.problem import Problem, message_of
 
-# The most turns of the event loop to wait until it has delivered the bytes that the system holds. It needs two.
-TURNS: Final = 100
+# The event loop delivers the bytes that the system holds within two turns. After this many, give up.
+MAX_LOOP_TURNS: Final = 100
 
 CLOSED_HERE: Final = Problem("closed_at_this_end")
 NO_TLS: Final = Problem("closed_before_tls")
@@ -43,9 +43,9 @@ class Link(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_agreed", "_context", "_failure", "_forks", "_host", "_is_asked", "_is_full", "_is_late", "_is_over",
-        "_is_readable", "_is_usable", "_loop", "_port", "_rings_at", "_timer", "_tls",
-        "_transport", "_uds", "_until", "_waiter",
+        "_context", "_exchange_deadline", "_failure", "_forks", "_handshake_done", "_host", "_is_exchanging",
+        "_is_full", "_is_late", "_is_over", "_is_readable", "_is_usable", "_loop", "_port", "_timer", "_timer_at",
+        "_tls", "_transport", "_uds", "_waiter",
     )  # fmt: skip
 
     def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None, uds: str | None) -> None:
@@ -56,14 +56,14 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._is_readable: Callable[[], object] = never
         self._tls: Tls | None = None
-        self._agreed = tls is None
+        self._handshake_done = tls is None
         self._waiter: asyncio.Future[None] | None = None
-        self._until = math.inf  # the deadline of the exchange
+        self._exchange_deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
-        self._rings_at = math.inf  # when the timer rings, if there is one
-        self._is_late = False
-        self._is_asked = False  # an exchange is running
-        self._is_usable = False
+        self._timer_at = math.inf  # when the timer fires, if there is one
+        self._is_late = False  # the deadline has passed
+        self._is_exchanging = False  # from sending a request to the end of its reply
+        self._is_usable = False  # may carry a request, when no exchange is running
         self._is_full = False  # the transport's write buffer is full
         self._is_over = False  # no more bytes will arrive
         self._failure: Exception | None = None
@@ -84,7 +84,7 @@ class Link(asyncio.Protocol):
         self._wake()
 
     def get_extra_info(self, info: str) -> Any:
-        """Answer as httpcore's streams do: `ssl_object`, `client_addr`, `server_addr`, `socket`, `is_readable`."""
+        """Return what httpcore's streams do for `ssl_object`, `client_addr`, `server_addr`, `socket`, `is_readable`."""
         if info == "ssl_object":
             return None if self._tls is None else self._tls.object
         if info == "is_readable":
@@ -141,7 +141,7 @@ class Link(asyncio.Protocol):
         except _UNREACHABLE as error:
             raise httpx.ConnectError(_reason(error)) from error
         if self._context is None:
-            self._is_usable = await self._look_before_use()
+            self._is_usable = await self._check_before_use()
         else:
             await self._start_tls(self._context, extensions.get("sni_hostname") or self._host, seconds)
 
@@ -161,34 +161,34 @@ class Link(asyncio.Protocol):
         try:
             self._tls = tls = Tls(context, hostname)
             async with asyncio.timeout(seconds):
-                await self._agree(tls)
+                await self._do_handshake(tls)
                 # Within the same time limit: a record after the handshake may have arrived only in part.
-                self._is_usable = await self._look_before_use()
+                self._is_usable = await self._check_before_use()
         except TimeoutError as error:
             raise httpx.ConnectTimeout(Problem("no_tls", seconds=seconds)) from error
         except _UNREACHABLE as error:  # ssl.SSLError is an OSError
             raise httpx.ConnectError(_reason(error)) from error
 
-    async def _agree(self, tls: Tls) -> None:
+    async def _do_handshake(self, tls: Tls) -> None:
         try:
             while not tls.shake_hands():
-                self._pass_on(tls)
+                self._send_encrypted(tls)
                 await self._wait()
                 if self._is_over:
                     raise ConnectionResetError(NO_TLS if self._failure is None else message_of(self._failure))
         finally:
-            self._pass_on(tls)  # after an error this sends TLS's alert
-        self._agreed = True
-        self._receive_opened(tls)
+            self._send_encrypted(tls)  # after an error, this sends the TLS alert
+        self._handshake_done = True
+        self._read_decrypted(tls)
 
-    async def _look_before_use(self) -> bool:
+    async def _check_before_use(self) -> bool:
         """
-        Let the event loop deliver what has arrived already: TLS's session tickets, for example.
+        Let the event loop deliver the bytes that have arrived already: TLS session tickets, for example.
 
         Returns:
-            Whether all of it is read, and it held no byte of a reply.
+            Whether all of them were read and none belongs to a reply.
         """
-        for _ in range(TURNS):
+        for _ in range(MAX_LOOP_TURNS):
             if self._is_over:
                 break
             if self._tls is not None and not self._tls.at_record_end:
@@ -201,38 +201,41 @@ class Link(asyncio.Protocol):
 
     # -- reading and writing -----------------------------------------------------------------------------------------
 
-    def _open_records(self, tls: Tls, data: bytes) -> bytes:
+    def _decrypt_received(self, tls: Tls, data: bytes) -> bytes:
+        """Decrypt *data*, as received from the network. During the handshake, the result is empty."""
         tls.feed(data)
-        if not self._agreed:
+        if not self._handshake_done:
             self._wake()
             return b""
-        return self._receive_opened(tls)
+        return self._read_decrypted(tls)
 
-    def _receive_opened(self, tls: Tls) -> bytes:
-        opened = tls.read()
-        has_answered = self._pass_on(tls)
-        if not self._is_asked and (opened or (has_answered and self._is_usable)):
-            # Bytes that no request asked for; or the server wants to renegotiate TLS, and until that is done no request
-            # can be encrypted.
+    def _read_decrypted(self, tls: Tls) -> bytes:
+        """Return the bytes that TLS has decrypted. Close the connection if they are unexpected."""
+        decrypted = tls.read()
+        has_output = self._send_encrypted(tls)
+        if not self._is_exchanging and (decrypted or (has_output and self._is_usable)):
+            # The server sent bytes without a request, or wants to renegotiate TLS. Until the renegotiation is complete,
+            # no request can be encrypted.
             self._give_up()
             return b""
         if tls.ended:
             self._is_usable = False
-            self._loop.call_soon(self._end_tls, tls)  # after the caller has read *opened*
-        elif not opened:
-            self._wake()  # _look_before_use() may be waiting for the rest of a record
-        return opened
+            self._loop.call_soon(self._end_tls, tls)  # after the caller has read *decrypted*
+        elif not decrypted:
+            self._wake()  # _check_before_use() may be waiting for the rest of a record
+        return decrypted
 
     def _end_tls(self, tls: Tls) -> None:
         if tls.failure is not None and self._failure is None:
             self._failure = httpx.ReadError(_reason(tls.failure))
         self._give_up()
 
-    def _pass_on(self, tls: Tls) -> bool:
-        sealed = tls.drain()
-        if sealed and self._transport is not None:
-            self._transport.write(sealed)
-        return bool(sealed)
+    def _send_encrypted(self, tls: Tls) -> bool:
+        """Send what TLS wants to send. Return whether there was anything."""
+        encrypted = tls.drain()
+        if encrypted and self._transport is not None:
+            self._transport.write(encrypted)
+        return bool(encrypted)
 
     def _write_out(self, data: bytes | memoryview) -> None:
         transport = self._transport
@@ -249,7 +252,7 @@ class Link(asyncio.Protocol):
 
     def _wait(self) -> asyncio.Future[None]:
         """
-        Return a future that is done at the next event: bytes, the end, room to write, or the deadline.
+        Return a future for the next event: bytes, the end of the connection, room to write, or the deadline.
 
         Raises:
             RuntimeError: Another task waits already.
@@ -263,25 +266,25 @@ class Link(asyncio.Protocol):
         """
         Wake the waiting task at *until*, on the event loop's clock.
 
-        One timer serves many exchanges, since setting one costs much. An exchange that ends leaves the timer running;
-        when it fires too early for the current exchange, it is set again.
+        One timer serves many exchanges, because creating a timer is slow. When an exchange ends, its timer keeps
+        running. If it fires too early for a later exchange, it is set again.
         """
-        self._until, self._is_late = until, False
+        self._exchange_deadline, self._is_late = until, False
         timer = self._timer
-        if timer is not None and self._rings_at > until:
+        if timer is not None and self._timer_at > until:
             timer.cancel()
             timer = None
         if timer is None and until < math.inf:
-            self._rings_at = until  # not timer.when(), which uvloop's handle doesn't have if *until* is now
-            self._timer = self._loop.call_at(until, self._ring)
+            self._timer_at = until  # stored, because uvloop's timer has no when() if *until* is now
+            self._timer = self._loop.call_at(until, self._on_timer)
 
-    def _ring(self) -> None:
+    def _on_timer(self) -> None:
         self._timer = None
-        self._is_late = self._loop.time() >= self._until
+        self._is_late = self._loop.time() >= self._exchange_deadline
         if self._is_late:
             self._wake()
         else:
-            self._wake_at(self._until)
+            self._wake_at(self._exchange_deadline)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -298,7 +301,7 @@ class Link(asyncio.Protocol):
         self._wake()
 
     def _give_up(self) -> None:
-        """Close the connection: the server has sent bytes that are unasked for or invalid."""
+        """Close the connection, because the server has sent bytes without a request, or invalid bytes."""
         self._abort()
         self._end()
 

@@ -20,10 +20,10 @@ from gatepay_async.pool.requests import Framing, encode
 from gatepay_async.pool.responses import ResponseReader
 from gatepay_async.words.problem import Problem
 
-# The most bytes of one write, and the most bytes of a reply that wait for the reader before reading from the socket
-# pauses.
-AT_A_TIME: Final = 64 * 1024
-MOST_HELD: Final = 256 * 1024
+# The most bytes of one write.
+MAX_WRITE_BYTES: Final = 64 * 1024
+# With more unread bytes of a reply than this, the connection stops receiving.
+MAX_UNREAD_BYTES: Final = 256 * 1024
 
 NO_TIMEOUT: Final[dict[str, float | None]] = {}
 TOO_EARLY: Final = Problem("spoke_too_early")
@@ -46,32 +46,32 @@ class Wire(Link):
     # -- called by the pool ------------------------------------------------------------------------------------------
 
     def is_fit(self) -> bool:
-        """Whether the connection can carry another request, without asking the system; sending asks it."""
-        return self._is_usable and not self._is_asked and (self._tls is None or self._tls.at_record_end)
+        """Whether the connection can carry another request. `send` and `ask` also check the socket for unread bytes."""
+        return self._is_usable and not self._is_exchanging and (self._tls is None or self._tls.at_record_end)
 
     async def ask(self, outgoing: bytes, *, on_send: Callable[[], object], until: float, most: int) -> Answer | None:
-        """Make a whole exchange, as `port.Connection.ask` says; None also for a request too long for one write."""
-        is_ready = self.is_on_this_loop() and self.is_fit() and len(outgoing) <= AT_A_TIME
+        """Make a whole exchange: see `port.Connection.ask`. Also return None for a request too long for one write."""
+        is_ready = self.is_on_this_loop() and self.is_fit() and len(outgoing) <= MAX_WRITE_BYTES
         if not is_ready or self._is_readable():
             return None
         on_send()
         reader = self._reader
         reader.start()
-        self._is_asked, self._is_sent, self._is_last, self._read_timeout = True, False, False, None
+        self._is_exchanging, self._is_sent, self._is_last, self._read_timeout = True, False, False, None
         self._wake_at(until)
         try:
             self._write_out(outgoing)
             self._is_sent = True
             body = await self.read()
             if reader.parts or not reader.complete:
-                body = await self._read_on(body, most)
+                body = await self._read_rest(body, most)
             return Answer(reader.status, reader.headers, reader.fields, body)
         finally:
-            self._until, self._is_late = math.inf, False
+            self._exchange_deadline, self._is_late = math.inf, False
             await self.finish()
 
-    async def _read_on(self, begun: bytes, most: int) -> bytes:
-        parts, size = [begun], len(begun)
+    async def _read_rest(self, first_part: bytes, most: int) -> bytes:
+        parts, size = [first_part], len(first_part)
         while size <= most and (part := await self.read()):
             parts.append(part)
             size += len(part)
@@ -100,11 +100,11 @@ class Wire(Link):
         reader = self._reader
         reader.start(to_head=request.method == b"HEAD")
         self._read_timeout = timeout.get("read")
-        self._is_asked, self._is_sent, self._is_last = True, False, request.is_last
+        self._is_exchanging, self._is_sent, self._is_last = True, False, request.is_last
         on_send = extensions.get("on_send")
         if on_send is not None:
             on_send()
-        if len(outgoing) <= AT_A_TIME and isinstance(request.body, bytes):
+        if len(outgoing) <= MAX_WRITE_BYTES and isinstance(request.body, bytes):
             self._write_out(outgoing)
         else:
             await self._write_long(outgoing, request, timeout.get("write"))
@@ -129,7 +129,7 @@ class Wire(Link):
             self._raise_if_lost()
             await (self._wait() if self._read_timeout is None else self._wait_to_read(self._read_timeout))
         part = reader.take()
-        if self._is_paused and reader.held <= AT_A_TIME and self._transport is not None and not self._is_over:
+        if self._is_paused and reader.held <= MAX_WRITE_BYTES and self._transport is not None and not self._is_over:
             self._is_paused = False
             self._transport.resume_reading()
         return part
@@ -140,18 +140,18 @@ class Wire(Link):
         if not (reader.complete and reader.reusable) or reader.surplus or reader.parts or self._is_last:
             self._is_usable = False
         reader.forget()
-        self._is_asked = False
+        self._is_exchanging = False
 
     # -- called by the event loop ------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         """Read *data* as part of the reply; close the connection if no request is running."""
         if self._tls is not None:
-            data = self._open_records(self._tls, data)
+            data = self._decrypt_received(self._tls, data)
             if not data:
                 return
         reader = self._reader
-        if not self._is_asked:
+        if not self._is_exchanging:
             self._give_up()
             return
         if not self._is_sent or self._has_unsent():
@@ -161,7 +161,7 @@ class Wire(Link):
         reader.feed(data)
         if reader.problem is not None:
             self._give_up()
-        elif reader.held > MOST_HELD and not self._is_paused and self._transport is not None:
+        elif reader.held > MAX_UNREAD_BYTES and not self._is_paused and self._transport is not None:
             self._is_paused = True
             self._transport.pause_reading()
         self._wake()
@@ -169,17 +169,17 @@ class Wire(Link):
     def end_received(self) -> None:
         """End a response that has no length."""
         # Over TLS only the server's close_notify ends it (RFC 9112, 9.8): anybody on the network can close TCP.
-        if self._is_asked and self._failure is None and (self._tls is None or self._tls.ended):
+        if self._is_exchanging and self._failure is None and (self._tls is None or self._tls.ended):
             self._reader.end()
 
     # -- reading and writing -----------------------------------------------------------------------------------------
 
     async def _write_long(self, outgoing: bytes, request: Request, seconds: float | None) -> None:
         view = memoryview(outgoing)
-        for start in range(0, len(view), AT_A_TIME):
+        for start in range(0, len(view), MAX_WRITE_BYTES):
             if start and not await self._is_more_wanted():
                 return
-            await self._write_part(view[start : start + AT_A_TIME], seconds)
+            await self._write_part(view[start : start + MAX_WRITE_BYTES], seconds)
         if not isinstance(request.body, bytes):
             framing = Framing(request.headers)
             async for part in request.body:

@@ -42,7 +42,7 @@ class _Race:
     Connects to several addresses in parallel and keeps the first socket that connects.
 
     Attributes:
-        winner: That socket, or None if no address answered.
+        winner: The socket that connected first, or None if no address answered.
         errors: The errors of the other addresses.
     """
 
@@ -76,13 +76,14 @@ class _Race:
 async def _resolve(host: str, port: int) -> list[Address]:
     """Return the addresses of *host*, IPv6 and IPv4 alternating (RFC 8305, 4)."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = [(family, kind, proto, address) for family, kind, proto, _, address in found]
-    first = [each for each in addresses if each[0] == addresses[0][0]]
-    others = [each for each in addresses if each[0] != addresses[0][0]]
-    return [each for each in chain.from_iterable(zip_longest(first, others)) if each is not None]
+        infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = [(family, kind, proto, destination) for family, kind, proto, _, destination in infos]
+    first_family = [address for address in addresses if address[0] == addresses[0][0]]
+    other_family = [address for address in addresses if address[0] != addresses[0][0]]
+    alternating = chain.from_iterable(zip_longest(first_family, other_family))
+    return [address for address in alternating if address is not None]
 
 
 async def _connect_to_address(address: Address) -> socket.socket:

@@ -27,23 +27,23 @@ class Opener:
         uds: The path of a Unix socket to connect to, whatever the host.
 
     Attributes:
-        own_kind: The class of our own connections. None before the first connection, on trio and without httptools.
+        own_class: The class of our own connections. None before the first connection, on trio and without httptools.
     """
 
     def __init__(self, origin: httpcore.Origin, ssl_context: ssl.SSLContext | None, uds: str | None) -> None:
-        self.own_kind: Callable[..., Connection] | None = None
+        self.own_class: Callable[..., Connection] | None = None
         self._origin = origin
         self._ssl_context = ssl_context
         self._uds = uds
         self._making_ssl_context = anyio.Lock()
 
-    async def new_connection(self, *, wants_httpcores: bool) -> Connection:
-        """Return a new connection; with *wants_httpcores*, one of httpcore."""
+    async def new_connection(self, *, needs_httpcore: bool) -> Connection:
+        """Return a new connection; with *needs_httpcore*, one of httpcore."""
         context = await self._get_ssl_context()
-        self.own_kind = own_kind()  # every time: the next event loop may be trio's
-        if wants_httpcores or self.own_kind is None:
+        self.own_class = own_class()  # set for each connection, because the next event loop may be trio's
+        if needs_httpcore or self.own_class is None:
             return HttpcoreConnection(self._origin, context, self._uds)
-        return self.own_kind(self._origin.host.decode("ascii"), self._origin.port, tls=context, uds=self._uds)
+        return self.own_class(self._origin.host.decode("ascii"), self._origin.port, tls=context, uds=self._uds)
 
     def forget_tasks(self) -> None:
         """Forget tasks that are making the TLS context: after a fork, they exist in the parent process only."""
@@ -62,7 +62,7 @@ class Opener:
             return self._ssl_context
 
 
-def own_kind() -> Callable[..., Connection] | None:
+def own_class() -> Callable[..., Connection] | None:
     """Return the class of our own connections, or None on trio and without httptools."""
     if running_loop() is None:
         return None

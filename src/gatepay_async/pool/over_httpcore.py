@@ -36,10 +36,10 @@ TRANSLATIONS: Final[Mapping[type[Exception], type[httpx.TransportError]]] = {
     # httpcore raises this before it has written a byte of the request.
     httpcore.ConnectionNotAvailable: httpx.ConnectError,
 }
-FOREIGN: Final = tuple(TRANSLATIONS)
+HTTPCORE_ERRORS: Final = tuple(TRANSLATIONS)
 
 # The private attribute in which httpcore's connection keeps its h11 parser.
-_H11: Final = "_h11_state"
+_PARSER_ATTRIBUTE: Final = "_h11_state"
 _WITHOUT_BODY: Final = (204, 205, 304)
 _DEFAULT_PORTS: Final = {b"http": 80, b"https": 443}
 
@@ -56,7 +56,7 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
         self.network = NetworkStream()
         self._to = origin
         self._response: httpcore.Response | None = None
-        self._is_to_the_end = False
+        self._ends_with_connection = False
         self._parts: AsyncIterator[bytes] = _BytesBody(b"")
         # No keepalive_expiry: the pool closes connections that have been idle for too long.
         super().__init__(origin, ssl_context=ssl_context, uds=uds, network_backend=self.network)
@@ -72,7 +72,7 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
     def _has_read_all(self) -> bool:
         """Whether httpcore has read no bytes behind the last response."""
         # The parser is a private attribute. If httpcore renames it, no connection is reused, and a test fails.
-        parser = getattr(self._connection, _H11, None)
+        parser = getattr(self._connection, _PARSER_ATTRIBUTE, None)
         return parser is not None and not parser.trailing_data[0]
 
     async def ask(self, outgoing: bytes, *, on_send: object, until: float, most: int) -> None:
@@ -87,7 +87,7 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
         try:
             # This method must be called by this name: respx patches it.
             response = await self.handle_async_request(self._to_httpcore(request))
-        except FOREIGN as error:
+        except HTTPCORE_ERRORS as error:
             raise _to_httpx_error(error) from error
         fields = {name.lower(): value for name, value in response.headers}
         if {b"content-length", b"transfer-encoding"} <= fields.keys():
@@ -97,7 +97,7 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
             # A server may send a forbidden body late, while the next call is running.
             self.network.not_reusable = True
         self._response = response
-        self._is_to_the_end = not fields.keys() & {b"content-length", b"transfer-encoding"}
+        self._ends_with_connection = not fields.keys() & {b"content-length", b"transfer-encoding"}
         # httpcore's type also allows a synchronous stream.
         self._parts = aiter(cast(AsyncIterable[bytes], response.stream))
         # httpcore types an empty default as dict[Unknown, Unknown].
@@ -109,9 +109,9 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
             async for part in self._parts:
                 if part:
                     return part
-        except FOREIGN as error:
+        except HTTPCORE_ERRORS as error:
             raise _to_httpx_error(error) from error
-        if self._is_to_the_end and self.network.is_cut_off():
+        if self._ends_with_connection and self.network.is_cut_off():
             raise httpx.RemoteProtocolError(Problem("half_a_response"))
         return b""
 
@@ -132,7 +132,7 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
         the generators are at their end, or the stream is closed and reading from it fails at once. If another task is
         reading at this moment (RuntimeError), that task finishes them.
         """
-        with suppress(*FOREIGN, RuntimeError):
+        with suppress(*HTTPCORE_ERRORS, RuntimeError):
             async for _ in self._parts:
                 pass
 

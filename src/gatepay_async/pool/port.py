@@ -26,7 +26,7 @@ class NotAvailableError(httpx.ConnectError):
 
 
 class PoolClosedError(httpx.ConnectError):
-    """The client was closed before this request got a connection. No byte of it has left. A retry fails too."""
+    """The client was closed before this request got a connection. Nothing was sent. A retry fails too."""
 
 
 class TooLateError(httpx.ReadTimeout):
@@ -45,7 +45,7 @@ class Request:
         target: The path and the query.
         headers: All headers, with Content-Length or Transfer-Encoding.
         extensions: httpx's extensions, and those of `OriginPool`.
-        start: The encoded head up to the value of Content-Length, if it was prepared; else empty.
+        start: The encoded head up to the value of Content-Length, if the request is a `Prepared` one; else empty.
         is_last: Whether the request has `Connection: close`.
     """
 
@@ -98,8 +98,8 @@ class Answer:
 
     Attributes:
         headers: As received.
-        fields: As in `Head`.
-        body: As received. A body longer than the caller's limit is cut somewhere behind the limit.
+        fields: The headers' values by lower-case name; see `Head`.
+        body: As received. If it is longer than the caller's limit, it is incomplete, but still longer than the limit.
     """
 
     status: int
@@ -110,7 +110,7 @@ class Answer:
 
 class Watch(Protocol):
     """
-    A caller with a deadline that its extensions may move.
+    The deadline of a caller. Its extensions may change it.
 
     Attributes:
         ends: The deadline, on the event loop's clock.
@@ -127,7 +127,7 @@ class Connection(Protocol):
     """
 
     def is_fit(self) -> bool:
-        """Whether the connection can carry another request, as far as is known without asking the system."""
+        """Whether the connection can carry another request. This doesn't check the socket for unread bytes."""
         ...
 
     def is_on_this_loop(self) -> bool:
@@ -136,7 +136,7 @@ class Connection(Protocol):
 
     async def ask(self, outgoing: bytes, *, on_send: Callable[[], object], until: float, most: int) -> Answer | None:
         """
-        Make a whole exchange, if only the response has to be waited for.
+        Make a whole exchange, if nothing but the response has to be awaited.
 
         Args:
             outgoing: The encoded request.

@@ -1,4 +1,4 @@
-"""Tracks the boundaries of TLS records, to know whether OpenSSL holds part of a record; and a stream that does so."""
+"""Tracks the boundaries of TLS records, to know whether OpenSSL holds part of a record."""
 
 from collections.abc import Mapping
 from typing import Any, Final, cast
@@ -30,18 +30,18 @@ class Records:
 
     def feed(self, data: bytes) -> None:
         """Count *data*, the next bytes received."""
-        place = 0
-        while place < len(data):
+        position = 0
+        while position < len(data):
             if self._missing:
-                step = min(self._missing, len(data) - place)
-                self._missing -= step
+                length = min(self._missing, len(data) - position)
+                self._missing -= length
             else:
-                step = min(HEAD - len(self._head), len(data) - place)
-                self._head += data[place : place + step]
+                length = min(HEAD - len(self._head), len(data) - position)
+                self._head += data[position : position + length]
                 if len(self._head) == HEAD:
                     self._missing = int.from_bytes(self._head[3:])
                     self._head = b""
-            place += step
+            position += length
 
 
 class RecordStream(ByteStream):
@@ -52,7 +52,7 @@ class RecordStream(ByteStream):
         stream: The stream over the socket.
 
     Attributes:
-        early: The number of bytes still to be received that had arrived before the request was sent. TLS gets them
+        early: The number of bytes that arrived before the request was sent, and are not received yet. TLS gets them
             separately from later bytes, so that their content can't be taken for the reply.
         only_early: Whether the bytes received last were early ones.
         has_new_bytes: Whether TLS has received bytes since this was last set to False.
@@ -74,7 +74,7 @@ class RecordStream(ByteStream):
         return self._records.at_record_end and not self._held
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Receive the next bytes: either only early ones or none."""
+        """Receive the next bytes: all of them early ones, or none of them."""
         try:
             data, self._held = self._held or await self._stream.receive(max_bytes), b""
         except EndOfStream:

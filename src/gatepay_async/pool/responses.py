@@ -16,13 +16,13 @@ from gatepay_async.words.problem import Problem
 
 # The most bytes of a head, and of other data without a body: chunk extensions, trailers, repeated 1xx responses.
 MAX_HEAD: Final = 64 * 1024
-WITHOUT_BODY: Final = (204, 205, 304)  # if a server sends a body all the same, it may come late
-INFORMATIONAL: Final = 200
-SWITCHING: Final = 101
+WITHOUT_BODY: Final = (204, 205, 304)  # a server that sends a body all the same may send it late
+FIRST_FINAL: Final = 200  # lower statuses are informational: another response follows
+SWITCHING_PROTOCOLS: Final = 101
 
 _LINE_ENDS: Final = b"\r\n"
 _PROTOCOL: Final = b"HTTP/"  # llhttp also accepts RTSP/ and ICE/
-_NOTHING: Final[deque[bytes]] = deque(maxlen=0)
+_NO_PARTS: Final[deque[bytes]] = deque(maxlen=0)
 
 # A head that every parser reads the same way. llhttp reads all other heads, and finds what is invalid.
 _PLAIN_HEAD: Final = re.compile(
@@ -48,12 +48,13 @@ class ResponseReader:
         complete: Whether the response has ended.
         surplus: Whether anything came after its end.
         reusable: Whether the response allows another one on the same connection.
-        problem: Why this is not a valid response, or None. It quotes nothing.
+        problem: Why this is not a valid response, or None. It never quotes the response.
     """
 
     __slots__ = (
-        "_begun", "_idle", "_informational", "_missing", "_parser", "_seen", "_to_head", "_to_the_end", "complete",
-        "fields", "headers", "held", "parts", "problem", "reason", "reusable", "status", "surplus",
+        "_ends_with_connection", "_head_parts", "_heads_begun", "_informational", "_missing", "_non_body_bytes",
+        "_parser", "_to_head", "complete", "fields", "headers", "held", "parts", "problem", "reason", "reusable",
+        "status", "surplus",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -80,23 +81,23 @@ class ResponseReader:
         self.reusable = False
         self.problem: Problem | None = None
         self._to_head = to_head
-        self._to_the_end = False
+        self._ends_with_connection = False
         self._informational = False
-        self._idle = 0
-        self._seen: list[bytes] = []  # the bytes received, until the head is complete
-        self._begun = 0  # the number of heads begun, those of 1xx responses included
+        self._non_body_bytes = 0  # received since the last part of the body
+        self._head_parts: list[bytes] = []  # the bytes received, until the head is complete
+        self._heads_begun = 0  # includes the heads of 1xx responses
         self._missing = 0  # bytes of a plain response's body that have not arrived yet
 
     def forget(self) -> None:
         """Free the response's memory: the connection may stay idle for a long time."""
-        self.headers, self.fields, self.parts = [], {}, _NOTHING
+        self.headers, self.fields, self.parts = [], {}, _NO_PARTS
 
     def feed(self, data: bytes) -> None:
         """Read *data*, the next bytes received."""
         if self._missing:
             self._read_plain_body(data)
             return
-        if not (self.status or self._seen) and self._read_plain_head(data):
+        if not (self.status or self._head_parts) and self._read_plain_head(data):
             return
         if len(data) <= MAX_HEAD:
             self._feed(data)
@@ -107,7 +108,7 @@ class ResponseReader:
 
     def end(self) -> None:
         """Handle the end of the connection. A response without a length ends there."""
-        if self._to_the_end and not self.problem:
+        if self._ends_with_connection and not self.problem:
             self.complete = True
 
     def take(self) -> bytes:
@@ -118,7 +119,7 @@ class ResponseReader:
 
     def on_message_begin(self) -> None:
         """Count a response that begins: the expected one, a 1xx before it, or a surplus one."""
-        self._begun += 1
+        self._heads_begun += 1
         if self.complete:
             self.surplus = True
 
@@ -137,9 +138,9 @@ class ResponseReader:
             return
         parser = self._parser
         status = parser.get_status_code()
-        if status < INFORMATIONAL:
+        if status < FIRST_FINAL:
             self._informational = True
-            if status == SWITCHING or status < 100:  # noqa: PLR2004 -- HTTP's lowest status
+            if status == SWITCHING_PROTOCOLS or status < 100:  # noqa: PLR2004 -- HTTP's lowest status
                 self._fail(Problem("unexpected_status"))
             return
         self.fields = fields = {name.lower(): value for name, value in self.headers}
@@ -166,15 +167,15 @@ class ResponseReader:
             and parser.should_keep_alive()
         )
         self.complete = self._to_head
-        self._to_the_end = not codings and not has_length
-        self._seen = []
+        self._ends_with_connection = not codings and not has_length
+        self._head_parts = []
 
     def on_body(self, part: bytes) -> None:
         """Add a part of the body."""
         if self.complete:
             self.surplus = True
             return
-        self._idle = 0
+        self._non_body_bytes = 0
         self.parts.append(part)
         self.held += len(part)
 
@@ -223,8 +224,8 @@ class ResponseReader:
 
     def _is_http(self) -> bool:
         """Whether this head, and the head of each 1xx response before it, begins with `HTTP/`."""
-        rest = b"".join(self._seen)
-        for _ in range(self._begun):
+        rest = b"".join(self._head_parts)
+        for _ in range(self._heads_begun):
             rest = rest.lstrip(_LINE_ENDS)
             if not rest.startswith(_PROTOCOL):
                 return False
@@ -232,13 +233,13 @@ class ResponseReader:
         return True
 
     def _feed(self, data: bytes) -> None:
-        self._idle += len(data)
+        self._non_body_bytes += len(data)
         if not self.status:
-            self._seen.append(data)
+            self._head_parts.append(data)
         if data[-1] in _LINE_ENDS and len(data) > 1:
-            # llhttp silently skips line breaks between two responses. So the last byte is fed separately: if the
-            # response is complete before it, that byte is surplus. Never feed empty bytes: llhttp would report an empty
-            # part of the body, and an empty part means the end.
+            # llhttp silently skips line breaks between two responses. So the last byte is parsed separately: if the
+            # response is complete before it, that byte is surplus. Never parse empty bytes: llhttp would report an
+            # empty part of the body, and an empty part means the end of the body.
             view = memoryview(data)
             self._execute(view[:-1])
             data = bytes(view[-1:])
@@ -246,7 +247,7 @@ class ResponseReader:
             self.surplus = True
             return
         self._execute(data)
-        if self._idle > MAX_HEAD and not self.complete:
+        if self._non_body_bytes > MAX_HEAD and not self.complete:
             self._fail_too_long()
 
     def _execute(self, data: bytes | memoryview) -> None:

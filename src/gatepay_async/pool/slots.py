@@ -24,15 +24,15 @@ class Slot(Generic[Connection]):
     The right to have one connection open, and that connection.
 
     Attributes:
-        connection: The open connection, or None.
+        connection: The open connection; None before it is opened.
         kept: When the slot was last released with an open connection, in seconds of the caller's clock.
     """
 
-    __slots__ = ("connection", "kept")
+    __slots__ = ("connection", "released_at")
 
     def __init__(self) -> None:
         self.connection: Connection | None = None
-        self.kept = 0.0
+        self.released_at = 0.0
 
 
 class Ticket(Generic[Connection]):
@@ -65,7 +65,7 @@ class Slots(Generic[Connection]):
     def __init__(self, limit: int, *, closed: bool = False) -> None:
         self.limit = limit
         self.closed = closed
-        # A number would be enough. A set raises KeyError if a slot is released twice.
+        # A counter would be enough, but a set raises KeyError if a slot is released twice.
         self._busy: set[Slot[Connection]] = set()
         # Slots are pushed and popped at the right end, so the left end has been idle the longest.
         self._idle: deque[Slot[Connection]] = deque()
@@ -98,8 +98,8 @@ class Slots(Generic[Connection]):
         Take the slot of the connection that was used last, or else a free one.
 
         Returns:
-            A slot, which the caller must release with `release_open()` or `release_empty()`; or None if every slot is
-            busy or the slots are closed.
+            A slot, which the caller must release with `release_open()` or `release_empty()`. None if every slot is
+            busy, or the slots are closed.
         """
         if self.closed:
             return None
@@ -112,14 +112,15 @@ class Slots(Generic[Connection]):
         self._busy.add(slot)
         return slot
 
-    def acquire_used(self, *, kept_after: float) -> Slot[Connection] | None:
+    def acquire_last_used(self, *, released_after: float) -> Slot[Connection] | None:
         """
-        Take the slot of the connection that was used last, if all idle connections were kept after *kept_after*.
+        Take the slot of the connection that was used last, if every idle slot was released after *released_after*.
 
         Returns:
-            As `acquire`; or None if there is no idle connection, or an expired one, which must be closed first.
+            A slot, which the caller must release. None if no connection is idle, if one has expired and must be closed
+            first, or if the slots are closed.
         """
-        if self.closed or not self._idle or self._idle[0].kept <= kept_after:
+        if self.closed or not self._idle or self._idle[0].released_at <= released_after:
             return None
         slot = self._idle.pop()
         self._busy.add(slot)
@@ -160,9 +161,9 @@ class Slots(Generic[Connection]):
         """
         if self.closed:
             return False
-        slot.kept = now
+        slot.released_at = now
         if self._waiting:
-            self._hand_on(slot)
+            self._assign_to_next(slot)
         else:
             self._busy.remove(slot)
             self._idle.append(slot)
@@ -172,18 +173,18 @@ class Slots(Generic[Connection]):
         """Release *slot* after its connection was closed."""
         slot.connection = None
         if self._waiting:
-            self._hand_on(slot)
+            self._assign_to_next(slot)
         else:
             self._busy.remove(slot)
 
-    def acquire_idle(self, *, kept_by: float) -> Slot[Connection] | None:
+    def acquire_idle(self, *, released_by: float) -> Slot[Connection] | None:
         """
-        Take the slot that has been idle the longest, to close its connection, if it was kept at *kept_by* or before.
+        Take the slot that has been idle the longest, to close its connection, if it was released by *released_by*.
 
         Returns:
             The slot, which is busy until `release_empty()`; or None.
         """
-        if not self._idle or self._idle[0].kept > kept_by:
+        if not self._idle or self._idle[0].released_at > released_by:
             return None
         slot = self._idle.popleft()
         self._busy.add(slot)
@@ -193,13 +194,13 @@ class Slots(Generic[Connection]):
         """
         Assign no more slots, and wake all waiting callers.
 
-        Callers still release busy slots. Take the idle ones with `acquire_idle(kept_by=math.inf)`.
+        Callers still release busy slots. Take the idle ones with `acquire_idle(released_by=math.inf)`.
         """
         self.closed = True
         while self._waiting:
             self._waiting.popitem(last=False)[0].wake()
 
-    def _hand_on(self, slot: Slot[Connection]) -> None:
+    def _assign_to_next(self, slot: Slot[Connection]) -> None:
         """Assign *slot*, which stays busy, to the caller that has waited longest."""
         ticket, _ = self._waiting.popitem(last=False)
         ticket.slot = slot

@@ -296,11 +296,11 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
 
         A connection that the server has already closed counts as new too: a request sent on it may still arrive.
         """
-        waiting = sum(map(len, self._queue)) + count_waiting(self._socket)
+        unread = sum(map(len, self._queue)) + count_waiting(self._socket)
         if self._records is None:
-            return not waiting
+            return not unread
         # A TLS 1.3 server sends session tickets unasked. Only decryption can distinguish them from a reply.
-        self._records.early = waiting
+        self._records.early = unread
         return self._records.at_record_end and self._is_tls_empty(self._records)
 
     def _is_tls_empty(self, records: RecordStream) -> bool:

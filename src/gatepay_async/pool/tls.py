@@ -6,7 +6,7 @@ from typing import Final
 
 from gatepay_async.pool.records import Records
 
-AT_A_TIME: Final = 64 * 1024
+READ_BYTES: Final = 64 * 1024
 
 
 class Tls:
@@ -57,7 +57,7 @@ class Tls:
         """Decrypt and return the bytes received so far; set `ended` and `failure`."""
         parts: list[bytes] = []
         try:
-            while part := self.object.read(AT_A_TIME):
+            while part := self.object.read(READ_BYTES):
                 parts.append(part)
             self.ended = True
         except ssl.SSLWantReadError:
@@ -71,5 +71,5 @@ class Tls:
         self.object.write(data)
 
     def drain(self) -> bytes:
-        """Remove and return the encrypted bytes to send."""
+        """Return the encrypted bytes to send, and remove them from the buffer."""
         return self._outgoing.read() if self._outgoing.pending else b""

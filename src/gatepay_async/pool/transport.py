@@ -2,9 +2,9 @@
 The connection pool: an httpx transport for one origin.
 
 `slots` decides synchronously which connection to use. A connection (`port`) sends and reads: our own on asyncio
-(`asyncio_wire`), httpcore's on trio (`over_httpcore`). This module joins the two and releases every slot: each caller
-that takes a slot ends with `_return_slot()`, which releases the slot at once, or closes its connection and releases the
-slot in a `finally`.
+(`asyncio_wire`), httpcore's on trio (`over_httpcore`). This module connects the two and releases every slot: each
+caller that takes a slot ends with `_return_slot()`, which releases the slot at once, or closes its connection and
+releases the slot in a `finally`.
 
 This transport doesn't support proxies: use `httpx.AsyncHTTPTransport(proxy=…)` for them.
 """
@@ -102,7 +102,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         self._clock = clock
         self._slots: Slots[Connection] = Slots(max_connections)
         self._forks = PROCESS.forks
-        self._left_behind: list[Slots[Connection]] = []
+        self._slots_of_parents: list[Slots[Connection]] = []
 
     def __repr__(self) -> str:
         slots = self._slots
@@ -123,16 +123,16 @@ class OriginPool(httpx.AsyncBaseTransport):
             httpx.UnsupportedProtocol: *request* is for another origin. Nothing was sent.
             httpx.TransportError: Any other failure; some of the request may have been sent.
         """
-        exchange = await self._start(self._outgoing(request))
+        exchange = await self._start(self._from_httpx(request))
         head = exchange.head
         return httpx.Response(head.status, headers=head.headers, stream=Body(exchange), extensions=head.extensions)
 
     def prepare(self, url: httpx.URL, headers: httpx.Headers) -> Prepared:
         """Parse the URL and encode the headers once, for all POST requests to *url*."""
-        form = self._outgoing(httpx.Request("POST", url, headers=headers))
-        lines = [(name, value) for name, value in form.headers if name.lower() != b"content-length"]
-        start = encode_head(form.method, form.target, lines) + b"Content-Length: "
-        return Prepared(form.method, form.target, lines, start, form.is_last)
+        request = self._from_httpx(httpx.Request("POST", url, headers=headers))
+        lines = [(name, value) for name, value in request.headers if name.lower() != b"content-length"]
+        start = encode_head(request.method, request.target, lines) + b"Content-Length: "
+        return Prepared(request.method, request.target, lines, start, request.is_last)
 
     async def post(self, prepared: Prepared, body: bytes, extensions: dict[str, Any]) -> Exchange:
         """Send *body* as ``handle_async_request`` does, without httpx's objects."""
@@ -147,9 +147,9 @@ class OriginPool(httpx.AsyncBaseTransport):
         Returns:
             The response; or None if no idle connection is fit. Then nothing was sent, and the caller has to use `post`.
         """
-        if self._opener.own_kind is None or self._forks != PROCESS.forks or prepared.is_last or is_patched():
+        if self._opener.own_class is None or self._forks != PROCESS.forks or prepared.is_last or is_patched():
             return None
-        slot = self._slots.acquire_used(kept_after=self._clock() - self._keepalive_expiry)
+        slot = self._slots.acquire_last_used(released_after=self._clock() - self._keepalive_expiry)
         if slot is None:
             return None
         try:
@@ -179,7 +179,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         if loop is None or self._forks != PROCESS.forks or not self._slots.all_busy or is_patched():
             return None
         extensions["on_wait"]()
-        slot = await turns.wait_on(loop, self._slots, watch.ends, self._return_slot)
+        slot = await turns.wait_on_asyncio(loop, self._slots, watch.ends, self._return_slot)
         try:
             extensions["on_turn"]()
             is_late = watch.ends <= loop.time()
@@ -201,17 +201,17 @@ class OriginPool(httpx.AsyncBaseTransport):
     async def _start(self, request: Request) -> Exchange:
         """Send *request* and read the head of its response."""
         if self._forks != PROCESS.forks:
-            self._start_anew()
-        expired = self._slots.acquire_idle(kept_by=self._clock() - self._keepalive_expiry)
+            self._reset_after_fork()
+        expired = self._slots.acquire_idle(released_by=self._clock() - self._keepalive_expiry)
         slot = self._slots.acquire() if expired is None else None
         if slot is None:
             slot = await self._acquire(request.extensions, expired)
         return await self._start_on(slot, request)
 
     async def _start_on(self, slot: Slot[Connection], request: Request) -> Exchange:
-        """Do the same with a slot that the caller has. It is released when the exchange ends or fails."""
+        """Send *request* like `_start`, on *slot*, which is released when the exchange ends or fails."""
         try:
-            await anyio.lowlevel.checkpoint_if_cancelled()  # a request may leave before anything else is awaited
+            await anyio.lowlevel.checkpoint_if_cancelled()  # there may be no other await before the request is sent
             connection, head = await self._send_request(slot, request)
         except BaseException:
             await self._return_slot(slot)
@@ -225,14 +225,14 @@ class OriginPool(httpx.AsyncBaseTransport):
         Running calls end normally and then close their connections. Closing twice is harmless.
         """
         if self._forks != PROCESS.forks:
-            self._start_anew()
+            self._reset_after_fork()
         self._slots.close()
         async with AsyncExitStack() as stack:
             # The stack calls every callback, also if this is cancelled.
-            while (slot := self._slots.acquire_idle(kept_by=math.inf)) is not None:
+            while (slot := self._slots.acquire_idle(released_by=math.inf)) is not None:
                 stack.push_async_callback(self._discard, slot)
 
-    def _start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         """
         Start with new slots after a fork: the connections and the waiting callers belong to the parent process.
 
@@ -240,11 +240,11 @@ class OriginPool(httpx.AsyncBaseTransport):
         over the parent's sockets.
         """
         self._forks = PROCESS.forks
-        self._left_behind.append(self._slots)
+        self._slots_of_parents.append(self._slots)
         self._slots = Slots(self._slots.limit, closed=self._slots.closed)
         self._opener.forget_tasks()
 
-    def _outgoing(self, request: httpx.Request) -> Request:
+    def _from_httpx(self, request: httpx.Request) -> Request:
         """
         Convert *request* from httpx's class.
 
@@ -269,7 +269,7 @@ class OriginPool(httpx.AsyncBaseTransport):
                 break
             await self._discard(expired)
             if left:
-                expired = self._slots.acquire_idle(kept_by=self._clock() - self._keepalive_expiry)
+                expired = self._slots.acquire_idle(released_by=self._clock() - self._keepalive_expiry)
         slot = self._slots.acquire()
         if slot is not None:
             return slot
@@ -287,15 +287,17 @@ class OriginPool(httpx.AsyncBaseTransport):
     async def _send_request(self, slot: Slot[Connection], request: Request) -> tuple[Connection, Head]:
         """Send *request* on the connection in *slot*; on a new connection if that one is missing or no longer fit."""
         connection = slot.connection
-        wants_httpcores = "trace" in request.extensions or is_patched()
+        needs_httpcore = "trace" in request.extensions or is_patched()
         if connection is not None:
-            is_kind = isinstance(connection, HttpcoreConnection) == (wants_httpcores or self._opener.own_kind is None)
-            if not is_kind and is_patched():
+            is_right_class = isinstance(connection, HttpcoreConnection) == (
+                needs_httpcore or self._opener.own_class is None
+            )
+            if not is_right_class and is_patched():
                 # A patched httpcore (respx) opens no connection, so ours may stay open.
-                return await self._send_aside(request)
-            # It may have expired: _acquire() closes only MAX_EXPIRED_CLOSED_PER_CALL of those.
-            is_fresh = slot.kept > self._clock() - self._keepalive_expiry
-            if is_kind and is_fresh and connection.is_on_this_loop() and connection.is_fit():
+                return await self._send_without_slot(request)
+            # The connection may have expired: _acquire() closes only MAX_EXPIRED_CLOSED_PER_CALL of them.
+            is_fresh = slot.released_at > self._clock() - self._keepalive_expiry
+            if is_right_class and is_fresh and connection.is_on_this_loop() and connection.is_fit():
                 try:
                     return connection, await connection.send(request)
                 except NotAvailableError as error:
@@ -304,12 +306,12 @@ class OriginPool(httpx.AsyncBaseTransport):
                         raise
             slot.connection = None
             await connection.aclose()
-        slot.connection = connection = await self._opener.new_connection(wants_httpcores=wants_httpcores)
+        slot.connection = connection = await self._opener.new_connection(needs_httpcore=needs_httpcore)
         return connection, await connection.send(request)
 
-    async def _send_aside(self, request: Request) -> tuple[Connection, Head]:
+    async def _send_without_slot(self, request: Request) -> tuple[Connection, Head]:
         """Send *request* on a connection of httpcore that has no slot and is closed after this exchange."""
-        connection = await self._opener.new_connection(wants_httpcores=True)
+        connection = await self._opener.new_connection(needs_httpcore=True)
         try:
             return connection, await connection.send(request)
         except BaseException:
@@ -340,9 +342,16 @@ def is_patched() -> bool:
 
 
 def _request_of(prepared: Prepared, body: bytes, extensions: dict[str, Any]) -> Request:
-    form = prepared
-    return Request(form.method, form.target, form.headers, body, extensions, form.start, form.is_last)
+    return Request(
+        prepared.method,
+        prepared.target,
+        prepared.headers,
+        body,
+        extensions,
+        prepared.start,
+        is_last=prepared.is_last,
+    )
 
 
 def _do_nothing() -> None:
-    """Do nothing: the default of an extension that the request doesn't have."""
+    """Do nothing. Called for `on_wait` and `on_turn` if the request doesn't have them."""

@@ -14,21 +14,21 @@ from gatepay_async.words.problem import Problem
 
 CLOSED: Final = Problem("client_closed")
 
-GiveBack = Callable[[Slot[Connection] | None], Awaitable[None]]
+ReturnSlot = Callable[[Slot[Connection] | None], Awaitable[None]]
 
 
-async def wait(slots: Slots[Connection], seconds: float | None, give_back: GiveBack) -> Slot[Connection]:
+async def wait(slots: Slots[Connection], seconds: float | None, return_slot: ReturnSlot) -> Slot[Connection]:
     """
     Wait for a slot on any event loop.
 
     Args:
         slots: The slots of the pool.
         seconds: How long to wait at most; None: no limit.
-        give_back: Releases a slot that the caller doesn't need any more.
+        return_slot: Releases a slot that the caller doesn't need any more.
 
     Raises:
         PoolClosedError: The pool was closed meanwhile.
-        httpx.PoolTimeout: The time is up.
+        httpx.PoolTimeout: No slot was free within *seconds*.
     """
     turn = anyio.Event()
     ticket = slots.enqueue(turn.set)
@@ -36,29 +36,29 @@ async def wait(slots: Slots[Connection], seconds: float | None, give_back: GiveB
         with anyio.move_on_after(seconds):
             await turn.wait()
     except BaseException:
-        await give_back(slots.leave_queue(ticket))
+        await return_slot(slots.leave_queue(ticket))
         raise
-    slot = await _leave(slots, ticket, give_back)
+    slot = await _leave_queue(slots, ticket, return_slot)
     if slot is None:
         raise httpx.PoolTimeout(Problem("no_connection_free", seconds=seconds))
     return slot
 
 
-async def wait_on(
-    loop: asyncio.AbstractEventLoop, slots: Slots[Connection], until: float, give_back: GiveBack
+async def wait_on_asyncio(
+    loop: asyncio.AbstractEventLoop, slots: Slots[Connection], until: float, return_slot: ReturnSlot
 ) -> Slot[Connection]:
     """
-    Do the same with asyncio's own means, which cost a fraction of anyio's.
+    Wait for a slot on asyncio. This is much faster than `wait`.
 
     Args:
         loop: The running event loop.
         slots: The slots of the pool.
         until: The deadline, on the event loop's clock.
-        give_back: As above.
+        return_slot: Releases a slot that the caller doesn't need any more.
 
     Raises:
         PoolClosedError: The pool was closed meanwhile.
-        TooLateError: The time is up.
+        TooLateError: No slot was free at *until*.
     """
     turn = loop.create_future()
 
@@ -71,21 +71,23 @@ async def wait_on(
     try:
         await turn
     except BaseException:
-        await give_back(slots.leave_queue(ticket))
+        await return_slot(slots.leave_queue(ticket))
         raise
     finally:
         if timer is not None:
             timer.cancel()
-    slot = await _leave(slots, ticket, give_back)
+    slot = await _leave_queue(slots, ticket, return_slot)
     if slot is None:
         raise TooLateError
     return slot
 
 
-async def _leave(slots: Slots[Connection], ticket: Ticket[Connection], give_back: GiveBack) -> Slot[Connection] | None:
-    # After a cancellation, too, the ticket may have got its slot: that is why both callers give it back.
+async def _leave_queue(
+    slots: Slots[Connection], ticket: Ticket[Connection], return_slot: ReturnSlot
+) -> Slot[Connection] | None:
+    # The callers also leave the queue after a cancellation, since the ticket may have got its slot before.
     slot = slots.leave_queue(ticket)
     if slots.closed:
-        await give_back(slot)
+        await return_slot(slot)
         raise PoolClosedError(CLOSED)
     return slot

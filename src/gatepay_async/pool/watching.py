@@ -1,4 +1,4 @@
-"""Asks the system for unread bytes of a socket, which the event loop may not have delivered yet."""
+"""Checks whether a socket has unread bytes, which the event loop may not have delivered yet."""
 
 import select
 import socket
@@ -6,12 +6,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-AT_MOST: Final = 64 * 1024
+MAX_COUNTED_BYTES: Final = 64 * 1024
 
 
 def watch(descriptor: int) -> Callable[[], object]:
     """Return a function whose result is true if *descriptor* has unread bytes or the other end has closed it."""
-    if not hasattr(select, "poll"):  # Windows, whose select() takes any descriptor; elsewhere only those below 1,024
+    if not hasattr(select, "poll"):  # Windows: its select(), unlike others, takes descriptors above 1,023
         return lambda: select.select([descriptor], [], [], 0)[0]
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
@@ -33,13 +33,13 @@ def is_readable(raw: socket.socket | None) -> bool:
 
 
 def count_waiting(raw: socket.socket | None) -> int:
-    """Return the number of unread bytes that the system holds for *raw*, at most `AT_MOST`."""
+    """Return the number of unread bytes that the system holds for *raw*, at most `MAX_COUNTED_BYTES`."""
     if raw is None or not is_readable(raw):
         return 0
     # asyncio's socket object has no recv(). This object shares its descriptor and doesn't close it.
     borrowed = socket.socket(raw.family, raw.type, raw.proto, raw.fileno())
     try:
-        return len(borrowed.recv(AT_MOST, socket.MSG_PEEK))
+        return len(borrowed.recv(MAX_COUNTED_BYTES, socket.MSG_PEEK))
     except OSError:  # the connection is broken; the next read raises the error
         return 0
     finally:
