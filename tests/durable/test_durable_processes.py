@@ -46,7 +46,7 @@ async def test_other_workers_finish_the_batches_of_a_killed_worker(
     assert sum(shop.sent.values()) - len(shop.sent) <= 2 * 20  # two batches of 20 chunks were running
     assert shop.most_in_flight <= 4
     assert adds_up(report)
-    text = b"".join(workspace.kept()) + caplog.text.encode()
+    text = b"".join(workspace.database_contents()) + caplog.text.encode()
     assert b"keys.txt" in text  # so the right files were searched
     assert b"SECRET" not in text
     for shift in range(3):

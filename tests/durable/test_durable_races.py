@@ -94,7 +94,7 @@ class HoldingShop(Shop):
 
     releases: list[anyio.Event] = field(factory=list)
 
-    async def think(self) -> None:
+    async def wait_before_reply(self) -> None:
         if self.releases:
             await self.releases.pop(0).wait()
 

@@ -151,7 +151,7 @@ async def test_database_and_logs_contain_no_card_key(
         job = await submit.file(workspace.file(keys), product_id=PRODUCT)
         async with uploads.worker():
             report = await job.wait(every=POLL_S)
-        text = b"".join(workspace.kept()) + caplog.text.encode()
+        text = b"".join(workspace.database_contents()) + caplog.text.encode()
     assert report.refused == 2
     assert adds_up(report)
     assert b"keys.txt" in text  # so the right files were searched
