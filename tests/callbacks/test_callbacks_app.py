@@ -445,11 +445,11 @@ async def test_exception_of_on_event_is_logged_only(
     """An exception raised by ``on_event`` is logged, and doesn't change the response."""
 
     def raise_error(_: CallbackEvent) -> None:
-        raise RuntimeError("mine")
+        raise RuntimeError("expected")
 
-    app = memory_shop.app(on_event=raise_error if kind == "plain" else AsyncMock(side_effect=RuntimeError("mine")))
+    app = memory_shop.app(on_event=raise_error if kind == "plain" else AsyncMock(side_effect=RuntimeError("expected")))
     assert [await word(app, received) for received in (query(), query(), b"")] == ["success", "success", "fail"]
-    assert caplog.text.count("RuntimeError: mine") == 3
+    assert caplog.text.count("RuntimeError: expected") == 3
     assert "on_event raised, at a callback that was handled" in caplog.text
 
 
@@ -465,7 +465,7 @@ async def test_on_event_is_cancelled_after_a_timeout(
 async def test_without_on_event_deliveries_are_logged(memory_shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     """Without ``on_event``, each delivery is logged: refusals with the reason, failures with the traceback."""
     caplog.set_level(logging.INFO)
-    memory_shop.failures.append(RuntimeError("mine"))
+    memory_shop.failures.append(RuntimeError("expected"))
     app = memory_shop.app(on_event=None)
     for received in (query(), query(), query(), b"y=1"):
         await call(app, received)
@@ -475,13 +475,13 @@ async def test_without_on_event_deliveries_are_logged(memory_shop: Shop, caplog:
         ("INFO", "repeated: the callback of order_id 67848"),
         ("WARNING", "refused (order_id None): callback: order_id: is missing"),
     ]
-    assert "RuntimeError: mine" in caplog.text
+    assert "RuntimeError: expected" in caplog.text
 
 
 async def test_events_and_logs_contain_no_secret(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     """Events and logs contain neither the secret nor a received or expected signature."""
     caplog.set_level(logging.DEBUG, "gatepay_async")
-    shop.failures.append(RuntimeError("mine"))
+    shop.failures.append(RuntimeError("expected"))
     shop.prices = {"T-1001-X": Decimal("10.23")}
     app = shop.app()
     forged = {**fields(), "price": "0.01"}

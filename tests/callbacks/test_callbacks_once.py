@@ -64,12 +64,12 @@ async def test_handled_order_id_with_another_order_or_price_is_refused(shop: Sho
 @pytest.mark.uncounted
 async def test_handler_that_raises_runs_again_at_the_next_delivery(shop: Shop) -> None:
     """If the handler raises, the delivery gets ``fail``, and the next delivery runs the handler again."""
-    shop.failures = [RuntimeError("mine"), CallbackError(problem="mine, too")]
+    shop.failures = [RuntimeError("expected"), CallbackError(problem="expected, too")]
     app = shop.app()
     answers = [await call(app, query()) for _ in range(3)]
     assert [(answer.status, answer.body) for answer in answers] == [(500, b"fail"), (500, b"fail"), (200, b"success")]
     assert shop.kinds == ["failed", "failed", "handled"]
-    assert (shop.events[0].order_id, repr(shop.events[0].error)) == (67848, "RuntimeError('mine')")
+    assert (shop.events[0].order_id, repr(shop.events[0].error)) == (67848, "RuntimeError('expected')")
 
 
 async def test_handler_is_cancelled_at_the_timeout(shop: Shop) -> None:
@@ -161,7 +161,7 @@ async def test_concurrent_deliveries_run_the_handler_once(shop: Shop) -> None:
 
 async def test_waiting_delivery_is_handled_if_the_first_one_fails(shop: Shop) -> None:
     """If the handler fails for the first of several concurrent deliveries, one of the waiting ones is handled."""
-    handler = BlockingHandler(RuntimeError("mine"))
+    handler = BlockingHandler(RuntimeError("expected"))
     answers = await deliver_concurrently(shop, shop.app(handler), handler, deliveries=5)
     assert sorted(answers) == [b"fail"] + [b"success"] * 4
     assert (handler.calls, handler.completed) == (2, 1)
@@ -191,6 +191,7 @@ async def test_delivery_after_a_cancelled_one_succeeds_at_once(  # noqa: C901 --
     async def hang_once(name: str) -> None:
         if not is_hanging.is_set() and name == where:
             is_hanging.set()
+            # Commit and release are shielded from the cancellation, so they must end by themselves.
             await anyio.sleep(0.05 if where in ("commit", "release") else 60)
 
     def hang_in(name: str, method: Any, *, before: bool) -> Any:
@@ -207,7 +208,7 @@ async def test_delivery_after_a_cancelled_one_succeeds_at_once(  # noqa: C901 --
     # The worst moments: after the claim is written, and before the commit or the release is written.
     for name, before in (("claim", False), ("commit", True), ("release", True)):
         setattr(shop.store, name, hang_in(name, getattr(shop.store, name), before=before))
-    failures = [RuntimeError("mine")] if where == "release" else []
+    failures = [RuntimeError("expected")] if where == "release" else []
 
     async def lookup(_: str) -> Decimal:
         await hang_once("lookup")
@@ -318,7 +319,7 @@ ERRORS = [sqlite3.OperationalError("database or disk is full"), ResponseError("O
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("where", ["claim", "commit"])
 async def test_error_of_the_store_fails_the_delivery(where: str, error: Exception, *, after: bool) -> None:
-    """If the store raises, the delivery fails. Once the store works again, the callback is handled or was handled."""
+    """If the store raises, the delivery fails. Once it works again, a delivery is handled, or reported as repeated."""
     store = BrokenStore(where, error, after=after)
     shop = Shop(store)
     answer = await call(shop.app(), query())
@@ -338,9 +339,9 @@ async def test_error_of_the_store_fails_the_delivery(where: str, error: Exceptio
 async def test_failed_release_is_logged_and_the_first_error_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     """If the handler and then the release fail, the event has the handler's error, and the release's is logged."""
     shop = Shop(BrokenStore("release", OSError("gone")))
-    shop.failures.append(RuntimeError("mine"))
+    shop.failures.append(RuntimeError("expected"))
     assert await word(shop.app(), query()) == "fail"
-    assert repr(shop.events[0].error) == "RuntimeError('mine')"
+    assert repr(shop.events[0].error) == "RuntimeError('expected')"
     assert "a claim was not released; it expires by itself: OSError" in caplog.text
 
 
@@ -398,7 +399,7 @@ async def test_operation_of_the_store_that_hangs_fails_the_delivery(
     """If an operation of the store doesn't end in time, the delivery fails."""
     monkeypatch.setattr(once, "_LEASE_MARGIN_S", 0.02)
     shop = Shop(HangingStore(where))
-    shop.failures += [RuntimeError("mine")] if where == "release" else []
+    shop.failures += [RuntimeError("expected")] if where == "release" else []
     assert (await call(shop.app(), query())).status == 500
     assert shop.kinds == ["failed"]
     assert isinstance(shop.events[0].error, RuntimeError if where == "release" else TimeoutError)

@@ -19,9 +19,10 @@ from gatepay_async.callbacks import Claim, RedisStore, Standing
 # redis-py supports asyncio only.
 pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 
-ONE = Claim("shop/1", "one", "facts", 20)
-TWO = Claim("shop/1", "two", "facts", 20)
-OTHER = Claim("shop/1", "two", "other", 20)
+# Three deliveries of one payment. The facts of the third one differ.
+FIRST_DELIVERY = Claim("shop/1", "one", "facts", 20)
+SECOND_DELIVERY = Claim("shop/1", "two", "facts", 20)
+CONFLICTING_DELIVERY = Claim("shop/1", "two", "other", 20)
 
 
 @pytest.mark.parametrize("decode_responses", [False, True])
@@ -31,10 +32,10 @@ async def test_users_redis_client_is_left_open(
     """``RedisStore`` uses the user's client unchanged, doesn't close it, and prefixes its keys."""
     async with Redis.from_url(redis_url, decode_responses=decode_responses) as redis:
         store = RedisStore(redis, prefix="mine:")
-        assert await store.claim(ONE) is Standing.MINE
-        assert await store.claim(TWO) is Standing.TAKEN
-        assert await store.commit(ONE) is True
-        assert await store.claim(OTHER) is Standing.CONFLICT
+        assert await store.claim(FIRST_DELIVERY) is Standing.MINE
+        assert await store.claim(SECOND_DELIVERY) is Standing.TAKEN
+        assert await store.commit(FIRST_DELIVERY) is True
+        assert await store.claim(CONFLICTING_DELIVERY) is Standing.CONFLICT
         with monkeypatch.context() as patch:
             patch.setattr(redis, "aclose", None)  # so that a call of it fails
             await store.aclose()
@@ -46,9 +47,9 @@ async def test_entries_expire_in_redis(redis_url: str) -> None:
     """A claim expires with its lease, and a handled callback after the ``keep`` time."""
     store = RedisStore(redis_url, keep=timedelta(days=1))
     async with Redis.from_url(redis_url) as redis:
-        await store.claim(ONE)
+        await store.claim(FIRST_DELIVERY)
         assert 0 < await redis.pttl("gatepay:callback:shop/1") <= 20_000
-        await store.commit(ONE)
+        await store.commit(FIRST_DELIVERY)
         assert 86_000_000 < await redis.pttl("gatepay:callback:shop/1") <= 86_400_000
         await store.claim(Claim("shop/2", "one", "facts", 0.01))
         with anyio.fail_after(PATIENCE):
@@ -60,8 +61,8 @@ async def test_entries_expire_in_redis(redis_url: str) -> None:
 async def test_repeated_command_has_no_effect(redis_url: str) -> None:
     """Claiming or committing twice with the same token succeeds, because redis-py retries after a lost reply."""
     store = RedisStore(redis_url)
-    assert [await store.claim(ONE), await store.claim(ONE)] == [Standing.MINE] * 2
-    assert [await store.commit(ONE), await store.commit(ONE)] == [True, True]
+    assert [await store.claim(FIRST_DELIVERY), await store.claim(FIRST_DELIVERY)] == [Standing.MINE] * 2
+    assert [await store.commit(FIRST_DELIVERY), await store.commit(FIRST_DELIVERY)] == [True, True]
     await store.aclose()
 
 
@@ -141,7 +142,7 @@ async def test_read_only_redis_raises_redis_pys_own_error(redis_url: str) -> Non
         await redis.replicaof("127.0.0.1", 1)
         try:
             with pytest.raises(ReadOnlyError):
-                await store.claim(ONE)
+                await store.claim(FIRST_DELIVERY)
         finally:
             await redis.replicaof("NO", "ONE")
     await store.aclose()
@@ -153,13 +154,13 @@ async def test_waiting_commits_share_one_call(redis_url: str) -> None:
         for batches, maximum in ((True, 2), (False, 50)):
             store = RedisStore(redis, prefix=f"{batches}:")
             store._batches = batches
-            before = (await redis.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})["calls"]
+            calls_before = (await redis.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})["calls"]
             async with anyio.create_task_group() as group:
                 for number in range(50):
                     group.start_soon(store.commit, Claim(f"shop/{number}", "one", "facts", 20))
-            after = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
-            assert after - before <= maximum + 1  # one more, because Redis doesn't know the script at first
-            assert await store.claim(TWO) is Standing.HANDLED
+            calls = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
+            assert calls - calls_before <= maximum + 1  # one more, because Redis doesn't know the script at first
+            assert await store.claim(SECOND_DELIVERY) is Standing.HANDLED
             await store.aclose()
 
 
@@ -169,7 +170,7 @@ async def test_error_of_one_claim_does_not_affect_others(redis_url: str) -> None
         await redis.rpush("gatepay:callback:shop/bad", "a list")
         store = RedisStore(redis)
         names = ("bad", "cancelled", "good", "\ud800")
-        tasks = [asyncio.create_task(store.claim(evolve(ONE, key=f"shop/{name}"))) for name in names]
+        tasks = [asyncio.create_task(store.claim(evolve(FIRST_DELIVERY, key=f"shop/{name}"))) for name in names]
         await asyncio.sleep(0)  # let all of them start
         tasks[1].cancel()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
@@ -185,7 +186,7 @@ async def test_cancelled_claim_does_not_block_others(redis_url: str, monkeypatch
     """If one claim, or the call that several share, is cancelled or fails, no other claim waits for ever."""
     store = RedisStore(redis_url)
     script = store._script
-    await store.claim(TWO)
+    await store.claim(SECOND_DELIVERY)
     for cancelled in ("first claim", "call"):
         called, may_reply = asyncio.Event(), asyncio.Event()
 
@@ -197,9 +198,9 @@ async def test_cancelled_claim_does_not_block_others(redis_url: str, monkeypatch
             return await script(keys=keys, args=args)
 
         monkeypatch.setattr(store, "_script", reply_late)
-        first = asyncio.create_task(store.claim(evolve(ONE, key="shop/first")))
+        first = asyncio.create_task(store.claim(evolve(FIRST_DELIVERY, key="shop/first")))
         await called.wait()
-        second = asyncio.create_task(store.claim(evolve(ONE, key="shop/second")))
+        second = asyncio.create_task(store.claim(evolve(FIRST_DELIVERY, key="shop/second")))
         await asyncio.sleep(0)
         assert store._calling is not None
         (first if cancelled == "first claim" else store._calling).cancel()
@@ -216,12 +217,12 @@ async def test_cancelled_claim_does_not_block_others(redis_url: str, monkeypatch
         raise RedisError("broken")
 
     monkeypatch.setattr(store, "_script", fail_late)
-    tasks = [asyncio.create_task(store.claim(evolve(ONE, key=f"shop/{number}"))) for number in range(2)]
+    tasks = [asyncio.create_task(store.claim(evolve(FIRST_DELIVERY, key=f"shop/{number}"))) for number in range(2)]
     await called.wait()
     tasks[0].cancel()
     may_reply.set()
-    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError, RedisError]
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(error) for error in errors] == [asyncio.CancelledError, RedisError]
     await store.aclose()
 
 
@@ -237,7 +238,7 @@ async def test_store_works_after_an_event_loop_was_closed_during_a_call(
     def close_early() -> None:
         loop = asyncio.new_event_loop()
         loop.set_exception_handler(lambda *_: None)  # it would log the pending task
-        pending = loop.create_task(store.claim(TWO))
+        pending = loop.create_task(store.claim(SECOND_DELIVERY))
         loop.run_until_complete(asyncio.sleep(0))
         loop.close()
         assert not pending.done()
@@ -247,5 +248,5 @@ async def test_store_works_after_an_event_loop_was_closed_during_a_call(
         await anyio.to_thread.run_sync(close_early)
     with anyio.fail_after(PATIENCE):
         await store.aclose()
-        assert await store.claim(ONE) is Standing.MINE
+        assert await store.claim(FIRST_DELIVERY) is Standing.MINE
         await store.aclose()

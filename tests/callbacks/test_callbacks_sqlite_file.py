@@ -17,7 +17,7 @@ from gatepay_async.sqlite_files import switch_to_wal
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 CLAIM = Claim(key="shop/1", token="first", facts="facts", lease=20)
-OTHER = evolve(CLAIM, token="other")
+OTHER_CLAIM = evolve(CLAIM, token="other")
 
 
 class Machine:
@@ -52,22 +52,22 @@ async def test_jump_of_the_wall_clock_does_not_change_a_lease(store: SQLiteStore
     for jump in (3600, -7200):
         assert await store.claim(CLAIM) is Standing.MINE
         machine.wall += jump
-        assert await store.claim(OTHER) is Standing.TAKEN
+        assert await store.claim(OTHER_CLAIM) is Standing.TAKEN
         machine.uptime += 19.9
-        assert await store.claim(OTHER) is Standing.TAKEN
+        assert await store.claim(OTHER_CLAIM) is Standing.TAKEN
         machine.uptime += 0.1
-        assert await store.claim(OTHER) is Standing.MINE
-        await store.release(OTHER)
+        assert await store.claim(OTHER_CLAIM) is Standing.MINE
+        await store.release(OTHER_CLAIM)
 
 
 async def test_claim_from_before_a_reboot_can_be_taken(store: SQLiteStore, machine: Machine) -> None:
     """After a reboot, a claim can be taken by another token, even if the system provides no boot ID."""
-    for before, after, uptime in (("one", "two", 5.0), ("one", "two", 1005.0), ("", "", 5.0)):
-        machine.boot, machine.uptime = before, 1000.0
+    for old_boot_id, new_boot_id, uptime in (("one", "two", 5.0), ("one", "two", 1005.0), ("", "", 5.0)):
+        machine.boot, machine.uptime = old_boot_id, 1000.0
         assert await store.claim(CLAIM) is Standing.MINE
-        machine.boot, machine.uptime = after, uptime
-        assert await store.claim(OTHER) is Standing.MINE
-        await store.release(OTHER)
+        machine.boot, machine.uptime = new_boot_id, uptime
+        assert await store.claim(OTHER_CLAIM) is Standing.MINE
+        await store.release(OTHER_CLAIM)
 
 
 async def test_deleted_file_is_created_again_with_a_warning(
@@ -81,7 +81,7 @@ async def test_deleted_file_is_created_again_with_a_warning(
         assert await store.commit(CLAIM)
     assert f"{path} was deleted or replaced" in caplog.text
     reopened = SQLiteStore(path)  # like another process, or the same one after a restart
-    assert await reopened.claim(OTHER) is Standing.HANDLED
+    assert await reopened.claim(OTHER_CLAIM) is Standing.HANDLED
     await reopened.aclose()
 
 
@@ -102,7 +102,7 @@ async def test_commit_is_repeated_if_the_file_is_deleted_meanwhile(
     monkeypatch.setattr(sqlite_module._Writer, "_write", write_and_delete_once)
     assert await store.commit(CLAIM)
     reopened = SQLiteStore(path)
-    assert await reopened.claim(OTHER) is Standing.HANDLED
+    assert await reopened.claim(OTHER_CLAIM) is Standing.HANDLED
     await reopened.aclose()
 
 
@@ -154,11 +154,11 @@ async def test_commit_reaches_the_file_that_replaced_the_opened_one(
     def switch_and_replace(database: sqlite3.Connection, *, timeout: float) -> None:
         switch_to_wal(database, timeout=timeout)
         monkeypatch.undo()
-        path.rename(path.with_name("before"))
+        path.rename(path.with_name("replaced"))
         path.touch()
 
     monkeypatch.setattr(sqlite_file, "switch_to_wal", switch_and_replace)
     assert await store.commit(CLAIM) is True
     later = SQLiteStore(path)
-    assert await later.claim(OTHER) is Standing.HANDLED
+    assert await later.claim(OTHER_CLAIM) is Standing.HANDLED
     await later.aclose()

@@ -26,9 +26,10 @@ from gatepay_async.callbacks import Claim, MemoryStore, RedisStore, SQLiteStore,
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
-ONE = Claim("shop/1", "one", "facts", 20)
-TWO = Claim("shop/1", "two", "facts", 20)
-OTHER = Claim("shop/1", "two", "other", 20)
+# Three deliveries of one payment. The facts of the third one differ.
+FIRST_DELIVERY = Claim("shop/1", "one", "facts", 20)
+SECOND_DELIVERY = Claim("shop/1", "two", "facts", 20)
+CONFLICTING_DELIVERY = Claim("shop/1", "two", "other", 20)
 
 
 class Clock:
@@ -69,40 +70,40 @@ async def clocked_store(request: pytest.FixtureRequest, tmp_path: Path, clock: C
 @pytest.mark.uncounted
 async def test_claim_is_held_until_it_is_released(store: Store) -> None:
     """Only one token can claim a callback, until that token releases it."""
-    assert await store.claim(ONE) is Standing.MINE
-    assert await store.claim(TWO) is Standing.TAKEN
+    assert await store.claim(FIRST_DELIVERY) is Standing.MINE
+    assert await store.claim(SECOND_DELIVERY) is Standing.TAKEN
     assert await store.claim(Claim("shop/2", "two", "facts", 20)) is Standing.MINE
-    await store.release(TWO)  # no effect: ONE holds the claim
-    assert await store.claim(TWO) is Standing.TAKEN
-    await store.release(ONE)
-    assert await store.claim(TWO) is Standing.MINE
+    await store.release(SECOND_DELIVERY)  # no effect: FIRST_DELIVERY holds the claim
+    assert await store.claim(SECOND_DELIVERY) is Standing.TAKEN
+    await store.release(FIRST_DELIVERY)
+    assert await store.claim(SECOND_DELIVERY) is Standing.MINE
 
 
 @pytest.mark.uncounted
 async def test_committed_callback_stays_handled(store: Store) -> None:
     """A committed callback can't be claimed, released, or committed with another token."""
-    assert await store.claim(ONE) is Standing.MINE
-    assert [await store.commit(ONE), await store.commit(ONE)] == [True, True]
-    assert await store.claim(TWO) is Standing.HANDLED
-    assert await store.claim(OTHER) is Standing.CONFLICT
-    await store.release(ONE)
-    await store.release(TWO)
-    assert await store.commit(TWO) is False
-    assert await store.claim(TWO) is Standing.HANDLED
+    assert await store.claim(FIRST_DELIVERY) is Standing.MINE
+    assert [await store.commit(FIRST_DELIVERY), await store.commit(FIRST_DELIVERY)] == [True, True]
+    assert await store.claim(SECOND_DELIVERY) is Standing.HANDLED
+    assert await store.claim(CONFLICTING_DELIVERY) is Standing.CONFLICT
+    await store.release(FIRST_DELIVERY)
+    await store.release(SECOND_DELIVERY)
+    assert await store.commit(SECOND_DELIVERY) is False
+    assert await store.claim(SECOND_DELIVERY) is Standing.HANDLED
 
 
 async def test_only_the_holder_can_commit(store: Store) -> None:
     """While one token holds the claim, another one can't commit."""
-    assert await store.claim(ONE) is Standing.MINE
-    assert await store.commit(TWO) is False
-    assert await store.claim(TWO) is Standing.TAKEN
+    assert await store.claim(FIRST_DELIVERY) is Standing.MINE
+    assert await store.commit(SECOND_DELIVERY) is False
+    assert await store.claim(SECOND_DELIVERY) is Standing.TAKEN
 
 
 @pytest.mark.uncounted
-async def test_expired_claim_that_nobody_took_can_be_committed(store: Store) -> None:
-    """A claim that nobody holds can be committed, because its callback was handled and its lease may have ended."""
-    assert await store.commit(ONE) is True
-    assert await store.claim(TWO) is Standing.HANDLED
+async def test_callback_that_nobody_claims_can_be_committed(store: Store) -> None:
+    """A callback without a current claim can be committed: it was handled, even if its lease has ended meanwhile."""
+    assert await store.commit(FIRST_DELIVERY) is True
+    assert await store.claim(SECOND_DELIVERY) is Standing.HANDLED
 
 
 @pytest.mark.parametrize(("read_number", "standing"), [(1, Standing.TAKEN), (2, Standing.MINE)])
@@ -120,27 +121,28 @@ async def test_claim_of_another_process_between_read_and_write_is_noticed(
         standings.append(current)
         if len(standings) == read_number:
             try:
-                others_results.append(anyio.run(other.claim, TWO))  # we are in a worker thread, without an event loop
+                # We are in a worker thread, so we can start an event loop.
+                others_results.append(anyio.run(other.claim, SECOND_DELIVERY))
             except sqlite3.OperationalError as error:
                 others_results.append(str(error))
         return current
 
     monkeypatch.setattr(sqlite._writer(), "_read_standing", read_then_claim)
-    assert await sqlite.claim(ONE) is standing
+    assert await sqlite.claim(FIRST_DELIVERY) is standing
     assert others_results == [Standing.MINE if read_number == 1 else "database is locked"]
     await other.aclose()
 
 
 async def test_expired_claim_can_be_taken_by_another_token(clocked_store: Store, clock: Clock) -> None:
     """When a lease ends, and not earlier, another token can claim. The former holder can't commit any more."""
-    assert await clocked_store.claim(ONE) is Standing.MINE
+    assert await clocked_store.claim(FIRST_DELIVERY) is Standing.MINE
     clock.now += 19.9
-    assert await clocked_store.claim(TWO) is Standing.TAKEN
+    assert await clocked_store.claim(SECOND_DELIVERY) is Standing.TAKEN
     clock.now += 0.2
-    assert await clocked_store.claim(TWO) is Standing.MINE
-    assert await clocked_store.commit(ONE) is False
-    await clocked_store.release(ONE)
-    assert await clocked_store.commit(TWO) is True
+    assert await clocked_store.claim(SECOND_DELIVERY) is Standing.MINE
+    assert await clocked_store.commit(FIRST_DELIVERY) is False
+    await clocked_store.release(FIRST_DELIVERY)
+    assert await clocked_store.commit(SECOND_DELIVERY) is True
 
 
 async def test_handled_callbacks_are_deleted_after_the_keep_time(clocked_store: Store, clock: Clock) -> None:
@@ -157,7 +159,7 @@ async def test_handled_callbacks_are_deleted_after_the_keep_time(clocked_store: 
         claim = Claim(f"shop/{number}", "one", "facts", 20)
         await clocked_store.claim(claim)
         await clocked_store.commit(claim)
-    assert await count_entries(clocked_store) == 5
+    assert await count_entries(clocked_store) == 5  # shop/0, claimed again, and the four new ones
 
 
 async def count_entries(store: Store) -> int:
@@ -174,8 +176,8 @@ async def test_memory_store_keeps_claims_in_progress(clock: Clock) -> None:
     slow = Claim("shop/slow", "one", "facts", 3600)
     assert await store.claim(slow) is Standing.MINE
     clock.now += 10
-    await store.claim(ONE)
-    await store.commit(ONE)
+    await store.claim(FIRST_DELIVERY)
+    await store.commit(FIRST_DELIVERY)
     assert await store.claim(Claim("shop/slow", "two", "facts", 20)) is Standing.TAKEN
     assert await store.commit(slow) is True
 
@@ -213,29 +215,29 @@ def test_missing_folder_is_refused_when_the_store_is_created(tmp_path: Path) -> 
 
 async def test_only_the_owner_can_read_the_files(sqlite: SQLiteStore, tmp_path: Path) -> None:
     """The database and SQLite's files next to it have mode 0600."""
-    await sqlite.claim(ONE)
+    await sqlite.claim(FIRST_DELIVERY)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert modes == {f"callbacks.sqlite3{suffix}": 0o600 for suffix in ("", "-wal", "-shm")}
 
 
 async def test_commit_survives_closing_the_store(sqlite: SQLiteStore, tmp_path: Path) -> None:
     """A new store on the same file knows earlier commits. A store can be closed twice."""
-    await sqlite.claim(ONE)
-    await sqlite.commit(ONE)
+    await sqlite.claim(FIRST_DELIVERY)
+    await sqlite.commit(FIRST_DELIVERY)
     await sqlite.aclose()
     await sqlite.aclose()
     reopened = SQLiteStore(str(tmp_path / "callbacks.sqlite3"))
-    assert await reopened.claim(TWO) is Standing.HANDLED
+    assert await reopened.claim(SECOND_DELIVERY) is Standing.HANDLED
     await reopened.aclose()
 
 
 async def test_commit_is_synchronous(sqlite: SQLiteStore) -> None:
     """A commit is on disk before ``commit`` returns."""
-    await sqlite.claim(ONE)
+    await sqlite.claim(FIRST_DELIVERY)
     statements: list[str] = []
     with sqlite._writer().file.open() as database:
         database.set_trace_callback(statements.append)
-    await sqlite.commit(ONE)
+    await sqlite.commit(FIRST_DELIVERY)
     assert statements[0] == "PRAGMA synchronous = FULL"
     assert statements[-1] == "COMMIT"
 
@@ -251,7 +253,7 @@ async def test_sqlite_runs_outside_the_event_loops_thread(sqlite: SQLiteStore, m
         return connection
 
     monkeypatch.setattr(sqlite3, "connect", connect_and_record_thread)
-    await sqlite.claim(ONE)
+    await sqlite.claim(FIRST_DELIVERY)
     assert threads
     assert threading.get_ident() not in threads
 
@@ -259,7 +261,7 @@ async def test_sqlite_runs_outside_the_event_loops_thread(sqlite: SQLiteStore, m
 def test_store_that_is_collected_closes_its_file(tmp_path: Path) -> None:
     """A store that is garbage-collected without ``aclose`` closes its file."""
     store = SQLiteStore(tmp_path / "callbacks.sqlite3")
-    anyio.run(store.claim, ONE)
+    anyio.run(store.claim, FIRST_DELIVERY)
     file = store._writer().file
     assert file._database is not None
     del store
@@ -297,6 +299,7 @@ async def test_overwritten_file_fails_deliveries(sqlite: SQLiteStore, tmp_path: 
     assert await word(app, query()) == "success"
     await sqlite.aclose()
     path = tmp_path / "callbacks.sqlite3"
+    # Keep the first page, so that SQLite still recognises the file as a database.
     path.write_bytes(path.read_bytes()[:4096] + b"\xff" * (path.stat().st_size - 4096))
     assert [await word(app, received) for received in (query(), query(order_id="1"))] == ["fail", "fail"]
     assert all(isinstance(event.error, sqlite3.DatabaseError) for event in shop.events[1:])
@@ -373,10 +376,10 @@ async def test_claim_of_a_cancelled_delivery_is_not_written(sqlite: SQLiteStore)
     """If a delivery is cancelled before the worker thread writes its claim, the claim isn't written."""
     with sqlite._writer().file._lock:  # so that the worker thread has to wait
         async with anyio.create_task_group() as group:
-            group.start_soon(sqlite.claim, ONE)
+            group.start_soon(sqlite.claim, FIRST_DELIVERY)
             await anyio.wait_all_tasks_blocked()
             group.cancel_scope.cancel()
-    assert await sqlite.claim(TWO) is Standing.MINE
+    assert await sqlite.claim(SECOND_DELIVERY) is Standing.MINE
 
 
 async def test_waiting_commits_share_one_transaction(sqlite: SQLiteStore) -> None:
@@ -397,13 +400,13 @@ async def test_waiting_commits_share_one_transaction(sqlite: SQLiteStore) -> Non
             await anyio.wait_all_tasks_blocked()
             assert results == {}
     assert results == {claim.key: claim is not claims[0] for claim in claims}
-    assert statements.count("COMMIT") <= 2  # the first may have been taken alone
+    assert statements.count("COMMIT") <= 2  # two, if the worker thread took the first request before the others arrived
 
 
 async def test_error_of_one_operation_does_not_affect_others(sqlite: SQLiteStore) -> None:
     """An operation whose values SQLite can't store fails alone. Others in the same transaction are written."""
     unsupported: Any = {"a": "dict"}
-    bad_claim, bad_commit = evolve(ONE, key=unsupported), evolve(ONE, facts=unsupported)
+    bad_claim, bad_commit = evolve(FIRST_DELIVERY, key=unsupported), evolve(FIRST_DELIVERY, facts=unsupported)
     outcomes: list[str] = []
 
     async def run(operation: Callable[[Claim], Awaitable[object]], claim: Claim) -> None:
@@ -414,13 +417,13 @@ async def test_error_of_one_operation_does_not_affect_others(sqlite: SQLiteStore
 
     async with anyio.create_task_group() as group:
         with sqlite._writer().file.open():
-            group.start_soon(run, sqlite.commit, ONE)
+            group.start_soon(run, sqlite.commit, FIRST_DELIVERY)
             group.start_soon(run, sqlite.commit, bad_commit)
             group.start_soon(run, sqlite.claim, bad_claim)
-            group.start_soon(run, sqlite.commit, evolve(ONE, key="shop/3"))
+            group.start_soon(run, sqlite.commit, evolve(FIRST_DELIVERY, key="shop/3"))
             await anyio.wait_all_tasks_blocked()
     assert sorted(outcomes) == ["error", "error", "shop/1 True", "shop/3 True"]
-    assert await sqlite.claim(TWO) is Standing.HANDLED
+    assert await sqlite.claim(SECOND_DELIVERY) is Standing.HANDLED
 
 
 async def test_locked_file_fails_writes_but_not_reads(
@@ -428,17 +431,17 @@ async def test_locked_file_fails_writes_but_not_reads(
 ) -> None:
     """If another program has locked the file, a claim that only reads succeeds. A commit in the same batch fails."""
     monkeypatch.setattr(callbacks.sqlite_file, "_LOCK_TIMEOUT_S", 0.01)
-    await sqlite.commit(ONE)
+    await sqlite.commit(FIRST_DELIVERY)
     other = sqlite3.connect(tmp_path / "callbacks.sqlite3", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     standings: list[Standing] = []
 
     async def read() -> None:
-        standings.append(await sqlite.claim(TWO))
+        standings.append(await sqlite.claim(SECOND_DELIVERY))
 
     async def write() -> None:
         with pytest.raises(sqlite3.OperationalError, match="locked"):
-            await sqlite.commit(evolve(ONE, key="shop/2"))
+            await sqlite.commit(evolve(FIRST_DELIVERY, key="shop/2"))
 
     async with anyio.create_task_group() as group:
         with sqlite._writer().file.open():
@@ -453,9 +456,9 @@ async def test_idle_worker_thread_ends_and_is_restarted(sqlite: SQLiteStore, mon
     """The worker thread ends after an idle time. The next callback starts a new one."""
     monkeypatch.setattr(batch_worker, "_IDLE_TIMEOUT_S", 0.01)
     for _ in range(2):
-        await sqlite.claim(ONE)
+        await sqlite.claim(FIRST_DELIVERY)
         await until(lambda: not sqlite._writer()._worker._is_running)
-    assert await sqlite.claim(TWO) is Standing.TAKEN
+    assert await sqlite.claim(SECOND_DELIVERY) is Standing.TAKEN
 
 
 def test_waking_a_caller_whose_event_loop_has_ended_is_ignored() -> None:

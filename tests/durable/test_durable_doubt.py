@@ -24,9 +24,9 @@ from gatepay_async.protocol.retrying import Sent
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
-CHUNK = Chunk(0, (1, 2, 3, 5), ("A", "B", "C", "D"))
+CHUNK = Chunk(0, (1, 2, 3, 5), ("A", "B", "C", "D"))  # line 4 of the input is blank
 
-# Rows in the format of the previous version.
+# Results of two runs in the format of the previous version: all of CHUNK unknown; then A and B stored, C and D refused.
 OLD_RUNS: list[dict[str, Any]] = [
     {
         "rest": [[0, 1, 5, 4, 4, "unknown", {
@@ -48,11 +48,11 @@ OLD_MANIFEST: dict[str, Any] = {
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """DBOS supports asyncio only."""
+    """DBOS supports asyncio single_key_chunk."""
     return "asyncio"
 
 
-def transport_error(sent: bool) -> TransportError:  # noqa: FBT001 -- clearer at the call with the name
+def transport_error(*, sent: bool) -> TransportError:
     return TransportError(endpoint="ka/create", sent=sent, problem="x", attempts=4)
 
 
@@ -74,6 +74,8 @@ async def run_once(
 
 
 def raise_for_each(error: Exception) -> Callable[[KaCreate], Sent[Stored]]:
+    """Return a function that raises *error* for each call."""
+
     def answer(_: KaCreate) -> Sent[Stored]:
         raise error
 
@@ -81,6 +83,7 @@ def raise_for_each(error: Exception) -> Callable[[KaCreate], Sent[Stored]]:
 
 
 def fates_by_lines(runs: list[BatchResult]) -> list[tuple[int, int, Fate]]:
+    """Return the first line, the last line and the fate of each outcome after *runs*."""
     outcomes = results.merge_runs(runs)[0]
     return [(outcome.first_line, outcome.last_line, outcome.fate) for outcome in outcomes]
 
@@ -103,7 +106,7 @@ async def test_unknown_outcome_lasts_until_a_run_gets_a_reply() -> None:
 
 
 async def test_next_run_sends_only_unsettled_parts() -> None:
-    """A run sends only the parts that earlier runs left unsettled, each with its own ``in_doubt``."""
+    """A run sends single_key_chunk the parts that earlier runs left unsettled, each with its own ``in_doubt``."""
     refused = EmptyContentError(code=110, message="", endpoint="ka/create")
 
     def answer(call: KaCreate) -> Sent[Stored]:
@@ -133,11 +136,13 @@ async def test_run_that_ends_while_halving_refuses_nothing() -> None:
 
 async def test_card_key_that_fails_in_every_run_is_refused() -> None:
     """A single card key that GatePay can't store in five runs counts as refused."""
-    only = Chunk(0, (1,), ("A",))
+    single_key_chunk = Chunk(0, (1,), ("A",))
     refused = StorageFailedError(code=113, message="", endpoint="ka/create")
     runs: list[BatchResult] = []
-    while results.unsettled_chunks([only], runs) and len(runs) < 9:
-        runs.append(await run_once(results.unsettled_chunks([only], runs), raise_for_each(refused)))
+    while (
+        results.unsettled_chunks([single_key_chunk], runs) and len(runs) < 9
+    ):  # 9, so that a bug doesn't loop for ever
+        runs.append(await run_once(results.unsettled_chunks([single_key_chunk], runs), raise_for_each(refused)))
     assert fates_by_lines(runs) == [(1, 1, Fate.REFUSED)]
     assert len(runs) == 5
 
@@ -183,6 +188,7 @@ async def test_cancelled_error_from_a_transport_stops_the_job() -> None:
 
 
 def raise_not_connected(*_: object) -> KaCreate:
+    """Raise the error of a call that couldn't connect."""
     raise transport_error(sent=False)
 
 
@@ -192,4 +198,4 @@ async def test_report_lists_lines_with_invisible_characters(workspace: Workspace
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(workspace.file(["A", "\u200bB\u200b", "C\u200bD"]), product_id=PRODUCT)
         report = await job.wait(every=POLL_S)
-    assert (report.stored, report.invisible) == (3, (3,))
+    assert (report.stored, report.invisible) == (3, (3,))  # those at the start and the end of line 2 are removed

@@ -137,8 +137,14 @@ async def test_unsuitable_dbos_of_the_application_raises_an_error(workspace: Wor
 
 async def test_application_can_run_a_worker_for_each_of_two_shops(workspace: Workspace, shop: Shop) -> None:
     """With an application's own DBOS, one process can run workers of two queues."""
-    one, two = (workspace.uploads(shop, version="app-7", name=name) for name in ("shop-1", "shop-2"))
-    async with hosting(workspace), one.worker(), two.worker(), one.submitter() as first, two.submitter() as second:
+    shop_1, shop_2 = (workspace.uploads(shop, version="app-7", name=name) for name in ("shop-1", "shop-2"))
+    async with (
+        hosting(workspace),
+        shop_1.worker(),
+        shop_2.worker(),
+        shop_1.submitter() as first,
+        shop_2.submitter() as second,
+    ):
         path = workspace.file(keys_of(600))
         jobs = [await first.file(path, product_id=PRODUCT), await second.file(path, product_id=PRODUCT)]
         assert [(await job.wait(every=POLL_S)).ok for job in jobs] == [True, True]

@@ -65,26 +65,26 @@ ERRORS = [
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_error_survives_a_round_trip_through_json(error: GatePayError) -> None:
     """An error that is read from JSON has the same class, attributes and texts as before."""
-    back = stored_errors.of_json(json.loads(json.dumps(stored_errors.as_json(error))))
-    assert (type(back), vars(back), str(back)) == (type(error), vars(error), str(error))
-    problems = [getattr(instance, "problem", Problem.of("")) for instance in (back, error)]
+    restored = stored_errors.of_json(json.loads(json.dumps(stored_errors.as_json(error))))
+    assert (type(restored), vars(restored), str(restored)) == (type(error), vars(error), str(error))
+    problems = [getattr(instance, "problem", Problem.of("")) for instance in (restored, error)]
     assert problems[0].as_json("zh") == problems[1].as_json("zh")
 
 
 @rows(("row", "name"), json.loads((Path(__file__).parents[1] / "samples" / "stored_errors.json").read_text("utf-8")))
 def test_errors_stored_by_older_versions_can_be_read(row: dict[str, Any], name: str) -> None:
     """Errors recorded from this version and the previous one can be read. The previous one stored no problem names."""
-    back = stored_errors.of_json(row)
-    problem = vars(back)["problem"]
-    assert (type(back).__name__, back.args, problem.name) == (row["class"], tuple(row["says"]), name)
+    restored = stored_errors.of_json(row)
+    problem = vars(restored)["problem"]
+    assert (type(restored).__name__, restored.args, problem.name) == (row["class"], tuple(row["says"]), name)
     assert list(problem.facts) == list(row["problem_data"]["facts"] if "problem_data" in row else ["text"])
     assert name != "other" or problem.in_("zh") == row["problem"]
 
 
 def test_error_of_an_unknown_class_keeps_its_text() -> None:
     """An error whose class this version doesn't know is read as a ``GatePayError`` with the stored text."""
-    back = stored_errors.of_json({"class": "LaterError", "says": ["what it said"], "more": 1})
-    assert (type(back), str(back)) == (GatePayError, "what it said")
+    restored = stored_errors.of_json({"class": "LaterError", "says": ["its text"], "more": 1})
+    assert (type(restored), str(restored)) == (GatePayError, "its text")
 
 
 OTHER_FATES = st.sampled_from([Fate.REFUSED, Fate.UNKNOWN, Fate.NOT_SENT])
@@ -168,8 +168,8 @@ def test_digest_depends_on_the_secret() -> None:
 
 def test_altered_or_moved_batch_is_refused() -> None:
     """A batch is refused if its bytes are cut or changed, or if its product, number or position differs."""
-    undigested = Batch(0, 0, 3, "", 1, 1, 1)
-    batch = evolve(undigested, digest=batches.digest_of_batch(SECRET, b"KEY", undigested, product_id=8))
+    without_digest = Batch(0, 0, 3, "", 1, 1, 1)
+    batch = evolve(without_digest, digest=batches.digest_of_batch(SECRET, b"KEY", without_digest, product_id=8))
     batches.check(b"KEY", batch, product_id=8, secret=SECRET, source="n")
     changes: list[dict[str, Any]] = [{"number": 2}, {"offset": 2}, {"count": 2}, {"first_line": 2}, {"last_line": 2}]
     moved = [evolve(batch, **change) for change in changes]
@@ -260,21 +260,21 @@ def test_now_is_the_databases_clock_in_utc(database_and_engine: tuple[Database, 
 def test_worker_lock_is_held_by_one_worker(database_and_engine: tuple[Database, sa.Engine]) -> None:
     """A name's lock has one holder in each queue, and ``check_workers`` tells live workers from dead ones."""
     database, engine = database_and_engine
-    one, two, other = (database.worker_locks(engine, queue) for queue in ("a", "a", "b"))
-    assert not one.is_held()
-    assert one.acquire("one")
-    assert one.is_held()
-    assert not two.acquire("one")
-    assert two.acquire("two")
-    assert other.acquire("one")
-    assert one.check_workers({"one", "two", "three"}) == (2, {"three"})
-    assert other.check_workers({"one", "two"}) == (1, {"two"})
-    two.release()
-    two.release()
-    assert not two.is_held()
-    assert one.check_workers({"one", "two"}) == (1, {"two"})
-    one.release()
-    other.release()
+    first, second, in_other_queue = (database.worker_locks(engine, queue) for queue in ("a", "a", "b"))
+    assert not first.is_held()
+    assert first.acquire("one")
+    assert first.is_held()
+    assert not second.acquire("one")
+    assert second.acquire("two")
+    assert in_other_queue.acquire("one")
+    assert first.check_workers({"one", "two", "three"}) == (2, {"three"})
+    assert in_other_queue.check_workers({"one", "two"}) == (1, {"two"})
+    second.release()
+    second.release()  # has no effect
+    assert not second.is_held()
+    assert first.check_workers({"one", "two"}) == (1, {"two"})
+    first.release()
+    in_other_queue.release()
 
 
 def test_released_lock_is_free_before_the_connection_closes(
@@ -282,25 +282,25 @@ def test_released_lock_is_free_before_the_connection_closes(
 ) -> None:
     """A released lock is free at once, even if the database hasn't noticed yet that the connection was closed."""
     database, engine = database_and_engine
-    one, two = (database.worker_locks(engine, "a") for _ in range(2))
-    assert one.acquire("one")
+    first, second = (database.worker_locks(engine, "a") for _ in range(2))
+    assert first.acquire("one")
     monkeypatch.setattr(sa.Connection, "invalidate", lambda _: None)
-    one.release()
-    assert two.check_workers({"one"}) == (0, {"one"})
-    assert two.acquire("one")
-    two.release()
+    first.release()
+    assert second.check_workers({"one"}) == (0, {"one"})
+    assert second.acquire("one")
+    second.release()
 
 
 def test_reaper_lock_is_held_by_one_worker(database_and_engine: tuple[Database, sa.Engine]) -> None:
     """Only one worker at a time holds the reaper lock of a queue."""
     database, engine = database_and_engine
-    one, two = (database.worker_locks(engine, "a") for _ in range(2))
-    with one.reaper_lock() as first:
-        assert first
-        with two.reaper_lock() as second:
-            assert not second
-    with two.reaper_lock() as third:
-        assert third
+    first, second = (database.worker_locks(engine, "a") for _ in range(2))
+    with first.reaper_lock() as locked:
+        assert locked
+        with second.reaper_lock() as locked_too:
+            assert not locked_too
+    with second.reaper_lock() as locked_later:
+        assert locked_later
 
 
 def test_worker_notices_a_lost_lock_and_can_acquire_it_again(
@@ -310,8 +310,8 @@ def test_worker_notices_a_lost_lock_and_can_acquire_it_again(
     database, engine = database_and_engine
     if database.is_sqlite:
         pytest.skip(reason="a lock on a file is not lost")
-    one = database.worker_locks(engine, "a")
-    assert one.acquire("one")
+    first = database.worker_locks(engine, "a")
+    assert first.acquire("one")
     with engine.connect() as connection:
         connection.execute(
             sa.text(
@@ -319,9 +319,9 @@ def test_worker_notices_a_lost_lock_and_can_acquire_it_again(
                 "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
             )
         )
-    assert not one.is_held()
-    assert one.acquire("one")
-    one.release()
+    assert not first.is_held()
+    assert first.acquire("one")
+    first.release()
 
 
 def test_acquire_retries_if_its_lock_file_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,22 +336,22 @@ def test_acquire_retries_if_its_lock_file_is_deleted(tmp_path: Path, monkeypatch
         return connection
 
     monkeypatch.setattr(worker_locks, "_lock_file", lock_file_and_delete_once)
-    one = worker_locks.FileWorkerLocks(tmp_path / "db", "a")
-    assert one.acquire("one")
-    assert one.check_workers({"one"}) == (1, set())
-    one.release()
+    first = worker_locks.FileWorkerLocks(tmp_path / "db", "a")
+    assert first.acquire("one")
+    assert first.check_workers({"one"}) == (1, set())
+    first.release()
     monkeypatch.setattr(worker_locks, "MAX_LOCK_TRIES", 0)
-    assert not one.acquire("one")
+    assert not first.acquire("one")
 
 
 def test_lock_file_of_a_dead_worker_is_deleted(tmp_path: Path) -> None:
     """The lock file of a dead worker is deleted. An error of the deletion is ignored."""
-    one, two = (worker_locks.FileWorkerLocks(tmp_path / "db", "a") for _ in range(2))
-    assert one.acquire("one")
-    assert one._lock is not None
-    one._lock.close()  # as the system does when the process dies
+    first, second = (worker_locks.FileWorkerLocks(tmp_path / "db", "a") for _ in range(2))
+    assert first.acquire("one")
+    assert first._lock is not None
+    first._lock.close()  # as the system does when the process dies
     assert len(list(tmp_path.glob("*.worker"))) == 1
-    assert two.check_workers({"one"}) == (0, {"one"})
+    assert second.check_workers({"one"}) == (0, {"one"})
     assert not list(tmp_path.glob("*.worker"))
     worker_locks._unlink(tmp_path)  # a folder, which can't be unlinked
 

@@ -12,7 +12,7 @@ from waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
 
-USER = """
+USER_PROGRAM = """
 import sys
 from pathlib import Path
 from shared_postgres import shared
@@ -27,7 +27,7 @@ def start_user(folder: Path) -> tuple[subprocess.Popen[str], int]:
     """Start a process that uses the server. Return it and the server's port."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     process = subprocess.Popen(
-        [sys.executable, "-c", USER, str(folder)],
+        [sys.executable, "-c", USER_PROGRAM, str(folder)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
     assert process.stdout is not None
@@ -47,6 +47,6 @@ def test_shared_server_runs_until_its_last_user_dies(postgres_programs: Path, tm
     last.kill()
     last.communicate()
     wait_until(lambda: not server.folder.exists())
-    with shared(tmp_path) as fresh:
-        assert fresh.folder != server.folder
-    wait_until(lambda: not fresh.folder.exists())
+    with shared(tmp_path) as new_server:
+        assert new_server.folder != server.folder
+    wait_until(lambda: not new_server.folder.exists())

@@ -133,8 +133,8 @@ async def test_batch_taken_while_its_job_is_cancelled_is_not_sent(
             while (await job.info()).state is JobState.WORKING:
                 await anyio.sleep(POLL_S)
             assert (sum(shop.sent.values()), shop.in_flight) == (2, 0)
-            before = await job.wait(every=POLL_S)
-            assert (before.stored, before.not_sent, before.unknown) == (1000, 500, 0)
+            report = await job.wait(every=POLL_S)
+            assert (report.stored, report.not_sent, report.unknown) == (1000, 500, 0)
             await job.resume()
             report = await job.wait(every=POLL_S)
     assert (report.stored, report.ok, set(shop.sent.values())) == (1500, True, {1})

@@ -31,6 +31,7 @@ from gatepay_async.protocol.errors import InvalidRequestError
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio, pytest.mark.parametrize("workspace", ["sqlite"], indirect=True)]
 
+# Values that an attacker may write in place of any value.
 HOSTILE: list[Any] = [2**60, -(2**60), 1e300, True, "\x1b" * 10**6, [[]], {"a": 1}]
 BATCH = {"number": -1, "offset": 0, "length": 9, "digest": "d", "count": 1, "first_line": 1, "last_line": 1}
 MANIFEST: dict[str, Any] = {
@@ -46,7 +47,9 @@ STOP_ERROR: dict[str, Any] = {
     "class": "DurableError", "says": ["no"], "problem": "no",
     "problem_data": {"name": "lines", "text": "no", "facts": {"first": 1, "last": 2, "problem": PROBLEM}},
 }  # fmt: skip
+# A run's row holds the product, the failures and the batch: offset, length, digest, count, first line and last line.
 FIELDS: list[Any] = [8, 0, 0, 9, "d", 4, 1, 5]
+# "done" and "rest" begin with the chunk, its first and last line, and its count of card keys.
 RUN: dict[str, Any] = {
     "done": [[0, 1, 2, 2, 2, 1, 1]],
     "rest": [[0, 3, 5, 2, 1, "refused", ERROR]],
@@ -129,9 +132,9 @@ def test_malformed_row_is_refused(workspace: Workspace) -> None:
     runs = [
         *map(make_run_row, ("none", "q:j.x.0", "q:j.0.-1", f"q:j.0.{10**9}", f"q:j.{10**9}.0")),
         make_run_row(fields=[*FIELDS, 1]), make_run_row(attributes=[1]), make_run_row(output=[1]),
-        make_run_row(output={"done": [[0, 1, 2, 2, 2, 1, 10**9]]}),
-        make_run_row(output={"done": [[40, 1, 2, 2, 2, 1, 1]]}),
-        make_run_row(output={"done": [[0, 1, 2, 3, 2, 1, 1]] * 2}),
+        make_run_row(output={"done": [[0, 1, 2, 2, 2, 1, 10**9]]}),  # stands for a thousand million chunks
+        make_run_row(output={"done": [[40, 1, 2, 2, 2, 1, 1]]}),  # a chunk of another batch
+        make_run_row(output={"done": [[0, 1, 2, 3, 2, 1, 1]] * 2}),  # more card keys than the batch has
         make_run_row(output={"stopped": {**ERROR, "says": ["\x1b[2J"]}}),
         make_run_row(output={"stopped": {"class": "TransportError", "says": []}}),
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Durable uploads whose database or spool an attacker can change: his code isn't run, and his card keys aren't sent."""
+"""An attacker who can change the database or the spool can't run code or have other card keys sent."""
 
 import base64
 import io
@@ -97,6 +97,7 @@ async def test_batch_with_a_changed_product_is_not_sent(workspace: Workspace, sh
     assert (report.stored, len(shop.sent)) == (0, 0)
 
 
+# IDs of rows that belong to no job of the queue, and the status with which they end.
 STATUS_OF_FOREIGN_ROWS = {
     "nobody.0.0": "ERROR", "other:job.0.0": "ERROR", "gatepay:none.0.0": "SUCCESS", "\x1b[2J": "ERROR",
     "gatepay:a.0": "ERROR", "gatepay:a.-1.0": "ERROR", "gatepay:a.0.999999999": "ERROR",
@@ -113,7 +114,7 @@ async def test_batches_without_a_job_end_and_block_no_worker(
         for name in STATUS_OF_FOREIGN_ROWS:
             bad = await submit.file(workspace.file([f"BAD {name}"], "bad.txt"), product_id=PRODUCT)
             for table in ("workflow_status", "workflow_input"):
-                rename = f"UPDATE {table} SET workflow_uuid = :new WHERE workflow_uuid = :name"  # noqa: S608 -- the names are constants of this test
+                rename = f"UPDATE {table} SET workflow_uuid = :new WHERE workflow_uuid = :name"  # noqa: S608 -- no input from outside
                 alter(workspace, rename, name=f"{bad.id}.0.0", new=name)
         good = await submit.file(workspace.file(keys_of(3, "GOOD"), "good.txt"), product_id=PRODUCT)
         async with uploads.worker(concurrency=1):
@@ -196,7 +197,7 @@ async def test_application_can_use_pickle_while_no_worker_runs(workspace: Worksp
 async def test_spool_that_other_users_can_write_to_is_refused(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A spool that another user owns or can write to is refused, because he could insert card keys."""
+    """A spool that another user owns or can write to is refused, because that user could insert card keys."""
     folder = tmp_path / "spool"
     spool = FolderSpool(folder)
     await spool.put("x", io.BytesIO(b"abc"))

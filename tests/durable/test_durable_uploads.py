@@ -47,6 +47,11 @@ from gatepay_async.durable.work.rate_limiter import RateLimiter
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
+# GatePay's codes in replies of ka/create.
+ENDPOINT_CLOSED = 107  # applies to every chunk
+KEY_REFUSED = 109  # applies to a single card key
+STORAGE_FAILED = 113
+
 # PostgreSQL doubles the time, so only tests whose result depends on SQL, locks or connections run on it, too.
 on_sqlite = pytest.mark.parametrize("workspace", ["sqlite"], indirect=True)
 
@@ -68,7 +73,7 @@ async def test_uploaded_file_has_the_report_of_a_plain_upload(workspace: Workspa
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker(concurrency=2):
         job = await submit.file(path, product_id=PRODUCT)
-        seen = [progress async for progress in job.progress(every=POLL_S)]
+        progress_values = [progress async for progress in job.progress(every=POLL_S)]
         report = await job.wait(every=POLL_S)
     stored = set(shop.stored)
     async with AsyncGatePay("key", "secret", base_url=shop.base_url) as gatepay:
@@ -81,8 +86,8 @@ async def test_uploaded_file_has_the_report_of_a_plain_upload(workspace: Workspa
     assert (repr(report), report.ok) == (repr(plain), False)
     assert [outcome.keys for outcome in report.chunks] == [outcome.keys for outcome in plain.chunks]
     assert adds_up(report)
-    assert (seen[-1].stored, seen[-1].refused, seen[-1].in_flight) == (1704, 2, 0)
-    assert seen[-1].read == len(lines)
+    assert (progress_values[-1].stored, progress_values[-1].refused, progress_values[-1].in_flight) == (1704, 2, 0)
+    assert progress_values[-1].read == len(lines)
 
 
 @pytest.mark.slow
@@ -92,15 +97,15 @@ async def test_same_file_and_product_return_the_same_job(workspace: Workspace, s
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         first = await submit.file(path, product_id=PRODUCT)
-        again = await submit.file(workspace.file(keys_of(10), "copy.txt"), product_id=PRODUCT)
+        resubmitted_job = await submit.file(workspace.file(keys_of(10), "copy.txt"), product_id=PRODUCT)
         other = await submit.file(path, product_id=9)
         async with uploads.worker():
             await first.wait(every=POLL_S)
             await other.wait(every=POLL_S)
-        late = await submit.file(path, product_id=PRODUCT)
-        assert (await late.wait(every=POLL_S)).ok
+        resubmitted = await submit.file(path, product_id=PRODUCT)
+        assert (await resubmitted.wait(every=POLL_S)).ok
         assert [job.id for job in await submit.jobs()] in ([other.id, first.id], [first.id, other.id])
-    assert first.id == again.id == late.id != other.id
+    assert first.id == resubmitted_job.id == resubmitted.id != other.id
     assert sum(shop.sent.values()) == 2
 
 
@@ -146,7 +151,7 @@ async def test_database_and_logs_contain_no_card_key(
     keys = [f"SECRET{number:06d}KEY" for number in range(2000)]
     keys[700] = "SECRET\0NUL"
     uploads = workspace.uploads(shop)
-    shop.refuse_with["SECRET001234KEY"] = 109
+    shop.refuse_with["SECRET001234KEY"] = KEY_REFUSED
     async with uploads.submitter() as submit:
         job = await submit.file(workspace.file(keys), product_id=PRODUCT)
         async with uploads.worker():
@@ -156,9 +161,9 @@ async def test_database_and_logs_contain_no_card_key(
     assert adds_up(report)
     assert b"keys.txt" in text  # so the right files were searched
     assert b"SECRET" not in text
-    for shift in range(3):
-        coded = base64.b64encode(b"-" * shift + b"SECRET001234KEY")
-        assert coded[4:-4] not in text
+    for shift in range(3):  # three bytes are encoded together, so the result depends on the position
+        encoded = base64.b64encode(b"-" * shift + b"SECRET001234KEY")
+        assert encoded[4:-4] not in text
 
 
 @on_sqlite
@@ -221,7 +226,7 @@ async def test_submitting_again_restores_a_lost_spool_file(workspace: Workspace,
     async with uploads.submitter() as submit, uploads.worker():
         await submit.file(workspace.file(["one"], "other.txt"), product_id=PRODUCT)
         await until(lambda: bool(shop.sent))
-        shop.refuse = 107
+        shop.refuse = ENDPOINT_CLOSED
         job = await submit.file(path, product_id=PRODUCT)
         await job.wait(every=POLL_S)
         for path_in_spool in workspace.spool.glob("*.keys"):
@@ -229,10 +234,10 @@ async def test_submitting_again_restores_a_lost_spool_file(workspace: Workspace,
         shop.refuse = 0
         await job.resume()
         assert isinstance((await job.wait(every=POLL_S)).stopped, SourceChangedError)
-        again = await submit.file(path, product_id=PRODUCT)
-        await again.resume()
-        report = await again.wait(every=POLL_S)
-    assert again.id == job.id
+        resubmitted_job = await submit.file(path, product_id=PRODUCT)
+        await resubmitted_job.resume()
+        report = await resubmitted_job.wait(every=POLL_S)
+    assert resubmitted_job.id == job.id
     assert report.stored + report.refused == 2500
     assert report.stopped is None
 
@@ -300,7 +305,7 @@ async def test_file_that_changes_while_it_is_read_is_refused(
 @pytest.mark.slow
 async def test_refusal_of_every_chunk_stops_the_job_until_resume(workspace: Workspace, shop: Shop) -> None:
     """A refusal that applies to every chunk stops the job. ``resume`` then sends all chunks, also the refused one."""
-    shop.refuse = 107
+    shop.refuse = ENDPOINT_CLOSED
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker(concurrency=2):
         job = await submit.file(workspace.file(keys_of(4500)), product_id=PRODUCT)
@@ -313,9 +318,9 @@ async def test_refusal_of_every_chunk_stops_the_job_until_resume(workspace: Work
         assert all(outcome.error is not None for outcome in report.chunks)
         shop.refuse = 0
         await job.resume()
-        after = await job.wait(every=POLL_S)
-    assert (after.stopped, after.stored, after.ok) == (None, 4500, True)
-    assert adds_up(after)
+        final_report = await job.wait(every=POLL_S)
+    assert (final_report.stopped, final_report.stored, final_report.ok) == (None, 4500, True)
+    assert adds_up(final_report)
     assert not list(workspace.spool.glob("*.keys"))
 
 
@@ -325,25 +330,25 @@ async def test_job_that_is_stopped_during_a_query_reports_the_reason(
     workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If a job is stopped between two queries of ``wait``, the report has the error that stopped it."""
-    shop.refuse = 107
+    shop.refuse = ENDPOINT_CLOSED
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
         store, query_batches = job._store, job._store.batches
 
-        def batches(names: list[str]) -> object:
+        def query_once_stopped(names: list[str]) -> object:
             while any(row.open for row in query_batches(names).values()):
-                pass
+                pass  # until the worker has stopped the job
             return query_batches(names)
 
-        monkeypatch.setattr(store, "batches", batches)
+        monkeypatch.setattr(store, "batches", query_once_stopped)
         assert isinstance((await job.wait(every=POLL_S)).stopped, EndpointClosedError)
 
 
 @on_sqlite
 async def test_refused_card_key_does_not_stop_the_rest_of_its_chunk(workspace: Workspace, shop: Shop) -> None:
     """If GatePay refuses one card key, the others of its chunk are stored, and ``resume`` changes nothing."""
-    shop.refuse_with["KEY-000000123"] = 109
+    shop.refuse_with["KEY-000000123"] = KEY_REFUSED
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
@@ -373,7 +378,6 @@ async def test_resume_after_cancel_sends_the_rest_once(workspace: Workspace, sho
         await job.cancel()
         shop.latency = 0
         report = await job.wait(every=POLL_S)
-        sent_before = sum(shop.sent.values())
         assert (await job.info()).state is JobState.CANCELLED
         assert isinstance(report.stopped, DurableError)
         assert 0 < report.stored < 10_000
@@ -381,17 +385,17 @@ async def test_resume_after_cancel_sends_the_rest_once(workspace: Workspace, sho
         assert adds_up(report)
         await job.cancel()
         await job.resume()
-        after = await job.wait(every=POLL_S)
-    assert after.stored + after.already_there == 10_000
-    assert after.ok
-    # 20 chunks in all. Only chunks with an unknown outcome may be sent twice.
-    assert sum(shop.sent.values()) - sent_before <= 20 - sent_before + report.unknown / 500
+        final_report = await job.wait(every=POLL_S)
+    assert final_report.stored + final_report.already_there == 10_000
+    assert final_report.ok
+    # Of the 20 chunks, only those with an unknown outcome may be sent twice.
+    assert sum(shop.sent.values()) <= 20 + report.unknown / 500
     assert set(shop.stored.values()) == {1}
 
 
 async def test_deleted_job_can_be_submitted_again(workspace: Workspace, shop: Shop) -> None:
     """``delete`` removes an ended job and its card keys. Submitting the file again makes a new job with the same ID."""
-    shop.refuse = 107
+    shop.refuse = ENDPOINT_CLOSED
     uploads = workspace.uploads(shop)
     path = workspace.file(keys_of(600))
     async with uploads.submitter() as submit, uploads.worker():
@@ -404,9 +408,9 @@ async def test_deleted_job_can_be_submitted_again(workspace: Workspace, shop: Sh
         with pytest.raises(DurableError, match="no longer exists"):
             await job.info()
         shop.refuse = 0
-        fresh = await submit.file(path, product_id=PRODUCT)
-        assert (await fresh.wait(every=POLL_S)).ok
-    assert fresh.id == job.id
+        new_job = await submit.file(path, product_id=PRODUCT)
+        assert (await new_job.wait(every=POLL_S)).ok
+    assert new_job.id == job.id
 
 
 @on_sqlite
@@ -518,7 +522,7 @@ async def test_card_key_that_cannot_be_stored_is_refused_alone(
     """If the server can't store one card key, only this one is refused in the end; all others are stored."""
     monkeypatch.setattr(runner, "MAX_BACKOFF_S", POLL_S)
     monkeypatch.setattr(runner, "MAX_UNANSWERED_RUNS", 1)
-    shop.refuse_with["KEY-000000001"] = 113
+    shop.refuse_with["KEY-000000001"] = STORAGE_FAILED
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(workspace.file(keys_of(2000)), product_id=PRODUCT)
@@ -597,12 +601,12 @@ async def test_closed_worker_finishes_its_calls_and_requeues_the_rest(workspace:
         job = await submit.file(workspace.file(keys_of(10_000)), product_id=PRODUCT)
         async with uploads.worker(concurrency=2):
             await until(lambda: len(shop.sent) >= 4)
-        before = len(shop.sent)
+        chunks_sent = len(shop.sent)
         so_far = (await job.info()).progress
         async with uploads.worker(concurrency=2):
             report = await job.wait(every=POLL_S)
-    assert before < 20
-    assert (so_far.stored, so_far.not_sent, so_far.in_flight) == (500 * before, 0, 10_000 - 500 * before)
+    assert chunks_sent < 20  # of 20
+    assert (so_far.stored, so_far.not_sent, so_far.in_flight) == (500 * chunks_sent, 0, 10_000 - 500 * chunks_sent)
     assert (report.stored, report.ok, set(shop.sent.values())) == (10_000, True, {1})
     assert adds_up(report)
 
@@ -621,9 +625,9 @@ async def test_cancelled_worker_block_closes_the_worker(workspace: Workspace, sh
                 scope.cancel()
                 await anyio.sleep_forever()
         assert await anyio.to_thread.run_sync(job._store.taken) == []
-        with pytest.raises(OSError, match="here"):
+        with pytest.raises(OSError, match="expected"):
             async with uploads.worker():
-                raise OSError("here")
+                raise OSError("expected")
         async with uploads.worker(concurrency=2):
             report = await job.wait(every=POLL_S)
     assert not running._runner.busy
@@ -640,10 +644,10 @@ async def test_worker_can_open_after_a_cancelled_attempt_to_open(
 
     def launch() -> None:
         from_thread.run_sync(scope.cancel)
-        raise OSError("here")
+        raise OSError("expected")
 
     monkeypatch.setattr(DBOS, "launch", launch)
-    with pytest.raises(OSError, match="here"), scope:
+    with pytest.raises(OSError, match="expected"), scope:
         async with uploads.worker():
             pass
     monkeypatch.undo()
@@ -777,7 +781,7 @@ async def test_workers_share_the_rate(workspace: Workspace, shop: Shop, monkeypa
     async with uploads.submitter() as submit:
         engine = submit._database.engine(connections=2)
         other_worker = submit._database.worker_locks(engine, "gatepay")
-        assert other_worker.acquire("another")
+        assert other_worker.acquire("other")
         async with uploads.worker(rate=Rate(8)) as running:
             assert (delays, running._rate_limiter.longest_wait(1)) == ([worker.JOIN_DELAY_S], 2 / 8)
             other_worker.release()
@@ -799,9 +803,9 @@ async def test_workers_share_the_rate(workspace: Workspace, shop: Shop, monkeypa
 )
 def test_invalid_argument_is_named_in_the_error(options: dict[str, object], problem: str) -> None:
     """``DurableUploads`` raises ``InvalidRequestError`` for an invalid argument, with the argument's name."""
-    given: dict[str, object] = {"connect": AsyncGatePay, **options}
+    arguments: dict[str, object] = {"connect": AsyncGatePay, **options}
     with pytest.raises(InvalidRequestError, match=problem):
-        DurableUploads(**given)  # type: ignore[arg-type]  # the test passes a wrong type
+        DurableUploads(**arguments)  # type: ignore[arg-type]  # the test passes a wrong type
 
 
 @on_sqlite
@@ -818,12 +822,12 @@ async def test_invalid_worker_options_are_refused(workspace: Workspace, shop: Sh
         Rate(1, per=None)  # type: ignore[arg-type]  # the test passes a wrong type
     with pytest.raises(InvalidRequestError, match="per"):
         Rate(1, per=0)
-    endless = workspace.uploads(shop)
-    endless._connect = lambda: AsyncGatePay(
+    without_timeout = workspace.uploads(shop)
+    without_timeout._connect = lambda: AsyncGatePay(
         "key", "secret", base_url=shop.base_url, timeout=None, deadline=None, retry=RetryPolicy()
     )
     with pytest.raises(InvalidRequestError, match="needs a timeout or a deadline"):
-        async with endless.worker():
+        async with without_timeout.worker():
             pass
     async with uploads.submitter() as submit:
         with pytest.raises(InvalidRequestError, match="product_id"):
@@ -947,7 +951,7 @@ async def test_unusable_database_raises_an_error_without_the_password(tmp_path: 
     with pytest.raises(QueueUnavailableError):
         async with uploads.worker():
             pass
-    (tmp_path / "text").write_text("this is no database, whatever it is called; and it has more than one page of it")
+    (tmp_path / "text").write_text("not a database " * 10)
     with pytest.raises(QueueUnavailableError, match="file is not a database"):
         async with DurableUploads(AsyncGatePay, database=f"sqlite:///{tmp_path}/text").submitter():
             pass
@@ -961,7 +965,7 @@ async def test_wait_continues_after_database_failures(
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
-        query_job, failures = job._store.job, [1, 2]
+        query_job, failures = job._store.job, ["first", "second"]
 
         def fail_twice(name: str) -> object:
             if failures:
@@ -982,7 +986,7 @@ async def test_worker_retries_the_query_for_a_batchs_job(
     monkeypatch.setattr(runner, "RETRY_INTERVAL_S", POLL_S)
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker() as running:
-        query_job, failures = running._store.job, [1, 2]
+        query_job, failures = running._store.job, ["first", "second"]
 
         def fail_twice(name: str) -> object:
             if failures:
