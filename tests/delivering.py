@@ -34,6 +34,7 @@ def fields(*, shop: Credentials = SHOP, **changes: str) -> dict[str, str]:
 
 
 def query(*, shop: Credentials = SHOP, **changes: str) -> bytes:
+    """Return the query string of a callback with *changes*, signed with the shop's secret."""
     return urlencode(fields(shop=shop, **changes)).encode()
 
 
@@ -54,7 +55,7 @@ async def call(app: Any, received: bytes = b"", *, method: str = "GET", parts: l
     """
     Make one request. ``receive()`` returns *parts* one after the other, then waits for ever.
 
-    A part of type bytes stands for a piece of the body that is not the last.
+    A part of type bytes is a piece of the body that is not the last one. Other parts are ASGI messages.
     """
     sent: list[MutableMapping[str, Any]] = []
     queue = list(parts if parts is not None else [{"type": "http.request", "body": b"", "more_body": False}])
@@ -84,7 +85,16 @@ async def word(app: Any, received: bytes) -> str:
 
 @define
 class Shop:
-    """A merchant: records handled callbacks and events. ``failures`` are raised by the handler, one for each call."""
+    """
+    A merchant, who records handled callbacks and events.
+
+    Attributes:
+        store: The store of the merchant's app.
+        handled: The callbacks that the handler was called with.
+        events: The arguments of ``on_event``.
+        failures: Errors that the handler raises, one in each call.
+        prices: The price of each order, for ``lookup``; None: the app has no ``lookup``.
+    """
 
     store: Store
     handled: list[Callback] = field(factory=list)

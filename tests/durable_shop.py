@@ -47,18 +47,18 @@ class Shop:
     def most_in(self, seconds: float) -> int:
         """Return the largest number of calls in any period of *seconds*."""
         times = sorted(self.times)
-        most = first = 0
-        for last, at in enumerate(times):
-            while times[first] <= at - seconds:
+        maximum = first = 0
+        for last, time_of_last in enumerate(times):
+            while times[first] <= time_of_last - seconds:
                 first += 1
-            most = max(most, last - first + 1)
-        return most
+            maximum = max(maximum, last - first + 1)
+        return maximum
 
     def longest_gap(self) -> float:
         """Return the longest time between two calls, in seconds."""
         return max((later - earlier for earlier, later in pairwise(self.times)), default=0.0)
 
-    async def think(self) -> None:
+    async def wait_before_reply(self) -> None:
         """Wait before a reply; tests override this."""
         await anyio.sleep(self.latency)
 
@@ -70,9 +70,9 @@ class Shop:
         self.sent[keys[0]] += 1
         for key in self.refuse_with.keys() & set(keys):
             return reply(self.refuse_with[key], "no")
-        fresh = [key for key in keys if key not in self.stored]
-        self.stored.update(fresh)
-        return reply(100, f"成功录入:{len(fresh)}条卡密") if fresh else reply(112, "卡密全部存在")
+        new = [key for key in keys if key not in self.stored]
+        self.stored.update(new)
+        return reply(100, f"成功录入:{len(new)}条卡密") if new else reply(112, "卡密全部存在")
 
 
 def reply(code: int, data: str) -> bytes:
@@ -90,12 +90,12 @@ async def serving(shop: Shop) -> AsyncGenerator[Shop]:
         if shop.down:
             shop.cut += 1
             raise ConnectionAbortedError
-        said = re.search(rb"\r\nx-sent: ([\d.]+)", head)
-        shop.times.append(float(said[1]) if said else time.monotonic())
+        sent_header = re.search(rb"\r\nx-sent: ([\d.]+)", head)
+        shop.times.append(float(sent_header[1]) if sent_header else time.monotonic())
         shop.in_flight += 1
         shop.most_in_flight = max(shop.most_in_flight, shop.in_flight)
         try:
-            await shop.think()
+            await shop.wait_before_reply()
             await stream.send(http(shop.answer(body)))
         finally:
             shop.in_flight -= 1

@@ -45,31 +45,31 @@ class Stamped(AsyncGatePay):
         await self._own.aclose()
 
 
-def uploads(given: dict[str, Any]) -> DurableUploads:
+def uploads(settings: dict[str, Any]) -> DurableUploads:
     """Return a ``DurableUploads`` with the settings that the test passed."""
 
     def connect() -> AsyncGatePay:
-        policy = RetryPolicy(first_wait=0.01, longest_wait=0.05)
-        kind = Stamped if given.get("stamped") else AsyncGatePay
-        return kind(
+        retry_policy = RetryPolicy(first_wait=0.01, longest_wait=0.05)
+        client_class = Stamped if settings.get("stamped") else AsyncGatePay
+        return client_class(
             APPKEY,
             APPSECRET,
-            base_url=given["base_url"],
-            retry=policy,
-            timeout=given.get("timeout", 5.0),
+            base_url=settings["base_url"],
+            retry=retry_policy,
+            timeout=settings.get("timeout", 5.0),
             deadline=10.0,
         )
 
-    return DurableUploads(connect, database=given["database"], spool=given["spool"])
+    return DurableUploads(connect, database=settings["database"], spool=settings["spool"])
 
 
-async def main(given: dict[str, Any]) -> None:
+async def main(settings: dict[str, Any]) -> None:
     """Run the worker until standard input ends."""
-    options = dict(given.get("worker", {}))
+    options = dict(settings.get("worker", {}))
     if "rate" in options:
         limit, per = options["rate"]
         options["rate"] = Rate(limit, per=per)
-    async with uploads(given).worker(**options):
+    async with uploads(settings).worker(**options):
         sys.stdout.write("open\n")
         sys.stdout.flush()
         await anyio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)

@@ -25,7 +25,7 @@ from gatepay_async import AsyncGatePay, RetryPolicy, UploadReport
 from gatepay_async.durable import DurableUploads, worker
 from gatepay_async.durable.work import runner
 
-POLL_S = 0.04  # between two polls
+POLL_S = 0.04  # the time between two polls
 PRODUCT = 8
 
 
@@ -46,8 +46,8 @@ class Workspace:
     files: Path = Path()
     stamped: bool = False
 
-    def kept(self) -> Iterator[bytes]:
-        """Yield the contents of the database's files. The database is running and may delete files meanwhile."""
+    def database_contents(self) -> Iterator[bytes]:
+        """Yield the contents of the database's files. The running database may delete files meanwhile."""
         for folder, _, names in os.walk(self.files):
             for path in (Path(folder, name) for name in names if name != "keys.txt"):
                 if not path.is_relative_to(self.spool):
@@ -63,8 +63,8 @@ class Workspace:
         policy = RetryPolicy(first_wait=0, longest_wait=0)
 
         def connect() -> AsyncGatePay:
-            kind = Stamped if self.stamped else AsyncGatePay
-            return kind(APPKEY, APPSECRET, base_url=shop.base_url, retry=policy, timeout=5, deadline=10)
+            client_class = Stamped if self.stamped else AsyncGatePay
+            return client_class(APPKEY, APPSECRET, base_url=shop.base_url, retry=policy, timeout=5, deadline=10)
 
         return DurableUploads(connect, database=self.database, **{"spool": str(self.spool), **options})
 
@@ -77,14 +77,14 @@ class Workspace:
     @asynccontextmanager
     async def process(self, shop: Shop, **options: Any) -> AsyncGenerator[Process]:
         """Run an open worker in its own process. At the end, stop it, if it was not killed."""
-        given = {
+        settings = {
             "database": self.database,
             "spool": str(self.spool),
             "base_url": shop.base_url,
             "stamped": self.stamped,
             "worker": options,
         }
-        command = [sys.executable, str(Path(__file__).with_name("durable_worker.py")), json.dumps(given)]
+        command = [sys.executable, str(Path(__file__).with_name("durable_worker.py")), json.dumps(settings)]
         async with await anyio.open_process(command, stdin=subprocess.PIPE, stderr=sys.stderr) as process:
             try:
                 assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""Starts, stops and disconnects a PostgreSQL for the tests; it comes from the package index or the system."""
+"""Starts, stops and disconnects a PostgreSQL server, from the package index or the system, for tests."""
 
 import os
 import pwd
@@ -25,30 +25,30 @@ def program_folders() -> Iterator[Path]:
     for folder in [] if spec is None else (spec.submodule_search_locations or []):
         yield from sorted(Path(folder, "pginstall").glob("**/bin"))
     yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    found = shutil.which("postgres")
-    if found:
-        yield Path(found).resolve().parent
+    path = shutil.which("postgres")
+    if path:
+        yield Path(path).resolve().parent
 
 
 def user() -> str | None:
     """Return the user to run PostgreSQL as, because it refuses to run as root; None: the current user."""
     if os.geteuid() != 0:
         return None
-    known = {each.pw_name for each in pwd.getpwall()}
-    return "postgres" if "postgres" in known else "nobody"
+    users = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in users else "nobody"
 
 
 def programs() -> Path | None:
     """Return the folder of the first PostgreSQL that runs here, or None."""
-    for place in program_folders():
+    for folder in program_folders():
         with suppress(OSError):
             if (
                 subprocess.run(
-                    [place / "postgres", "--version"], user=user(), capture_output=True, check=False
+                    [folder / "postgres", "--version"], user=user(), capture_output=True, check=False
                 ).returncode
                 == 0
             ):
-                return place
+                return folder
     return None
 
 
@@ -67,9 +67,9 @@ class Postgres:
     """
 
     def __init__(self, folder: Path, *, settings: Iterable[str] = ()) -> None:
-        found = programs()
-        assert found is not None
-        self._programs = found
+        program_folder = programs()
+        assert program_folder is not None
+        self._programs = program_folder
         self._settings = ["max_connections=200", "shared_buffers=64MB", *settings]
         self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
@@ -125,7 +125,14 @@ class Postgres:
 
 @define
 class CuttableLink:
-    """A connection to a server that can be cut."""
+    """
+    A port on loopback whose connections are forwarded to a server, and can be cut.
+
+    Attributes:
+        port: The port to connect to.
+        cut: Whether new connections are refused.
+        ends: The sockets of all open connections, on both sides.
+    """
 
     port: int = 0
     cut: bool = False
@@ -140,7 +147,7 @@ class CuttableLink:
 
 @asynccontextmanager
 async def link_to(port: int) -> AsyncGenerator[CuttableLink]:
-    """Forward connections to *port* on loopback."""
+    """Open a link that forwards connections to *port* on loopback."""
     link = CuttableLink()
 
     async def pump(source: SocketStream, target: SocketStream) -> None:
@@ -153,20 +160,20 @@ async def link_to(port: int) -> AsyncGenerator[CuttableLink]:
             await anyio.aclose_forcefully(source)
             await anyio.aclose_forcefully(target)
 
-    async def handle(here: SocketStream) -> None:
+    async def handle(client: SocketStream) -> None:
         if link.cut:
-            await anyio.aclose_forcefully(here)
+            await anyio.aclose_forcefully(client)
             return
         try:
-            there = await anyio.connect_tcp("127.0.0.1", port)
+            server = await anyio.connect_tcp("127.0.0.1", port)
         except OSError:  # the server isn't running
-            await anyio.aclose_forcefully(here)
+            await anyio.aclose_forcefully(client)
             return
-        link.ends |= {here, there}
-        async with anyio.create_task_group() as both:
-            both.start_soon(pump, here, there)
-            both.start_soon(pump, there, here)
-        link.ends -= {here, there}
+        link.ends |= {client, server}
+        async with anyio.create_task_group() as pumps:
+            pumps.start_soon(pump, client, server)
+            pumps.start_soon(pump, server, client)
+        link.ends -= {client, server}
 
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
     link.port = listener.extra(SocketAttribute.local_port)  # noqa: S610 -- not Django's extra()

@@ -1,4 +1,4 @@
-"""A real Redis for tests."""
+"""A real Redis server for tests."""
 
 import signal
 import subprocess
@@ -60,12 +60,13 @@ class RedisServer:
 
 
 def wait_for(redis: Redis, seconds: float = 30) -> None:
-    gives_up = time.monotonic() + seconds
+    """Wait until *redis* replies. Raise its error after *seconds*."""
+    deadline = time.monotonic() + seconds
     while True:
         try:
             redis.ping()
         except RedisError:
-            if time.monotonic() > gives_up:
+            if time.monotonic() > deadline:
                 raise
         else:
             return

@@ -3,9 +3,9 @@ One PostgreSQL for all processes of a test run.
 
     python shared_postgres.py FOLDER
 
-starts it and prints its port. The program keeps running in the background, and stops the server when nobody uses it any
-more. Each user holds a lock on a file. The system releases the lock when the process dies, so a killed worker doesn't
-keep the server running.
+starts the server and prints its port. The program keeps running in the background, and stops the server when no process
+uses it any more. Each process that uses it holds a lock on a file. The system releases the lock when the process dies,
+so a killed worker doesn't keep the server running.
 """
 
 import fcntl
@@ -55,9 +55,9 @@ class SharedPostgres:
         """Create a database with the tables of durable uploads. Return its name."""
         return self._create(f" TEMPLATE {_TEMPLATE}")
 
-    def _create(self, like: str) -> str:
+    def _create(self, options: str) -> str:
         name = f"uploads_{token_hex(6)}"
-        self.execute(f"CREATE DATABASE {name}{like}")
+        self.execute(f"CREATE DATABASE {name}{options}")
         return name
 
     def execute(self, statement: str) -> None:
@@ -67,24 +67,24 @@ class SharedPostgres:
 
 
 @contextmanager
-def shared(place: Path) -> Generator[SharedPostgres]:
+def shared(folder: Path) -> Generator[SharedPostgres]:
     """
-    Yield the server that all processes with the same *place* share. The first process starts it.
+    Yield the server that all processes with the same *folder* share. The first process starts it.
 
-    It stops soon after the last process has left the context or died. *place* is an existing folder.
+    It stops soon after the last process has left the context or died. *folder* must exist.
     """
-    with (place / "postgres.door").open("wb") as door:
-        fcntl.flock(door, fcntl.LOCK_EX)
-        users, server = _join(place / "postgres.json") or _start(place / "postgres.json")
+    with (folder / "postgres.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        users, server = _join(folder / "postgres.json") or _start(folder / "postgres.json")
     with users:
         yield server
 
 
-def _join(card: Path) -> tuple[BinaryIO, SharedPostgres] | None:
-    """Lock and return the server that *card* describes; None: there is none, or it is stopping."""
+def _join(description_file: Path) -> tuple[BinaryIO, SharedPostgres] | None:
+    """Return the running server, and the file that keeps it locked; None: no server is running, or it is stopping."""
     try:
-        said = json.loads(card.read_text())
-        users = Path(said["folder"], "users").open("rb")  # noqa: SIM115 -- it is locked as long as it is open
+        description = json.loads(description_file.read_text())
+        users = Path(description["folder"], "users").open("rb")  # noqa: SIM115 -- it is locked as long as it is open
     except FileNotFoundError:
         return None
     try:
@@ -92,30 +92,31 @@ def _join(card: Path) -> tuple[BinaryIO, SharedPostgres] | None:
     except BlockingIOError:
         users.close()
         return None
-    if os.fstat(users.fileno()).st_nlink == 0:  # it was stopped before we had the lock
+    if os.fstat(users.fileno()).st_nlink == 0:  # the server was stopped before we had the lock
         users.close()
         return None
-    return users, SharedPostgres(Path(said["folder"]), said["port"])
+    return users, SharedPostgres(Path(description["folder"]), description["port"])
 
 
-def _start(card: Path) -> tuple[BinaryIO, SharedPostgres]:
+def _start(description_file: Path) -> tuple[BinaryIO, SharedPostgres]:
+    """Start the server, and write *description_file*. Return the file that keeps it locked, and the server."""
     # Not in one of pytest's folders: the server's user must be able to reach it.
     folder = Path(tempfile.mkdtemp(prefix="gatepay-postgres-"))
     folder.chmod(0o755)
     (folder / "users").touch()
     users = (folder / "users").open("rb")
     fcntl.flock(users, fcntl.LOCK_SH)
-    # The children of a dead worker are killed. This one must survive, because other workers use it.
+    # When a worker dies, its child processes are killed. This one must survive: other workers use it.
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_XDIST_WORKER"}
     command = [sys.executable, __file__, str(folder)]
     started = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=True)
     server = SharedPostgres(folder, int(started.stdout))
-    _make_template(server)
-    card.write_text(json.dumps({"folder": str(folder), "port": server.port}))
+    _create_template(server)
+    description_file.write_text(json.dumps({"folder": str(folder), "port": server.port}))
     return users, server
 
 
-def _make_template(server: SharedPostgres) -> None:
+def _create_template(server: SharedPostgres) -> None:
     from gatepay_async.durable.storage.database import Database  # noqa: PLC0415 -- the background process doesn't need it
 
     server.execute(f"CREATE DATABASE {_TEMPLATE}")
@@ -130,9 +131,9 @@ def main(folder: Path) -> None:
     os.write(sys.stdout.fileno(), f"{server.port}\n".encode())
     if os.fork():
         os._exit(0)
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for number in range(3):
-        os.dup2(nothing, number)
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard_stream in range(3):
+        os.dup2(null, standard_stream)  # so that the caller, which reads our output, doesn't wait for us
     with (folder / "users").open("rb") as users:
         fcntl.flock(users, fcntl.LOCK_EX)
         server.stop(at_once=True)

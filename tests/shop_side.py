@@ -1,4 +1,4 @@
-"""A merchant for the sandbox's tests: creates orders, signs them independently, and responds to callbacks."""
+"""A merchant for the sandbox's tests: creates orders, signs them without our client, and responds to callbacks."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -21,10 +21,10 @@ def md5_hex(text: str) -> str:
 
 def order_form(sandbox: Sandbox, **changes: str) -> dict[str, str]:
     """Return the form of a valid call of pay/create, with *changes*."""
-    texts = {"product_id": "8", "product_num": "1", "pay_type": "wechat", "out_order_id": "T-1001-X", "custom": "c@d"}
-    texts |= changes
-    inner = md5_hex(sandbox.appkey + "".join(texts[name] for name in FIELDS))
-    return {"appkey": sandbox.appkey, **texts, "sign": md5_hex(inner + sandbox.appsecret)}
+    values = {"product_id": "8", "product_num": "1", "pay_type": "wechat", "out_order_id": "T-1001-X", "custom": "c@d"}
+    values |= changes
+    inner = md5_hex(sandbox.appkey + "".join(values[name] for name in FIELDS))
+    return {"appkey": sandbox.appkey, **values, "sign": md5_hex(inner + sandbox.appsecret)}
 
 
 async def make_order(sandbox: Sandbox, **changes: str) -> Order:
@@ -41,10 +41,10 @@ async def merchant(*answers: str | bytes) -> AsyncGenerator[RawServer]:
     """Serve *answers* in turn, repeating the last: a body, the bytes of a response, or "" for no response."""
 
     async def answer(stream: SocketStream, number: int) -> None:
-        given = answers[min(number, len(answers)) - 1]
-        if given == "":
+        response = answers[min(number, len(answers)) - 1]
+        if response == "":
             await anyio.sleep_forever()
-        await stream.send(http(given.encode()) if isinstance(given, str) else given)
+        await stream.send(http(response.encode()) if isinstance(response, str) else response)
         raise ConnectionAbortedError
 
     async with raw_server(answer) as server:

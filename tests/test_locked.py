@@ -1,5 +1,6 @@
-"""The versions in requirements/: all that the project asks for is locked, within the bounds that it names."""
+"""The locked versions in requirements/ cover all requirements in pyproject.toml and satisfy their bounds."""
 
+import itertools
 import re
 import tomllib
 from collections.abc import Iterator
@@ -13,15 +14,23 @@ from packaging.version import Version
 pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
 
 ROOT = Path(__file__).parents[1]
-FILE = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-PROJECT = FILE["project"]
-PACKAGE = [*PROJECT["dependencies"], *(each for one in PROJECT["optional-dependencies"].values() for each in one)]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+PROJECT = PYPROJECT["project"]
+PACKAGE_REQUIREMENTS = [
+    *PROJECT["dependencies"],
+    *itertools.chain.from_iterable(PROJECT["optional-dependencies"].values()),
+]
 LINTERS = ("codespell", "ruff", "zizmor")
-GROUPS = [each for one in FILE["dependency-groups"].values() for each in one if isinstance(each, str)]
+GROUP_REQUIREMENTS = [
+    requirement
+    for group in PYPROJECT["dependency-groups"].values()
+    for requirement in group
+    if isinstance(requirement, str)
+]
 
 
-def locked(name: str) -> dict[str, list[Requirement]]:
-    """The pins of one file by package; a package may have several, for different Pythons."""
+def read_pins(name: str) -> dict[str, list[Requirement]]:
+    """Return the pins in one file by package. A package may have several pins, for different Python versions."""
     pins: dict[str, list[Requirement]] = {}
     for line in (ROOT / "requirements" / name).read_text("utf-8").splitlines():
         pin = Requirement(line)
@@ -30,43 +39,44 @@ def locked(name: str) -> dict[str, list[Requirement]]:
 
 
 def version_of(pin: Requirement) -> str:
-    [only] = pin.specifier
-    assert only.operator == "==", pin
-    return only.version
+    [specifier] = pin.specifier
+    assert specifier.operator == "==", pin
+    return specifier.version
 
 
-def outside(requirements: list[str], pins: dict[str, list[Requirement]]) -> Iterator[str]:
-    """What is not locked, or not to a version that is asked for."""
-    for each in map(Requirement, requirements):
-        found = pins.get(canonicalize_name(each.name), [])
-        if each.name != PROJECT["name"] and not (found and all(version_of(pin) in each.specifier for pin in found)):
-            yield f"{each}: {', '.join(map(str, found)) or 'not locked'}"
+def unsatisfied(requirements: list[str], pins: dict[str, list[Requirement]]) -> Iterator[str]:
+    """Yield a line for each requirement without a pin, or with a pin outside of its bounds."""
+    for requirement in map(Requirement, requirements):
+        own = pins.get(canonicalize_name(requirement.name), [])
+        satisfied = own and all(version_of(pin) in requirement.specifier for pin in own)
+        if requirement.name != PROJECT["name"] and not satisfied:
+            yield f"{requirement}: {', '.join(map(str, own)) or 'not locked'}"
 
 
-def test_everything_is_locked() -> None:
-    """`nox -s lock` was run after the last change of a requirement."""
-    assert list(outside(PACKAGE + GROUPS, locked("locked.txt"))) == []
+def test_each_requirement_is_locked_within_its_bounds() -> None:
+    """Each requirement has a locked version within its bounds. If this fails, run `nox -s lock`."""
+    assert list(unsatisfied(PACKAGE_REQUIREMENTS + GROUP_REQUIREMENTS, read_pins("locked.txt"))) == []
 
 
-def test_the_lowest_are_the_bounds() -> None:
-    """What `nox -s lowest` installs are the lower bounds themselves."""
-    pins = locked("lowest.txt")
-    for each in map(Requirement, PACKAGE):
-        if each.name != PROJECT["name"]:
-            bound = next(one.version for one in each.specifier if one.operator == ">=")
-            found = [Version(version_of(pin)) for pin in pins[canonicalize_name(each.name)]]
-            assert found == [Version(bound)], each
+def test_lowest_versions_are_the_lower_bounds() -> None:
+    """`nox -s lowest` installs exactly the lower bound of each requirement."""
+    pins = read_pins("lowest.txt")
+    for requirement in map(Requirement, PACKAGE_REQUIREMENTS):
+        if requirement.name != PROJECT["name"]:
+            bound = next(specifier.version for specifier in requirement.specifier if specifier.operator == ">=")
+            versions = [Version(version_of(pin)) for pin in pins[canonicalize_name(requirement.name)]]
+            assert versions == [Version(bound)], requirement
 
 
-def test_the_lock_names_no_host() -> None:
-    """Each installs from the package index of their own; no address of another is written down."""
+def test_lock_files_contain_no_url() -> None:
+    """The lock files contain no URL, so that everyone installs from their own package index."""
     for path in (ROOT / "requirements").iterdir():
         assert "//" not in path.read_text("utf-8"), path
 
 
 @pytest.mark.skipif(not (ROOT / ".github").is_dir(), reason="a source archive has no .github")
-def test_the_forge_runs_the_same() -> None:
-    """The workflow runs each session that `nox` runs by default; pre-commit runs the linters that are locked."""
+def test_ci_runs_the_default_sessions_and_the_locked_linters() -> None:
+    """The workflow runs each session that `nox` runs by default. pre-commit uses the locked versions of the linters."""
     workflow = (ROOT / ".github/workflows/ci.yml").read_text("utf-8")
     listed = [name for names in re.findall(r"session: \[(.+)\]", workflow) for name in names.split(", ")]
     default = (ROOT / "noxfile.py").read_text("utf-8").partition("nox.options.sessions = [")[2].partition("]")[0]
@@ -75,4 +85,4 @@ def test_the_forge_runs_the_same() -> None:
     )
     hooks = (ROOT / ".pre-commit-config.yaml").read_text("utf-8")
     revisions = dict(re.findall(r"/(\w+)(?:-pre-commit)?\n +rev: v([\d.]+)", hooks))
-    assert revisions.items() >= {name: version_of(locked("locked.txt")[name][0]) for name in LINTERS}.items()
+    assert revisions.items() >= {name: version_of(read_pins("locked.txt")[name][0]) for name in LINTERS}.items()

@@ -1,4 +1,4 @@
-"""SQLite's write-ahead log, switched on by several at once."""
+"""Switching a SQLite file to write-ahead logging while another connection uses it."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -11,50 +11,50 @@ from gatepay_async.sqlite_files import switch_to_wal
 
 pytestmark = pytest.mark.sockets
 
-Pair = tuple[sqlite3.Connection, sqlite3.Connection]
+ConnectionPair = tuple[sqlite3.Connection, sqlite3.Connection]
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
-    """Two connections to a new file, of which the first has it to itself."""
+def connections(tmp_path: Path) -> Iterator[ConnectionPair]:
+    """Open two connections to a new file; the first one holds an exclusive lock."""
     with ExitStack() as stack:
-        one, other = (
+        locking, waiting = (
             stack.enter_context(closing(sqlite3.connect(tmp_path / "a.sqlite3", timeout=0, isolation_level=None)))
             for _ in range(2)
         )
-        one.execute("BEGIN EXCLUSIVE")
-        yield one, other
+        locking.execute("BEGIN EXCLUSIVE")
+        yield locking, waiting
 
 
-def test_it_waits_for_its_turn(pair: Pair) -> None:
-    """Who opens a new file while another is at it waits, as SQLite itself would not; done again, it is nothing."""
-    one, other = pair
+def test_switch_to_wal_waits_for_the_lock(connections: ConnectionPair) -> None:
+    """``switch_to_wal`` waits until the file is unlocked; SQLite itself wouldn't wait. A second call does nothing."""
+    locking, waiting = connections
     pauses: list[float] = []
 
     def sleep(seconds: float) -> None:
         pauses.append(seconds)
         if len(pauses) == 3:
-            one.execute("COMMIT")
+            locking.execute("COMMIT")
 
-    switch_to_wal(other, timeout=60, sleep=sleep)
+    switch_to_wal(waiting, timeout=60, sleep=sleep)
     assert len(pauses) == 3
-    assert one.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    switch_to_wal(one, timeout=0)
+    assert locking.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    switch_to_wal(locking, timeout=0)
 
 
-def test_not_for_ever(pair: Pair) -> None:
-    """When the time is over it says what SQLite says."""
+def test_switch_to_wal_raises_sqlites_error_at_the_timeout(connections: ConnectionPair) -> None:
+    """If the file stays locked until the timeout, SQLite's error is raised."""
     with pytest.raises(sqlite3.OperationalError, match="locked"):
-        switch_to_wal(pair[1], timeout=0)
+        switch_to_wal(connections[1], timeout=0)
 
 
-@pytest.mark.parametrize(("text", "problem"), [("", "readonly"), ("this is no database, " * 10, "not a database")])
-def test_nothing_to_wait_for(tmp_path: Path, text: str, problem: str) -> None:
-    """A file that can't be written, or is no database, is said to be that at once."""
+@pytest.mark.parametrize(("content", "problem"), [("", "readonly"), ("not a database " * 10, "not a database")])
+def test_switch_to_wal_raises_other_errors_at_once(tmp_path: Path, content: str, problem: str) -> None:
+    """If the file is read-only or no database, SQLite's error is raised without waiting."""
     path = tmp_path / "a.sqlite3"
-    path.write_text(text)
+    path.write_text(content)
     with (
         closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database,
         pytest.raises(sqlite3.DatabaseError, match=problem),
     ):
-        switch_to_wal(database, timeout=60, sleep=lambda _: pytest.fail("it waits"))
+        switch_to_wal(database, timeout=60, sleep=lambda _: pytest.fail("waited"))

@@ -30,12 +30,12 @@ def switch_to_wal(
     Raises:
         sqlite3.Error: The file is still locked after *timeout* seconds, or can't be switched.
     """
-    ends = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout
     while True:
         try:
             database.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= ends:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
                 raise
         else:
             return

@@ -1,4 +1,4 @@
-"""The stores, and a real Redis."""
+"""Fixtures for the tests of callbacks: each kind of store, and a real Redis."""
 
 import os
 import shutil
@@ -15,19 +15,19 @@ from surroundings import socket_folder
 
 from gatepay_async.callbacks import MemoryStore, RedisStore, SQLiteStore, Store
 
-# .ci/run sets it once there is a redis-server; without one the tests that need it are skipped, and say so.
-MUST_HAVE_REDIS = os.environ.get("GATEPAY_TEST_REDIS") == "required"
+# .ci/run sets this where a redis-server is installed. Otherwise tests that need one are skipped.
+REDIS_IS_REQUIRED = os.environ.get("GATEPAY_TEST_REDIS") == "required"
 
 
 @pytest.fixture(scope="session")
 def redis_program() -> str:
-    """Skips, with the reason, where there is none; where there must be one, that is a failure."""
-    found = shutil.which("redis-server")
-    if found is None and MUST_HAVE_REDIS:
-        pytest.fail("there is no redis-server, and GATEPAY_TEST_REDIS says that there must be one")
-    if found is None:
-        pytest.skip("there is no redis-server here")
-    return found
+    """Return the path of redis-server. Without it, skip the test, or fail if Redis is required."""
+    path = shutil.which("redis-server")
+    if path is None and REDIS_IS_REQUIRED:
+        pytest.fail("redis-server is not installed, but GATEPAY_TEST_REDIS=required")
+    if path is None:
+        pytest.skip("redis-server is not installed")
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +41,7 @@ def redis_server(redis_program: str) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> str:
-    """Of an empty Redis."""
+    """Empty the Redis, and return its URL."""
     with Redis.from_url(redis_server.url) as redis:
         redis.flushall()
     return redis_server.url
@@ -49,26 +49,26 @@ def redis_url(redis_server: RedisServer) -> str:
 
 @pytest.fixture(params=["memory", "sqlite", pytest.param("redis", marks=pytest.mark.slow)])
 async def store(request: pytest.FixtureRequest, anyio_backend: str, tmp_path: Path) -> AsyncIterator[Store]:
-    """Each of the stores, on each loop that it is for."""
-    made: Store
+    """Create a store of each kind, on each event loop that it supports."""
+    new_store: Store
     if request.param == "redis":
         if anyio_backend != "asyncio":
-            pytest.skip("redis-py speaks asyncio only")
-        made = RedisStore(request.getfixturevalue("redis_url"))
+            pytest.skip("redis-py supports asyncio only")
+        new_store = RedisStore(request.getfixturevalue("redis_url"))
     else:
-        made = MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "callbacks.sqlite3")
-    yield made
+        new_store = MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "callbacks.sqlite3")
+    yield new_store
     with anyio.CancelScope(shield=True):
-        await made.aclose()
+        await new_store.aclose()
 
 
 @pytest.fixture
 def shop(store: Store) -> Shop:
-    """A merchant over each of the stores."""
+    """Create a merchant for each kind of store."""
     return Shop(store)
 
 
 @pytest.fixture
 def memory_shop() -> Shop:
-    """A merchant whose store is beside the point."""
+    """Create a merchant for tests that don't depend on the kind of store."""
     return Shop(MemoryStore())

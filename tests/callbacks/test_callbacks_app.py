@@ -1,4 +1,4 @@
-"""The ASGI application: what it answers, whatever comes; everything but being handled once."""
+"""``CallbackApp``: its responses, events and arguments. test_callbacks_once.py checks that it handles once."""
 
 import functools
 import logging
@@ -33,8 +33,8 @@ from gatepay_async.protocol.signing import Credentials
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 
-async def test_success(memory_shop: Shop) -> None:
-    """A payment is handled and answered with the bare word, as plain text that nobody keeps."""
+async def test_payment_is_handled_and_answered_with_success(memory_shop: Shop) -> None:
+    """A payment is handled, and the response is the text ``success``, which must not be cached."""
     answer = await call(memory_shop.app(), query())
     assert (answer.status, answer.body) == (200, b"success")
     assert answer.headers == {
@@ -47,81 +47,81 @@ async def test_success(memory_shop: Shop) -> None:
     assert memory_shop.events == [CallbackEvent(EventKind.HANDLED, 67848, "T-1001-X")]
 
 
-async def test_a_form(memory_shop: Shop) -> None:
-    """A POST's form body is read like a GET's query, in one piece or in many."""
+async def test_post_with_a_form_is_handled(memory_shop: Shop) -> None:
+    """The form of a POST is read like the query of a GET, in one chunk or many."""
     body = query()
-    whole = await call(memory_shop.app(), method="POST", parts=[{"type": "http.request", "body": body}])
+    in_one = await call(memory_shop.app(), method="POST", parts=[{"type": "http.request", "body": body}])
     pieces: list[Any] = [bytes([byte]) for byte in body]
-    many = await call(memory_shop.app(), method="POST", parts=[*pieces, {"type": "http.request"}])
-    assert (whole.body, many.body) == (b"success", b"success")
+    in_many = await call(memory_shop.app(), method="POST", parts=[*pieces, {"type": "http.request"}])
+    assert (in_one.body, in_many.body) == (b"success", b"success")
     assert memory_shop.kinds == ["handled", "repeated"]
 
 
-async def test_a_form_and_a_query(memory_shop: Shop) -> None:
-    """What a POST has in its URL is not believed for its body."""
+async def test_query_of_a_post_is_ignored(memory_shop: Shop) -> None:
+    """A POST with the fields in its URL and an empty body is refused."""
     answer = await call(memory_shop.app(), query(), method="POST")
     assert (answer.status, answer.body) == (400, b"fail")
 
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "get"])
-async def test_another_method(memory_shop: Shop, method: str) -> None:
-    """Another method is answered with 405 and what would be right; nothing is handled."""
+async def test_other_methods_get_405(memory_shop: Shop, method: str) -> None:
+    """Other methods get status 405 with the allowed methods, and nothing is handled."""
     answer = await call(memory_shop.app(), query(), method=method)
     assert (answer.status, answer.body, answer.headers[b"allow"]) == (405, b"fail", b"GET, POST")
     assert (memory_shop.handled, memory_shop.events) == ([], [])
 
 
-async def test_a_body_too_long(memory_shop: Shop) -> None:
-    """Reading ends where a body is too long for a callback: the endless one is answered."""
+async def test_body_that_is_too_long_is_refused(memory_shop: Shop) -> None:
+    """A body is refused as soon as it exceeds 8192 bytes; the rest isn't read."""
     parts: list[Any] = [b"y=" + b"y" * 4094] + [b"y" * 4096] * 100
     answer = await call(memory_shop.app(), method="POST", parts=parts)
     assert (answer.status, answer.body) == (400, b"fail")
     assert str(memory_shop.events[0].error) == "callback: is longer than 8192 bytes"
 
 
-async def test_a_longest_body(memory_shop: Shop) -> None:
-    """A callback may be 8192 bytes long, the merchant's own parameters included."""
+async def test_body_of_the_maximum_length_is_handled(memory_shop: Shop) -> None:
+    """A callback of 8192 bytes, including the merchant's own parameters, is handled."""
     body = query() + b"&y="
     body += b"y" * (8192 - len(body))
     assert (await call(memory_shop.app(), method="POST", parts=[body, {"type": "http.request"}])).body == b"success"
 
 
-async def test_a_client_that_goes_away(memory_shop: Shop) -> None:
-    """A body that breaks off is nothing: not handled, not answered, no event."""
+async def test_incomplete_body_gets_no_response(memory_shop: Shop) -> None:
+    """If the client disconnects before the end of the body, there is no response, no handling and no event."""
     with pytest.raises(NoAnswerError):
         await call(memory_shop.app(), method="POST", parts=[query(), {"type": "http.disconnect"}])
     assert (memory_shop.handled, memory_shop.events) == ([], [])
 
 
-async def test_a_slow_body(memory_shop: Shop) -> None:
-    """A body that doesn't come is waited for no longer than the timeout."""
+async def test_slow_body_gets_408(memory_shop: Shop) -> None:
+    """If the body doesn't arrive within the timeout, the response has status 408."""
     answer = await call(memory_shop.app(timeout=0.01), method="POST", parts=[query()])
     assert (answer.status, answer.body) == (408, b"fail")
     assert memory_shop.handled == []
 
 
-async def test_a_slow_handler_after_a_quick_body(memory_shop: Shop) -> None:
-    """The bound of the body is not the handler's: each has its own."""
+async def test_body_without_more_body_is_complete(memory_shop: Shop) -> None:
+    """A form whose first message is its last, without ``more_body``, is handled."""
     app = memory_shop.app()
     parts = [{"type": "http.request", "body": query()}]
     assert (await call(app, method="POST", parts=parts)).body == b"success"
 
 
-async def test_any_path(memory_shop: Shop) -> None:
-    """In Starlette it answers at a route and below a mount; the merchant's own parameters may be there."""
+async def test_app_works_as_a_route_and_as_a_mount(memory_shop: Shop) -> None:
+    """Starlette can serve the app as a route and as a mount, also with the merchant's own parameters in the URL."""
     app = memory_shop.app()
     outer = Starlette(routes=[Mount("/mounted", app), Route("/routed", app)])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(outer), base_url="http://shop") as client:
         paths = ("/routed", "/mounted/", "/mounted/deeper")
         answers = [await client.get(f"{path}?shop=1&{query().decode()}") for path in paths]
         answers.append(await client.post("/routed", data=fields()))
-        # Why CallbackApp's documentation speaks of the slash.
+        # Starlette redirects a mount's path without a slash. CallbackApp's documentation mentions it.
         assert (await client.get(f"/mounted?{query().decode()}")).status_code == 307
     assert [(answer.status_code, answer.text) for answer in answers] == [(200, "success")] * 4
     assert memory_shop.kinds == ["handled", "repeated", "repeated", "repeated"]
 
 
-async def lifespan(app: CallbackApp) -> list[str]:
+async def run_lifespan(app: CallbackApp) -> list[str]:
     messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
     sent: list[str] = []
 
@@ -135,21 +135,21 @@ async def lifespan(app: CallbackApp) -> list[str]:
     return sent
 
 
-async def test_lifespan(shop: Shop) -> None:
-    """Served alone, it starts and stops with its server; a store that was closed so is opened again when needed."""
+async def test_lifespan_closes_the_store_and_later_deliveries_reopen_it(shop: Shop) -> None:
+    """The app handles ASGI's lifespan. Shutdown closes the store; a later delivery opens it again."""
     app = shop.app()
     assert await word(app, query()) == "success"
-    assert await lifespan(app) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert await run_lifespan(app) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert await word(app, query(order_id="1")) == "success"
 
 
-async def test_a_server_that_stops_under_a_delivery(memory_shop: Shop) -> None:
-    """A server that stops waits until the deliveries that it has cancelled have put their claims right."""
+async def test_shutdown_waits_until_cancelled_deliveries_release_their_claims(memory_shop: Shop) -> None:
+    """Shutdown closes the store only after cancelled deliveries have released their claims."""
     order = []
     store = memory_shop.store
     release = store.release
 
-    async def slow(claim: Claim) -> None:
+    async def release_slowly(claim: Claim) -> None:
         await anyio.sleep(0.05)
         await release(claim)
         order.append("released")
@@ -157,12 +157,12 @@ async def test_a_server_that_stops_under_a_delivery(memory_shop: Shop) -> None:
     async def aclose() -> None:
         order.append("closed")
 
-    store.release, store.aclose = slow, aclose  # type: ignore[method-assign]  # watched
+    store.release, store.aclose = release_slowly, aclose  # type: ignore[method-assign]  # records the order
     app = memory_shop.app(hang)
     async with anyio.create_task_group() as tasks, anyio.create_task_group() as deliveries:
         deliveries.start_soon(call, app, query())
         await until(lambda: app._in_progress)
-        tasks.start_soon(lifespan, app)
+        tasks.start_soon(run_lifespan, app)
         deliveries.cancel_scope.cancel()
     assert order == ["released", "closed"]
 
@@ -171,19 +171,19 @@ async def hang(_: Callback) -> None:
     await anyio.sleep_forever()
 
 
-async def test_a_delivery_that_does_not_end(memory_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that stops waits for a bounded time."""
+async def test_shutdown_stops_waiting_after_a_timeout(memory_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shutdown waits for deliveries in progress only until its timeout."""
     monkeypatch.setattr("gatepay_async.callbacks.app._SHUTDOWN_TIMEOUT_S", 0.02)
     app = memory_shop.app(hang)
     async with anyio.create_task_group() as deliveries:
         deliveries.start_soon(call, app, query())
         await until(lambda: app._in_progress)
-        assert (await lifespan(app))[-1] == "lifespan.shutdown.complete"
+        assert (await run_lifespan(app))[-1] == "lifespan.shutdown.complete"
         deliveries.cancel_scope.cancel()
 
 
-async def test_websocket(memory_shop: Shop) -> None:
-    """A websocket is refused."""
+async def test_websocket_is_refused(memory_shop: Shop) -> None:
+    """A websocket is closed with code 1008 (policy violation)."""
     sent = []
 
     async def receive() -> MutableMapping[str, Any]:
@@ -196,14 +196,14 @@ async def test_websocket(memory_shop: Shop) -> None:
     assert sent == [{"type": "websocket.close", "code": 1008}]
 
 
-async def test_another_protocol(memory_shop: Shop) -> None:
-    """A scope that it doesn't know raises, as ASGI wants it."""
+async def test_unknown_scope_type_raises_value_error(memory_shop: Shop) -> None:
+    """A scope of an unknown type raises ``ValueError``, as the ASGI specification requires."""
     with pytest.raises(ValueError, match="handles http, not smoke"):
         await memory_shop.app()({"type": "smoke"}, AsyncMock(), AsyncMock())
 
 
-# What is done to a genuine callback's fields, and the field that the error names.
-HOSTILE: list[tuple[str, dict[str, Any], str]] = [
+# Each row: a name, the changes to the fields of a genuine callback, and the field that the error must name.
+INVALID_CALLBACKS: list[tuple[str, dict[str, Any], str]] = [
     *((f"{name} missing", {name: None}, name) for name in (*fields(),)[1:]),
     *((f"{name} empty", {name: ""}, name if name != "extend" else "sign") for name in (*fields(),)),
     ("appkey altered", {"appkey": "gp-kez"}, "appkey"),
@@ -225,24 +225,26 @@ HOSTILE: list[tuple[str, dict[str, Any], str]] = [
     ("price with three decimals", {"price": "10.230"}, "price"),
     ("realprice without decimals", {"realprice": "10"}, "realprice"),
     ("realprice with one decimal", {"realprice": "10.2"}, "realprice"),
-    ("price slid into realprice", {"price": "10.2", "realprice": "310.23"}, "price"),
-    ("realprice slid into price", {"price": "10.231", "realprice": "0.23"}, "price"),
-    ("realprice slid into type", {"realprice": "10.2", "type": "3alipay"}, "realprice"),
-    ("type slid into paytime", {"type": "alipa", "paytime": f"y{PAID}"}, "type"),
-    ("paytime slid into type", {"type": "alipay1", "paytime": str(PAID)[1:]}, "type"),
-    ("extend slid into paytime", {"paytime": f"{PAID}t", "extend": "erry@example.com"}, "paytime"),
-    ("paytime slid into extend", {"paytime": str(PAID)[:-1], "extend": "0terry@example.com"}, "paytime"),
-    ("order_id slid into appkey", {"appkey": "gp-key6", "order_id": "7848"}, "appkey"),
-    ("appkey slid into order_id", {"appkey": "gp-ke", "order_id": "y67848"}, "order_id"),
-    ("out_order_id slid into order_id", {"order_id": "67848T", "out_order_id": "-1001-X"}, "order_id"),
-    ("out_order_id slid into price", {"out_order_id": "T-1001-", "price": "X10.23"}, "price"),
+    ("character of price moved into realprice", {"price": "10.2", "realprice": "310.23"}, "price"),
+    ("character of realprice moved into price", {"price": "10.231", "realprice": "0.23"}, "price"),
+    ("character of realprice moved into type", {"realprice": "10.2", "type": "3alipay"}, "realprice"),
+    ("character of type moved into paytime", {"type": "alipa", "paytime": f"y{PAID}"}, "type"),
+    ("character of paytime moved into type", {"type": "alipay1", "paytime": str(PAID)[1:]}, "type"),
+    ("character of extend moved into paytime", {"paytime": f"{PAID}t", "extend": "erry@example.com"}, "paytime"),
+    ("character of paytime moved into extend", {"paytime": str(PAID)[:-1], "extend": "0terry@example.com"}, "paytime"),
+    ("character of order_id moved into appkey", {"appkey": "gp-key6", "order_id": "7848"}, "appkey"),
+    ("character of appkey moved into order_id", {"appkey": "gp-ke", "order_id": "y67848"}, "order_id"),
+    ("character of out_order_id moved into order_id", {"order_id": "67848T", "out_order_id": "-1001-X"}, "order_id"),
+    ("character of out_order_id moved into price", {"out_order_id": "T-1001-", "price": "X10.23"}, "price"),
 ]
 
 
 @pytest.mark.uncounted
-@pytest.mark.parametrize(("changes", "named"), [pytest.param(*rest, id=name) for name, *rest in HOSTILE])
-async def test_hostile(memory_shop: Shop, changes: dict[str, str | None], named: str) -> None:
-    """A field that is missing, altered, upper-cased, slid or without its decimals: fail, and an event names it."""
+@pytest.mark.parametrize(("changes", "field"), [pytest.param(*rest, id=name) for name, *rest in INVALID_CALLBACKS])
+async def test_changed_field_is_refused_and_named_in_the_event(
+    memory_shop: Shop, changes: dict[str, str | None], field: str
+) -> None:
+    """A callback with a missing or changed field gets ``fail``, and the error of the event names the field."""
     changed = {**fields(), **changes}
     received = urlencode({name: value for name, value in changed.items() if value is not None}).encode()
     answer = await call(memory_shop.app(), received)
@@ -250,24 +252,24 @@ async def test_hostile(memory_shop: Shop, changes: dict[str, str | None], named:
     (event,) = memory_shop.events
     assert (event.kind, event.order_id, event.out_order_id) == (EventKind.REFUSED, None, None)
     assert isinstance(event.error, CallbackError)
-    assert event.error.field == named
+    assert event.error.field == field
     assert memory_shop.handled == []
 
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize("name", [*fields()])
 @pytest.mark.parametrize("value", ["same", "other"])
-async def test_doubled(memory_shop: Shop, name: str, value: str) -> None:
-    """A field that comes twice is refused, whatever its values."""
-    twice = urlencode({name: fields()[name] if value == "same" else value}).encode()
-    for received in (query() + b"&" + twice, twice + b"&" + query()):
+async def test_repeated_field_is_refused(memory_shop: Shop, name: str, value: str) -> None:
+    """A callback with the same field twice is refused, whether the values differ or not."""
+    second = urlencode({name: fields()[name] if value == "same" else value}).encode()
+    for received in (query() + b"&" + second, second + b"&" + query()):
         assert await word(memory_shop.app(), received) == "fail"
     errors = [event.error for event in memory_shop.events]
     assert [(type(error), getattr(error, "field", None)) for error in errors] == [(MalformedCallbackError, name)] * 2
 
 
-async def test_several_secrets(memory_shop: Shop) -> None:
-    """While the secret is changed, callbacks signed with either are believed, and with no third one."""
+async def test_callbacks_signed_with_any_of_several_secrets_are_accepted(memory_shop: Shop) -> None:
+    """With two secrets, callbacks signed with either are accepted. A third secret is refused."""
     other, third = Credentials(SHOP.appkey, "the-next-one"), Credentials(SHOP.appkey, "a-third-one")
     app = memory_shop.app(appsecret=[SHOP.appsecret, "the-next-one"])
     assert await word(app, query()) == "success"
@@ -277,8 +279,8 @@ async def test_several_secrets(memory_shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("handler", [lambda _: None, print, Callback, AsyncMock().__class__, None, object()])
-def test_a_handler_that_is_not_async(handler: Any) -> None:
-    """What is no async function is noticed when the application is made, not at the first payment."""
+def test_handler_that_is_not_async_is_refused(handler: Any) -> None:
+    """A handler or lookup that isn't an async function raises an error when the application is created."""
     with pytest.raises(InvalidRequestError, match=r"handler: must be an async function: async def handler\(…\)"):
         CallbackApp(handler, appkey="a", appsecret="b", store=MemoryStore())
     if handler is not None:
@@ -286,26 +288,31 @@ def test_a_handler_that_is_not_async(handler: Any) -> None:
             CallbackApp(AsyncMock(), appkey="a", appsecret="b", store=MemoryStore(), lookup=handler)
 
 
-class Handling:
-    """An object that handles."""
+class CallableHandler:
+    """A handler that is an object with an async ``__call__`` and an async method."""
 
     def __init__(self) -> None:
         self.handled: list[object] = []
 
-    async def __call__(self, _first: object, callback: Callback | None = None) -> None:
-        self.handled.append(callback or _first)
+    async def __call__(self, first: object, callback: Callback | None = None) -> None:
+        self.handled.append(callback or first)
 
     async def method(self, callback: Callback) -> None:
         self.handled.append(callback)
 
 
-async def test_handlers_of_all_kinds(memory_shop: Shop) -> None:
-    """Async functions, methods, objects with an async call, and partials of them handle."""
-    it = Handling()
-    handlers: list[Any] = [it, it.method, functools.partial(it, "first"), functools.partial(functools.partial(it), "x")]
+async def test_handler_can_be_any_async_callable(memory_shop: Shop) -> None:
+    """Async methods, objects with an async ``__call__``, and partials of these can be handlers."""
+    target = CallableHandler()
+    handlers: list[Any] = [
+        target,
+        target.method,
+        functools.partial(target, "first"),
+        functools.partial(functools.partial(target), "first"),
+    ]
     for number, handler in enumerate(handlers):
         assert await word(memory_shop.app(handler), query(order_id=str(number))) == "success"
-    assert [callback.order_id for callback in it.handled if isinstance(callback, Callback)] == [0, 1, 2, 3]
+    assert [callback.order_id for callback in target.handled if isinstance(callback, Callback)] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -331,20 +338,20 @@ async def test_handlers_of_all_kinds(memory_shop: Shop) -> None:
         ({"store": MemoryStore(keep=86400), "max_age": 86400 - 299}, "max_age"),
     ],
 )
-def test_arguments_that_cannot_be_right(memory_shop: Shop, options: dict[str, Any], field: str) -> None:
-    """An argument that can't be right is named when the application is made."""
+def test_invalid_argument_is_named_in_the_error(memory_shop: Shop, options: dict[str, Any], field: str) -> None:
+    """``CallbackApp`` raises ``InvalidRequestError`` for an invalid argument, with the argument's name."""
     with pytest.raises(InvalidRequestError) as caught:
         memory_shop.app(**options)
     assert caught.value.field == field
 
 
-def test_a_store_that_forgets(memory_shop: Shop) -> None:
-    """A store that forgets is taken where max_age refuses whatever it may have forgotten."""
+def test_store_that_deletes_entries_needs_a_shorter_max_age(memory_shop: Shop) -> None:
+    """A store with ``keep`` is accepted if ``max_age`` refuses all callbacks that the store may have deleted."""
     memory_shop.app(store=MemoryStore(keep=timedelta(days=1)), max_age=86400 - 300)
 
 
-def test_its_repr(memory_shop: Shop) -> None:
-    """Its repr tells whose callbacks it takes, and no secret."""
+def test_repr_names_the_appkey_and_no_secret(memory_shop: Shop) -> None:
+    """The ``repr`` of the app contains the appkey, but not the secret."""
     assert repr(memory_shop.app()) == "<CallbackApp of 'gp-key'>"
 
 
@@ -359,16 +366,18 @@ def test_its_repr(memory_shop: Shop) -> None:
         (PAID - 301, "fail", "callback: paytime: is more than 300 s from now"),
     ],
 )
-async def test_max_age(memory_shop: Shop, max_age: Any, now: float, answer: str, problem: str | None) -> None:
-    """What was paid too long ago is refused, and what was paid in the future, but for clocks that differ a little."""
+async def test_max_age_refuses_old_and_future_callbacks(
+    memory_shop: Shop, max_age: Any, now: float, answer: str, problem: str | None
+) -> None:
+    """A callback paid more than ``max_age`` ago, or more than 300 s in the future, is refused."""
     assert await word(memory_shop.app(max_age=max_age, clock=lambda: now), query()) == answer
     (event,) = memory_shop.events
     assert (event.error and str(event.error)) == problem
     assert event.error is None or type(event.error) is StaleCallbackError
 
 
-async def test_lookup(memory_shop: Shop) -> None:
-    """An order that the merchant doesn't have, or at another price, is refused; once it is there it is handled."""
+async def test_lookup_refuses_unknown_orders_and_other_prices(memory_shop: Shop) -> None:
+    """A callback is refused if ``lookup`` finds no order or another price. Once they match, it is handled."""
     memory_shop.prices = {}
     app = memory_shop.app()
     assert await word(app, query()) == "fail"
@@ -385,8 +394,8 @@ async def test_lookup(memory_shop: Shop) -> None:
     assert len(memory_shop.handled) == 1
 
 
-async def test_a_repetition_is_not_looked_up(memory_shop: Shop) -> None:
-    """What was handled is answered with success, also when the merchant has put the order away since."""
+async def test_repeated_callback_is_not_looked_up(memory_shop: Shop) -> None:
+    """A repeated callback is answered with success, even if ``lookup`` no longer finds the order."""
     memory_shop.prices = {"T-1001-X": Decimal("10.23")}
     app = memory_shop.app()
     assert await word(app, query()) == "success"
@@ -395,66 +404,68 @@ async def test_a_repetition_is_not_looked_up(memory_shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("price", [10.23, "10.23", 10, True])
-async def test_a_lookup_of_another_type(memory_shop: Shop, price: Any) -> None:
-    """A price that is no Decimal is the merchant's mistake, and said to be: a float is never the same."""
+async def test_lookup_that_returns_no_decimal_fails_the_delivery(memory_shop: Shop, price: Any) -> None:
+    """A price that isn't a Decimal fails the delivery, with an error that says so, because floats aren't exact."""
     assert (await call(memory_shop.app(lookup=AsyncMock(return_value=price)), query())).status == 500
     assert "must return a Decimal or None" in str(memory_shop.events[0].error)
 
 
-async def test_a_lookup_that_raises(memory_shop: Shop) -> None:
-    """A lookup that raises is a fail of this side, and the next delivery is handled."""
-    looked = AsyncMock(side_effect=[OSError("the database is away"), Decimal("10.23")])
-    app = memory_shop.app(lookup=looked)
+async def test_lookup_that_raises_fails_the_delivery(memory_shop: Shop) -> None:
+    """If ``lookup`` raises, the delivery fails with status 500, and the next delivery is handled."""
+    lookup = AsyncMock(side_effect=[OSError("the database is away"), Decimal("10.23")])
+    app = memory_shop.app(lookup=lookup)
     assert (await call(app, query())).status == 500
     assert await word(app, query()) == "success"
     assert memory_shop.kinds == ["failed", "handled"]
     assert isinstance(memory_shop.events[0].error, OSError)
 
 
-async def test_slid_digits_that_lookup_refuses(memory_shop: Shop) -> None:
-    """A digit that slid between order_id, out_order_id and price is believed, but is no order at that price."""
+async def test_lookup_refuses_digits_moved_between_fields(memory_shop: Shop) -> None:
+    """Moving a digit between neighbouring fields keeps the signature valid, but ``lookup`` refuses the order."""
     memory_shop.prices = {"A": Decimal("12.00")}
     app = memory_shop.app()
     genuine = fields(order_id="12", out_order_id="A", price="12.00", realprice="12.00")
     assert await word(app, urlencode(genuine).encode()) == "success"
-    for slid in ({"out_order_id": "A1", "price": "2.00"}, {"order_id": "1", "out_order_id": "2A"}):
-        assert await word(app, urlencode({**genuine, **slid}).encode()) == "fail"
+    for moved in ({"out_order_id": "A1", "price": "2.00"}, {"order_id": "1", "out_order_id": "2A"}):
+        assert await word(app, urlencode({**genuine, **moved}).encode()) == "fail"
     assert memory_shop.kinds == ["handled", "refused", "refused"]
 
 
-async def test_on_event_async(memory_shop: Shop) -> None:
-    """An async on_event is awaited before the answer."""
-    told = AsyncMock()
-    assert await word(memory_shop.app(on_event=told), query()) == "success"
-    told.assert_awaited_once_with(CallbackEvent(EventKind.HANDLED, 67848, "T-1001-X"))
+async def test_async_on_event_is_awaited(memory_shop: Shop) -> None:
+    """An async ``on_event`` is awaited before the response is sent."""
+    on_event = AsyncMock()
+    assert await word(memory_shop.app(on_event=on_event), query()) == "success"
+    on_event.assert_awaited_once_with(CallbackEvent(EventKind.HANDLED, 67848, "T-1001-X"))
 
 
 @pytest.mark.parametrize("kind", ["plain", "async"])
-async def test_on_event_that_raises(memory_shop: Shop, kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    """What on_event raises is logged, and changes no answer."""
+async def test_exception_of_on_event_is_logged_only(
+    memory_shop: Shop, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exception raised by ``on_event`` is logged, and doesn't change the response."""
 
-    def plain(_: CallbackEvent) -> None:
-        raise RuntimeError("mine")
+    def raise_error(_: CallbackEvent) -> None:
+        raise RuntimeError("expected")
 
-    app = memory_shop.app(on_event=plain if kind == "plain" else AsyncMock(side_effect=RuntimeError("mine")))
+    app = memory_shop.app(on_event=raise_error if kind == "plain" else AsyncMock(side_effect=RuntimeError("expected")))
     assert [await word(app, received) for received in (query(), query(), b"")] == ["success", "success", "fail"]
-    assert caplog.text.count("RuntimeError: mine") == 3
+    assert caplog.text.count("RuntimeError: expected") == 3
     assert "on_event raised, at a callback that was handled" in caplog.text
 
 
-async def test_on_event_that_hangs(
+async def test_on_event_is_cancelled_after_a_timeout(
     memory_shop: Shop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An on_event that doesn't end is waited for a moment only."""
+    """An ``on_event`` that doesn't end is cancelled after its timeout, and the timeout is logged."""
     monkeypatch.setattr("gatepay_async.callbacks.events._ON_EVENT_TIMEOUT_S", 0.01)
     assert await word(memory_shop.app(on_event=lambda _: anyio.sleep_forever()), query()) == "success"
     assert "on_event took more than 0.01 s, at a callback that was handled" in caplog.text
 
 
-async def test_the_log(memory_shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """Without on_event the log tells: what was refused and why, and what failed with its traceback."""
+async def test_without_on_event_deliveries_are_logged(memory_shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """Without ``on_event``, each delivery is logged: refusals with the reason, failures with the traceback."""
     caplog.set_level(logging.INFO)
-    memory_shop.failures.append(RuntimeError("mine"))
+    memory_shop.failures.append(RuntimeError("expected"))
     app = memory_shop.app(on_event=None)
     for received in (query(), query(), query(), b"y=1"):
         await call(app, received)
@@ -464,19 +475,19 @@ async def test_the_log(memory_shop: Shop, caplog: pytest.LogCaptureFixture) -> N
         ("INFO", "repeated: the callback of order_id 67848"),
         ("WARNING", "refused (order_id None): callback: order_id: is missing"),
     ]
-    assert "RuntimeError: mine" in caplog.text
+    assert "RuntimeError: expected" in caplog.text
 
 
-async def test_nothing_secret_is_told(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither the secret nor a signature, the genuine or the expected one, is in an event or in the log."""
+async def test_events_and_logs_contain_no_secret(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """Events and logs contain neither the secret nor a received or expected signature."""
     caplog.set_level(logging.DEBUG, "gatepay_async")
-    shop.failures.append(RuntimeError("mine"))
+    shop.failures.append(RuntimeError("expected"))
     shop.prices = {"T-1001-X": Decimal("10.23")}
     app = shop.app()
     forged = {**fields(), "price": "0.01"}
     received = [urlencode(forged).encode(), query(), query(), query(order_id="7", out_order_id="no"), query() + b"0"]
-    for each in received:
-        await call(app, each)
+    for query_string in received:
+        await call(app, query_string)
     assert shop.kinds == ["refused", "failed", "handled", "refused", "refused"]
     expected = fields(price="0.01")["sign"]
     for text in (caplog.text, repr(shop.events), repr(app), *(str(event.error) for event in shop.events)):
@@ -484,8 +495,8 @@ async def test_nothing_secret_is_told(shop: Shop, caplog: pytest.LogCaptureFixtu
             assert secret not in text
 
 
-async def test_a_server_that_stops_under_a_body(memory_shop: Shop) -> None:
-    """Cancelled while it reads a body, it ends; nothing is handled."""
+async def test_delivery_cancelled_while_reading_the_body_is_not_handled(memory_shop: Shop) -> None:
+    """A delivery that is cancelled while its body is read ends without handling and without an event."""
     with anyio.CancelScope() as scope:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lambda: call(memory_shop.app(), method="POST", parts=[query()]))
@@ -495,13 +506,15 @@ async def test_a_server_that_stops_under_a_body(memory_shop: Shop) -> None:
     assert (memory_shop.handled, memory_shop.events) == ([], [])
 
 
-PIECES = st.sampled_from([*query().split(b"&"), b"", b"=", b"&", b"%", b"%00", b"+", b"sign=", b"order_id=1", b"\xff"])
+QUERY_PARTS = st.sampled_from(
+    [*query().split(b"&"), b"", b"=", b"&", b"%", b"%00", b"+", b"sign=", b"order_id=1", b"\xff"]
+)
 
 
-@given(st.one_of(st.binary(), st.lists(PIECES, max_size=12).map(b"&".join)), st.sampled_from(["GET", "POST"]))
+@given(st.one_of(st.binary(), st.lists(QUERY_PARTS, max_size=12).map(b"&".join)), st.sampled_from(["GET", "POST"]))
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-def test_anything(anyio_backend: str, received: bytes, method: str) -> None:
-    """Whatever comes is answered with one of the two words, and only what is genuine with success."""
+def test_arbitrary_input_gets_success_only_if_genuine(anyio_backend: str, received: bytes, method: str) -> None:
+    """Any input gets ``success`` or ``fail``, and ``success`` only if it contains the genuine callback's fields."""
     shop = Shop(MemoryStore())
 
     async def deliver() -> bytes:

@@ -1,4 +1,4 @@
-"""Once for each order_id: over each store, on both loops; deliveries that race, fail, hang and are cancelled."""
+"""Each order_id is handled once, in each kind of store, even if deliveries are concurrent, fail or are cancelled."""
 
 import asyncio
 import sqlite3
@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 
 @pytest.mark.uncounted
-async def test_replay(shop: Shop) -> None:
-    """The same callback, however often it comes, is handled once and answered with success each time."""
+async def test_repeated_callback_is_handled_once(shop: Shop) -> None:
+    """A callback that is delivered five times is handled once, and each delivery gets ``success``."""
     app = shop.app()
     assert [await word(app, query()) for _ in range(5)] == ["success"] * 5
     assert shop.kinds == ["handled"] + ["repeated"] * 4
@@ -31,16 +31,16 @@ async def test_replay(shop: Shop) -> None:
 
 
 @pytest.mark.uncounted
-async def test_other_payments(shop: Shop) -> None:
-    """Each order_id is a payment of its own."""
+async def test_each_order_id_is_handled(shop: Shop) -> None:
+    """Callbacks with different ``order_id`` are different payments, and all are handled."""
     app = shop.app()
     assert [await word(app, query(order_id=str(number))) for number in range(5)] == ["success"] * 5
     assert [callback.order_id for callback in shop.handled] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.uncounted
-async def test_two_shops_over_one_store(shop: Shop) -> None:
-    """Two shops may share a store: their orders have numbers of their own."""
+async def test_two_shops_can_share_a_store(shop: Shop) -> None:
+    """Callbacks of two shops with the same ``order_id`` are both handled, though the shops share a store."""
     other = Credentials("other-key", SHOP.appsecret)
     assert await word(shop.app(), query()) == "success"
     assert await word(shop.app(appkey="other-key"), query(shop=other, appkey="other-key")) == "success"
@@ -48,8 +48,8 @@ async def test_two_shops_over_one_store(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"out_order_id": "T-1002-X"}, {"price": "10.24"}])
-async def test_an_order_id_that_comes_with_other_facts(shop: Shop, changes: Any) -> None:
-    """A payment that was handled and comes again as another order, or at another price, is refused with an event."""
+async def test_handled_order_id_with_another_order_or_price_is_refused(shop: Shop, changes: Any) -> None:
+    """If a handled ``order_id`` is delivered with another order number or price, it is refused, with an event."""
     app = shop.app()
     assert await word(app, query()) == "success"
     assert (await call(app, query(**changes))).status == 400
@@ -62,23 +62,23 @@ async def test_an_order_id_that_comes_with_other_facts(shop: Shop, changes: Any)
 
 
 @pytest.mark.uncounted
-async def test_a_handler_that_raises(shop: Shop) -> None:
-    """What the handler raises is a fail, and the next delivery is handled, at once."""
-    shop.failures = [RuntimeError("mine"), CallbackError(problem="mine, too")]
+async def test_handler_that_raises_runs_again_at_the_next_delivery(shop: Shop) -> None:
+    """If the handler raises, the delivery gets ``fail``, and the next delivery runs the handler again."""
+    shop.failures = [RuntimeError("expected"), CallbackError(problem="expected, too")]
     app = shop.app()
     answers = [await call(app, query()) for _ in range(3)]
     assert [(answer.status, answer.body) for answer in answers] == [(500, b"fail"), (500, b"fail"), (200, b"success")]
     assert shop.kinds == ["failed", "failed", "handled"]
-    assert (shop.events[0].order_id, repr(shop.events[0].error)) == (67848, "RuntimeError('mine')")
+    assert (shop.events[0].order_id, repr(shop.events[0].error)) == (67848, "RuntimeError('expected')")
 
 
-async def test_a_handler_that_takes_too_long(shop: Shop) -> None:
-    """A handler is cancelled at the timeout: a fail, and the next delivery is handled."""
-    hang = [True, False]
+async def test_handler_is_cancelled_at_the_timeout(shop: Shop) -> None:
+    """A handler that exceeds the timeout is cancelled; the delivery fails, and the next one is handled."""
+    hangs = [True, False]  # at the first and the second delivery
     cancelled = []
 
     async def handler(callback: Callback) -> None:
-        if hang.pop(0):
+        if hangs.pop(0):
             try:
                 await anyio.sleep_forever()
             except BaseException:
@@ -94,8 +94,8 @@ async def test_a_handler_that_takes_too_long(shop: Shop) -> None:
     assert str(shop.events[0].error) == "the handler took longer than 1 s"
 
 
-async def test_a_lookup_that_takes_too_long(memory_shop: Shop) -> None:
-    """The timeout bounds lookup, too."""
+async def test_timeout_applies_to_lookup(memory_shop: Shop) -> None:
+    """A ``lookup`` that exceeds the timeout fails the delivery."""
 
     async def lookup(_: str) -> Decimal:
         await anyio.sleep_forever()
@@ -105,11 +105,11 @@ async def test_a_lookup_that_takes_too_long(memory_shop: Shop) -> None:
     assert memory_shop.handled == []
 
 
-class Gate:
-    """A handler that waits until it is let through, and counts who came."""
+class BlockingHandler:
+    """A handler that waits until ``open`` is called, and counts its calls and successful ends."""
 
     def __init__(self, *failures: Exception) -> None:
-        self.came = self.done = 0
+        self.calls = self.completed = 0
         self._open = anyio.Event()
         self._failures = list(failures)
 
@@ -117,26 +117,26 @@ class Gate:
         self._open.set()
 
     async def __call__(self, _: Callback) -> None:
-        self.came += 1
+        self.calls += 1
         await self._open.wait()
         if self._failures:
             raise self._failures.pop(0)
-        self.done += 1
+        self.completed += 1
 
 
-async def race(shop: Shop, app: Any, gate: Gate, *, deliveries: int) -> list[bytes]:
-    """Deliver at once; the gate opens when the first one is in the handler and the others have asked for it."""
+async def deliver_concurrently(shop: Shop, app: Any, handler: BlockingHandler, *, deliveries: int) -> list[bytes]:
+    """Make concurrent deliveries of one callback, and open the handler when all others wait for the first."""
     answers: list[bytes] = []
-    asked = 0
-    claim = shop.store.claim
+    waiting = 0
+    original_claim = shop.store.claim
 
-    async def counted(wish: Claim) -> Standing:
-        nonlocal asked
-        standing = await claim(wish)
-        asked += standing is Standing.TAKEN
+    async def claim_and_count(claim: Claim) -> Standing:
+        nonlocal waiting
+        standing = await original_claim(claim)
+        waiting += standing is Standing.TAKEN
         return standing
 
-    setattr(shop.store, "claim", counted)  # noqa: B010 -- mypy would have it named as in the protocol
+    setattr(shop.store, "claim", claim_and_count)  # noqa: B010 -- mypy refuses to assign to a method
 
     async def deliver() -> None:
         answers.append((await call(app, query())).body)
@@ -144,120 +144,120 @@ async def race(shop: Shop, app: Any, gate: Gate, *, deliveries: int) -> list[byt
     async with anyio.create_task_group() as tasks:
         for _ in range(deliveries):
             tasks.start_soon(deliver)
-        await until(lambda: gate.came == 1 and asked >= deliveries - 1)
+        await until(lambda: handler.calls == 1 and waiting >= deliveries - 1)
         assert answers == []
-        gate.open()
+        handler.open()
     return answers
 
 
 @pytest.mark.uncounted
-async def test_two_at_once(shop: Shop) -> None:
-    """Of deliveries at once one is handled, and the others wait for its outcome."""
-    gate = Gate()
-    assert await race(shop, shop.app(gate), gate, deliveries=10) == [b"success"] * 10
-    assert (gate.came, gate.done) == (1, 1)
+async def test_concurrent_deliveries_run_the_handler_once(shop: Shop) -> None:
+    """Of ten concurrent deliveries, one is handled. The others wait for it and get ``success``."""
+    handler = BlockingHandler()
+    assert await deliver_concurrently(shop, shop.app(handler), handler, deliveries=10) == [b"success"] * 10
+    assert (handler.calls, handler.completed) == (1, 1)
     assert sorted(shop.kinds) == ["handled"] + ["repeated"] * 9
 
 
-async def test_two_at_once_and_the_first_fails(shop: Shop) -> None:
-    """When the one that is handled fails, one of those that waited is handled in its place."""
-    gate = Gate(RuntimeError("mine"))
-    answers = await race(shop, shop.app(gate), gate, deliveries=5)
+async def test_waiting_delivery_is_handled_if_the_first_one_fails(shop: Shop) -> None:
+    """If the handler fails for the first of several concurrent deliveries, one of the waiting ones is handled."""
+    handler = BlockingHandler(RuntimeError("expected"))
+    answers = await deliver_concurrently(shop, shop.app(handler), handler, deliveries=5)
     assert sorted(answers) == [b"fail"] + [b"success"] * 4
-    assert (gate.came, gate.done) == (2, 1)
+    assert (handler.calls, handler.completed) == (2, 1)
 
 
-async def test_waiting_is_bounded(shop: Shop) -> None:
-    """Who waits for another delivery waits no longer than the timeout; the first goes on, and is handled."""
-    gate = Gate()
-    app, impatient = shop.app(gate), shop.app(gate, timeout=0.05)
+async def test_waiting_for_another_delivery_ends_at_the_timeout(shop: Shop) -> None:
+    """A delivery that waits for another one fails at its timeout. The other one continues and is handled."""
+    handler = BlockingHandler()
+    app, impatient = shop.app(handler), shop.app(handler, timeout=0.05)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(call, app, query())
-        await until(lambda: gate.came == 1)
+        await until(lambda: handler.calls == 1)
         assert (await call(impatient, query())).status == 500
-        gate.open()
+        handler.open()
     assert shop.kinds == ["failed", "handled"]
     assert str(shop.events[0].error) == "another delivery of this payment is still being handled"
 
 
 @pytest.mark.parametrize("where", ["claim", "lookup", "handler", "commit", "on_event", "release"])
-async def test_cancelled(shop: Shop, where: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: C901 -- six places
-    """A delivery cancelled at any await: no answer, and the next one is handled at once, or found to be handled."""
+async def test_delivery_after_a_cancelled_one_succeeds_at_once(  # noqa: C901 -- it hangs at six places
+    shop: Shop, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever a delivery is cancelled, the next one succeeds at once: as handled, or as repeated after the commit."""
     monkeypatch.setattr("gatepay_async.callbacks.events._ON_EVENT_TIMEOUT_S", 0.05)
-    hung = anyio.Event()
-    hang = True
+    is_hanging = anyio.Event()
 
-    async def here(name: str) -> None:
-        nonlocal hang
-        if hang and name == where:
-            hang = False
-            hung.set()
+    async def hang_once(name: str) -> None:
+        if not is_hanging.is_set() and name == where:
+            is_hanging.set()
+            # Commit and release are shielded from the cancellation, so they must end by themselves.
             await anyio.sleep(0.05 if where in ("commit", "release") else 60)
 
-    def watched(name: str, method: Any, *, before: bool) -> Any:
-        async def wrapped(wish: Claim) -> Any:
+    def hang_in(name: str, method: Any, *, before: bool) -> Any:
+        async def wrapped(claim: Claim) -> Any:
             if before:
-                await here(name)
-            result = await method(wish)
+                await hang_once(name)
+            result = await method(claim)
             if not before:
-                await here(name)
+                await hang_once(name)
             return result
 
         return wrapped
 
-    # After the claim is written, and before the commit and the release are: the worst moment of each.
+    # The worst moments: after the claim is written, and before the commit or the release is written.
     for name, before in (("claim", False), ("commit", True), ("release", True)):
-        setattr(shop.store, name, watched(name, getattr(shop.store, name), before=before))
-    failures = [RuntimeError("mine")] if where == "release" else []
+        setattr(shop.store, name, hang_in(name, getattr(shop.store, name), before=before))
+    failures = [RuntimeError("expected")] if where == "release" else []
 
     async def lookup(_: str) -> Decimal:
-        await here("lookup")
+        await hang_once("lookup")
         return Decimal("10.23")
 
     async def handler(_: Callback) -> None:
-        await here("handler")
+        await hang_once("handler")
         if failures:
             raise failures.pop()
 
     async def on_event(_: object) -> None:
-        await here("on_event")
+        await hang_once("on_event")
 
     app = shop.app(handler, lookup=lookup, on_event=on_event)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(call, app, query())
-        await hung.wait()
+        await is_hanging.wait()
         tasks.cancel_scope.cancel()
     events: list[Any] = []
     assert await word(shop.app(on_event=events.append), query()) == "success"
-    done = where in ("commit", "on_event")
-    assert [event.kind for event in events] == [EventKind.REPEATED if done else EventKind.HANDLED]
+    committed = where in ("commit", "on_event")
+    assert [event.kind for event in events] == [EventKind.REPEATED if committed else EventKind.HANDLED]
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("where", ["claim", "handler", "commit"])
-@pytest.mark.parametrize("turns", [0, 1, 2, 5])
-async def test_a_task_cancelled(shop: Shop, where: str, turns: int) -> None:
-    """Asyncio's own way of cancelling reaches into shields and leaves threads behind: the same holds."""
-    here = asyncio.Event()
+@pytest.mark.parametrize("loop_turns", [0, 1, 2, 5])
+async def test_delivery_after_a_cancelled_asyncio_task_succeeds(shop: Shop, where: str, loop_turns: int) -> None:
+    """After ``Task.cancel``, which ignores anyio's shields and leaves threads running, the next delivery succeeds."""
+    reached = asyncio.Event()
 
-    def watched(name: str, method: Any) -> Any:
-        async def wrapped(wish: Any) -> Any:
-            if name == where and not here.is_set():
-                here.set()
-                for _ in range(turns):
+    def signal_at(name: str, method: Any) -> Any:
+        async def wrapped(argument: Any) -> Any:
+            if name == where and not reached.is_set():
+                reached.set()
+                for _ in range(loop_turns):
                     await asyncio.sleep(0)
-            result = await method(wish)
-            await asyncio.sleep(0)  # a store in memory waits for nothing, and would be done
+            result = await method(argument)
+            await asyncio.sleep(0)  # MemoryStore never yields to the event loop, so nothing could be cancelled
             return result
 
         return wrapped
 
     for name in ("claim", "commit"):
-        setattr(shop.store, name, watched(name, getattr(shop.store, name)))
-    task = asyncio.create_task(call(shop.app(watched("handler", shop.handle)), query()))
-    await here.wait()
+        setattr(shop.store, name, signal_at(name, getattr(shop.store, name)))
+    task = asyncio.create_task(call(shop.app(signal_at("handler", shop.handle)), query()))
+    await reached.wait()
     task.cancel()
-    with suppress(asyncio.CancelledError):  # redis-py, for one, may have its answer already, and give that
+    with suppress(asyncio.CancelledError):  # not raised if redis-py has its reply already
         await task
     assert task.cancelled() or where == "commit"
     assert await word(shop.app(), query()) == "success"
@@ -265,20 +265,20 @@ async def test_a_task_cancelled(shop: Shop, where: str, turns: int) -> None:
     assert len(shop.handled) == 1 or where == "handler"
 
 
-async def test_cancelled_is_told(memory_shop: Shop) -> None:
-    """A delivery that is cancelled in its handler is told of as failed."""
-    gate = Gate()
+async def test_cancelled_delivery_makes_a_failed_event(memory_shop: Shop) -> None:
+    """A delivery that is cancelled in its handler makes an event of kind ``failed``."""
+    handler = BlockingHandler()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(call, memory_shop.app(gate), query())
-        await until(lambda: gate.came == 1)
+        tasks.start_soon(call, memory_shop.app(handler), query())
+        await until(lambda: handler.calls == 1)
         tasks.cancel_scope.cancel()
     (event,) = memory_shop.events
     assert (event.kind, event.order_id) == (EventKind.FAILED, 67848)
     assert isinstance(event.error, anyio.get_cancelled_exc_class())
 
 
-async def test_a_handler_that_leaves_the_program(memory_shop: Shop) -> None:
-    """KeyboardInterrupt and its like pass through, with the claim released."""
+async def test_system_exit_releases_the_claim_and_propagates(memory_shop: Shop) -> None:
+    """A ``SystemExit`` of the handler propagates, and the claim is released."""
     memory_shop.failures = [SystemExit(3)]
     app = memory_shop.app()
     with pytest.raises(SystemExit):
@@ -287,29 +287,29 @@ async def test_a_handler_that_leaves_the_program(memory_shop: Shop) -> None:
 
 
 class BrokenStore(MemoryStore):
-    """A store that breaks where it is told to, before or after it has done its work."""
+    """A store in which one operation raises an error, before or after it has taken effect."""
 
-    def __init__(self, where: str, error: Exception, *, after: bool = False) -> None:
+    def __init__(self, operation: str, error: Exception, *, after: bool = False) -> None:
         super().__init__()
-        self._where, self._error, self._after, self.broken = where, error, after, True
+        self._operation, self._error, self._after, self.broken = operation, error, after, True
 
-    async def _do(self, name: str, work: Callable[[Claim], Any], wish: Claim) -> Any:
-        breaks = self.broken and name == self._where
-        if breaks and not self._after:
+    async def _run(self, name: str, method: Callable[[Claim], Any], claim: Claim) -> Any:
+        fails = self.broken and name == self._operation
+        if fails and not self._after:
             raise self._error
-        result = await work(wish)
-        if breaks:
+        result = await method(claim)
+        if fails:
             raise self._error
         return result
 
     async def claim(self, claim: Claim) -> Standing:
-        return Standing(await self._do("claim", super().claim, claim))
+        return Standing(await self._run("claim", super().claim, claim))
 
     async def commit(self, claim: Claim) -> bool:
-        return bool(await self._do("commit", super().commit, claim))
+        return bool(await self._run("commit", super().commit, claim))
 
     async def release(self, claim: Claim) -> None:
-        await self._do("release", super().release, claim)
+        await self._run("release", super().release, claim)
 
 
 ERRORS = [sqlite3.OperationalError("database or disk is full"), ResponseError("OOM"), OSError("gone")]
@@ -318,8 +318,8 @@ ERRORS = [sqlite3.OperationalError("database or disk is full"), ResponseError("O
 @pytest.mark.parametrize("error", ERRORS, ids=repr)
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("where", ["claim", "commit"])
-async def test_a_store_that_breaks(where: str, error: Exception, *, after: bool) -> None:
-    """An error of the store is a fail, never a success; once it works again the callback is handled, or was."""
+async def test_error_of_the_store_fails_the_delivery(where: str, error: Exception, *, after: bool) -> None:
+    """If the store raises, the delivery fails. Once it works again, a delivery is handled, or reported as repeated."""
     store = BrokenStore(where, error, after=after)
     shop = Shop(store)
     answer = await call(shop.app(), query())
@@ -328,7 +328,7 @@ async def test_a_store_that_breaks(where: str, error: Exception, *, after: bool)
     assert len(shop.handled) == (where == "commit")
     store.broken = False
     if where == "commit" and not after:
-        # The claim can't be committed, and must not be released: it ends by itself.
+        # The handler has run, so the claim must not be released. It lasts until its lease ends.
         answer = await call(shop.app(timeout=0.02), query())
         assert (answer.body, shop.kinds[1:]) == (b"fail", ["failed"])
     else:
@@ -336,44 +336,44 @@ async def test_a_store_that_breaks(where: str, error: Exception, *, after: bool)
         assert (answer.body, shop.kinds[1:]) == (b"success", ["repeated" if where == "commit" else "handled"])
 
 
-async def test_a_claim_that_cannot_be_released(caplog: pytest.LogCaptureFixture) -> None:
-    """When the release breaks, too, it is logged, and what led there is what is told."""
+async def test_failed_release_is_logged_and_the_first_error_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """If the handler and then the release fail, the event has the handler's error, and the release's is logged."""
     shop = Shop(BrokenStore("release", OSError("gone")))
-    shop.failures.append(RuntimeError("mine"))
+    shop.failures.append(RuntimeError("expected"))
     assert await word(shop.app(), query()) == "fail"
-    assert repr(shop.events[0].error) == "RuntimeError('mine')"
+    assert repr(shop.events[0].error) == "RuntimeError('expected')"
     assert "a claim was not released; it expires by itself: OSError" in caplog.text
 
 
-async def test_a_claim_that_ended_too_early(shop: Shop) -> None:
-    """Who holds a claim no longer can't commit it over the one who does: a fail, and the newer one's outcome stands."""
-    stolen: list[Claim] = []
-    claim = shop.store.claim
+async def test_delivery_whose_lease_ended_early_fails(shop: Shop) -> None:
+    """If a lease ends early and another token claims the callback, the first delivery's commit and response fail."""
+    claims: list[Claim] = []
+    original_claim = shop.store.claim
 
-    async def short(wish: Claim) -> Standing:
-        stolen.append(wish)
-        return await claim(Claim(wish.key, wish.token, wish.facts, 0.001))
+    async def claim_briefly(claim: Claim) -> Standing:
+        claims.append(claim)
+        return await original_claim(Claim(claim.key, claim.token, claim.facts, 0.001))
 
     async def handler(callback: Callback) -> None:
         await shop.handle(callback)
-        thief = Claim(stolen[0].key, "thief", stolen[0].facts, 60)
+        other_claim = Claim(claims[0].key, "other", claims[0].facts, 60)
         with anyio.fail_after(PATIENCE):
-            while await claim(thief) is not Standing.MINE:
+            while await original_claim(other_claim) is not Standing.MINE:
                 await anyio.sleep(0.001)
 
-    # As a clock that jumps would have it.
-    setattr(shop.store, "claim", short)  # noqa: B010 -- mypy would have it named as in the protocol
+    # A short lease has the same effect as a clock that jumps.
+    setattr(shop.store, "claim", claim_briefly)  # noqa: B010 -- mypy refuses to assign to a method
     assert (await call(shop.app(handler), query())).status == 500
     assert "another delivery may have been handled" in str(shop.events[0].error)
-    assert await claim(stolen[0]) is Standing.TAKEN
+    assert await original_claim(claims[0]) is Standing.TAKEN
 
 
 class HangingStore(MemoryStore):
-    """A store that doesn't answer."""
+    """A store in which one operation never ends."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, operation: str) -> None:
         super().__init__()
-        self._where = where
+        self._operation = operation
 
     async def claim(self, claim: Claim) -> Standing:
         await self._hang("claim")
@@ -388,33 +388,35 @@ class HangingStore(MemoryStore):
         await super().release(claim)
 
     async def _hang(self, name: str) -> None:
-        if name == self._where:
+        if name == self._operation:
             await anyio.sleep_forever()
 
 
 @pytest.mark.parametrize("where", ["claim", "commit", "release"])
-async def test_a_store_that_hangs(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that doesn't answer is waited for a bounded time: a fail."""
+async def test_operation_of_the_store_that_hangs_fails_the_delivery(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If an operation of the store doesn't end in time, the delivery fails."""
     monkeypatch.setattr(once, "_LEASE_MARGIN_S", 0.02)
     shop = Shop(HangingStore(where))
-    shop.failures += [RuntimeError("mine")] if where == "release" else []
+    shop.failures += [RuntimeError("expected")] if where == "release" else []
     assert (await call(shop.app(), query())).status == 500
     assert shop.kinds == ["failed"]
     assert isinstance(shop.events[0].error, RuntimeError if where == "release" else TimeoutError)
 
 
-async def test_a_claim_that_took_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What claiming took beyond its share is taken from the handler: the lease outlives it in any case."""
+async def test_slow_claim_shortens_the_handlers_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time that a slow claim takes is subtracted from the handler's time, so that the lease never ends before it."""
     monkeypatch.setattr(once, "_LEASE_MARGIN_S", 0.02)
     store = MemoryStore()
-    claim = store.claim
+    original_claim = store.claim
 
-    async def slow(wish: Claim) -> Standing:
-        with anyio.CancelScope(shield=True):  # as a worker thread is
+    async def claim_slowly(claim: Claim) -> Standing:
+        with anyio.CancelScope(shield=True):  # like a worker thread, it can't be cancelled
             await anyio.sleep(0.1)
-        return await claim(wish)
+        return await original_claim(claim)
 
-    monkeypatch.setattr(store, "claim", slow)
+    monkeypatch.setattr(store, "claim", claim_slowly)
     shop = Shop(store)
 
     async def handler(callback: Callback) -> None:

@@ -1,4 +1,4 @@
-"""Real servers in processes of their own, over real sockets: racing, killed, stopped."""
+"""Callback servers in separate processes: concurrent deliveries, and servers that are killed or stopped."""
 
 import os
 import sqlite3
@@ -20,27 +20,27 @@ TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture(params=["sqlite", "redis"])
-def shared(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A store that several processes share, as merchant.py takes it."""
+def shared_store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the path or URL of a store that several processes can share, for merchant.py."""
     if request.param == "redis":
         return str(request.getfixturevalue("redis_url"))
     return str(tmp_path / "callbacks.sqlite3")
 
 
 class Servers:
-    """Starts merchants, and ends them."""
+    """Starts and kills processes of merchant.py."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._processes: list[subprocess.Popen[str]] = []
 
     def start(self, store: str, *options: str) -> tuple[str, subprocess.Popen[str]]:
-        """Its URL, and its process."""
+        """Start a server. Return its URL and its process."""
         [process] = self._open(1, store, *options)
         return _url(process), process
 
     def start_all(self, count: int, store: str) -> list[str]:
-        """The URLs of so many, which start at the same time."""
+        """Start *count* servers at the same time. Return their URLs."""
         return [_url(process) for process in self._open(count, store)]
 
     def _open(self, count: int, store: str, *options: str) -> list[subprocess.Popen[str]]:
@@ -54,14 +54,14 @@ class Servers:
         log = self.folder / "handled"
         return log.read_text().split() if log.exists() else []
 
-    def given(self) -> int:
+    def count_delivered_goods(self) -> int:
         shop = sqlite3.connect(self.folder / "shop.sqlite3")
         (count,) = shop.execute("SELECT count(*) FROM given").fetchone()
         shop.close()
         return int(count)
 
-    def go(self) -> None:
-        (self.folder / "go").touch()
+    def let_handlers_finish(self) -> None:
+        (self.folder / "go").touch()  # merchant.py's handlers wait for this file
 
     def close(self) -> None:
         for process in self._processes:
@@ -76,22 +76,22 @@ def _url(process: subprocess.Popen[str]) -> str:
 
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[Servers]:
-    it = Servers(tmp_path)
-    yield it
-    it.close()
+    started = Servers(tmp_path)
+    yield started
+    started.close()
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(limits=limits, timeout=60, trust_env=False) as it:
-        yield it
+    async with httpx.AsyncClient(limits=limits, timeout=60, trust_env=False) as http:
+        yield http
 
 
-async def test_over_a_socket(servers: Servers, client: httpx.AsyncClient, tmp_path: Path) -> None:
-    """Uvicorn serves it alone: GET, POST, what is refused, what is too long, another method."""
+async def test_uvicorn_serves_the_app(servers: Servers, client: httpx.AsyncClient, tmp_path: Path) -> None:
+    """Uvicorn serves the app without a framework: GET, POST, refused, too long and other methods."""
     url, process = servers.start(str(tmp_path / "callbacks.sqlite3"))
-    servers.go()
+    servers.let_handlers_finish()
     text = query().decode()
     form = {"content-type": "application/x-www-form-urlencoded"}
     answers = [
@@ -115,9 +115,11 @@ async def test_over_a_socket(servers: Servers, client: httpx.AsyncClient, tmp_pa
 
 
 @pytest.mark.uncounted
-async def test_fifty_at_once(servers: Servers, client: httpx.AsyncClient, shared: str) -> None:
-    """Fifty deliveries of one payment at once, over four processes: it is handled once, and all hear of success."""
-    urls = servers.start_all(4, shared)
+async def test_concurrent_deliveries_over_four_processes_are_handled_once(
+    servers: Servers, client: httpx.AsyncClient, shared_store: str
+) -> None:
+    """Of fifty concurrent deliveries of one payment to four processes, one is handled, and all get ``success``."""
+    urls = servers.start_all(4, shared_store)
     answers: list[str] = []
 
     async def deliver(number: int) -> None:
@@ -128,16 +130,18 @@ async def test_fifty_at_once(servers: Servers, client: httpx.AsyncClient, shared
             tasks.start_soon(deliver, number)
         await until(lambda: servers.handled() == ["67848"])
         assert answers == []
-        servers.go()
+        servers.let_handlers_finish()
     assert answers == ["success"] * 50
     assert servers.handled() == ["67848"]
 
 
 @pytest.mark.uncounted
-async def test_fifty_payments_at_once(servers: Servers, client: httpx.AsyncClient, shared: str) -> None:
-    """Fifty payments at once, each delivered to two processes: each is handled once."""
-    urls = servers.start_all(2, shared)
-    servers.go()
+async def test_concurrent_payments_over_two_processes_are_each_handled_once(
+    servers: Servers, client: httpx.AsyncClient, shared_store: str
+) -> None:
+    """Each of fifty payments is delivered to two processes concurrently, and handled once."""
+    urls = servers.start_all(2, shared_store)
+    servers.let_handlers_finish()
     answers: list[str] = []
 
     async def deliver(url: str, number: int) -> None:
@@ -151,25 +155,25 @@ async def test_fifty_payments_at_once(servers: Servers, client: httpx.AsyncClien
     assert sorted(servers.handled(), key=int) == [str(number) for number in range(50)]
 
 
-async def lost(client: httpx.AsyncClient, url: str) -> None:
-    """A delivery whose answer never comes."""
+async def deliver_without_response(client: httpx.AsyncClient, url: str) -> None:
+    """Make a delivery whose connection breaks before the response."""
     with pytest.raises(httpx.TransportError):
         await client.get(f"{url}?{query().decode()}")
 
 
-async def die(servers: Servers, client: httpx.AsyncClient, store: str, where: str) -> None:
-    """Deliver to a server that dies there, of kill -9."""
+async def deliver_and_kill(servers: Servers, client: httpx.AsyncClient, store: str, where: str) -> None:
+    """Make a delivery to a server, and kill the server when it is at *where*."""
     url, process = servers.start(store, "--block", where)
-    servers.go()
+    servers.let_handlers_finish()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(lost, client, url)
+        tasks.start_soon(deliver_without_response, client, url)
         await until((servers.folder / f"hangs in {where}").exists)
         process.kill()
     await anyio.to_thread.run_sync(process.wait)
 
 
 async def end_leases(store: str) -> None:
-    """As if their time had passed."""
+    """End all leases in *store*, as if their time had passed."""
     if "://" in store:
         async with Redis.from_url(store) as redis:
             assert await redis.pexpire("gatepay:callback:gp-key/67848", 1)
@@ -181,43 +185,49 @@ async def end_leases(store: str) -> None:
 
 
 @pytest.mark.parametrize("where", ["handler", "commit"])
-async def test_killed_before_the_commit(servers: Servers, client: httpx.AsyncClient, shared: str, where: str) -> None:
-    """Kill -9 in the handler, or between handling and committing: a later delivery is handled, and the goods once."""
-    await die(servers, client, shared, where)
+async def test_server_killed_before_the_commit_leaves_the_callback_to_the_next(
+    servers: Servers, client: httpx.AsyncClient, shared_store: str, where: str
+) -> None:
+    """If a server is killed in the handler or before the commit, the handler runs again; the goods are given once."""
+    await deliver_and_kill(servers, client, shared_store, where)
     assert servers.handled() == ["67848"]
-    await end_leases(shared)
-    url, _ = servers.start(shared)
+    await end_leases(shared_store)
+    url, _ = servers.start(shared_store)
     assert (await client.get(f"{url}?{query().decode()}")).text == "success"
     assert servers.handled() == ["67848", "67848"]
-    assert servers.given() == 1
+    assert servers.count_delivered_goods() == 1
 
 
-async def test_killed_after_the_commit(servers: Servers, client: httpx.AsyncClient, shared: str) -> None:
-    """Kill -9 between committing and answering: the next delivery is answered with success, and not handled again."""
-    await die(servers, client, shared, "answer")
-    url, _ = servers.start(shared)
+async def test_callback_committed_by_a_killed_server_is_not_handled_again(
+    servers: Servers, client: httpx.AsyncClient, shared_store: str
+) -> None:
+    """If a server is killed between commit and response, the next delivery gets ``success`` without handling."""
+    await deliver_and_kill(servers, client, shared_store, "answer")
+    url, _ = servers.start(shared_store)
     assert (await client.get(f"{url}?{query().decode()}")).text == "success"
     assert servers.handled() == ["67848"]
 
 
-async def test_stopped_in_the_handler(servers: Servers, client: httpx.AsyncClient, shared: str) -> None:
-    """A server that is stopped cancels its handler and releases the claim: the next delivery is handled at once."""
+async def test_stopped_server_releases_its_claim(
+    servers: Servers, client: httpx.AsyncClient, shared_store: str
+) -> None:
+    """A server that is stopped cancels its handler and releases the claim, so the next delivery is handled at once."""
 
     async def deliver() -> None:
-        # uvicorn answers what it cancels with 500, or breaks the connection off.
+        # Uvicorn responds with 500 to a request that it cancels, or closes the connection.
         try:
             answer = await client.get(f"{url}?{query().decode()}")
         except httpx.TransportError:
             return
         assert answer.text != "success"
 
-    url, process = servers.start(shared, "--hang", "handler")
-    servers.go()
+    url, process = servers.start(shared_store, "--hang", "handler")
+    servers.let_handlers_finish()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(deliver)
         await until((servers.folder / "hangs in handler").exists)
         process.terminate()
     await anyio.to_thread.run_sync(process.wait)
-    url, _ = servers.start(shared)
+    url, _ = servers.start(shared_store)
     assert (await client.get(f"{url}?{query().decode()}")).text == "success"
     assert servers.handled() == ["67848", "67848"]

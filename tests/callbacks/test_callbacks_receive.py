@@ -1,4 +1,4 @@
-"""A delivery without ASGI, with a form, and without an appkey."""
+"""``CallbackApp.receive``, which needs no ASGI server; deliveries as a form, and without an appkey."""
 
 from decimal import Decimal
 from typing import Any
@@ -16,54 +16,54 @@ pytestmark = [pytest.mark.fast, pytest.mark.anyio]
 FORM = b"application/x-www-form-urlencoded"
 
 
-def without(name: str = "appkey", *, shop: Credentials = SHOP) -> bytes:
-    """The callback without a field."""
-    return urlencode({each: value for each, value in fields(shop=shop).items() if each != name}).encode()
+def query_without(name: str = "appkey", *, shop: Credentials = SHOP) -> bytes:
+    """Return the query string of a genuine callback without the field *name*."""
+    return urlencode({key: value for key, value in fields(shop=shop).items() if key != name}).encode()
 
 
 async def post(app: Any, body: bytes, *, query_string: bytes = b"", types: tuple[bytes, ...] = (FORM,)) -> str:
-    """POST a body; the bare answer."""
+    """POST *body* with a Content-Type header for each of *types*. Return the response's status and body."""
 
-    class Typed:
+    class WithContentTypes:
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            await app({**scope, "headers": [(b"Content-Type", each) for each in types]}, receive, send)
+            await app({**scope, "headers": [(b"Content-Type", content_type) for content_type in types]}, receive, send)
 
     parts = [{"type": "http.request", "body": body, "more_body": False}]
-    answer = await call(Typed(), query_string, method="POST", parts=parts)
+    answer = await call(WithContentTypes(), query_string, method="POST", parts=parts)
     return f"{answer.status} {answer.body.decode()}"
 
 
-async def test_receive() -> None:
-    """Text or bytes come to the handler once, and the reply is the word and its status, whatever came."""
+async def test_receive_accepts_text_or_bytes_and_returns_word_and_status() -> None:
+    """``receive`` handles a query as text or bytes once. Invalid input of any kind gets ``fail`` with status 400."""
     shop = Shop(MemoryStore())
     app = shop.app()
     success, refused = CallbackReply("success", 200), CallbackReply("fail", 400)
     assert await app.receive(query().decode()) == success
     assert await app.receive(query()) == success
     assert await app.receive(b"?" + query()) == success
-    anything: list[Any] = ["", b"\xff", "\ud800", None, {"a": "1"}, query(realprice="0.01", order_id="2")]
-    assert [await app.receive(each) for each in anything] == [refused] * 6
+    invalid: list[Any] = ["", b"\xff", "\ud800", None, {"a": "1"}, query(realprice="0.01", order_id="2")]
+    assert [await app.receive(received) for received in invalid] == [refused] * 6
     shop.failures.append(OSError("no disk"))
     assert await app.receive(query(order_id="3")) == CallbackReply("fail", 500)
     assert shop.kinds == ["handled", "repeated", "repeated", *["refused"] * 5, "underpaid", "failed"]
 
 
-async def test_without_an_appkey() -> None:
-    """A callback without appkey is verified by its signature, by GET and by POST; it is the same payment as with it."""
+async def test_callback_without_an_appkey_is_handled() -> None:
+    """A callback without an appkey is verified by its signature, and is the same payment as one with the appkey."""
     shop = Shop(MemoryStore())
     app = shop.app()
-    assert await post(app, without()) == "200 success"
-    assert (await call(app, without())).body == b"success"
+    assert await post(app, query_without()) == "200 success"
+    assert (await call(app, query_without())).body == b"success"
     assert (await call(app, query())).body == b"success"
     assert shop.kinds == ["handled", "repeated", "repeated"]
 
 
-async def test_another_appkey() -> None:
-    """One that names another appkey, or an empty one, is refused however it is signed; so is another's signature."""
+async def test_another_appkey_or_signature_is_refused() -> None:
+    """A callback with another, an empty or two appkeys, or with another shop's signature, is refused."""
     shop = Shop(MemoryStore())
     app = shop.app()
     other = Credentials("other", "canary-of-the-appsecret")
-    rest = without()
+    rest = query_without()
     sent = [
         b"appkey=other&" + rest,
         b"appkey=&" + rest,
@@ -72,21 +72,21 @@ async def test_another_appkey() -> None:
         b"appkey=GP-KEY&" + rest,
         query(shop=other, appkey="other"),
         query(shop=other),
-        without(shop=other),
+        query_without(shop=other),
         b"appkey=gp-key&appkey=other&" + rest,
         b"appkey=gp-key&%61ppkey=gp-key&" + rest,
     ]
-    for each in sent:
-        assert (await app.receive(each)).body == "fail", each
+    for received in sent:
+        assert (await app.receive(received)).body == "fail", received
     assert shop.kinds == ["refused"] * len(sent)
 
 
-async def test_what_slides_without_an_appkey() -> None:
-    """Without appkey as with it, digits that slide into a neighbour break the form, or name an order of nobody."""
+async def test_characters_moved_between_fields_are_refused_without_an_appkey() -> None:
+    """Without an appkey, a character moved to a neighbouring field makes the field invalid or the order unknown."""
     signed = fields(order_id="12", out_order_id="3A4", price="12.00", realprice="12.00")
     shop = Shop(MemoryStore(), prices={"3A4": Decimal("12.00")})
     app = shop.app()
-    slides = [
+    changes = [
         {"order_id": "1", "out_order_id": "23A4"},
         {"order_id": "123", "out_order_id": "A4"},
         {"order_id": "y12"},
@@ -99,27 +99,27 @@ async def test_what_slides_without_an_appkey() -> None:
         {"paytime": "155575025", "extend": "0" + signed["extend"]},
         {"paytime": signed["paytime"] + "t", "extend": signed["extend"][1:]},
     ]
-    for slide in slides:
-        text = urlencode({name: value for name, value in {**signed, **slide}.items() if name != "appkey"})
-        assert (await app.receive(text)).body == "fail", slide
+    for changed in changes:
+        text = urlencode({name: value for name, value in {**signed, **changed}.items() if name != "appkey"})
+        assert (await app.receive(text)).body == "fail", changed
     assert shop.handled == []
     assert await app.receive(urlencode({**signed, "appkey": "gp-key"})) == CallbackReply("success", 200)
 
 
-async def test_a_body_and_a_query() -> None:
-    """Of a POST the body alone is read, of a GET the query string alone; what is in the other is the shop's own."""
+async def test_post_reads_only_its_body_and_get_only_its_query() -> None:
+    """A POST's fields are read from its body only, a GET's from its query string only."""
     shop = Shop(MemoryStore())
     app = shop.app()
     assert await post(app, b"", query_string=query()) == "400 fail"
-    assert await post(app, b"sign=" + b"0" * 32, query_string=without("sign")) == "400 fail"
+    assert await post(app, b"sign=" + b"0" * 32, query_string=query_without("sign")) == "400 fail"
     assert await post(app, query(), query_string=b"shop=1&price=0.01&appkey=other") == "200 success"
     body = [{"type": "http.request", "body": query(price="0.01"), "more_body": False}]
     assert (await call(app, query(), parts=body)).body == b"success"
     assert shop.kinds == ["refused", "refused", "handled", "repeated"]
 
 
-async def test_types_of_a_body() -> None:
-    """A body is read if it says that it is a form, or nothing; of another type it is refused, and not read."""
+async def test_body_of_another_content_type_is_refused() -> None:
+    """A body is read if its Content-Type is that of a form, or missing. With another type it is refused."""
     for types, expected in (
         ((FORM,), "200 success"),
         ((b"Application/X-WWW-Form-UrlEncoded; charset=UTF-8",), "200 success"),
@@ -134,8 +134,8 @@ async def test_types_of_a_body() -> None:
         assert shop.kinds == ["handled" if expected == "200 success" else "refused"]
 
 
-async def test_a_body_without_measure() -> None:
-    """A body that is longer than a callback can be is refused once that much has come, and no more of it is read."""
+async def test_reading_stops_when_the_body_is_too_long() -> None:
+    """A body is refused as soon as it exceeds the maximum length. The rest isn't read."""
     shop = Shop(MemoryStore())
     pieces = [b"extend=" + b"x" * 5000, b"y" * 5000, RuntimeError("read on")]
     answer = await call(shop.app(), method="POST", parts=pieces)

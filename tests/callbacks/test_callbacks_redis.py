@@ -1,4 +1,4 @@
-"""The store in Redis, with a real server: killed, stopped, full."""
+"""``RedisStore`` with a real server that is killed, paused or full."""
 
 import asyncio
 from datetime import timedelta
@@ -16,37 +16,40 @@ from waiting import PATIENCE
 from gatepay_async import callbacks
 from gatepay_async.callbacks import Claim, RedisStore, Standing
 
-# redis-py speaks asyncio only.
+# redis-py supports asyncio only.
 pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 
-ONE = Claim("shop/1", "one", "facts", 20)
-TWO = Claim("shop/1", "two", "facts", 20)
-OTHER = Claim("shop/1", "two", "other", 20)
+# Three deliveries of one payment. The facts of the third one differ.
+FIRST_DELIVERY = Claim("shop/1", "one", "facts", 20)
+SECOND_DELIVERY = Claim("shop/1", "two", "facts", 20)
+CONFLICTING_DELIVERY = Claim("shop/1", "two", "other", 20)
 
 
-@pytest.mark.parametrize("decode", [False, True])
-async def test_a_client_of_the_users(redis_url: str, monkeypatch: pytest.MonkeyPatch, *, decode: bool) -> None:
-    """A client of the user's is used as it is, and left open; the keys have their prefix."""
-    async with Redis.from_url(redis_url, decode_responses=decode) as redis:
+@pytest.mark.parametrize("decode_responses", [False, True])
+async def test_users_redis_client_is_left_open(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, *, decode_responses: bool
+) -> None:
+    """``RedisStore`` uses the user's client unchanged, doesn't close it, and prefixes its keys."""
+    async with Redis.from_url(redis_url, decode_responses=decode_responses) as redis:
         store = RedisStore(redis, prefix="mine:")
-        assert await store.claim(ONE) is Standing.MINE
-        assert await store.claim(TWO) is Standing.TAKEN
-        assert await store.commit(ONE) is True
-        assert await store.claim(OTHER) is Standing.CONFLICT
+        assert await store.claim(FIRST_DELIVERY) is Standing.MINE
+        assert await store.claim(SECOND_DELIVERY) is Standing.TAKEN
+        assert await store.commit(FIRST_DELIVERY) is True
+        assert await store.claim(CONFLICTING_DELIVERY) is Standing.CONFLICT
         with monkeypatch.context() as patch:
-            patch.setattr(redis, "aclose", None)
+            patch.setattr(redis, "aclose", None)  # so that a call of it fails
             await store.aclose()
         assert await redis.keys() in ([b"mine:shop/1"], ["mine:shop/1"])
         assert await redis.ttl("mine:shop/1") == -1
 
 
-async def test_redis_forgets_by_itself(redis_url: str) -> None:
-    """A claim has an expiry, and what was handled has one where it shall be forgotten."""
+async def test_entries_expire_in_redis(redis_url: str) -> None:
+    """A claim expires with its lease, and a handled callback after the ``keep`` time."""
     store = RedisStore(redis_url, keep=timedelta(days=1))
     async with Redis.from_url(redis_url) as redis:
-        await store.claim(ONE)
+        await store.claim(FIRST_DELIVERY)
         assert 0 < await redis.pttl("gatepay:callback:shop/1") <= 20_000
-        await store.commit(ONE)
+        await store.commit(FIRST_DELIVERY)
         assert 86_000_000 < await redis.pttl("gatepay:callback:shop/1") <= 86_400_000
         await store.claim(Claim("shop/2", "one", "facts", 0.01))
         with anyio.fail_after(PATIENCE):
@@ -55,16 +58,16 @@ async def test_redis_forgets_by_itself(redis_url: str) -> None:
     await store.aclose()
 
 
-async def test_a_command_that_comes_twice(redis_url: str) -> None:
-    """A command that redis-py sends again, as the answer to it was lost, does no harm."""
+async def test_repeated_command_has_no_effect(redis_url: str) -> None:
+    """Claiming or committing twice with the same token succeeds, because redis-py retries after a lost reply."""
     store = RedisStore(redis_url)
-    assert [await store.claim(ONE), await store.claim(ONE)] == [Standing.MINE] * 2
-    assert [await store.commit(ONE), await store.commit(ONE)] == [True, True]
+    assert [await store.claim(FIRST_DELIVERY), await store.claim(FIRST_DELIVERY)] == [Standing.MINE] * 2
+    assert [await store.commit(FIRST_DELIVERY), await store.commit(FIRST_DELIVERY)] == [True, True]
     await store.aclose()
 
 
-async def test_redis_killed_and_started_again(redis_server: RedisServer, redis_url: str) -> None:
-    """While Redis is away: fail. When it is back, what was handled is known, and the rest is handled."""
+async def test_deliveries_fail_while_redis_is_down(redis_server: RedisServer, redis_url: str) -> None:
+    """While Redis is down, deliveries fail. When it is back, handled callbacks are known and the others are handled."""
     store = RedisStore(redis_url)
     shop = Shop(store)
     app = shop.app()
@@ -80,8 +83,8 @@ async def test_redis_killed_and_started_again(redis_server: RedisServer, redis_u
     await store.aclose()
 
 
-async def test_redis_killed_between_handling_and_committing(redis_server: RedisServer, redis_url: str) -> None:
-    """A Redis that dies under the handler: fail, and what the handler has done comes to it again."""
+async def test_handler_runs_again_if_redis_dies_before_the_commit(redis_server: RedisServer, redis_url: str) -> None:
+    """If Redis is killed while the handler runs, the delivery fails, and a later delivery runs the handler again."""
     store = RedisStore(redis_url)
     shop = Shop(store)
 
@@ -102,8 +105,10 @@ async def test_redis_killed_between_handling_and_committing(redis_server: RedisS
     await store.aclose()
 
 
-async def test_redis_hangs(redis_server: RedisServer, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Redis that doesn't answer is waited for a bounded time: a fail."""
+async def test_delivery_fails_if_redis_hangs(
+    redis_server: RedisServer, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If Redis doesn't reply in time, the delivery fails."""
     monkeypatch.setattr(callbacks.once, "_LEASE_MARGIN_S", 0.1)
     store = RedisStore(redis_url)
     shop = Shop(store)
@@ -116,8 +121,8 @@ async def test_redis_hangs(redis_server: RedisServer, redis_url: str, monkeypatc
     await store.aclose()
 
 
-async def test_redis_out_of_memory(redis_url: str) -> None:
-    """A Redis that takes nothing more is a fail, never a success."""
+async def test_delivery_fails_if_redis_is_out_of_memory(redis_url: str) -> None:
+    """If Redis is out of memory, the delivery fails with Redis's error."""
     store = RedisStore(redis_url)
     shop = Shop(store)
     async with Redis.from_url(redis_url) as redis:
@@ -130,116 +135,118 @@ async def test_redis_out_of_memory(redis_url: str) -> None:
     await store.aclose()
 
 
-async def test_a_master_that_became_a_replica(redis_url: str) -> None:
-    """The error is redis-py's own, by which it looks for the new master."""
+async def test_read_only_redis_raises_redis_pys_own_error(redis_url: str) -> None:
+    """A replica's error reaches the caller as ``ReadOnlyError``, on which redis-py looks for the new master."""
     store = RedisStore(redis_url)
     async with Redis.from_url(redis_url) as redis:
         await redis.replicaof("127.0.0.1", 1)
         try:
             with pytest.raises(ReadOnlyError):
-                await store.claim(ONE)
+                await store.claim(FIRST_DELIVERY)
         finally:
             await redis.replicaof("NO", "ONE")
     await store.aclose()
 
 
-async def test_many_at_once_are_one_call(redis_url: str) -> None:
-    """What is asked for while a call is under way gathers into the next one; in a cluster each is its own."""
+async def test_waiting_commits_share_one_call(redis_url: str) -> None:
+    """Commits that wait for a call in progress share the next call. In a cluster, each commit is its own call."""
     async with Redis.from_url(redis_url) as redis:
-        for together, most in ((True, 2), (False, 50)):
-            store = RedisStore(redis, prefix=f"{together}:")
-            store._batches = together
-            before = (await redis.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})["calls"]
+        for batches, maximum in ((True, 2), (False, 50)):
+            store = RedisStore(redis, prefix=f"{batches}:")
+            store._batches = batches
+            calls_before = (await redis.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})["calls"]
             async with anyio.create_task_group() as group:
                 for number in range(50):
                     group.start_soon(store.commit, Claim(f"shop/{number}", "one", "facts", 20))
-            after = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
-            assert after - before <= most + 1  # Redis didn't know the script the first time
-            assert await store.claim(TWO) is Standing.HANDLED
+            calls = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
+            assert calls - calls_before <= maximum + 1  # one more, because Redis doesn't know the script at first
+            assert await store.claim(SECOND_DELIVERY) is Standing.HANDLED
             await store.aclose()
 
 
-async def test_an_error_of_one_is_its_own(redis_url: str) -> None:
-    """A key that is something else fails alone; so does one that UTF-8 can't encode, and a claim that is given up."""
+async def test_error_of_one_claim_does_not_affect_others(redis_url: str) -> None:
+    """A key of another type, a cancelled claim and an undecodable key don't affect other claims in the same call."""
     async with Redis.from_url(redis_url) as redis:
         await redis.rpush("gatepay:callback:shop/bad", "a list")
         store = RedisStore(redis)
-        asked = [
-            asyncio.create_task(store.claim(evolve(ONE, key=f"shop/{name}"))) for name in ("bad", "left", "3", "\ud800")
-        ]
-        await asyncio.sleep(0)  # all of them have asked
-        asked[1].cancel()
-        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        names = ("bad", "cancelled", "good", "\ud800")
+        tasks = [asyncio.create_task(store.claim(evolve(FIRST_DELIVERY, key=f"shop/{name}"))) for name in names]
+        await asyncio.sleep(0)  # let all of them start
+        tasks[1].cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         assert "WRONGTYPE" in str(outcomes[0])
         assert isinstance(outcomes[1], asyncio.CancelledError)
         assert outcomes[2] is Standing.MINE
         assert isinstance(outcomes[3], UnicodeEncodeError)
-        assert not await redis.exists("gatepay:callback:shop/left")
+        assert not await redis.exists("gatepay:callback:shop/cancelled")
         await store.aclose()
 
 
-async def test_given_up_while_it_is_called(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A delivery that is cancelled while Redis has its claim, or an event loop that ends, leaves nobody waiting."""
+async def test_cancelled_claim_does_not_block_others(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If one claim, or the call that several share, is cancelled or fails, no other claim waits for ever."""
     store = RedisStore(redis_url)
     script = store._script
-    await store.claim(TWO)
-    for gives_up in ("one", "all"):
-        called, answers = asyncio.Event(), asyncio.Event()
+    await store.claim(SECOND_DELIVERY)
+    for cancelled in ("first claim", "call"):
+        called, may_reply = asyncio.Event(), asyncio.Event()
 
-        async def slow(
-            keys: Any, args: Any, called: asyncio.Event = called, answers: asyncio.Event = answers
+        async def reply_late(
+            keys: Any, args: Any, called: asyncio.Event = called, may_reply: asyncio.Event = may_reply
         ) -> object:
             called.set()
-            await answers.wait()
+            await may_reply.wait()
             return await script(keys=keys, args=args)
 
-        monkeypatch.setattr(store, "_script", slow)
-        first = asyncio.create_task(store.claim(evolve(ONE, key="shop/first")))
+        monkeypatch.setattr(store, "_script", reply_late)
+        first = asyncio.create_task(store.claim(evolve(FIRST_DELIVERY, key="shop/first")))
         await called.wait()
-        second = asyncio.create_task(store.claim(evolve(ONE, key="shop/second")))
+        second = asyncio.create_task(store.claim(evolve(FIRST_DELIVERY, key="shop/second")))
         await asyncio.sleep(0)
         assert store._calling is not None
-        (first if gives_up == "one" else store._calling).cancel()
-        answers.set()
+        (first if cancelled == "first claim" else store._calling).cancel()
+        may_reply.set()
         outcomes = await asyncio.gather(first, second, return_exceptions=True)
-        assert [isinstance(each, asyncio.CancelledError) for each in outcomes] == [True, gives_up == "all"]
+        cancellations = [isinstance(outcome, asyncio.CancelledError) for outcome in outcomes]
+        assert cancellations == [True, cancelled == "call"]
 
-    called, answers = asyncio.Event(), asyncio.Event()
+    called, may_reply = asyncio.Event(), asyncio.Event()
 
-    async def failing(**_: Any) -> object:
+    async def fail_late(**_: Any) -> object:
         called.set()
-        await answers.wait()
+        await may_reply.wait()
         raise RedisError("broken")
 
-    monkeypatch.setattr(store, "_script", failing)
-    asked = [asyncio.create_task(store.claim(evolve(ONE, key=f"shop/{number}"))) for number in range(2)]
+    monkeypatch.setattr(store, "_script", fail_late)
+    tasks = [asyncio.create_task(store.claim(evolve(FIRST_DELIVERY, key=f"shop/{number}"))) for number in range(2)]
     await called.wait()
-    asked[0].cancel()
-    answers.set()
-    ends = await asyncio.gather(*asked, return_exceptions=True)
-    assert [type(each) for each in ends] == [asyncio.CancelledError, RedisError]
+    tasks[0].cancel()
+    may_reply.set()
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(error) for error in errors] == [asyncio.CancelledError, RedisError]
     await store.aclose()
 
 
-async def test_an_event_loop_closed_in_the_middle_of_a_call(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next event loop begins anew: what the closed one has left behind is waited for by nobody."""
+async def test_store_works_after_an_event_loop_was_closed_during_a_call(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If an event loop is closed during a call, the store can be used and closed in the next event loop."""
     store = RedisStore(redis_url)
 
-    async def never(**_: Any) -> object:
+    async def never_reply(**_: Any) -> object:
         return await asyncio.Event().wait()
 
     def close_early() -> None:
         loop = asyncio.new_event_loop()
-        loop.set_exception_handler(lambda *_: None)  # it would log what is meant here
-        left = loop.create_task(store.claim(TWO))
+        loop.set_exception_handler(lambda *_: None)  # it would log the pending task
+        pending = loop.create_task(store.claim(SECOND_DELIVERY))
         loop.run_until_complete(asyncio.sleep(0))
         loop.close()
-        assert not left.done()
+        assert not pending.done()
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_script", never)
+        patch.setattr(store, "_script", never_reply)
         await anyio.to_thread.run_sync(close_early)
     with anyio.fail_after(PATIENCE):
         await store.aclose()
-        assert await store.claim(ONE) is Standing.MINE
+        assert await store.claim(FIRST_DELIVERY) is Standing.MINE
         await store.aclose()

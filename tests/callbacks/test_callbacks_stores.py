@@ -1,4 +1,4 @@
-"""The stores by themselves: claims, leases, fencing, forgetting; what each does when its medium fails."""
+"""The callback stores: claims, commits, leases and expiry, and errors of their file or server."""
 
 import gc
 import itertools
@@ -26,13 +26,14 @@ from gatepay_async.callbacks import Claim, MemoryStore, RedisStore, SQLiteStore,
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
-ONE = Claim("shop/1", "one", "facts", 20)
-TWO = Claim("shop/1", "two", "facts", 20)
-OTHER = Claim("shop/1", "two", "other", 20)
+# Three deliveries of one payment. The facts of the third one differ.
+FIRST_DELIVERY = Claim("shop/1", "one", "facts", 20)
+SECOND_DELIVERY = Claim("shop/1", "two", "facts", 20)
+CONFLICTING_DELIVERY = Claim("shop/1", "two", "other", 20)
 
 
 class Clock:
-    """Set by hand."""
+    """A clock that the test sets."""
 
     now = 1_555_750_250.0
 
@@ -42,9 +43,9 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    it = Clock()
-    monkeypatch.setattr("gatepay_async.callbacks.sqlite.since_boot", lambda: ("boot", it.now))
-    return it
+    new_clock = Clock()
+    monkeypatch.setattr("gatepay_async.callbacks.sqlite.since_boot", lambda: ("boot", new_clock.now))
+    return new_clock
 
 
 @pytest.fixture
@@ -56,111 +57,112 @@ async def sqlite(tmp_path: Path, clock: Clock) -> AsyncIterator[SQLiteStore]:
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-async def timed(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
-    """The stores that go by a clock of ours, which forget what is older than an hour."""
-    made: Store = MemoryStore(keep=3600, clock=clock)
+async def clocked_store(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
+    """Create a store with the test's clock, which deletes entries older than an hour."""
+    new_store: Store = MemoryStore(keep=3600, clock=clock)
     if request.param == "sqlite":
-        made = SQLiteStore(tmp_path / "callbacks.sqlite3", keep=timedelta(hours=1), clock=clock)
-    yield made
+        new_store = SQLiteStore(tmp_path / "callbacks.sqlite3", keep=timedelta(hours=1), clock=clock)
+    yield new_store
     with anyio.CancelScope(shield=True):
-        await made.aclose()
+        await new_store.aclose()
 
 
 @pytest.mark.uncounted
-async def test_a_claim(store: Store) -> None:
-    """A callback is claimed by one alone, until it is released."""
-    assert await store.claim(ONE) is Standing.MINE
-    assert await store.claim(TWO) is Standing.TAKEN
+async def test_claim_is_held_until_it_is_released(store: Store) -> None:
+    """Only one token can claim a callback, until that token releases it."""
+    assert await store.claim(FIRST_DELIVERY) is Standing.MINE
+    assert await store.claim(SECOND_DELIVERY) is Standing.TAKEN
     assert await store.claim(Claim("shop/2", "two", "facts", 20)) is Standing.MINE
-    await store.release(TWO)  # not its to release
-    assert await store.claim(TWO) is Standing.TAKEN
-    await store.release(ONE)
-    assert await store.claim(TWO) is Standing.MINE
+    await store.release(SECOND_DELIVERY)  # no effect: FIRST_DELIVERY holds the claim
+    assert await store.claim(SECOND_DELIVERY) is Standing.TAKEN
+    await store.release(FIRST_DELIVERY)
+    assert await store.claim(SECOND_DELIVERY) is Standing.MINE
 
 
 @pytest.mark.uncounted
-async def test_a_commit(store: Store) -> None:
-    """What is committed stays: it is neither claimed, nor released, nor committed again by another."""
-    assert await store.claim(ONE) is Standing.MINE
-    assert [await store.commit(ONE), await store.commit(ONE)] == [True, True]
-    assert await store.claim(TWO) is Standing.HANDLED
-    assert await store.claim(OTHER) is Standing.CONFLICT
-    await store.release(ONE)
-    await store.release(TWO)
-    assert await store.commit(TWO) is False
-    assert await store.claim(TWO) is Standing.HANDLED
+async def test_committed_callback_stays_handled(store: Store) -> None:
+    """A committed callback can't be claimed, released, or committed with another token."""
+    assert await store.claim(FIRST_DELIVERY) is Standing.MINE
+    assert [await store.commit(FIRST_DELIVERY), await store.commit(FIRST_DELIVERY)] == [True, True]
+    assert await store.claim(SECOND_DELIVERY) is Standing.HANDLED
+    assert await store.claim(CONFLICTING_DELIVERY) is Standing.CONFLICT
+    await store.release(FIRST_DELIVERY)
+    await store.release(SECOND_DELIVERY)
+    assert await store.commit(SECOND_DELIVERY) is False
+    assert await store.claim(SECOND_DELIVERY) is Standing.HANDLED
 
 
-async def test_a_commit_by_another(store: Store) -> None:
-    """Whoever doesn't hold the claim can't commit over the one who does."""
-    assert await store.claim(ONE) is Standing.MINE
-    assert await store.commit(TWO) is False
-    assert await store.claim(TWO) is Standing.TAKEN
+async def test_only_the_holder_can_commit(store: Store) -> None:
+    """While one token holds the claim, another one can't commit."""
+    assert await store.claim(FIRST_DELIVERY) is Standing.MINE
+    assert await store.commit(SECOND_DELIVERY) is False
+    assert await store.claim(SECOND_DELIVERY) is Standing.TAKEN
 
 
 @pytest.mark.uncounted
-async def test_a_commit_of_what_nobody_holds(store: Store) -> None:
-    """A claim that ended, and that nobody has taken up, can still be committed: it was handled."""
-    assert await store.commit(ONE) is True
-    assert await store.claim(TWO) is Standing.HANDLED
+async def test_callback_that_nobody_claims_can_be_committed(store: Store) -> None:
+    """A callback without a current claim can be committed: it was handled, even if its lease has ended meanwhile."""
+    assert await store.commit(FIRST_DELIVERY) is True
+    assert await store.claim(SECOND_DELIVERY) is Standing.HANDLED
 
 
-@pytest.mark.parametrize(("look", "standing"), [(1, Standing.TAKEN), (2, Standing.MINE)])
-async def test_another_process_in_between(
-    sqlite: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: int, standing: Standing
+@pytest.mark.parametrize(("read_number", "standing"), [(1, Standing.TAKEN), (2, Standing.MINE)])
+async def test_claim_of_another_process_between_read_and_write_is_noticed(
+    sqlite: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_number: int, standing: Standing
 ) -> None:
-    """Another process that claims between looking and writing is noticed; within the transaction it can't."""
+    """A claim that another process makes after our first read is noticed. During our transaction it can't make one."""
     monkeypatch.setattr(callbacks.sqlite_file, "_LOCK_TIMEOUT_S", 0.01)
     other = SQLiteStore(tmp_path / "callbacks.sqlite3", clock=sqlite._clock)
-    stand, looks = sqlite._writer()._read_standing, []
-    theirs: list[object] = []
+    read_standing, standings = sqlite._writer()._read_standing, []
+    others_results: list[object] = []
 
-    def watched(database: sqlite3.Connection, claim: Claim) -> Standing:
-        found = stand(database, claim)
-        looks.append(found)
-        if len(looks) == look:
+    def read_then_claim(database: sqlite3.Connection, claim: Claim) -> Standing:
+        current = read_standing(database, claim)
+        standings.append(current)
+        if len(standings) == read_number:
             try:
-                theirs.append(anyio.run(other.claim, TWO))  # this is a thread of its own
+                # We are in a worker thread, so we can start an event loop.
+                others_results.append(anyio.run(other.claim, SECOND_DELIVERY))
             except sqlite3.OperationalError as error:
-                theirs.append(str(error))
-        return found
+                others_results.append(str(error))
+        return current
 
-    monkeypatch.setattr(sqlite._writer(), "_read_standing", watched)
-    assert await sqlite.claim(ONE) is standing
-    assert theirs == [Standing.MINE if look == 1 else "database is locked"]
+    monkeypatch.setattr(sqlite._writer(), "_read_standing", read_then_claim)
+    assert await sqlite.claim(FIRST_DELIVERY) is standing
+    assert others_results == [Standing.MINE if read_number == 1 else "database is locked"]
     await other.aclose()
 
 
-async def test_a_lease_ends(timed: Store, clock: Clock) -> None:
-    """A claim whose holder died is anybody's when its lease ends, and no earlier; the old holder has lost it."""
-    assert await timed.claim(ONE) is Standing.MINE
+async def test_expired_claim_can_be_taken_by_another_token(clocked_store: Store, clock: Clock) -> None:
+    """When a lease ends, and not earlier, another token can claim. The former holder can't commit any more."""
+    assert await clocked_store.claim(FIRST_DELIVERY) is Standing.MINE
     clock.now += 19.9
-    assert await timed.claim(TWO) is Standing.TAKEN
+    assert await clocked_store.claim(SECOND_DELIVERY) is Standing.TAKEN
     clock.now += 0.2
-    assert await timed.claim(TWO) is Standing.MINE
-    assert await timed.commit(ONE) is False
-    await timed.release(ONE)
-    assert await timed.commit(TWO) is True
+    assert await clocked_store.claim(SECOND_DELIVERY) is Standing.MINE
+    assert await clocked_store.commit(FIRST_DELIVERY) is False
+    await clocked_store.release(FIRST_DELIVERY)
+    assert await clocked_store.commit(SECOND_DELIVERY) is True
 
 
-async def test_forgetting(timed: Store, clock: Clock) -> None:
-    """What was handled is remembered for as long as was asked for, and then forgotten: a store doesn't only grow."""
+async def test_handled_callbacks_are_deleted_after_the_keep_time(clocked_store: Store, clock: Clock) -> None:
+    """A handled callback is remembered for the ``keep`` time and then deleted, so that the store doesn't only grow."""
     for number in range(250):
         claim = Claim(f"shop/{number}", "one", "facts", 20)
-        assert await timed.claim(claim) is Standing.MINE
-        assert await timed.commit(claim) is True
+        assert await clocked_store.claim(claim) is Standing.MINE
+        assert await clocked_store.commit(claim) is True
     clock.now += 3600
-    assert await timed.claim(Claim("shop/0", "two", "facts", 20)) is Standing.HANDLED
+    assert await clocked_store.claim(Claim("shop/0", "two", "facts", 20)) is Standing.HANDLED
     clock.now += 1
-    assert await timed.claim(Claim("shop/0", "two", "facts", 20)) is Standing.MINE
+    assert await clocked_store.claim(Claim("shop/0", "two", "facts", 20)) is Standing.MINE
     for number in range(300, 304):
         claim = Claim(f"shop/{number}", "one", "facts", 20)
-        await timed.claim(claim)
-        await timed.commit(claim)
-    assert await size_of(timed) == 5
+        await clocked_store.claim(claim)
+        await clocked_store.commit(claim)
+    assert await count_entries(clocked_store) == 5  # shop/0, claimed again, and the four new ones
 
 
-async def size_of(store: Store) -> int:
+async def count_entries(store: Store) -> int:
     if isinstance(store, MemoryStore):
         return len(store._entries)
     assert isinstance(store, SQLiteStore)
@@ -168,118 +170,118 @@ async def size_of(store: Store) -> int:
         return int(database.execute("SELECT count(*) FROM callback").fetchone()[0])
 
 
-async def test_forgetting_leaves_claims(clock: Clock) -> None:
-    """In memory a claim under way is not forgotten, however old the rest is."""
+async def test_memory_store_keeps_claims_in_progress(clock: Clock) -> None:
+    """``MemoryStore`` doesn't delete a claim whose lease hasn't ended, even if it is older than ``keep``."""
     store = MemoryStore(keep=1, clock=clock)
     slow = Claim("shop/slow", "one", "facts", 3600)
     assert await store.claim(slow) is Standing.MINE
     clock.now += 10
-    await store.claim(ONE)
-    await store.commit(ONE)
+    await store.claim(FIRST_DELIVERY)
+    await store.commit(FIRST_DELIVERY)
     assert await store.claim(Claim("shop/slow", "two", "facts", 20)) is Standing.TAKEN
     assert await store.commit(slow) is True
 
 
-def test_a_keep_that_is_no_time(tmp_path: Path) -> None:
-    """How long to remember is a time above 0, for each store."""
+def test_invalid_keep_is_refused(tmp_path: Path) -> None:
+    """Each store refuses a ``keep`` that isn't a duration above 0."""
     problem = "keep: must be a number of seconds above 0, a timedelta, or None"
     keeps: list[Any] = [0, -1, "1 d", float("nan"), True, timedelta()]
-    makes: list[Any] = [MemoryStore, partial(SQLiteStore, tmp_path / "x"), partial(RedisStore, "redis://localhost")]
-    assert [(make, keep) for make in makes for keep in keeps if problem not in refusal(make, keep=keep)] == []
+    stores: list[Any] = [MemoryStore, partial(SQLiteStore, tmp_path / "x"), partial(RedisStore, "redis://localhost")]
+    assert [(create, keep) for create in stores for keep in keeps if problem not in error_of(create, keep=keep)] == []
 
 
-def refusal(make: Callable[..., object], *given: object, **options: object) -> str:
-    """What is said of arguments that can't be right."""
+def error_of(create: Callable[..., object], *arguments: object, **options: object) -> str:
+    """Return the text of the ``InvalidRequestError`` that *create* raises, or "no error"."""
     try:
-        make(*given, **options)
+        create(*arguments, **options)
     except InvalidRequestError as error:
         return str(error)
-    return "nothing"
+    return "no error"
 
 
 # --- SQLite
 
 
-def test_no_file() -> None:
-    """A store in a file wants a file's name."""
-    assert [path for path in ("", ":memory:") if "in memory, use MemoryStore" not in refusal(SQLiteStore, path)] == []
+def test_sqlite_store_refuses_a_path_that_names_no_file() -> None:
+    """``SQLiteStore`` refuses an empty path and ``:memory:``."""
+    assert [path for path in ("", ":memory:") if "in memory, use MemoryStore" not in error_of(SQLiteStore, path)] == []
 
 
-def test_no_folder(tmp_path: Path) -> None:
-    """A folder that isn't there is noticed when the store is made, not at the first payment."""
+def test_missing_folder_is_refused_when_the_store_is_created(tmp_path: Path) -> None:
+    """A missing folder raises an error when the store is created, not at the first payment."""
     with pytest.raises(InvalidRequestError, match=f"path: there is no folder {tmp_path}/nowhere"):
         SQLiteStore(tmp_path / "nowhere" / "callbacks.sqlite3")
 
 
-async def test_its_files_are_private(sqlite: SQLiteStore, tmp_path: Path) -> None:
-    """The file, and what SQLite puts beside it, can be read by its owner alone."""
-    await sqlite.claim(ONE)
+async def test_only_the_owner_can_read_the_files(sqlite: SQLiteStore, tmp_path: Path) -> None:
+    """The database and SQLite's files next to it have mode 0600."""
+    await sqlite.claim(FIRST_DELIVERY)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
-    assert modes == {f"callbacks.sqlite3{end}": 0o600 for end in ("", "-wal", "-shm")}
+    assert modes == {f"callbacks.sqlite3{suffix}": 0o600 for suffix in ("", "-wal", "-shm")}
 
 
-async def test_what_is_committed_survives(sqlite: SQLiteStore, tmp_path: Path) -> None:
-    """Another store on the same file knows what the first one has written; closing twice is closing once."""
-    await sqlite.claim(ONE)
-    await sqlite.commit(ONE)
+async def test_commit_survives_closing_the_store(sqlite: SQLiteStore, tmp_path: Path) -> None:
+    """A new store on the same file knows earlier commits. A store can be closed twice."""
+    await sqlite.claim(FIRST_DELIVERY)
+    await sqlite.commit(FIRST_DELIVERY)
     await sqlite.aclose()
     await sqlite.aclose()
-    again = SQLiteStore(str(tmp_path / "callbacks.sqlite3"))
-    assert await again.claim(TWO) is Standing.HANDLED
-    await again.aclose()
+    reopened = SQLiteStore(str(tmp_path / "callbacks.sqlite3"))
+    assert await reopened.claim(SECOND_DELIVERY) is Standing.HANDLED
+    await reopened.aclose()
 
 
-async def test_commits_are_on_the_disk(sqlite: SQLiteStore) -> None:
-    """A commit is synchronous: on the disk before anybody is answered."""
-    await sqlite.claim(ONE)
+async def test_commit_is_synchronous(sqlite: SQLiteStore) -> None:
+    """A commit is on disk before ``commit`` returns."""
+    await sqlite.claim(FIRST_DELIVERY)
     statements: list[str] = []
     with sqlite._writer().file.open() as database:
         database.set_trace_callback(statements.append)
-    await sqlite.commit(ONE)
+    await sqlite.commit(FIRST_DELIVERY)
     assert statements[0] == "PRAGMA synchronous = FULL"
     assert statements[-1] == "COMMIT"
 
 
-async def test_nothing_blocks_the_loop(sqlite: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQLite is used in worker threads only."""
+async def test_sqlite_runs_outside_the_event_loops_thread(sqlite: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite connections are opened in worker threads only, so that they don't block the event loop."""
     threads = set()
     connect = sqlite3.connect
 
-    def watched(*args: Any, **options: Any) -> sqlite3.Connection:
+    def connect_and_record_thread(*args: Any, **options: Any) -> sqlite3.Connection:
         threads.add(threading.get_ident())
         connection: sqlite3.Connection = connect(*args, **options)
         return connection
 
-    monkeypatch.setattr(sqlite3, "connect", watched)
-    await sqlite.claim(ONE)
+    monkeypatch.setattr(sqlite3, "connect", connect_and_record_thread)
+    await sqlite.claim(FIRST_DELIVERY)
     assert threads
     assert threading.get_ident() not in threads
 
 
-def test_it_closes_itself(tmp_path: Path) -> None:
-    """A store that nobody closes leaves no open file behind."""
+def test_store_that_is_collected_closes_its_file(tmp_path: Path) -> None:
+    """A store that is garbage-collected without ``aclose`` closes its file."""
     store = SQLiteStore(tmp_path / "callbacks.sqlite3")
-    anyio.run(store.claim, ONE)
+    anyio.run(store.claim, FIRST_DELIVERY)
     file = store._writer().file
     assert file._database is not None
     del store
 
-    async def collected() -> None:
+    async def wait_until_closed() -> None:
         await until(lambda: gc.collect() >= 0 and file._database is None)
 
-    anyio.run(collected)
+    anyio.run(wait_until_closed)
 
 
-async def test_closing_what_was_never_opened(tmp_path: Path) -> None:
-    """A store that was never used has nothing to close, and makes no file for it."""
+async def test_closing_an_unused_store_creates_no_file(tmp_path: Path) -> None:
+    """Closing a store that was never used creates no file."""
     await SQLiteStore(tmp_path / "callbacks.sqlite3").aclose()
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_corrupt_file(tmp_path: Path) -> None:
-    """A file that is no database is a fail; when it is put right, payments are handled."""
+async def test_file_that_is_no_database_fails_deliveries_until_it_is_deleted(tmp_path: Path) -> None:
+    """If the file is no database, deliveries fail. Once it is deleted, payments are handled."""
     path = tmp_path / "callbacks.sqlite3"
-    path.write_bytes(b"this is no database, and long enough to be seen to be none" * 100)
+    path.write_bytes(b"not a database" * 500)
     store = SQLiteStore(path)
     shop = Shop(store)
     app = shop.app()
@@ -290,34 +292,35 @@ async def test_a_corrupt_file(tmp_path: Path) -> None:
     await store.aclose()
 
 
-async def test_a_file_that_breaks_under_it(sqlite: SQLiteStore, tmp_path: Path) -> None:
-    """A file that is overwritten while it is in use is a fail, never a success."""
+async def test_overwritten_file_fails_deliveries(sqlite: SQLiteStore, tmp_path: Path) -> None:
+    """If the file is overwritten with garbage, deliveries fail; none is answered with success."""
     shop = Shop(sqlite)
     app = shop.app()
     assert await word(app, query()) == "success"
     await sqlite.aclose()
     path = tmp_path / "callbacks.sqlite3"
+    # Keep the first page, so that SQLite still recognises the file as a database.
     path.write_bytes(path.read_bytes()[:4096] + b"\xff" * (path.stat().st_size - 4096))
     assert [await word(app, received) for received in (query(), query(order_id="1"))] == ["fail", "fail"]
     assert all(isinstance(event.error, sqlite3.DatabaseError) for event in shop.events[1:])
     assert len(shop.handled) == 1
 
 
-async def test_a_full_disk(sqlite: SQLiteStore) -> None:
-    """A disk that is full when the claim is written is a fail, and nothing is handled; with room again, it is."""
+async def test_delivery_fails_while_the_disk_is_full(sqlite: SQLiteStore) -> None:
+    """If the claim can't be written because the disk is full, the delivery fails unhandled. With space, it succeeds."""
     shop = Shop(sqlite)
-    await fill(sqlite)
+    await fill_database(sqlite)
     app = shop.app()
     answer = await call(app, query())
     assert (answer.status, answer.body) == (500, b"fail")
     assert "database or disk is full" in str(shop.events[0].error)
     assert shop.handled == []
-    # The connection was closed, and the next one has no limit: there is room again.
+    # The store has reopened the file, and the new connection has no page limit.
     assert await word(app, query()) == "success"
 
 
-async def fill(sqlite: SQLiteStore) -> None:
-    """Let no page be added, and fill those that are there."""
+async def fill_database(sqlite: SQLiteStore) -> None:
+    """Forbid SQLite to add pages, and fill the existing ones with rows."""
     with sqlite._writer().file.open() as database:
         (pages,) = database.execute("PRAGMA page_count").fetchone()
         database.execute(f"PRAGMA max_page_count = {pages}")
@@ -327,8 +330,8 @@ async def fill(sqlite: SQLiteStore) -> None:
                 database.execute("INSERT INTO callback (key, token, facts, at) VALUES (?, ?, ?, ?)", row)
 
 
-async def test_a_disk_that_is_full_at_the_commit(sqlite: SQLiteStore) -> None:
-    """A commit that finds no room is a fail: the handler has run, and will see the callback again."""
+async def test_delivery_fails_if_the_commit_cannot_be_written(sqlite: SQLiteStore) -> None:
+    """If the commit can't be written, the delivery fails, though the handler has run."""
     shop = Shop(sqlite)
 
     async def handler(callback: Any) -> None:
@@ -341,18 +344,20 @@ async def test_a_disk_that_is_full_at_the_commit(sqlite: SQLiteStore) -> None:
     assert shop.kinds == ["failed"]
 
 
-@pytest.mark.parametrize("what", ["a folder", "a link to nowhere"])
-async def test_a_path_that_cannot_be_opened(tmp_path: Path, what: str) -> None:
-    """A path that can't be opened is a fail with the system's reason."""
+@pytest.mark.parametrize("kind", ["folder", "broken link"])
+async def test_path_that_cannot_be_opened_fails_deliveries(tmp_path: Path, kind: str) -> None:
+    """If the path can't be opened, deliveries fail, and the event has the system's error."""
     path = tmp_path / "callbacks.sqlite3"
-    path.mkdir() if what == "a folder" else path.symlink_to(tmp_path / "no" / "where")
+    path.mkdir() if kind == "folder" else path.symlink_to(tmp_path / "no" / "where")
     shop = Shop(SQLiteStore(path))
     assert (await call(shop.app(), query())).status == 500
     assert isinstance(shop.events[0].error, OSError)
 
 
-async def test_a_database_that_is_locked(sqlite: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that another program has locked is waited for, for a while, and then a fail."""
+async def test_delivery_fails_while_another_program_locks_the_file(
+    sqlite: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If another program keeps the file locked, a new delivery fails after the lock timeout."""
     monkeypatch.setattr(callbacks.sqlite_file, "_LOCK_TIMEOUT_S", 0.01)
     shop = Shop(sqlite)
     assert await word(shop.app(), query(order_id="1")) == "success"
@@ -360,83 +365,83 @@ async def test_a_database_that_is_locked(sqlite: SQLiteStore, tmp_path: Path, mo
     other = sqlite3.connect(tmp_path / "callbacks.sqlite3", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     assert await word(shop.app(), query()) == "fail"
-    assert await word(shop.app(), query(order_id="1")) == "success"  # reading needs no lock
+    assert await word(shop.app(), query(order_id="1")) == "success"  # a repeated delivery only reads
     other.execute("ROLLBACK")
     assert await word(shop.app(), query()) == "success"
     other.close()
     assert shop.kinds == ["handled", "failed", "repeated", "handled"]
 
 
-async def test_a_claim_that_was_given_up(sqlite: SQLiteStore) -> None:
-    """A thread that comes to its claim after the delivery was cancelled, and before it has released it, leaves it."""
-    with sqlite._writer().file._lock:  # as if another thread had the connection
+async def test_claim_of_a_cancelled_delivery_is_not_written(sqlite: SQLiteStore) -> None:
+    """If a delivery is cancelled before the worker thread writes its claim, the claim isn't written."""
+    with sqlite._writer().file._lock:  # so that the worker thread has to wait
         async with anyio.create_task_group() as group:
-            group.start_soon(sqlite.claim, ONE)
+            group.start_soon(sqlite.claim, FIRST_DELIVERY)
             await anyio.wait_all_tasks_blocked()
             group.cancel_scope.cancel()
-    assert await sqlite.claim(TWO) is Standing.MINE
+    assert await sqlite.claim(SECOND_DELIVERY) is Standing.MINE
 
 
-async def test_many_at_once_wait_for_the_disk_together(sqlite: SQLiteStore) -> None:
-    """What gathers while the thread is busy is one transaction, and each caller is told its own outcome after it."""
+async def test_waiting_commits_share_one_transaction(sqlite: SQLiteStore) -> None:
+    """Commits that wait for the worker thread are written in one transaction, and each caller gets its own result."""
     claims = [Claim(f"shop/{number}", "one", "facts", 20) for number in range(40)]
-    held: dict[str, bool] = {}
+    results: dict[str, bool] = {}
 
-    async def pay(claim: Claim) -> None:
-        held[claim.key] = await sqlite.commit(claim)
+    async def commit(claim: Claim) -> None:
+        results[claim.key] = await sqlite.commit(claim)
 
     await sqlite.claim(evolve(claims[0], token="two"))
     statements: list[str] = []
     async with anyio.create_task_group() as group:
-        with sqlite._writer().file.open() as database:  # so that the thread waits for it
+        with sqlite._writer().file.open() as database:  # so that the worker thread has to wait
             database.set_trace_callback(statements.append)
             for claim in claims:
-                group.start_soon(pay, claim)
+                group.start_soon(commit, claim)
             await anyio.wait_all_tasks_blocked()
-            assert held == {}
-    assert held == {claim.key: claim is not claims[0] for claim in claims}
-    assert statements.count("COMMIT") <= 2  # the first may have been taken alone
+            assert results == {}
+    assert results == {claim.key: claim is not claims[0] for claim in claims}
+    assert statements.count("COMMIT") <= 2  # two, if the worker thread took the first request before the others arrived
 
 
-async def test_an_error_of_one_is_its_own(sqlite: SQLiteStore) -> None:
-    """What can't be read or written fails alone; those in the same transaction are written."""
-    no_text: Any = {"no": "text"}
-    bad_claim, bad_commit = evolve(ONE, key=no_text), evolve(ONE, facts=no_text)
+async def test_error_of_one_operation_does_not_affect_others(sqlite: SQLiteStore) -> None:
+    """An operation whose values SQLite can't store fails alone. Others in the same transaction are written."""
+    unsupported: Any = {"a": "dict"}
+    bad_claim, bad_commit = evolve(FIRST_DELIVERY, key=unsupported), evolve(FIRST_DELIVERY, facts=unsupported)
     outcomes: list[str] = []
 
-    async def do(act: Callable[[Claim], Awaitable[object]], claim: Claim) -> None:
+    async def run(operation: Callable[[Claim], Awaitable[object]], claim: Claim) -> None:
         try:
-            outcomes.append(f"{claim.key} {await act(claim)}")
+            outcomes.append(f"{claim.key} {await operation(claim)}")
         except sqlite3.Error:
             outcomes.append("error")
 
     async with anyio.create_task_group() as group:
         with sqlite._writer().file.open():
-            group.start_soon(do, sqlite.commit, ONE)
-            group.start_soon(do, sqlite.commit, bad_commit)
-            group.start_soon(do, sqlite.claim, bad_claim)
-            group.start_soon(do, sqlite.commit, evolve(ONE, key="shop/3"))
+            group.start_soon(run, sqlite.commit, FIRST_DELIVERY)
+            group.start_soon(run, sqlite.commit, bad_commit)
+            group.start_soon(run, sqlite.claim, bad_claim)
+            group.start_soon(run, sqlite.commit, evolve(FIRST_DELIVERY, key="shop/3"))
             await anyio.wait_all_tasks_blocked()
     assert sorted(outcomes) == ["error", "error", "shop/1 True", "shop/3 True"]
-    assert await sqlite.claim(TWO) is Standing.HANDLED
+    assert await sqlite.claim(SECOND_DELIVERY) is Standing.HANDLED
 
 
-async def test_a_lock_stops_only_those_who_write(
+async def test_locked_file_fails_writes_but_not_reads(
     sqlite: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of those who wait together, whoever only reads is told, though another program has locked the file."""
+    """If another program has locked the file, a claim that only reads succeeds. A commit in the same batch fails."""
     monkeypatch.setattr(callbacks.sqlite_file, "_LOCK_TIMEOUT_S", 0.01)
-    await sqlite.commit(ONE)
+    await sqlite.commit(FIRST_DELIVERY)
     other = sqlite3.connect(tmp_path / "callbacks.sqlite3", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     standings: list[Standing] = []
 
     async def read() -> None:
-        standings.append(await sqlite.claim(TWO))
+        standings.append(await sqlite.claim(SECOND_DELIVERY))
 
     async def write() -> None:
         with pytest.raises(sqlite3.OperationalError, match="locked"):
-            await sqlite.commit(evolve(ONE, key="shop/2"))
+            await sqlite.commit(evolve(FIRST_DELIVERY, key="shop/2"))
 
     async with anyio.create_task_group() as group:
         with sqlite._writer().file.open():
@@ -447,54 +452,61 @@ async def test_a_lock_stops_only_those_who_write(
     other.close()
 
 
-async def test_its_thread_ends(sqlite: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread ends when nothing has come for a while; the next callback starts another."""
+async def test_idle_worker_thread_ends_and_is_restarted(sqlite: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker thread ends after an idle time. The next callback starts a new one."""
     monkeypatch.setattr(batch_worker, "_IDLE_TIMEOUT_S", 0.01)
     for _ in range(2):
-        await sqlite.claim(ONE)
+        await sqlite.claim(FIRST_DELIVERY)
         await until(lambda: not sqlite._writer()._worker._is_running)
-    assert await sqlite.claim(TWO) is Standing.TAKEN
+    assert await sqlite.claim(SECOND_DELIVERY) is Standing.TAKEN
 
 
-def test_a_caller_whose_event_loop_has_ended() -> None:
-    """Nobody is told there, and nothing breaks."""
+def test_waking_a_caller_whose_event_loop_has_ended_is_ignored() -> None:
+    """Waking a caller whose event loop has ended raises no error."""
 
-    async def ask() -> batch_worker.Pending[None]:
+    async def create_pending() -> batch_worker.Pending[None]:
         return batch_worker.Pending(None)
 
     for backend in ("asyncio", "trio"):
-        batch_worker.wake_callers([anyio.run(ask, backend=backend)])
+        batch_worker.wake_callers([anyio.run(create_pending, backend=backend)])
 
 
-FORK = """
+FORK_PROGRAM = """
 import anyio, os, sys
 from gatepay_async.callbacks import Claim, SQLiteStore
 store = SQLiteStore(sys.argv[1])
 first, second, third = (Claim(f"shop/{n}", "token", "facts", 20) for n in range(3))
 anyio.run(store.claim, first)
-(here,) = store._writers
+(parent,) = store._writers
 if not os.fork():
     assert anyio.run(store.claim, first).name == "TAKEN"
     assert anyio.run(store.claim, second).name == "MINE"
-    assert set(store._writers) == {here, os.getpid()}
+    assert set(store._writers) == {parent, os.getpid()}
     anyio.run(store.aclose)
     os._exit(7)
 assert os.waitstatus_to_exitcode(os.wait()[1]) == 7
 assert anyio.run(store.claim, second).name == "TAKEN"
 assert anyio.run(store.claim, third).name == "MINE"
 anyio.run(store.aclose)
-print("whole")
+print("passed")
 """
 
 
-def test_a_fork(tmp_path: Path) -> None:
-    """A process that forks after it has used the store opens a connection of its own on each side."""
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, str(tmp_path / "callbacks.sqlite3")]
-    done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
-    assert (done.returncode, done.stdout) == (0, b"whole\n"), done.stderr.decode()
+def test_store_works_in_both_processes_after_a_fork(tmp_path: Path) -> None:
+    """After a fork, parent and child each use their own connection and see each other's claims."""
+    command = [
+        sys.executable,
+        "-W",
+        "ignore::DeprecationWarning",
+        "-c",
+        FORK_PROGRAM,
+        str(tmp_path / "callbacks.sqlite3"),
+    ]
+    finished = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
+    assert (finished.returncode, finished.stdout) == (0, b"passed\n"), finished.stderr.decode()
 
 
-TOKENS = """
+TOKENS_PROGRAM = """
 import os
 from gatepay_async.callbacks.tokens import TOKENS
 TOKENS.new()
@@ -503,31 +515,31 @@ if not os.fork():
     os.write(sending, TOKENS.new().encode())
     os._exit(0)
 os.wait()
-theirs, ours = os.read(receiving, 100).decode(), [TOKENS.new(), TOKENS.new()]
-assert len({theirs, *ours}) == 3, "a token came twice"
-print("whole")
+childs, parents = os.read(receiving, 100).decode(), [TOKENS.new(), TOKENS.new()]
+assert len({childs, *parents}) == 3, "a token was made twice"
+print("passed")
 """
 
 
-def test_tokens_after_a_fork() -> None:
-    """Both sides of a fork make tokens that the other one doesn't."""
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", TOKENS]
-    done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
-    assert (done.returncode, done.stdout) == (0, b"whole\n"), done.stderr.decode()
+def test_processes_make_different_tokens_after_a_fork() -> None:
+    """After a fork, parent and child make different tokens."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", TOKENS_PROGRAM]
+    finished = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
+    assert (finished.returncode, finished.stdout) == (0, b"passed\n"), finished.stderr.decode()
 
 
 # --- Redis
 
 
-def test_a_client_of_another_kind() -> None:
-    """A client that would block the event loop, or is none, is noticed when the store is made."""
+def test_redis_store_refuses_what_is_no_asyncio_client() -> None:
+    """A blocking Redis client, or an object that is no client, is refused when the store is created."""
     clients: list[Any] = [SyncRedis(), None, 7]
     problem = "redis: must be a client of redis.asyncio, or a URL"
-    assert [client for client in clients if problem not in refusal(RedisStore, client)] == []
+    assert [client for client in clients if problem not in error_of(RedisStore, client)] == []
 
 
-class Without:
-    """An importer that doesn't find one module."""
+class MissingModule:
+    """An import hook that raises ``ModuleNotFoundError`` for one module."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -538,22 +550,24 @@ class Without:
 
 
 @pytest.mark.parametrize(
-    ("missing", "said"),
+    ("missing", "message"),
     [
         ("redis", r"RedisStore needs redis: pip install 'gatepay-async\[redis\]'"),
         ("redis.asyncio", r"No module named 'redis\.asyncio'"),
     ],
 )
-def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, missing: str, said: str) -> None:
-    """Without redis, asking for RedisStore says what to install; a redis that is broken is said to be so."""
+def test_importing_redis_store_without_redis_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, missing: str, message: str
+) -> None:
+    """Without redis, the import error says what to install. If only a module of redis is missing, it names that."""
     for name in ("gatepay_async.callbacks.redis_store", "redis.asyncio", missing):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setattr(sys, "meta_path", [Without(missing), *sys.meta_path])
-    with pytest.raises(ImportError, match=said):
+    monkeypatch.setattr(sys, "meta_path", [MissingModule(missing), *sys.meta_path])
+    with pytest.raises(ImportError, match=message):
         callbacks.__getattr__("RedisStore")
 
 
-def test_another_name() -> None:
-    """The room has no other names than it says."""
+def test_unknown_name_of_the_package_raises_attribute_error() -> None:
+    """Accessing a name that ``gatepay_async.callbacks`` doesn't have raises ``AttributeError``."""
     with pytest.raises(AttributeError, match="no attribute 'FileStore'"):
         callbacks.__getattr__("FileStore")

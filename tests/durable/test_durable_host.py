@@ -1,4 +1,4 @@
-"""A worker in a process whose application runs DBOS itself; and databases that go away."""
+"""Workers in a process whose application runs its own DBOS."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 @asynccontextmanager
 async def hosting(workspace: Workspace, *, executor: str = "host-1", launch: bool = True) -> AsyncGenerator[None]:
-    """An application's own DBOS."""
-    # The engine is ours: with that of its own, DBOS can't use an old SQLite from Python 3.12 on.
+    """Run an application's own DBOS."""
+    # We pass our engine, because DBOS's own can't use an old SQLite on Python 3.12 or later.
     engine = Database(workspace.database).engine(connections=20)
     config = DBOSConfig(
         name="the-application",
@@ -43,8 +43,8 @@ async def hosting(workspace: Workspace, *, executor: str = "host-1", launch: boo
         engine.dispose()
 
 
-async def test_in_the_applications_own(workspace: Workspace, shop: Shop) -> None:
-    """A worker works in the DBOS that the application runs, and leaves it running; what that takes waits for it."""
+async def test_worker_uses_the_applications_dbos_and_leaves_it_running(workspace: Workspace, shop: Shop) -> None:
+    """A worker uses the application's DBOS. A batch that DBOS starts without a worker waits until one is open."""
     uploads = workspace.uploads(shop, version="app-7")
     async with hosting(workspace), uploads.submitter() as submit:
         async with uploads.worker():
@@ -62,8 +62,8 @@ async def test_in_the_applications_own(workspace: Workspace, shop: Shop) -> None
     assert (report.stored, report.already_there) == (100, 600)
 
 
-async def test_closed_in_the_applications_own(workspace: Workspace, shop: Shop) -> None:
-    """A worker that is closed in an application's DBOS, which goes on, lets its calls in flight end before it is."""
+async def test_closed_worker_in_the_applications_dbos_finishes_its_calls(workspace: Workspace, shop: Shop) -> None:
+    """Closing a worker in an application's DBOS waits for the calls in flight, though DBOS keeps running."""
     shop.latency = 1.0
     uploads = workspace.uploads(shop, version="app-7")
     async with hosting(workspace), uploads.submitter() as submit:
@@ -76,19 +76,21 @@ async def test_closed_in_the_applications_own(workspace: Workspace, shop: Shop) 
     assert (report.stored, report.ok, set(shop.sent.values())) == (600, True, {1})
 
 
-async def test_taken_for_somebody_else(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch that an application took before its worker was open, and that isn't its any more, is not sent."""
+async def test_batch_that_was_cancelled_before_the_worker_opened_is_not_sent(
+    workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that the application's DBOS started, and that was cancelled before the worker opened, is not sent."""
     uploads = workspace.uploads(shop, version="app-7")
-    ask, answers = job_store.JobStore.is_taken, []
-    find_queue, begun = dbos_host._queue_of, []
+    original_is_taken, answers = job_store.JobStore.is_taken, []
+    original_queue_of, started_runs = dbos_host._queue_of, []
 
     def is_taken(self: job_store.JobStore, name: str, executor: str) -> bool:
-        answers.append(ask(self, name, executor))
+        answers.append(original_is_taken(self, name, executor))
         return answers[-1]
 
     def queue_of(name: str) -> str | None:
-        queue = find_queue(name)
-        begun.append(name)
+        queue = original_queue_of(name)
+        started_runs.append(name)
         return queue
 
     monkeypatch.setattr(job_store.JobStore, "is_taken", is_taken)
@@ -98,22 +100,22 @@ async def test_taken_for_somebody_else(workspace: Workspace, shop: Shop, monkeyp
             pass
         job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
         name = run_id(job.id, 0, 0)
-        # Not merely taken from the queue: DBOS does not begin a run that was cancelled before.
-        await until(lambda: name in begun)
+        # Wait until DBOS has started the run: one that is cancelled earlier never starts.
+        await until(lambda: name in started_runs)
         await anyio.to_thread.run_sync(job._store._client.cancel_workflow, name)
         async with uploads.worker():
             await until(lambda: bool(answers))
     assert (answers, len(shop.sent)) == ([False], 0)
 
 
-async def test_what_a_host_must_be(workspace: Workspace, shop: Shop) -> None:
-    """A DBOS of another version or database, not launched, or of a name that is taken: the error says what to do."""
+async def test_unsuitable_dbos_of_the_application_raises_an_error(workspace: Workspace, shop: Shop) -> None:
+    """The error says what to do if DBOS isn't launched, has another version or database, or its name is in use."""
     uploads = workspace.uploads(shop, version="app-7")
     async with hosting(workspace, launch=False):
         with pytest.raises(DurableError, match="isn't launched yet"):
             async with uploads.worker():
                 pass
-        assert DBOS.executor_id == "host-1"  # it is the application's, and still there
+        assert DBOS.executor_id == "host-1"  # the application's DBOS wasn't destroyed
         await anyio.to_thread.run_sync(DBOS.launch)
     async with hosting(workspace):
         with pytest.raises(DurableError, match="application_version of your DBOS is 'app-7'"):
@@ -125,18 +127,24 @@ async def test_what_a_host_must_be(workspace: Workspace, shop: Shop) -> None:
             async with uploads.worker():
                 pass
         async with uploads.submitter() as submit:
-            one = submit._database.worker_locks(submit._database.engine(connections=2), "gatepay")
-        assert one.acquire("host-1")
+            locks = submit._database.worker_locks(submit._database.engine(connections=2), "gatepay")
+        assert locks.acquire("host-1")
         with pytest.raises(DurableError, match="executor_id is 'host-1'"):
             async with uploads.worker():
                 pass
-        one.release()
+        locks.release()
 
 
-async def test_two_shops_in_one(workspace: Workspace, shop: Shop) -> None:
-    """In an application's own DBOS, a process has a worker for each of several shops."""
-    one, two = (workspace.uploads(shop, version="app-7", name=name) for name in ("shop-1", "shop-2"))
-    async with hosting(workspace), one.worker(), two.worker(), one.submitter() as first, two.submitter() as second:
+async def test_application_can_run_a_worker_for_each_of_two_shops(workspace: Workspace, shop: Shop) -> None:
+    """With an application's own DBOS, one process can run workers of two queues."""
+    shop_1, shop_2 = (workspace.uploads(shop, version="app-7", name=name) for name in ("shop-1", "shop-2"))
+    async with (
+        hosting(workspace),
+        shop_1.worker(),
+        shop_2.worker(),
+        shop_1.submitter() as first,
+        shop_2.submitter() as second,
+    ):
         path = workspace.file(keys_of(600))
         jobs = [await first.file(path, product_id=PRODUCT), await second.file(path, product_id=PRODUCT)]
         assert [(await job.wait(every=POLL_S)).ok for job in jobs] == [True, True]

@@ -1,4 +1,4 @@
-"""A store of objects as a spool and as an input: an S3-compatible server on loopback."""
+"""Object stores as a spool and as an input, with an S3-compatible server on loopback."""
 
 import io
 import os
@@ -21,18 +21,18 @@ pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """Speaks S3."""
-    from moto.server import ThreadedMotoServer  # noqa: PLC0415 -- each worker imports this module, but few this one
+    """Start an S3 server, and yield its URL."""
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 -- moto is slow to import, and few test workers need it
 
-    it = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    it.start()
-    yield "http://{}:{}".format(*it.get_host_and_port())
-    it.stop()
+    s3 = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    s3.start()
+    yield "http://{}:{}".format(*s3.get_host_and_port())
+    s3.stop()
 
 
 @pytest.fixture
 def store(server: str, tmp_path: Path) -> S3Store:
-    """An empty bucket."""
+    """Create an empty bucket."""
     name = f"bucket-{os.getpid()}-{tmp_path.name.replace('_', '-').lower()[:30]}"
     urllib.request.urlopen(urllib.request.Request(f"{server}/{name}", method="PUT")).close()  # noqa: S310 -- loopback
     return S3Store(
@@ -43,11 +43,11 @@ def store(server: str, tmp_path: Path) -> S3Store:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workspace", ["sqlite"], indirect=True)
-async def test_through_a_bucket(
+async def test_upload_from_a_bucket_with_a_spool_in_a_bucket(
     workspace: Workspace, shop: Shop, store: S3Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Card keys come from a bucket, read by ranges, wait in a bucket, and go from there when all are on the server."""
-    monkeypatch.setattr(objects, "_READ_BYTES", 1000)
+    """Input and spool are in a bucket; the spooled card keys are deleted from it when the server has all of them."""
+    monkeypatch.setattr(objects, "_READ_BYTES", 1000)  # so that the input is read in several ranges
     obstore.put(store, "input/keys.txt", "".join(f"{key}\n" for key in keys_of(1200)).encode())
     spool = ObjectSpool(store, prefix="waiting/")
     uploads = workspace.uploads(shop, spool=spool)
@@ -57,69 +57,71 @@ async def test_through_a_bucket(
         assert (await job.info()).name == "input/keys.txt"
     assert (report.stored, report.ok) == (1200, True)
     assert adds_up(report)
-    assert [each["path"] for each in obstore.list(store, "waiting").collect()] == ["waiting/digest-key"]
+    assert [entry["path"] for entry in obstore.list(store, "waiting").collect()] == ["waiting/digest-key"]
     assert await spool.secret() == await ObjectSpool(store, prefix="waiting/").secret()
     assert repr(spool) == "ObjectSpool(prefix='waiting/')"
 
 
-async def test_an_object_that_is_gone(store: S3Store) -> None:
-    """An object that is not there any more is a source that has changed."""
+async def test_reading_a_missing_object_raises_source_changed(store: S3Store) -> None:
+    """Reading an object that doesn't exist raises ``SourceChangedError``."""
     with pytest.raises(SourceChangedError, match="name: is gone"):
         await ObjectSpool(store).read("name", 0, 1)
 
 
 @pytest.mark.parametrize("kind", ["bucket", "folder", "memory"])
-async def test_past_the_end(store: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """Reading past the end gives less, or nothing, whatever a store says of it; what else it says stays its own."""
+async def test_reading_past_the_end_returns_fewer_bytes(
+    store: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Reading past the end returns the bytes there are, for each kind of store. Other errors of a store are raised."""
     stores: dict[str, ObjectStore] = {"bucket": store, "folder": LocalStore(tmp_path), "memory": MemoryStore()}
     spool = ObjectSpool(stores[kind])
     await spool.put("name", io.BytesIO(b"12345"))
     assert [await spool.read("name", offset, 4) for offset in (0, 3, 5, 9)] == [b"1234", b"45", b"", b""]
 
-    async def fails(*_: object, **__: object) -> bytes:
+    async def fail(*_: object, **__: object) -> bytes:
         raise GenericError
 
     with monkeypatch.context() as patched:
-        patched.setattr(obstore, "get_range_async", fails)
+        patched.setattr(obstore, "get_range_async", fail)
         with pytest.raises(GenericError):
             await spool.read("name", 0, 4)
     await spool.delete("name")
-    await spool.delete("name")
+    await spool.delete("name")  # deleting a missing object is not an error
 
 
-@pytest.mark.parametrize("gone", [False, True])
-async def test_an_object_that_changes(
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_object_that_changes_while_it_is_read_is_refused(
     store: S3Store,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    gone: bool,  # noqa: FBT001 -- pytest gives it
+    deleted: bool,  # noqa: FBT001 -- pytest passes it by name
 ) -> None:
-    """An object that changes, or goes, while it is read is not believed."""
+    """Copying an object that is changed or deleted meanwhile raises ``SourceChangedError``."""
     obstore.put(store, "keys.txt", b"KEY-1\nKEY-2\n")
     head = obstore.head_async
 
-    async def change(store: S3Store, path: str) -> object:
-        facts = await head(store, path)
-        if gone:
+    async def head_then_change(store: S3Store, path: str) -> object:
+        metadata = await head(store, path)
+        if deleted:
             obstore.delete(store, path)
         else:
             obstore.put(store, path, b"KEY-3\nKEY-4\n")
-        return facts
+        return metadata
 
-    monkeypatch.setattr(obstore, "head_async", change)
+    monkeypatch.setattr(obstore, "head_async", head_then_change)
     with pytest.raises(SourceChangedError, match="has changed while it was read"):
         await StoredObject(store, "keys.txt").copy_to(io.BytesIO())
 
 
-async def test_without_a_tag(store: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that gives no tags is read all the same."""
+async def test_store_without_etags_can_be_read(store: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object can be copied from a store that returns no ETags."""
     obstore.put(store, "keys.txt", b"KEY-1\nKEY-2\n")
     head = obstore.head_async
 
-    async def untagged(store: S3Store, path: str) -> object:
+    async def head_without_etag(store: S3Store, path: str) -> object:
         return {**await head(store, path), "e_tag": None}
 
-    monkeypatch.setattr(obstore, "head_async", untagged)
+    monkeypatch.setattr(obstore, "head_async", head_without_etag)
     copy = io.BytesIO()
     await StoredObject(store, "keys.txt").copy_to(copy)
     assert copy.getvalue() == b"KEY-1\nKEY-2\n"

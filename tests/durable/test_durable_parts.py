@@ -1,4 +1,4 @@
-"""The parts of durable uploads, each by itself."""
+"""Unit tests of durable uploads: stored rows, digests, the rate limiter, locks, the spool and the database."""
 
 import importlib
 import io
@@ -63,31 +63,31 @@ ERRORS = [
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_errors_as_json(error: GatePayError) -> None:
-    """An error comes back from JSON as it was: its class, its manifest, its words."""
-    back = stored_errors.of_json(json.loads(json.dumps(stored_errors.as_json(error))))
-    assert (type(back), vars(back), str(back)) == (type(error), vars(error), str(error))
-    problems = [getattr(each, "problem", Problem.of("")) for each in (back, error)]
+def test_error_survives_a_round_trip_through_json(error: GatePayError) -> None:
+    """An error that is read from JSON has the same class, attributes and texts as before."""
+    restored = stored_errors.of_json(json.loads(json.dumps(stored_errors.as_json(error))))
+    assert (type(restored), vars(restored), str(restored)) == (type(error), vars(error), str(error))
+    problems = [getattr(instance, "problem", Problem.of("")) for instance in (restored, error)]
     assert problems[0].as_json("zh") == problems[1].as_json("zh")
 
 
 @rows(("row", "name"), json.loads((Path(__file__).parents[1] / "samples" / "stored_errors.json").read_text("utf-8")))
-def test_recorded_errors(row: dict[str, Any], name: str) -> None:
-    """Rows that this version, and the one before it, have stored can be read. The older ones have no names."""
-    back = stored_errors.of_json(row)
-    problem = vars(back)["problem"]
-    assert (type(back).__name__, back.args, problem.name) == (row["class"], tuple(row["says"]), name)
+def test_errors_stored_by_older_versions_can_be_read(row: dict[str, Any], name: str) -> None:
+    """Errors recorded from this version and the previous one can be read. The previous one stored no problem names."""
+    restored = stored_errors.of_json(row)
+    problem = vars(restored)["problem"]
+    assert (type(restored).__name__, restored.args, problem.name) == (row["class"], tuple(row["says"]), name)
     assert list(problem.facts) == list(row["problem_data"]["facts"] if "problem_data" in row else ["text"])
     assert name != "other" or problem.in_("zh") == row["problem"]
 
 
-def test_an_error_of_a_later_version() -> None:
-    """An error of a class that this version doesn't know keeps its words."""
-    back = stored_errors.of_json({"class": "LaterError", "says": ["what it said"], "more": 1})
-    assert (type(back), str(back)) == (GatePayError, "what it said")
+def test_error_of_an_unknown_class_keeps_its_text() -> None:
+    """An error whose class this version doesn't know is read as a ``GatePayError`` with the stored text."""
+    restored = stored_errors.of_json({"class": "LaterError", "says": ["its text"], "more": 1})
+    assert (type(restored), str(restored)) == (GatePayError, "its text")
 
 
-FATES = st.sampled_from([Fate.REFUSED, Fate.UNKNOWN, Fate.NOT_SENT])
+OTHER_FATES = st.sampled_from([Fate.REFUSED, Fate.UNKNOWN, Fate.NOT_SENT])
 STORED = st.builds(
     ChunkOutcome,
     index=st.integers(0, 50),
@@ -104,20 +104,24 @@ FAILED = st.builds(
     first_line=st.integers(1, 10**6),
     last_line=st.integers(1, 10**6),
     count=st.integers(1, 500),
-    fate=FATES,
+    fate=OTHER_FATES,
     attempts=st.integers(0, 4),
 )
 
 
 @given(st.lists(STORED), st.lists(FAILED), st.booleans())
-def test_runs_as_rows(done: list[ChunkOutcome], rest: list[ChunkOutcome], follows: bool) -> None:  # noqa: FBT001 -- hypothesis gives it
-    """A run comes back from JSON as it was."""
+def test_batch_result_survives_a_round_trip_through_json(
+    done: list[ChunkOutcome],
+    rest: list[ChunkOutcome],
+    follows: bool,  # noqa: FBT001 -- hypothesis passes it by position
+) -> None:
+    """A batch result that is read from JSON equals the original."""
     run = BatchResult([*done, *rest], follows=follows)
     assert BatchResult.from_row(json.loads(json.dumps(run.to_row()))) == run
 
 
-def test_twenty_alike_are_one_entry() -> None:
-    """A batch that went well takes a few numbers in the database."""
+def test_equal_outcomes_are_stored_as_one_entry() -> None:
+    """Twenty chunks with equal outcomes take one entry of seven numbers in the database."""
     chunks = [Chunk(n, tuple(range(500 * n + 1, 500 * n + 501)), ("KEY",) * 500) for n in range(20)]
     run = BatchResult([bulk.stored(chunk, count=500, attempts=1) for chunk in chunks])
     assert run.to_row() == {"done": [[0, 1, 500, 500, 500, 1, 20]]}
@@ -128,8 +132,8 @@ KEYS = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"]),
 
 
 @given(st.lists(KEYS, unique=True, min_size=1, max_size=40), st.integers(1, 5), st.data())
-def test_keys_come_back(keys: list[str], first: int, data: st.DataObject) -> None:
-    """What lies in the spool comes back with the lines that it stood in."""
+def test_spooled_card_keys_are_read_with_their_lines(keys: list[str], first: int, data: st.DataObject) -> None:
+    """Card keys read from the spool have the line numbers of the input."""
     steps = data.draw(st.lists(st.integers(1, 9), min_size=len(keys) - 1, max_size=len(keys) - 1))
     lines = [first]
     for step in steps:
@@ -141,8 +145,8 @@ def test_keys_come_back(keys: list[str], first: int, data: st.DataObject) -> Non
 
 
 @given(st.lists(st.one_of(KEYS, st.just(""), st.just("bad\0key"), st.just("\x85")), max_size=60))
-def test_spooled_as_uploaded(lines: list[str]) -> None:
-    """A submission reads, cleans and deduplicates as a plain upload does; every line is accounted for."""
+def test_spooled_lines_are_all_counted(lines: list[str]) -> None:
+    """Each line of an input is counted in one column of the manifest, and all digests match the spooled bytes."""
     target = io.BytesIO()
     source = [f"{line}\n".encode() for line in lines]
     spooled = writer.spool(source, target, name="n", product_id=8, secret=SECRET)
@@ -153,36 +157,36 @@ def test_spooled_as_uploaded(lines: list[str]) -> None:
     data = target.getvalue()
     assert (len(data), batches.digest(SECRET, data)) == (manifest.size, manifest.digest)
     for batch in spooled.batches:
-        own = data[batch.offset : batch.offset + batch.length]
-        batches.check(own, batch, product_id=8, secret=SECRET, source="n")
+        batch_data = data[batch.offset : batch.offset + batch.length]
+        batches.check(batch_data, batch, product_id=8, secret=SECRET, source="n")
 
 
-def test_digests_need_the_key() -> None:
-    """What stands in the database of a card key can't be tried without what lies in the spool."""
+def test_digest_depends_on_the_secret() -> None:
+    """Digests with different secrets differ, so that card keys can't be guessed from the database alone."""
     assert batches.digest(b"a" * 32, b"KEY") != batches.digest(b"b" * 32, b"KEY")
 
 
-def test_not_what_was_put_aside() -> None:
-    """Bytes that are too few, or others, for another product, or in another place, are not accepted."""
-    bare = Batch(0, 0, 3, "", 1, 1, 1)
-    batch = evolve(bare, digest=batches.digest_of_batch(SECRET, b"KEY", bare, product_id=8))
+def test_altered_or_moved_batch_is_refused() -> None:
+    """A batch is refused if its bytes are cut or changed, or if its product, number or position differs."""
+    without_digest = Batch(0, 0, 3, "", 1, 1, 1)
+    batch = evolve(without_digest, digest=batches.digest_of_batch(SECRET, b"KEY", without_digest, product_id=8))
     batches.check(b"KEY", batch, product_id=8, secret=SECRET, source="n")
-    places: list[dict[str, Any]] = [{"number": 2}, {"offset": 2}, {"count": 2}, {"first_line": 2}, {"last_line": 2}]
-    moved = [evolve(batch, **place) for place in places]
+    changes: list[dict[str, Any]] = [{"number": 2}, {"offset": 2}, {"count": 2}, {"first_line": 2}, {"last_line": 2}]
+    moved = [evolve(batch, **change) for change in changes]
     wrong = [(b"KE", batch, 8), (b"KEX", batch, 8), (b"KEY", batch, 9), *((b"KEY", other, 8) for other in moved)]
     for data, other, product_id in wrong:
         with pytest.raises(SourceChangedError, match="has changed since it was submitted"):
             batches.check(data, other, product_id=product_id, secret=SECRET, source="n")
 
 
-def test_no_queue_names_the_files_of_another() -> None:
-    """Queues that share a spool have files of their own, whatever their names."""
+def test_queues_with_similar_names_use_different_spool_files() -> None:
+    """The file name contains the queue's name unambiguously, so that queues can share a spool."""
     assert batches.spool_name("gatepay:2-ab") != batches.spool_name("gatepay-2:ab")
 
 
 @pytest.mark.anyio
-async def test_no_regular_file(tmp_path: Path) -> None:
-    """Something else in the place of a file of the spool is refused; a named pipe would be waited for for ever."""
+async def test_spool_refuses_what_is_no_regular_file(tmp_path: Path) -> None:
+    """Reading a folder in place of a spool file raises an error. Opening a named pipe would block for ever."""
     spool = FolderSpool(tmp_path / "spool")
     await spool.secret()
     (tmp_path / "spool" / "some.keys").mkdir()
@@ -195,15 +199,15 @@ async def test_no_regular_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_evenly_spaced() -> None:
-    """Calls of a worker are spaced by its share of the rate, also after one that came late; without one, none waits."""
-    now, late = 100.0, 0.0
+async def test_rate_limiter_spaces_calls_evenly() -> None:
+    """A worker's calls are spaced by its share of the rate, also after a late call. Without a rate, no call waits."""
+    now, delay = 100.0, 0.0
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
         nonlocal now
         slept.append(seconds)
-        now += seconds + late
+        now += seconds + delay
 
     rate_limiter = RateLimiter(Rate(50), now=lambda: now)
     rate_limiter.set_workers(3)
@@ -211,7 +215,7 @@ async def test_evenly_spaced() -> None:
         patch.setattr(anyio, "sleep", sleep)
         await rate_limiter.acquire()
         await rate_limiter.acquire()
-        late = 5.0
+        delay = 5.0
         await rate_limiter.acquire()
         await rate_limiter.acquire()
         now = 200.0
@@ -223,8 +227,8 @@ async def test_evenly_spaced() -> None:
 
 
 @pytest.mark.anyio
-async def test_held() -> None:
-    """A worker that is told to hold makes its next call when that time is over."""
+async def test_delay_next_delays_the_next_call() -> None:
+    """After ``delay_next(3)``, the next call waits 3 seconds."""
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -239,71 +243,75 @@ async def test_held() -> None:
 
 
 @pytest.fixture
-def kept(workspace: Workspace) -> Iterator[tuple[Database, sa.Engine]]:
-    """A database, with an engine."""
+def database_and_engine(workspace: Workspace) -> Iterator[tuple[Database, sa.Engine]]:
+    """Yield a database and an engine for it."""
     database = Database(workspace.database)
     engine = database.engine(connections=8)
     yield database, engine
     engine.dispose()
 
 
-def test_the_clock(kept: tuple[Database, sa.Engine]) -> None:
-    """The clock that counts is the database's, in UTC."""
-    database, engine = kept
+def test_now_is_the_databases_clock_in_utc(database_and_engine: tuple[Database, sa.Engine]) -> None:
+    """``Database.now`` returns the time of the database's clock, in UTC."""
+    database, engine = database_and_engine
     assert abs(database.now(engine) - datetime.now(UTC)) < timedelta(minutes=5)
 
 
-def test_presence(kept: tuple[Database, sa.Engine]) -> None:
-    """Who is there is told from who is not, by everybody; nobody can be there twice."""
-    database, engine = kept
-    one, two, other = (database.worker_locks(engine, queue) for queue in ("a", "a", "b"))
-    assert not one.is_held()
-    assert one.acquire("one")
-    assert one.is_held()
-    assert not two.acquire("one")
-    assert two.acquire("two")
-    assert other.acquire("one")
-    assert one.check_workers({"one", "two", "three"}) == (2, {"three"})
-    assert other.check_workers({"one", "two"}) == (1, {"two"})
-    two.release()
-    two.release()
-    assert not two.is_held()
-    assert one.check_workers({"one", "two"}) == (1, {"two"})
-    one.release()
-    other.release()
+def test_worker_lock_is_held_by_one_worker(database_and_engine: tuple[Database, sa.Engine]) -> None:
+    """A name's lock has one holder in each queue, and ``check_workers`` tells live workers from dead ones."""
+    database, engine = database_and_engine
+    first, second, in_other_queue = (database.worker_locks(engine, queue) for queue in ("a", "a", "b"))
+    assert not first.is_held()
+    assert first.acquire("one")
+    assert first.is_held()
+    assert not second.acquire("one")
+    assert second.acquire("two")
+    assert in_other_queue.acquire("one")
+    assert first.check_workers({"one", "two", "three"}) == (2, {"three"})
+    assert in_other_queue.check_workers({"one", "two"}) == (1, {"two"})
+    second.release()
+    second.release()  # has no effect
+    assert not second.is_held()
+    assert first.check_workers({"one", "two"}) == (1, {"two"})
+    first.release()
+    in_other_queue.release()
 
 
-def test_gone_at_once(kept: tuple[Database, sa.Engine], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who has left is there no more, however long the database takes to notice that a connection was closed."""
-    database, engine = kept
-    one, two = (database.worker_locks(engine, "a") for _ in range(2))
-    assert one.acquire("one")
+def test_released_lock_is_free_before_the_connection_closes(
+    database_and_engine: tuple[Database, sa.Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A released lock is free at once, even if the database hasn't noticed yet that the connection was closed."""
+    database, engine = database_and_engine
+    first, second = (database.worker_locks(engine, "a") for _ in range(2))
+    assert first.acquire("one")
     monkeypatch.setattr(sa.Connection, "invalidate", lambda _: None)
-    one.release()
-    assert two.check_workers({"one"}) == (0, {"one"})
-    assert two.acquire("one")
-    two.release()
+    first.release()
+    assert second.check_workers({"one"}) == (0, {"one"})
+    assert second.acquire("one")
+    second.release()
 
 
-def test_alone(kept: tuple[Database, sa.Engine]) -> None:
-    """One at a time looks after what the dead have left."""
-    database, engine = kept
-    one, two = (database.worker_locks(engine, "a") for _ in range(2))
-    with one.reaper_lock() as first:
-        assert first
-        with two.reaper_lock() as second:
-            assert not second
-    with two.reaper_lock() as third:
-        assert third
+def test_reaper_lock_is_held_by_one_worker(database_and_engine: tuple[Database, sa.Engine]) -> None:
+    """Only one worker at a time holds the reaper lock of a queue."""
+    database, engine = database_and_engine
+    first, second = (database.worker_locks(engine, "a") for _ in range(2))
+    with first.reaper_lock() as locked:
+        assert locked
+        with second.reaper_lock() as locked_too:
+            assert not locked_too
+    with second.reaper_lock() as locked_later:
+        assert locked_later
 
 
-def test_the_lock_is_lost(workspace: Workspace, kept: tuple[Database, sa.Engine]) -> None:
-    """Who has lost the connection that says that it is there knows it, and can come back."""
-    database, engine = kept
+def test_worker_notices_a_lost_lock_and_can_acquire_it_again(
+    workspace: Workspace, database_and_engine: tuple[Database, sa.Engine]
+) -> None:
+    """If PostgreSQL ends the connection that holds the lock, ``is_held`` is false, and ``acquire`` succeeds again."""
+    database, engine = database_and_engine
     if database.is_sqlite:
         pytest.skip(reason="a lock on a file is not lost")
-    one = database.worker_locks(engine, "a")
-    assert one.acquire("one")
+    first = database.worker_locks(engine, "a")
+    assert first.acquire("one")
     with engine.connect() as connection:
         connection.execute(
             sa.text(
@@ -311,64 +319,66 @@ def test_the_lock_is_lost(workspace: Workspace, kept: tuple[Database, sa.Engine]
                 "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
             )
         )
-    assert not one.is_held()
-    assert one.acquire("one")
-    one.release()
+    assert not first.is_held()
+    assert first.acquire("one")
+    first.release()
 
 
-def test_cleared_away_under_its_hands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker whose file is taken for a dead one's while it is opened makes another."""
-    lock = worker_locks._lock_file
-    harm = [1]
+def test_acquire_retries_if_its_lock_file_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If another worker deletes the lock file while it is being opened, ``acquire`` creates a new one."""
+    lock_file = worker_locks._lock_file
+    deletions = [True]
 
-    def locked(path: Path, *, wait: float = 0) -> sqlite3.Connection | None:
-        found = lock(path, wait=wait)
-        if harm.pop() if harm else 0:
+    def lock_file_and_delete_once(path: Path, *, wait: float = 0) -> sqlite3.Connection | None:
+        connection = lock_file(path, wait=wait)
+        if deletions and deletions.pop():
             path.unlink()
-        return found
+        return connection
 
-    monkeypatch.setattr(worker_locks, "_lock_file", locked)
-    one = worker_locks.FileWorkerLocks(tmp_path / "db", "a")
-    assert one.acquire("one")
-    assert one.check_workers({"one"}) == (1, set())
-    one.release()
+    monkeypatch.setattr(worker_locks, "_lock_file", lock_file_and_delete_once)
+    first = worker_locks.FileWorkerLocks(tmp_path / "db", "a")
+    assert first.acquire("one")
+    assert first.check_workers({"one"}) == (1, set())
+    first.release()
     monkeypatch.setattr(worker_locks, "MAX_LOCK_TRIES", 0)
-    assert not one.acquire("one")
+    assert not first.acquire("one")
 
 
-def test_what_the_dead_leave(tmp_path: Path) -> None:
-    """The file of a dead worker is cleared away; one that the system won't give is left."""
-    one, two = (worker_locks.FileWorkerLocks(tmp_path / "db", "a") for _ in range(2))
-    assert one.acquire("one")
-    assert one._lock is not None
-    one._lock.close()  # as the system does when it dies
+def test_lock_file_of_a_dead_worker_is_deleted(tmp_path: Path) -> None:
+    """The lock file of a dead worker is deleted. An error of the deletion is ignored."""
+    first, second = (worker_locks.FileWorkerLocks(tmp_path / "db", "a") for _ in range(2))
+    assert first.acquire("one")
+    assert first._lock is not None
+    first._lock.close()  # as the system does when the process dies
     assert len(list(tmp_path.glob("*.worker"))) == 1
-    assert two.check_workers({"one"}) == (0, {"one"})
+    assert second.check_workers({"one"}) == (0, {"one"})
     assert not list(tmp_path.glob("*.worker"))
-    worker_locks._unlink(tmp_path)
+    worker_locks._unlink(tmp_path)  # a folder, which can't be unlinked
 
 
 @pytest.mark.anyio
-async def test_one_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The key of the digests is made once, also when several ask at once, and is its owner's only."""
+async def test_concurrent_callers_get_the_same_digest_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If several spools create the digest key concurrently, all of them use the same one."""
     spools = [FolderSpool(tmp_path / "a" / "b") for _ in range(8)]
-    found = set()
+    secrets = set()
 
-    async def ask(spool: FolderSpool) -> None:
-        found.add(await spool.secret())
+    async def read_secret(spool: FolderSpool) -> None:
+        secrets.add(await spool.secret())
 
-    monkeypatch.setattr(Path, "exists", lambda _: False)  # none finds it; all make one
+    monkeypatch.setattr(Path, "exists", lambda _: False)  # so that all of them try to create the file
     async with anyio.create_task_group() as group:
         for spool in spools:
-            group.start_soon(ask, spool)
-    assert len(found) == 1
+            group.start_soon(read_secret, spool)
+    assert len(secrets) == 1
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["digest-key"]
     assert repr(spools[0]) == f"FolderSpool({str(tmp_path / 'a' / 'b')!r})"
 
 
 @pytest.mark.anyio
-async def test_a_spool_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a folder can't be synchronised, a file is put there all the same."""
+async def test_spool_works_where_folders_cannot_be_synchronised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a system that can't synchronise a folder to disk, files can be stored, read and deleted."""
     monkeypatch.setattr("gatepay_async.durable.spool.folder._POSIX", False)
     spool = FolderSpool(tmp_path / "spool")
     await spool.put("name", io.BytesIO(b"0123456789"))
@@ -379,15 +389,15 @@ async def test_a_spool_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         await spool.read("name", 0, 1)
 
 
-def test_a_database_shows_no_password() -> None:
-    """The password of a database is in no repr."""
+def test_database_repr_contains_no_password() -> None:
+    """The ``repr`` of a database doesn't contain the password of its URL."""
     assert "secret" not in repr(Database("postgresql://user:secret@host/db"))
     assert Database("postgres://user:secret@host/db").file is None
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
-def test_a_new_database_is_its_owners(tmp_path: Path) -> None:
-    """A SQLite file that is made here is its owner's only; one that is there is left as it is."""
+def test_new_sqlite_file_is_private(tmp_path: Path) -> None:
+    """A new SQLite file has mode 0600. The mode of an existing file isn't changed."""
     Database(f"sqlite:///{tmp_path}/new").engine(connections=1).dispose()
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o600
     (tmp_path / "new").chmod(0o640)
@@ -395,22 +405,24 @@ def test_a_new_database_is_its_owners(tmp_path: Path) -> None:
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
 
 
-def test_given_back_late(workspace: Workspace) -> None:
-    """A connection that a thread gives back after the end is closed, and not left to be collected."""
+def test_connection_returned_after_dispose_is_closed(workspace: Workspace) -> None:
+    """A connection that a thread returns after ``dispose`` is closed at once, not by the garbage collector."""
     engine = Database(workspace.database).engine(connections=2)
     late = engine.connect()
     with engine.connect():
         pass
-    own: Any = late.connection.dbapi_connection
+    driver_connection: Any = late.connection.dbapi_connection
     engine.dispose()
     late.close()
     with pytest.raises(Exception, match="closed"):
-        own.execute("SELECT 1")
+        driver_connection.execute("SELECT 1")
 
 
 @pytest.mark.parametrize("version", [(3, 40, 1), (3, 42, 0)])
-def test_the_clock_of_an_old_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...]) -> None:
-    """A SQLite that knows no milliseconds is given them, in the defaults of columns, too; a newer one keeps its own."""
+def test_old_sqlite_gets_a_clock_with_milliseconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...]
+) -> None:
+    """SQLite before 3.42 has no ``unixepoch('subsec')``: we add it, also for column defaults. 3.42 keeps its own."""
     monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
     engine = Database(f"sqlite:///{tmp_path}/new").engine(connections=1)
     with engine.begin() as connection:
@@ -418,9 +430,10 @@ def test_the_clock_of_an_old_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         connection.execute(sa.text("INSERT INTO t (a) VALUES (1)"))
         [at] = connection.execute(sa.text("SELECT at FROM t")).scalars()
     engine.dispose()
-    with closing(sqlite3.connect(":memory:")) as own:
-        [knows] = own.execute("SELECT unixepoch('subsec')").fetchone()
-    assert at is None if version >= (3, 42) and knows is None else abs(at / 1000 - time.time()) < PATIENCE
+    with closing(sqlite3.connect(":memory:")) as plain:
+        [builtin] = plain.execute("SELECT unixepoch('subsec')").fetchone()
+    # The SQLite that runs this test may be an old one that pretends to be 3.42: then nothing adds the milliseconds.
+    assert at is None if version >= (3, 42) and builtin is None else abs(at / 1000 - time.time()) < PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -431,7 +444,9 @@ def test_the_clock_of_an_old_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("gatepay_async.durable.objects", "obstore", "s3"),
     ],
 )
-def test_without_the_extra(module: str, missing: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_extra_is_named_in_the_import_error(
+    module: str, missing: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If the extra is missing, the error says how to install it. If a module of our own is missing, it does not."""
     for name in [name for name in sys.modules if name.startswith(module)]:
         monkeypatch.delitem(sys.modules, name)

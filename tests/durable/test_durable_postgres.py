@@ -1,4 +1,4 @@
-"""The PostgreSQL that the tests share: one for all processes of a run, and gone after the last of them."""
+"""The PostgreSQL server that all processes of a test run share."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
 
-USER = """
+USER_PROGRAM = """
 import sys
 from pathlib import Path
 from shared_postgres import shared
@@ -23,30 +23,30 @@ with shared(Path(sys.argv[1])) as server:
 """
 
 
-def user(place: Path) -> tuple[subprocess.Popen[str], int]:
-    """A process that uses the server, and the port of that."""
+def start_user(folder: Path) -> tuple[subprocess.Popen[str], int]:
+    """Start a process that uses the server. Return it and the server's port."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     process = subprocess.Popen(
-        [sys.executable, "-c", USER, str(place)],
+        [sys.executable, "-c", USER_PROGRAM, str(folder)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
     assert process.stdout is not None
     return process, int(process.stdout.readline())
 
 
-def test_one_for_all(postgres_programs: Path, tmp_path: Path) -> None:
-    """It outlives whoever started it, also one that is killed; when the last one has died it stops, and can be anew."""
-    first, port = user(tmp_path)
+def test_shared_server_runs_until_its_last_user_dies(postgres_programs: Path, tmp_path: Path) -> None:
+    """The server survives the process that started it and stops after its last user. Then a new one can be started."""
+    first, port = start_user(tmp_path)
     with shared(tmp_path) as server:
         first.kill()
         first.communicate()
         with psycopg.connect(server.url(server.ready_database())) as connection:
             assert connection.execute("SELECT count(*) FROM dbos.workflow_status").fetchone() == (0,)
-        last, same = user(tmp_path)
-    assert port == server.port == same
+        last, port_of_last = start_user(tmp_path)
+    assert port == server.port == port_of_last
     last.kill()
     last.communicate()
     wait_until(lambda: not server.folder.exists())
-    with shared(tmp_path) as fresh:
-        assert fresh.folder != server.folder
-    wait_until(lambda: not fresh.folder.exists())
+    with shared(tmp_path) as new_server:
+        assert new_server.folder != server.folder
+    wait_until(lambda: not new_server.folder.exists())

@@ -47,12 +47,12 @@ def anyio_backend() -> str:
 
 @pytest.fixture(params=["sqlite"])
 def recorded(workspace: Workspace) -> Workspace:
-    """The database and the spool that version 0.1 left."""
+    """Create the database and the spool as version 0.1 wrote them."""
     with closing(sqlite3.connect(workspace.folder / "uploads.sqlite3")) as database, database:
         for table, rows in ROWS.items():
             for row in rows:
                 columns, values = ", ".join(row), ", ".join(f":{name}" for name in row)
-                database.execute(f"INSERT INTO {table} ({columns}) VALUES ({values})", row)  # noqa: S608 -- ours
+                database.execute(f"INSERT INTO {table} ({columns}) VALUES ({values})", row)  # noqa: S608 -- no input from outside
     workspace.spool.mkdir(mode=0o700)
     for name, content in RECORDED["spool"].items():
         data = bytes.fromhex(content) if name == "digest-key" else content.encode("utf-8", "surrogatepass")
@@ -95,8 +95,8 @@ async def test_jobs_survive_an_upgrade(recorded: Workspace, shop: Shop) -> None:
             (4, ("BAD-1",)), (6, ("x\0y",)),
         ]  # fmt: skip
         assert isinstance(parts.chunks[1].error, EmptyContentError)
-        [tried] = jobs["waiting.txt"]._job_progress.outcomes(0)
-        assert (tried.fate, type(tried.error)) == (Fate.UNKNOWN, TransportError)
+        [outcome] = jobs["waiting.txt"]._job_progress.outcomes(0)
+        assert (outcome.fate, type(outcome.error)) == (Fate.UNKNOWN, TransportError)
         await jobs["stopped.txt"].resume()
         async with uploads.worker():
             reports = {name: await job.wait(every=POLL_S) for name, job in jobs.items()}

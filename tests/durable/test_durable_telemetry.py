@@ -1,4 +1,4 @@
-"""Telemetry of durable uploads: batches are linked to their submission, across processes, by what a row says."""
+"""Telemetry of durable uploads. A batch's row holds the trace context that links the batch to its submission."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -21,8 +21,8 @@ on_sqlite = pytest.mark.parametrize("workspace", ["sqlite"], indirect=True)
 
 @pytest.fixture
 def exported() -> "Iterator[Exported]":
-    """Providers of this test alone, and what they export."""
-    from telemetry_exported import Exported  # noqa: PLC0415 -- large
+    """Create telemetry providers for one test, and record what they export."""
+    from telemetry_exported import Exported  # noqa: PLC0415 -- slow to import, and few tests need it
 
     exported = Exported()
     yield exported
@@ -31,8 +31,10 @@ def exported() -> "Iterator[Exported]":
 
 
 @on_sqlite
-async def test_batches_are_linked_to_their_submission(workspace: Workspace, shop: Shop, exported: "Exported") -> None:
-    """Each batch has a trace of its own, with a link to the submission, and its calls are in it; no card key is."""
+async def test_batches_have_own_traces_linked_to_their_submission(
+    workspace: Workspace, shop: Shop, exported: "Exported"
+) -> None:
+    """Each batch has its own trace, with its calls and a link to the submission. No card key is exported."""
     shop.refuse_with = {"CANARY-000001200": 107}
     uploads = workspace.uploads(shop)
     async with instrument(uploads, **exported.providers).submitter() as submit:
@@ -47,8 +49,8 @@ async def test_batches_are_linked_to_their_submission(workspace: Workspace, shop
     stored, stopped = sorted(batches, key=lambda span: str((span.attributes or {})["messaging.message.id"]))
     assert (stored.attributes or {})["gatepay.upload.stored"] == 1000
     assert (stopped.attributes or {})["error.type"] == "EndpointClosedError"
-    facts = {"messaging.system": "dbos", "messaging.destination.name": "gatepay"}
-    process = {**facts, "messaging.operation.name": "process", "messaging.operation.type": "process"}
+    common = {"messaging.system": "dbos", "messaging.destination.name": "gatepay"}
+    process = {**common, "messaging.operation.name": "process", "messaging.operation.type": "process"}
     assert sorted(exported.points("messaging.process.duration"), key=str) == [
         ({**process, "error.type": "EndpointClosedError"}, 1),
         (process, 1),
@@ -58,8 +60,10 @@ async def test_batches_are_linked_to_their_submission(workspace: Workspace, shop
 
 
 @on_sqlite
-async def test_a_job_of_a_submitter_without_telemetry(workspace: Workspace, shop: Shop, exported: "Exported") -> None:
-    """A job that was submitted without telemetry, as by an earlier version, has batches without links."""
+async def test_batch_of_a_job_submitted_without_telemetry_has_no_link(
+    workspace: Workspace, shop: Shop, exported: "Exported"
+) -> None:
+    """The batches of a job that was submitted without telemetry have no links."""
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         job = await submit.file(workspace.file(keys_of(3)), product_id=PRODUCT)
@@ -69,8 +73,8 @@ async def test_a_job_of_a_submitter_without_telemetry(workspace: Workspace, shop
     assert list(batch.links) == []
 
 
-def test_links_to_any_text() -> None:
-    """The text comes from a database: what is no ``traceparent`` is no link, and no error."""
+def test_invalid_traceparent_makes_no_link() -> None:
+    """A text from the database that isn't a valid ``traceparent`` gives no link and no error."""
     for text in ("", "CANARY", "00-" + "g" * 32 + "-" + "1" * 16 + "-01", "00-" + "0" * 32 + "-" + "1" * 16 + "-01"):
         assert links_to(text) == []
     assert len(links_to("00-" + "1" * 32 + "-" + "2" * 16 + "-01")) == 1
@@ -78,8 +82,10 @@ def test_links_to_any_text() -> None:
 
 
 @on_sqlite
-async def test_a_submission_that_fails(workspace: Workspace, shop: Shop, exported: "Exported") -> None:
-    """The span of a submission that fails says why."""
+async def test_span_of_a_failed_submission_has_the_error_type(
+    workspace: Workspace, shop: Shop, exported: "Exported"
+) -> None:
+    """The span of a failed submission has the class of the error, and not the file's name."""
     async with instrument(workspace.uploads(shop), **exported.providers).submitter() as submit:
         with pytest.raises(FileNotFoundError):
             await submit.file(workspace.folder / "CANARY", product_id=PRODUCT)

@@ -1,4 +1,4 @@
-"""Durable uploads as an application sees them, on both databases, with real sockets."""
+"""Durable uploads through their public interface, on SQLite and PostgreSQL, with real sockets."""
 
 import base64
 import stat
@@ -47,12 +47,17 @@ from gatepay_async.durable.work.rate_limiter import RateLimiter
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
-# On the other database, too, only what its SQL, its locks, or its connections decide: that costs twice as much.
+# GatePay's codes in replies of ka/create.
+ENDPOINT_CLOSED = 107  # applies to every chunk
+KEY_REFUSED = 109  # applies to a single card key
+STORAGE_FAILED = 113
+
+# PostgreSQL doubles the time, so only tests whose result depends on SQL, locks or connections run on it, too.
 on_sqlite = pytest.mark.parametrize("workspace", ["sqlite"], indirect=True)
 
 
-async def test_a_file_is_uploaded(workspace: Workspace, shop: Shop) -> None:
-    """A file is uploaded whole, each card key once, and its report is that of a plain upload."""
+async def test_uploaded_file_has_the_report_of_a_plain_upload(workspace: Workspace, shop: Shop) -> None:
+    """Each card key of a file is stored once, and the report equals that of ``upload_card_keys``."""
     lines = [
         "\ufeffKEY-first",
         *keys_of(1700),
@@ -68,7 +73,7 @@ async def test_a_file_is_uploaded(workspace: Workspace, shop: Shop) -> None:
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker(concurrency=2):
         job = await submit.file(path, product_id=PRODUCT)
-        seen = [progress async for progress in job.progress(every=POLL_S)]
+        progress_values = [progress async for progress in job.progress(every=POLL_S)]
         report = await job.wait(every=POLL_S)
     stored = set(shop.stored)
     async with AsyncGatePay("key", "secret", base_url=shop.base_url) as gatepay:
@@ -81,51 +86,51 @@ async def test_a_file_is_uploaded(workspace: Workspace, shop: Shop) -> None:
     assert (repr(report), report.ok) == (repr(plain), False)
     assert [outcome.keys for outcome in report.chunks] == [outcome.keys for outcome in plain.chunks]
     assert adds_up(report)
-    assert (seen[-1].stored, seen[-1].refused, seen[-1].in_flight) == (1704, 2, 0)
-    assert seen[-1].read == len(lines)
+    assert (progress_values[-1].stored, progress_values[-1].refused, progress_values[-1].in_flight) == (1704, 2, 0)
+    assert progress_values[-1].read == len(lines)
 
 
 @pytest.mark.slow
-async def test_same_file_same_job(workspace: Workspace, shop: Shop) -> None:
-    """The same file for the same product is the same job, whatever has become of it; for another product, another."""
+async def test_same_file_and_product_return_the_same_job(workspace: Workspace, shop: Shop) -> None:
+    """Submitting the same content for the same product returns the existing job. Another product makes another job."""
     path = workspace.file(keys_of(10))
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         first = await submit.file(path, product_id=PRODUCT)
-        again = await submit.file(workspace.file(keys_of(10), "copy.txt"), product_id=PRODUCT)
+        resubmitted_job = await submit.file(workspace.file(keys_of(10), "copy.txt"), product_id=PRODUCT)
         other = await submit.file(path, product_id=9)
         async with uploads.worker():
             await first.wait(every=POLL_S)
             await other.wait(every=POLL_S)
-        late = await submit.file(path, product_id=PRODUCT)
-        assert (await late.wait(every=POLL_S)).ok
+        resubmitted = await submit.file(path, product_id=PRODUCT)
+        assert (await resubmitted.wait(every=POLL_S)).ok
         assert [job.id for job in await submit.jobs()] in ([other.id, first.id], [first.id, other.id])
-    assert first.id == again.id == late.id != other.id
+    assert first.id == resubmitted_job.id == resubmitted.id != other.id
     assert sum(shop.sent.values()) == 2
 
 
-async def test_submitted_at_once(new_room: Workspace, shop: Shop) -> None:
-    """The same file submitted several times at once is one job, and each chunk is sent once."""
-    path = new_room.file(keys_of(1200))
-    uploads = new_room.uploads(shop)
+async def test_concurrent_submissions_of_a_file_make_one_job(empty_workspace: Workspace, shop: Shop) -> None:
+    """If the same file is submitted four times concurrently, there is one job, and each chunk is sent once."""
+    path = empty_workspace.file(keys_of(1200))
+    uploads = empty_workspace.uploads(shop)
     ids = set()
 
-    async def one() -> None:
+    async def submit_file() -> None:
         async with uploads.submitter() as submit:
             job = await submit.file(path, product_id=PRODUCT)
             ids.add(job.id)
 
     async with anyio.create_task_group() as group:
         for _ in range(4):
-            group.start_soon(one)
+            group.start_soon(submit_file)
     async with uploads.submitter() as submit, uploads.worker():
         report = await (await submit.job(ids.pop())).wait(every=POLL_S)
     assert (ids, report.stored, set(shop.sent.values())) == (set(), 1200, {1})
 
 
 @on_sqlite
-async def test_nothing_to_send(workspace: Workspace, shop: Shop) -> None:
-    """A file with nothing in it is done as soon as it is submitted; no worker is needed."""
+async def test_file_without_card_keys_is_done_when_submitted(workspace: Workspace, shop: Shop) -> None:
+    """The job of a file without card keys is done at once. It needs no worker."""
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         job = await submit.file(workspace.file(["", "  "]), product_id=PRODUCT)
@@ -137,30 +142,33 @@ async def test_nothing_to_send(workspace: Workspace, shop: Shop) -> None:
     assert repr(job) == f"<Job {job.id} of 'keys.txt'>"
 
 
-@pytest.mark.parametrize("workspace", ["sqlite"], indirect=True)  # on both, and killed: test_durable_processes.py
-async def test_no_key_in_the_database(workspace: Workspace, shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """No card key, raw or base64, is in the database, its journals or the logs."""
+# test_durable_processes.py checks the same on both databases, with a worker that is killed.
+@on_sqlite
+async def test_database_and_logs_contain_no_card_key(
+    workspace: Workspace, shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The database, its journals and the logs contain no card key, neither raw nor in base64."""
     keys = [f"SECRET{number:06d}KEY" for number in range(2000)]
     keys[700] = "SECRET\0NUL"
     uploads = workspace.uploads(shop)
-    shop.refuse_with["SECRET001234KEY"] = 109
+    shop.refuse_with["SECRET001234KEY"] = KEY_REFUSED
     async with uploads.submitter() as submit:
         job = await submit.file(workspace.file(keys), product_id=PRODUCT)
         async with uploads.worker():
             report = await job.wait(every=POLL_S)
-        text = b"".join(workspace.kept()) + caplog.text.encode()
+        text = b"".join(workspace.database_contents()) + caplog.text.encode()
     assert report.refused == 2
     assert adds_up(report)
-    assert b"keys.txt" in text  # it was looked at where it is
+    assert b"keys.txt" in text  # so the right files were searched
     assert b"SECRET" not in text
-    for shift in range(3):
-        coded = base64.b64encode(b"-" * shift + b"SECRET001234KEY")
-        assert coded[4:-4] not in text
+    for shift in range(3):  # three bytes are encoded together, so the result depends on the position
+        encoded = base64.b64encode(b"-" * shift + b"SECRET001234KEY")
+        assert encoded[4:-4] not in text
 
 
 @on_sqlite
-async def test_for_its_owner_only(workspace: Workspace, shop: Shop) -> None:
-    """What lies in the spool is its owner's only, and goes when all of it is on the server."""
+async def test_only_the_owner_can_read_the_spool(workspace: Workspace, shop: Shop) -> None:
+    """Only the owner can read the spool and its files. Once the server has all card keys, their file is deleted."""
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
@@ -172,8 +180,8 @@ async def test_for_its_owner_only(workspace: Workspace, shop: Shop) -> None:
 
 
 @on_sqlite
-async def test_nobody_waits(workspace: Workspace, shop: Shop) -> None:
-    """Card keys that are all on the server are deleted from the spool, also if nobody waits for the job."""
+async def test_spool_is_emptied_without_a_call_of_wait(workspace: Workspace, shop: Shop) -> None:
+    """When the server has all card keys of a job, they are deleted from the spool, even if nobody calls ``wait``."""
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
@@ -181,22 +189,22 @@ async def test_nobody_waits(workspace: Workspace, shop: Shop) -> None:
         async with uploads.worker():
             await until(lambda: len([*workspace.spool.glob("*.keys")]) == 1)
             await until(lambda: len(shop.sent) == 2)
-        [left] = workspace.spool.glob("*.keys")
-        assert b"no\0key" in left.read_bytes()  # for the report
+        [remaining] = workspace.spool.glob("*.keys")
+        assert b"no\0key" in remaining.read_bytes()  # the report lists this refused card key
 
 
 @on_sqlite
-async def test_the_spool_has_changed(workspace: Workspace, shop: Shop) -> None:
-    """Where the card keys that were put aside are not what they were, nothing is sent, and the report says so."""
+async def test_job_whose_spool_file_changed_is_stopped(workspace: Workspace, shop: Shop) -> None:
+    """If the spool's file was changed, cut or deleted, nothing is sent, and the report has a ``SourceChangedError``."""
     uploads = workspace.uploads(shop)
     jobs: list[Job] = []
     async with uploads.submitter() as submit:
-        for harm in ("changed", "cut", "gone"):
-            job = await submit.file(workspace.file(["no\0key", *keys_of(900, harm)]), product_id=PRODUCT)
+        for damage in ("changed", "cut", "gone"):
+            job = await submit.file(workspace.file(["no\0key", *keys_of(900, damage)]), product_id=PRODUCT)
             path = workspace.spool / batches.spool_name(job.id)
             data = path.read_bytes()
-            path.write_bytes(data[:-1] + b"X" if harm == "changed" else data[:-100])
-            if harm == "gone":
+            path.write_bytes(data[:-1] + b"X" if damage == "changed" else data[:-100])
+            if damage == "gone":
                 path.unlink()
             jobs.append(job)
         async with uploads.worker():
@@ -211,77 +219,79 @@ async def test_the_spool_has_changed(workspace: Workspace, shop: Shop) -> None:
 @on_sqlite
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.slow
-async def test_put_aside_again(workspace: Workspace, shop: Shop) -> None:
-    """Where the spool has lost what was put aside, the same input submitted again fills it, and resume() goes on."""
+async def test_submitting_again_restores_a_lost_spool_file(workspace: Workspace, shop: Shop) -> None:
+    """If a spool file was deleted, submitting the input again restores it, and ``resume`` sends the rest."""
     uploads = workspace.uploads(shop)
     path = workspace.file(keys_of(2500))
     async with uploads.submitter() as submit, uploads.worker():
         await submit.file(workspace.file(["one"], "other.txt"), product_id=PRODUCT)
         await until(lambda: bool(shop.sent))
-        shop.refuse = 107
+        shop.refuse = ENDPOINT_CLOSED
         job = await submit.file(path, product_id=PRODUCT)
         await job.wait(every=POLL_S)
-        for lost in workspace.spool.glob("*.keys"):
-            lost.unlink()
+        for path_in_spool in workspace.spool.glob("*.keys"):
+            path_in_spool.unlink()
         shop.refuse = 0
         await job.resume()
         assert isinstance((await job.wait(every=POLL_S)).stopped, SourceChangedError)
-        again = await submit.file(path, product_id=PRODUCT)
-        await again.resume()
-        report = await again.wait(every=POLL_S)
-    assert again.id == job.id
+        resubmitted_job = await submit.file(path, product_id=PRODUCT)
+        await resubmitted_job.resume()
+        report = await resubmitted_job.wait(every=POLL_S)
+    assert resubmitted_job.id == job.id
     assert report.stored + report.refused == 2500
     assert report.stopped is None
 
 
 @on_sqlite
 @pytest.mark.slow
-async def test_two_queues_share_a_spool(workspace: Workspace, shop: Shop) -> None:
-    """The same file for the same product of two shops is two jobs, also where both put it aside in the same folder."""
+async def test_two_queues_can_share_a_spool(workspace: Workspace, shop: Shop) -> None:
+    """The same file submitted to two queues makes two jobs, even if the queues share a spool."""
     path = workspace.file(keys_of(600))
-    one, two = workspace.uploads(shop, name="one"), workspace.uploads(shop, name="two")
-    async with one.submitter() as first, two.submitter() as second:
+    queues = [workspace.uploads(shop, name="one"), workspace.uploads(shop, name="two")]
+    async with queues[0].submitter() as first, queues[1].submitter() as second:
         jobs = [await first.file(path, product_id=PRODUCT), await second.file(path, product_id=PRODUCT)]
-        for uploads, job in zip((one, two), jobs, strict=True):
+        for uploads, job in zip(queues, jobs, strict=True):
             async with uploads.worker():
                 assert (await job.wait(every=POLL_S)).ok
 
 
 @on_sqlite
-async def test_a_submitter_that_is_killed(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While an input is read, no file has a name under which card keys could be left behind."""
+async def test_submitter_writes_no_card_key_to_a_named_file(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While an input is read, no named file holds card keys, so a killed submitter leaves none behind."""
     monkeypatch.setenv("TMPDIR", str(workspace.folder))
     monkeypatch.setattr(tempfile, "tempdir", None)
     path = workspace.file([f"SECRET-{number}" for number in range(3000)])
-    read = writer.spool
-    seen: list[bytes] = []
+    spool = writer.spool
+    contents: list[bytes] = []
 
-    def look(*args: object, **options: object) -> object:
-        spooled = read(*args, **options)  # type: ignore[arg-type]  # as it was called
-        for each in workspace.folder.rglob("*"):
-            with suppress(FileNotFoundError, IsADirectoryError):  # SQLite takes its journals away
-                seen.extend([each.read_bytes()] if each != path else [])
+    def spool_and_read_files(*args: object, **options: object) -> object:
+        spooled = spool(*args, **options)  # type: ignore[arg-type]  # passed on unchanged
+        for file in workspace.folder.rglob("*"):
+            with suppress(FileNotFoundError, IsADirectoryError):  # SQLite deletes its journals meanwhile
+                contents.extend([file.read_bytes()] if file != path else [])
         return spooled
 
-    monkeypatch.setattr(writer, "spool", look)
+    monkeypatch.setattr(writer, "spool", spool_and_read_files)
     async with workspace.uploads(Shop()).submitter() as submit:
         await submit.file(path, product_id=PRODUCT)
-    assert seen
-    assert not [content for content in seen if b"SECRET" in content]
+    assert contents
+    assert not [content for content in contents if b"SECRET" in content]
 
 
 @on_sqlite
-async def test_the_file_changes_while_it_is_read(
+async def test_file_that_changes_while_it_is_read_is_refused(
     workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that changes while it is read is not submitted."""
+    """Submitting a file that changes while it is read raises ``SourceChangedError`` and creates no job."""
     path = workspace.file(keys_of(10))
-    read = writer.spool
+    spool = writer.spool
 
     def write_and_read(*args: object, **options: object) -> object:
         with path.open("a") as file:
             file.write("one more\n")
-        return read(*args, **options)  # type: ignore[arg-type]  # as it was called
+        return spool(*args, **options)  # type: ignore[arg-type]  # passed on unchanged
 
     monkeypatch.setattr(writer, "spool", write_and_read)
     async with workspace.uploads(shop).submitter() as submit:
@@ -293,9 +303,9 @@ async def test_the_file_changes_while_it_is_read(
 
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.slow
-async def test_refused_for_all(workspace: Workspace, shop: Shop) -> None:
-    """A refusal that every chunk would meet stops the job; resume() sends all, also the chunk that met it."""
-    shop.refuse = 107
+async def test_refusal_of_every_chunk_stops_the_job_until_resume(workspace: Workspace, shop: Shop) -> None:
+    """A refusal that applies to every chunk stops the job. ``resume`` then sends all chunks, also the refused one."""
+    shop.refuse = ENDPOINT_CLOSED
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker(concurrency=2):
         job = await submit.file(workspace.file(keys_of(4500)), product_id=PRODUCT)
@@ -308,35 +318,37 @@ async def test_refused_for_all(workspace: Workspace, shop: Shop) -> None:
         assert all(outcome.error is not None for outcome in report.chunks)
         shop.refuse = 0
         await job.resume()
-        after = await job.wait(every=POLL_S)
-    assert (after.stopped, after.stored, after.ok) == (None, 4500, True)
-    assert adds_up(after)
+        final_report = await job.wait(every=POLL_S)
+    assert (final_report.stopped, final_report.stored, final_report.ok) == (None, 4500, True)
+    assert adds_up(final_report)
     assert not list(workspace.spool.glob("*.keys"))
 
 
 @on_sqlite
 @pytest.mark.slow
-async def test_stopped_between_two_questions(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job that is stopped while it is asked about is told of as stopped, with the reason."""
-    shop.refuse = 107
+async def test_job_that_is_stopped_during_a_query_reports_the_reason(
+    workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If a job is stopped between two queries of ``wait``, the report has the error that stopped it."""
+    shop.refuse = ENDPOINT_CLOSED
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
-        store, ask = job._store, job._store.batches
+        store, query_batches = job._store, job._store.batches
 
-        def batches(names: list[str]) -> object:
-            while any(row.open for row in ask(names).values()):
-                pass
-            return ask(names)
+        def query_once_stopped(names: list[str]) -> object:
+            while any(row.open for row in query_batches(names).values()):
+                pass  # until the worker has stopped the job
+            return query_batches(names)
 
-        monkeypatch.setattr(store, "batches", batches)
+        monkeypatch.setattr(store, "batches", query_once_stopped)
         assert isinstance((await job.wait(every=POLL_S)).stopped, EndpointClosedError)
 
 
 @on_sqlite
-async def test_refused_for_its_content(workspace: Workspace, shop: Shop) -> None:
-    """Where GatePay objects to one card key, the others of its chunk are stored."""
-    shop.refuse_with["KEY-000000123"] = 109
+async def test_refused_card_key_does_not_stop_the_rest_of_its_chunk(workspace: Workspace, shop: Shop) -> None:
+    """If GatePay refuses one card key, the others of its chunk are stored, and ``resume`` changes nothing."""
+    shop.refuse_with["KEY-000000123"] = KEY_REFUSED
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
@@ -351,14 +363,14 @@ async def test_refused_for_its_content(workspace: Workspace, shop: Shop) -> None
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_batches")
-async def test_cancelled_and_resumed(workspace: Workspace, shop: Shop) -> None:
-    """After cancel() the calls in flight end and nothing more is sent; resume() sends the rest, and nothing twice."""
+async def test_resume_after_cancel_sends_the_rest_once(workspace: Workspace, shop: Shop) -> None:
+    """After ``cancel``, calls in flight finish and nothing more is sent. ``resume`` sends the rest, each chunk once."""
     shop.latency = POLL_S
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker(concurrency=2):
         job = await submit.file(workspace.file(keys_of(10_000)), product_id=PRODUCT)
         await until(lambda: len(shop.sent) >= 4)
-        shop.latency = 1.0  # so that much is left when all that follows has been asked
+        shop.latency = 1.0  # so that the job is still working during the calls below
         with pytest.raises(DurableError, match="cancel it first"):
             await job.delete()
         await job.resume()
@@ -366,7 +378,6 @@ async def test_cancelled_and_resumed(workspace: Workspace, shop: Shop) -> None:
         await job.cancel()
         shop.latency = 0
         report = await job.wait(every=POLL_S)
-        sent = sum(shop.sent.values())
         assert (await job.info()).state is JobState.CANCELLED
         assert isinstance(report.stopped, DurableError)
         assert 0 < report.stored < 10_000
@@ -374,16 +385,17 @@ async def test_cancelled_and_resumed(workspace: Workspace, shop: Shop) -> None:
         assert adds_up(report)
         await job.cancel()
         await job.resume()
-        after = await job.wait(every=POLL_S)
-    assert after.stored + after.already_there == 10_000
-    assert after.ok
-    assert sum(shop.sent.values()) - sent <= 20 - sent + report.unknown / 500
+        final_report = await job.wait(every=POLL_S)
+    assert final_report.stored + final_report.already_there == 10_000
+    assert final_report.ok
+    # Of the 20 chunks, only those with an unknown outcome may be sent twice.
+    assert sum(shop.sent.values()) <= 20 + report.unknown / 500
     assert set(shop.stored.values()) == {1}
 
 
-async def test_forgotten(workspace: Workspace, shop: Shop) -> None:
-    """A job that has ended can be cleaned away, its card keys with it; the same file is then a new job."""
-    shop.refuse = 107
+async def test_deleted_job_can_be_submitted_again(workspace: Workspace, shop: Shop) -> None:
+    """``delete`` removes an ended job and its card keys. Submitting the file again makes a new job with the same ID."""
+    shop.refuse = ENDPOINT_CLOSED
     uploads = workspace.uploads(shop)
     path = workspace.file(keys_of(600))
     async with uploads.submitter() as submit, uploads.worker():
@@ -396,62 +408,62 @@ async def test_forgotten(workspace: Workspace, shop: Shop) -> None:
         with pytest.raises(DurableError, match="no longer exists"):
             await job.info()
         shop.refuse = 0
-        fresh = await submit.file(path, product_id=PRODUCT)
-        assert (await fresh.wait(every=POLL_S)).ok
-    assert fresh.id == job.id
+        new_job = await submit.file(path, product_id=PRODUCT)
+        assert (await new_job.wait(every=POLL_S)).ok
+    assert new_job.id == job.id
 
 
 @on_sqlite
-async def test_tidied_up_once_its_end_is_written_down(
+async def test_worker_checks_again_whether_a_job_has_ended(
     workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker that looks whether a job has ended just before that is written down looks again."""
+    """A worker that checks a job before its last result is stored checks again later and deletes the card keys."""
     monkeypatch.setattr(worker, "HOUSEKEEPING_INTERVAL_S", POLL_S)
-    too_early = [False, False]
+    first_answers = [False, False]
     ended = JobProgress.all_ended
     monkeypatch.setattr(
-        JobProgress, "all_ended", lambda job_progress: too_early.pop() if too_early else ended(job_progress)
+        JobProgress, "all_ended", lambda job_progress: first_answers.pop() if first_answers else ended(job_progress)
     )
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
         async with uploads.worker():
-            await until(lambda: not too_early and not list(workspace.spool.glob("*.keys")))
+            await until(lambda: not first_answers and not list(workspace.spool.glob("*.keys")))
 
 
 @pytest.mark.slow
-async def test_forgotten_while_it_is_tidied_up(
+async def test_worker_ignores_that_an_ended_job_was_deleted(
     workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A worker that finds a job gone, which it has only just seen end, says nothing: all is done."""
+    """A worker logs nothing if a job is deleted just before the worker deletes the job's card keys."""
     monkeypatch.setattr(worker, "HOUSEKEEPING_INTERVAL_S", POLL_S)
-    seen = anyio.Event()
-    go_on = anyio.Event()
+    worker_arrived = anyio.Event()
+    deleted = anyio.Event()
     tidy = Job.tidy
 
-    async def late(job: Job) -> bool:
-        if job.id in it._jobs_to_tidy:
-            seen.set()
-            await go_on.wait()
+    async def tidy_after_deletion(job: Job) -> bool:
+        if job.id in running._jobs_to_tidy:
+            worker_arrived.set()
+            await deleted.wait()
         return await tidy(job)
 
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
-        async with uploads.worker() as it:
-            monkeypatch.setattr(Job, "tidy", late)
+        async with uploads.worker() as running:
+            monkeypatch.setattr(Job, "tidy", tidy_after_deletion)
             async for _ in job.progress(every=POLL_S):
                 pass
-            await seen.wait()
+            await worker_arrived.wait()
             await job.delete()
-            go_on.set()
+            deleted.set()
     assert (caplog.messages, list(workspace.spool.glob("*.keys"))) == ([], [])
 
 
 @on_sqlite
 @pytest.mark.slow
-async def test_forgotten_in_the_queue(workspace: Workspace, shop: Shop) -> None:
-    """A batch whose job is gone ends, and sends nothing."""
+async def test_batch_of_a_deleted_job_is_not_sent(workspace: Workspace, shop: Shop) -> None:
+    """A queued batch whose job was deleted ends without sending anything."""
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
@@ -465,8 +477,10 @@ async def test_forgotten_in_the_queue(workspace: Workspace, shop: Shop) -> None:
 
 
 @on_sqlite
-async def test_the_server_is_down(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While nobody answers, batches wait for longer and longer; then all goes on by itself."""
+async def test_upload_continues_when_the_server_is_back(
+    workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the server is down, batches are retried. When it is back, the upload continues without any call."""
     monkeypatch.setattr(runner, "MAX_BACKOFF_S", POLL_S)
     shop.down = True
     uploads = workspace.uploads(shop)
@@ -480,8 +494,10 @@ async def test_the_server_is_down(workspace: Workspace, shop: Shop, monkeypatch:
 
 
 @pytest.mark.slow
-async def test_the_server_stays_down(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After many runs in vain a batch ends, and the report tells what is not known; resume() tries again."""
+async def test_batch_ends_after_too_many_runs_without_a_reply(
+    workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After too many runs without a reply, a batch ends and the report counts unknown outcomes. ``resume`` retries."""
     monkeypatch.setattr(runner, "MAX_BACKOFF_S", POLL_S)
     monkeypatch.setattr(runner, "MAX_UNANSWERED_RUNS", 1)
     shop.down = True
@@ -500,11 +516,13 @@ async def test_the_server_stays_down(workspace: Workspace, shop: Shop, monkeypat
 
 @pytest.mark.slow
 @on_sqlite
-async def test_one_chunk_alone_fails(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A card key that the server can't store stands alone in the end; all others are stored."""
+async def test_card_key_that_cannot_be_stored_is_refused_alone(
+    workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the server can't store one card key, only this one is refused in the end; all others are stored."""
     monkeypatch.setattr(runner, "MAX_BACKOFF_S", POLL_S)
     monkeypatch.setattr(runner, "MAX_UNANSWERED_RUNS", 1)
-    shop.refuse_with["KEY-000000001"] = 113
+    shop.refuse_with["KEY-000000001"] = STORAGE_FAILED
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(workspace.file(keys_of(2000)), product_id=PRODUCT)
@@ -517,11 +535,13 @@ async def test_one_chunk_alone_fails(workspace: Workspace, shop: Shop, monkeypat
 
 @on_sqlite
 @pytest.mark.slow
-async def test_the_spool_is_away(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the spool can't be read, batches wait, and nothing is lost."""
+async def test_batches_wait_while_the_spool_cannot_be_read(
+    workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While reading the spool fails, batches are retried; afterwards all card keys are sent."""
     monkeypatch.setattr(runner, "MAX_BACKOFF_S", POLL_S)
 
-    class Away(FolderSpool):
+    class FailingSpool(FolderSpool):
         failures = 5
 
         async def read(self, name: str, offset: int, length: int) -> bytes:
@@ -530,7 +550,7 @@ async def test_the_spool_is_away(workspace: Workspace, shop: Shop, monkeypatch: 
                 raise PermissionError("SECRET")
             return await super().read(name, offset, length)
 
-    uploads = workspace.uploads(shop, spool=Away(workspace.spool))
+    uploads = workspace.uploads(shop, spool=FailingSpool(workspace.spool))
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
         report = await job.wait(every=POLL_S)
@@ -538,30 +558,32 @@ async def test_the_spool_is_away(workspace: Workspace, shop: Shop, monkeypatch: 
 
 
 @on_sqlite
-async def test_a_bug_of_a_transport(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What isn't GatePay's, nor the network's, stops the job; its text, which may hold anything, is not kept."""
+async def test_unexpected_exception_stops_the_job(
+    workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception from a bug stops the job. The report names its class, not its text, which may contain secrets."""
 
-    async def answer(self: object, call: object) -> object:
+    async def raise_bug(self: object, call: object) -> object:
         raise ZeroDivisionError("SECRET")
 
-    monkeypatch.setattr(AsyncGatePay, "_send_card_keys", answer)
+    monkeypatch.setattr(AsyncGatePay, "_send_card_keys", raise_bug)
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
         report = await job.wait(every=POLL_S)
-    assert (report.unknown, report.not_sent) == (500, 100)  # one chunk was sent, and the other never was
+    assert (report.unknown, report.not_sent) == (500, 100)  # the first chunk may have arrived; the second wasn't sent
     assert "ZeroDivisionError" in str(report.stopped)
     assert "SECRET" not in str(report.stopped)
 
 
 @on_sqlite
-async def test_a_call_that_cannot_be_right(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call that is refused before it is sent stops the job."""
+async def test_invalid_call_stops_the_job(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ``InvalidRequestError``, raised before a call is sent, stops the job; nothing counts as sent."""
 
-    async def answer(self: object, call: object) -> object:
+    async def raise_invalid(self: object, call: object) -> object:
         raise InvalidRequestError(field="client", problem="has been closed")
 
-    monkeypatch.setattr(AsyncGatePay, "_send_card_keys", answer)
+    monkeypatch.setattr(AsyncGatePay, "_send_card_keys", raise_invalid)
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
@@ -571,59 +593,61 @@ async def test_a_call_that_cannot_be_right(workspace: Workspace, shop: Shop, mon
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_batches")
-async def test_closed_in_the_middle(workspace: Workspace, shop: Shop) -> None:
-    """A worker that is closed ends its calls in flight and queues the rest; the next one sends that, once."""
+async def test_closed_worker_finishes_its_calls_and_requeues_the_rest(workspace: Workspace, shop: Shop) -> None:
+    """A worker that is closed finishes its calls in flight and requeues the rest, which the next worker sends once."""
     shop.latency = POLL_S
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         job = await submit.file(workspace.file(keys_of(10_000)), product_id=PRODUCT)
         async with uploads.worker(concurrency=2):
             await until(lambda: len(shop.sent) >= 4)
-        before = len(shop.sent)
+        chunks_sent = len(shop.sent)
         so_far = (await job.info()).progress
         async with uploads.worker(concurrency=2):
             report = await job.wait(every=POLL_S)
-    assert before < 20
-    assert (so_far.stored, so_far.not_sent, so_far.in_flight) == (500 * before, 0, 10_000 - 500 * before)
+    assert chunks_sent < 20  # of 20
+    assert (so_far.stored, so_far.not_sent, so_far.in_flight) == (500 * chunks_sent, 0, 10_000 - 500 * chunks_sent)
     assert (report.stored, report.ok, set(shop.sent.values())) == (10_000, True, {1})
     assert adds_up(report)
 
 
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.slow
-async def test_closed_by_a_cancellation(workspace: Workspace, shop: Shop) -> None:
-    """A worker whose block is cancelled ends as one that is closed: nothing is sent twice, and another can open."""
+async def test_cancelled_worker_block_closes_the_worker(workspace: Workspace, shop: Shop) -> None:
+    """Cancelling the block of a worker closes the worker: nothing is sent twice, and another worker can open."""
     shop.latency = POLL_S
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         job = await submit.file(workspace.file(keys_of(10_000)), product_id=PRODUCT)
         with anyio.CancelScope() as scope:
-            async with uploads.worker(concurrency=2) as it:
+            async with uploads.worker(concurrency=2) as running:
                 await until(lambda: len(shop.sent) >= 4)
                 scope.cancel()
                 await anyio.sleep_forever()
         assert await anyio.to_thread.run_sync(job._store.taken) == []
-        with pytest.raises(OSError, match="here"):
+        with pytest.raises(OSError, match="expected"):
             async with uploads.worker():
-                raise OSError("here")
+                raise OSError("expected")
         async with uploads.worker(concurrency=2):
             report = await job.wait(every=POLL_S)
-    assert not it._runner.busy
+    assert not running._runner.busy
     assert (report.stored, report.ok, set(shop.sent.values())) == (10_000, True, {1})
 
 
 @pytest.mark.slow
-async def test_cancelled_while_it_opens(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that can't be opened, and is cancelled just then, leaves nothing behind: the next one opens."""
+async def test_worker_can_open_after_a_cancelled_attempt_to_open(
+    workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If opening a worker fails and is cancelled at the same time, another worker can still be opened afterwards."""
     uploads = workspace.uploads(shop)
     scope = anyio.CancelScope()
 
     def launch() -> None:
         from_thread.run_sync(scope.cancel)
-        raise OSError("here")
+        raise OSError("expected")
 
     monkeypatch.setattr(DBOS, "launch", launch)
-    with pytest.raises(OSError, match="here"), scope:
+    with pytest.raises(OSError, match="expected"), scope:
         async with uploads.worker():
             pass
     monkeypatch.undo()
@@ -633,8 +657,10 @@ async def test_cancelled_while_it_opens(workspace: Workspace, shop: Shop, monkey
 
 
 @pytest.mark.slow
-async def test_given_back(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a closed worker had and did not end is queued again at once, before anybody looks for its dead."""
+async def test_closed_worker_requeues_unfinished_batches_at_once(
+    workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A closed worker requeues the batches it didn't finish, without waiting for another worker to find them."""
     monkeypatch.setattr(dbos_host, "SHUTDOWN_TIMEOUT_S", 1)
     shop.latency = 30.0
     uploads = workspace.uploads(shop)
@@ -647,58 +673,58 @@ async def test_given_back(workspace: Workspace, shop: Shop, monkeypatch: pytest.
 
 
 @pytest.mark.slow
-async def test_the_queue_is_away_at_the_end(
+async def test_worker_logs_an_unavailable_database_once(
     workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A worker whose database is away when it is closed says so, and ends; and says when it was away and came back."""
+    """A worker logs one warning each: when the database fails, when it is back, and when closing can't requeue."""
     monkeypatch.setattr(worker, "HOUSEKEEPING_INTERVAL_S", POLL_S)
     uploads = workspace.uploads(shop)
 
-    asked: list[object] = []
+    failed_queries: list[object] = []
 
-    def away(*_: object) -> None:
-        asked.append(_)
+    def fail(*_: object) -> None:
+        failed_queries.append(_)
         raise OperationalError("SELECT", {}, Exception("SECRET"))
 
-    async with uploads.worker() as it:
-        it._runner.idle_jobs.add("gatepay:none")  # cleaned away
-        await until(lambda: not it._runner.idle_jobs)
+    async with uploads.worker() as running:
+        running._runner.idle_jobs.add("gatepay:none")  # as if this job had been deleted
+        await until(lambda: not running._runner.idle_jobs)
         with monkeypatch.context() as patched:
-            patched.setattr(it, "_requeue_orphans", away)
-            await until(lambda: len(asked) > 2)
+            patched.setattr(running, "_requeue_orphans", fail)
+            await until(lambda: len(failed_queries) > 2)
             assert "can't reach the queue (OperationalError)" in caplog.text
         await until(lambda: "the queue is available again" in caplog.text)
-        monkeypatch.setattr(it, "_requeue_own", away)
+        monkeypatch.setattr(running, "_requeue_own", fail)
     assert "can't requeue this worker's batches: OperationalError" in caplog.text
     assert len(caplog.records) == 3
     assert "SECRET" not in caplog.text
 
 
 @pytest.mark.slow
-async def test_taken_while_it_closes(workspace: Workspace, shop: Shop) -> None:
-    """A batch that is taken just as its worker is closed isn't even looked at: it is queued again."""
+async def test_batch_that_a_closing_worker_takes_is_requeued(workspace: Workspace, shop: Shop) -> None:
+    """If a worker takes a batch while it is closing, it requeues the batch without reading the spool."""
     uploads = workspace.uploads(shop)
-    async with uploads.submitter() as submit, uploads.worker() as it:
-        it._runner.closing = True
+    async with uploads.submitter() as submit, uploads.worker() as running:
+        running._runner.closing = True
         job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
-        [kept] = workspace.spool.glob("*.keys")
-        aside = kept.rename(workspace.folder / "aside")
-        second = f"{job.id}.0.1"
+        [spool_file] = workspace.spool.glob("*.keys")
+        moved = spool_file.rename(workspace.folder / "moved")  # so that reading it would stop the job
+        second_run = f"{job.id}.0.1"
         with anyio.fail_after(PATIENCE):
-            while second not in await anyio.to_thread.run_sync(job._store.batches, [second]):
+            while second_run not in await anyio.to_thread.run_sync(job._store.batches, [second_run]):
                 await anyio.sleep(POLL_S)
         assert not shop.sent
-        aside.rename(kept)
-        it._runner.closing = False
+        moved.rename(spool_file)
+        running._runner.closing = False
         report = await job.wait(every=POLL_S)
     assert (report.stored, report.ok, set(shop.sent.values())) == (10, True, {1})
 
 
 @pytest.mark.slow
-async def test_closed_under_a_call_that_hangs(
+async def test_closing_worker_cancels_a_call_that_hangs(
     workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A call that doesn't end in time is cut off when its worker is closed; the next worker sends it again."""
+    """A closing worker cancels a call that exceeds the shutdown timeout. The next worker sends the chunk again."""
     monkeypatch.setattr(dbos_host, "SHUTDOWN_TIMEOUT_S", POLL_S)
     shop.latency = 5.0
     uploads = workspace.uploads(shop)
@@ -714,8 +740,10 @@ async def test_closed_under_a_call_that_hangs(
 
 @on_sqlite
 @pytest.mark.slow
-async def test_a_batch_takes_too_long(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run sends for so many seconds; what is left is another run's, and nothing is sent twice."""
+async def test_run_that_takes_too_long_leaves_the_rest_to_another_run(
+    workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run stops sending after ``MAX_RUN_S``. Another run sends the rest, and no chunk is sent twice."""
     monkeypatch.setattr(runner, "MAX_RUN_S", 0.3)
     shop.latency = 0.35  # so that a run sends one chunk
     uploads = workspace.uploads(shop)
@@ -728,36 +756,36 @@ async def test_a_batch_takes_too_long(workspace: Workspace, shop: Shop, monkeypa
 @pytest.mark.usefixtures("small_batches")
 @on_sqlite
 @pytest.mark.slow
-async def test_auto(workspace: Workspace, shop: Shop) -> None:
-    """Under "auto" a worker sends more than four calls at once, up to the limit. A batch waits for a permit."""
+async def test_auto_concurrency_rises_up_to_the_limit(workspace: Workspace, shop: Shop) -> None:
+    """With ``concurrency="auto"``, more than 4 calls are in flight, up to the limit. Each batch waits for a permit."""
     shop.latency = 0.03
     uploads = workspace.uploads(shop)
-    async with uploads.submitter() as submit, uploads.worker(concurrency="auto", global_concurrency=12) as it:
+    async with uploads.submitter() as submit, uploads.worker(concurrency="auto", global_concurrency=12) as running:
         job = await submit.file(workspace.file(keys_of(10_000)), product_id=PRODUCT)
         report = await job.wait(every=POLL_S)
-        permits = it._runner._permits
+        permits = running._runner._permits
         assert permits is not None
         for _ in range(permits._auto.limit):
             await permits.acquire()
-        assert not await it._runner._take_permit(anyio.current_time() + POLL_S)
+        assert not await running._runner._take_permit(anyio.current_time() + POLL_S)
     assert (report.stored, report.ok, set(shop.sent.values())) == (10_000, True, {1})
     assert 4 < shop.most_in_flight <= 12
 
 
 @pytest.mark.slow
-async def test_at_a_rate(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that joins another one waits until that knows of it, keeps to its half, and has all when it is alone."""
-    held: list[float] = []
-    monkeypatch.setattr(RateLimiter, "delay_next", lambda _, seconds: held.append(seconds))
+async def test_workers_share_the_rate(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that joins another one delays its first call and uses half the rate; alone again, it uses all of it."""
+    delays: list[float] = []
+    monkeypatch.setattr(RateLimiter, "delay_next", lambda _, seconds: delays.append(seconds))
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         engine = submit._database.engine(connections=2)
-        other = submit._database.worker_locks(engine, "gatepay")
-        assert other.acquire("another")
-        async with uploads.worker(rate=Rate(8)) as it:
-            assert (held, it._rate_limiter.longest_wait(1)) == ([worker.JOIN_DELAY_S], 2 / 8)
-            other.release()
-            await until(lambda: it._rate_limiter.longest_wait(1) == 1 / 8)
+        other_worker = submit._database.worker_locks(engine, "gatepay")
+        assert other_worker.acquire("other")
+        async with uploads.worker(rate=Rate(8)) as running:
+            assert (delays, running._rate_limiter.longest_wait(1)) == ([worker.JOIN_DELAY_S], 2 / 8)
+            other_worker.release()
+            await until(lambda: running._rate_limiter.longest_wait(1) == 1 / 8)
         engine.dispose()
 
 
@@ -773,55 +801,55 @@ async def test_at_a_rate(workspace: Workspace, shop: Shop, monkeypatch: pytest.M
         ({"database": "sqlite:///a", "connect": None}, "connect: must be a callable"),
     ],
 )
-def test_cannot_be_right(options: dict[str, object], problem: str) -> None:
-    """An argument that can't be right is refused at once, by its name."""
-    given: dict[str, object] = {"connect": AsyncGatePay, **options}
+def test_invalid_argument_is_named_in_the_error(options: dict[str, object], problem: str) -> None:
+    """``DurableUploads`` raises ``InvalidRequestError`` for an invalid argument, with the argument's name."""
+    arguments: dict[str, object] = {"connect": AsyncGatePay, **options}
     with pytest.raises(InvalidRequestError, match=problem):
-        DurableUploads(**given)  # type: ignore[arg-type]  # that is the point
+        DurableUploads(**arguments)  # type: ignore[arg-type]  # the test passes a wrong type
 
 
 @on_sqlite
-async def test_options_of_a_worker(workspace: Workspace, shop: Shop) -> None:
-    """A worker's numbers are held to be numbers, and a client without any bound is refused."""
+async def test_invalid_worker_options_are_refused(workspace: Workspace, shop: Shop) -> None:
+    """Invalid options of a worker or a submitted file, and a client without a timeout, are refused."""
     uploads = workspace.uploads(shop)
     with pytest.raises(InvalidRequestError, match="concurrency"):
         uploads.worker(concurrency=0)
     with pytest.raises(InvalidRequestError, match='concurrency: must be a whole number above 0, or "auto"'):
-        uploads.worker(concurrency="all")  # type: ignore[arg-type]  # that is the point
+        uploads.worker(concurrency="all")  # type: ignore[arg-type]  # the test passes a wrong type
     with pytest.raises(InvalidRequestError, match="global_concurrency"):
         uploads.worker(global_concurrency=0)
     with pytest.raises(InvalidRequestError, match="per"):
-        Rate(1, per=None)  # type: ignore[arg-type]  # that is the point
+        Rate(1, per=None)  # type: ignore[arg-type]  # the test passes a wrong type
     with pytest.raises(InvalidRequestError, match="per"):
         Rate(1, per=0)
-    endless = workspace.uploads(shop)
-    endless._connect = lambda: AsyncGatePay(
+    without_timeout = workspace.uploads(shop)
+    without_timeout._connect = lambda: AsyncGatePay(
         "key", "secret", base_url=shop.base_url, timeout=None, deadline=None, retry=RetryPolicy()
     )
     with pytest.raises(InvalidRequestError, match="needs a timeout or a deadline"):
-        async with endless.worker():
+        async with without_timeout.worker():
             pass
     async with uploads.submitter() as submit:
         with pytest.raises(InvalidRequestError, match="product_id"):
             await submit.file(workspace.file([]), product_id=0)
         with pytest.raises(InvalidRequestError, match="path: must be a path"):
-            await submit.file(3, product_id=PRODUCT)  # type: ignore[arg-type]  # that is the point
+            await submit.file(3, product_id=PRODUCT)  # type: ignore[arg-type]  # the test passes a wrong type
         with pytest.raises(FileNotFoundError):
             await submit.file(workspace.folder / "none", product_id=PRODUCT)
 
 
 @on_sqlite
-async def test_the_lease(workspace: Workspace, shop: Shop) -> None:
-    """How long a batch is a worker's is computed from what a call can take, and can't be set."""
+async def test_lease_is_computed_from_the_longest_call(workspace: Workspace, shop: Shop) -> None:
+    """The lease of a batch follows from the longest possible call, the rate and the concurrency."""
     uploads = workspace.uploads(shop)
-    async with uploads.worker(concurrency=3, rate=Rate(1, per=2.0)) as it:
-        # 30 s of sending, one call of at most 10 s, a turn for each of 3 callers, and a margin
-        assert it.lease == 30 + 10 + 3 * 2 + 5
+    async with uploads.worker(concurrency=3, rate=Rate(1, per=2.0)) as running:
+        # 30 s of sending, one call of at most 10 s, 2 s of waiting for the rate per call of 3, and a margin of 5 s
+        assert running.lease == 30 + 10 + 3 * 2 + 5
 
 
 @on_sqlite
-async def test_one_worker_a_process(workspace: Workspace, shop: Shop) -> None:
-    """A second worker in a process is refused, with what to do."""
+async def test_second_worker_in_a_process_is_refused(workspace: Workspace, shop: Shop) -> None:
+    """Opening a second worker in a process raises an error that says what to do instead."""
     uploads = workspace.uploads(shop)
     async with uploads.worker():
         with pytest.raises(DurableError, match="in their own processes"):
@@ -829,8 +857,8 @@ async def test_one_worker_a_process(workspace: Workspace, shop: Shop) -> None:
                 pass
 
 
-def test_not_on_trio() -> None:
-    """On another loop than asyncio's the error says so."""
+def test_error_on_trio_names_asyncio() -> None:
+    """On trio, durable uploads raise an error that says they need asyncio."""
 
     async def main() -> None:
         DurableUploads(AsyncGatePay, database="sqlite:///none").submitter()
@@ -839,15 +867,15 @@ def test_not_on_trio() -> None:
         trio.run(main)
 
 
-def test_beside_the_database(tmp_path: Path) -> None:
-    """With SQLite, card keys lie in a folder beside the database, if nothing else is said."""
+def test_default_spool_is_next_to_the_sqlite_file(tmp_path: Path) -> None:
+    """Without the option ``spool``, the spool is a folder next to the SQLite file."""
     uploads = DurableUploads(AsyncGatePay, database=f"sqlite:///{tmp_path}/a.sqlite3")
     assert repr(uploads._spool) == f"FolderSpool('{tmp_path}/a.sqlite3-spool')"
 
 
 @on_sqlite
-async def test_a_batch_of_a_cancelled_job(workspace: Workspace, shop: Shop) -> None:
-    """A batch that was taken just as its job was cancelled sends nothing."""
+async def test_batch_taken_while_its_job_is_cancelled_sends_nothing(workspace: Workspace, shop: Shop) -> None:
+    """A batch that a worker takes after its job was marked as cancelled sends nothing."""
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
@@ -860,18 +888,18 @@ async def test_a_batch_of_a_cancelled_job(workspace: Workspace, shop: Shop) -> N
 
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.slow
-async def test_away_and_back(workspace: Workspace, shop: Shop) -> None:
-    """A worker that has lost its place sends nothing until it has it again; then it goes on with what it had."""
+async def test_worker_that_loses_its_lock_pauses_until_it_has_it_again(workspace: Workspace, shop: Shop) -> None:
+    """A worker that has lost its lock sends nothing until it holds the lock again; then it continues its batches."""
     shop.latency = POLL_S
     uploads = workspace.uploads(shop)
-    async with uploads.submitter() as submit, uploads.worker(concurrency=2) as it:
+    async with uploads.submitter() as submit, uploads.worker(concurrency=2) as running:
         job = await submit.file(workspace.file(keys_of(10_000)), product_id=PRODUCT)
         await until(lambda: len(shop.sent) >= 4)
-        enter, answers = it._locks.acquire, [False]
-        it._locks.acquire = lambda worker: answers.pop() if answers else enter(worker)  # type: ignore[method-assign]  # a double
-        await anyio.to_thread.run_sync(it._locks.release)
-        shop.latency = 0.3  # so that much is left until it has noticed
-        await until(lambda: it._runner.lock_lost)
+        acquire, first_answers = running._locks.acquire, [False]
+        running._locks.acquire = lambda worker: first_answers.pop() if first_answers else acquire(worker)  # type: ignore[method-assign]  # a double
+        await anyio.to_thread.run_sync(running._locks.release)
+        shop.latency = 0.3  # so that chunks are left when the worker notices
+        await until(lambda: running._runner.lock_lost)
         shop.latency = 0
         await until(lambda: shop.in_flight == 0)
         report = await job.wait(every=POLL_S)
@@ -880,38 +908,40 @@ async def test_away_and_back(workspace: Workspace, shop: Shop) -> None:
 
 
 @pytest.mark.slow
-async def test_taken_while_away(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch that a worker takes while it has lost its place waits until the worker has it again."""
+async def test_batch_taken_without_the_lock_waits_for_the_lock(
+    workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that a worker takes after losing its lock waits until the worker holds the lock again."""
     monkeypatch.setattr(runner, "LOCK_POLL_S", POLL_S)
-    uploads, runs = workspace.uploads(shop), []
+    uploads, results = workspace.uploads(shop), []
     task = BatchTask("gatepay:none", 0, PRODUCT, 0, Batch(0, 0, 0, "", 0, 1, 0))
 
     async def run() -> None:
-        runs.append(await it._runner.run(task))
+        results.append(await running._runner.run(task))
 
-    async with uploads.worker() as it:
-        it._runner.lock_lost = True
+    async with uploads.worker() as running:
+        running._runner.lock_lost = True
         async with anyio.create_task_group() as group:
             group.start_soon(run)
             await anyio.wait_all_tasks_blocked()
-            assert runs == []
-            it._runner.lock_lost = False
-    assert runs == [BatchResult().to_row()]
+            assert results == []
+            running._runner.lock_lost = False
+    assert results == [BatchResult().to_row()]
 
 
 @pytest.mark.slow
-async def test_one_looks_after_the_dead(workspace: Workspace, shop: Shop) -> None:
-    """While another worker looks after what the dead have left, this one doesn't."""
+async def test_worker_skips_requeueing_while_another_does_it(workspace: Workspace, shop: Shop) -> None:
+    """While another worker requeues orphaned batches, this worker doesn't."""
     uploads = workspace.uploads(shop)
-    async with uploads.worker() as it:
-        database, engine = it._database, it._engine
-        with database.worker_locks(engine, "gatepay").reaper_lock() as alone:
-            assert alone
-            assert await anyio.to_thread.run_sync(it._requeue_orphans) == 1
+    async with uploads.worker() as running:
+        database, engine = running._database, running._engine
+        with database.worker_locks(engine, "gatepay").reaper_lock() as locked:
+            assert locked
+            assert await anyio.to_thread.run_sync(running._requeue_orphans) == 1
 
 
-async def test_a_database_that_is_not_there(tmp_path: Path) -> None:
-    """Where the database can't be reached, the error says so, and not its password; so where it is none at all."""
+async def test_unusable_database_raises_an_error_without_the_password(tmp_path: Path) -> None:
+    """An unreachable database, or a file that is no database, raises an error. It doesn't contain the password."""
     url = "postgresql://user:hush@127.0.0.1:1/none"
     uploads = DurableUploads(lambda: AsyncGatePay("key", "secret"), database=url, spool=str(tmp_path))
     with pytest.raises(QueueUnavailableError, match=r"can't be used: .*127\.0\.0\.1") as caught:
@@ -921,48 +951,50 @@ async def test_a_database_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(QueueUnavailableError):
         async with uploads.worker():
             pass
-    (tmp_path / "text").write_text("this is no database, whatever it is called; and it has more than one page of it")
+    (tmp_path / "text").write_text("not a database " * 10)
     with pytest.raises(QueueUnavailableError, match="file is not a database"):
         async with DurableUploads(AsyncGatePay, database=f"sqlite:///{tmp_path}/text").submitter():
             pass
 
 
 @pytest.mark.slow
-async def test_waits_for_its_database(workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """wait() goes on when its database was away for a while."""
+async def test_wait_continues_after_database_failures(
+    workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``wait`` continues after queries have failed because the database was unavailable."""
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
-        ask, failures = job._store.job, [1, 2]
+        query_job, failures = job._store.job, ["first", "second"]
 
-        def away(name: str) -> object:
+        def fail_twice(name: str) -> object:
             if failures:
                 failures.pop()
                 raise OperationalError("SELECT", {}, Exception("away"))
-            return ask(name)
+            return query_job(name)
 
-        monkeypatch.setattr(job._store, "job", away)
+        monkeypatch.setattr(job._store, "job", fail_twice)
         assert (await job.wait(every=POLL_S)).ok
 
 
 @on_sqlite
 @pytest.mark.slow
-async def test_a_batch_waits_for_its_database(
+async def test_worker_retries_the_query_for_a_batchs_job(
     workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a worker must know of a batch that it has taken it asks until the database answers."""
+    """A worker that has taken a batch retries the query for the batch's job until the database responds."""
     monkeypatch.setattr(runner, "RETRY_INTERVAL_S", POLL_S)
     uploads = workspace.uploads(shop)
-    async with uploads.submitter() as submit, uploads.worker() as it:
-        ask, failures = it._store.job, [1, 2]
+    async with uploads.submitter() as submit, uploads.worker() as running:
+        query_job, failures = running._store.job, ["first", "second"]
 
-        def away(name: str) -> object:
+        def fail_twice(name: str) -> object:
             if failures:
                 failures.pop()
                 raise OperationalError("SELECT", {}, Exception("away"))
-            return ask(name)
+            return query_job(name)
 
-        monkeypatch.setattr(it._store, "job", away)
+        monkeypatch.setattr(running._store, "job", fail_twice)
         job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
         report = await job.wait(every=POLL_S)
     assert (report.stored, report.ok, failures) == (10, True, [])

@@ -31,7 +31,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 _MAX_CLOCK_SKEW_S = 300.0  # seconds that GatePay's clock may be ahead of ours
 _MAX_TIMEOUT_S = 3600.0
-_SHUTDOWN_TIMEOUT_S = 15.0  # for deliveries under way when the server stops
+_SHUTDOWN_TIMEOUT_S = 15.0  # for deliveries in progress when the server stops
 _POLL_INTERVAL_S = 0.01  # while the server waits for these deliveries
 
 _FORM_TYPE = b"application/x-www-form-urlencoded"
@@ -40,7 +40,7 @@ _HEADERS = {
     body: (
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", b"%d" % len(body)),
-        (b"cache-control", b"no-store"),  # or a cache in between would answer the next delivery
+        (b"cache-control", b"no-store"),  # otherwise a cache in between could answer the next delivery
     )
     for body in ("success", "fail")
 }
@@ -167,7 +167,7 @@ class CallbackApp:
         return f"<CallbackApp of {self._appkey!r}>"
 
     def _instrument(self, telemetry: Telemetry) -> None:
-        """Have *telemetry* told of all deliveries from now on."""
+        """Report all deliveries from now on to *telemetry*."""
         self._telemetry = telemetry
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:

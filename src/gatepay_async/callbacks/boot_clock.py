@@ -1,4 +1,4 @@
-"""A clock for leases that nobody can set: changing the system time must neither end nor extend a lease."""
+"""A clock for leases. It can't be set, so that changing the system time neither ends nor extends a lease."""
 
 from __future__ import annotations
 

@@ -22,9 +22,9 @@ from gatepay_async.words.problem import Problem
 Handler = Callable[[Callback], Awaitable[object]]
 Lookup = Callable[[str], Awaitable[Decimal | None]]
 
-# A lease is so much longer than the handler's time-out: half of it is for claiming, half for committing.
+# A lease is this much longer than the handler's time-out. Half of it is for claiming, half for committing.
 _LEASE_MARGIN_S = 10.0
-_FIRST_PAUSE_S, _MAX_PAUSE_S = 0.01, 0.25  # between two attempts to claim what another delivery holds
+_FIRST_PAUSE_S, _MAX_PAUSE_S = 0.01, 0.25  # between two attempts to claim a callback that another delivery holds
 
 
 @frozen
@@ -65,11 +65,11 @@ class Once:
         )
         try:
             return await self._handle_once(claim, callback)
-        except Exception as error:  # noqa: BLE001 -- whatever it is, the answer is `fail`
+        except Exception as error:  # noqa: BLE001 -- any error is answered with `fail`
             return CallbackEvent.of(EventKind.FAILED, callback, error)
 
     async def _handle_once(self, claim: Claim, callback: Callback) -> CallbackEvent:
-        is_ours = True  # even before the claim is confirmed: one that was interrupted may have been stored
+        is_ours = True  # so that an interrupted claim is released, because it may have been stored
         try:
             standing, handler_deadline = await self._wait_for_claim(claim)
             is_ours = standing is Standing.MINE
@@ -170,7 +170,7 @@ class Once:
         raise TimeoutError("the store took too long to commit")
 
     async def _release(self, claim: Claim) -> None:
-        """Release the claim, so that the next delivery is handled at once. If this fails, it waits for the lease."""
+        """Release the claim, so that the next delivery is handled at once; otherwise it waits for the lease."""
         with anyio.move_on_after(_LEASE_MARGIN_S / 2, shield=True):
             try:
                 await self.store.release(claim)
@@ -179,7 +179,7 @@ class Once:
 
 
 def _facts_digest(callback: Callback) -> str:
-    """A digest of the fields that are the same in all deliveries of a payment. An ``out_order_id`` may be long."""
+    """Return a digest of the fields that are the same in all deliveries of a payment. ``out_order_id`` may be long."""
     return blake2b(f"{callback.price} {callback.out_order_id}".encode(), digest_size=16).hexdigest()
 
 

@@ -43,7 +43,7 @@ for i, key in ipairs(KEYS) do
     local fine, answer = pcall(carry_out, key, ARGV[4 * i - 3], ARGV[4 * i - 2], ARGV[4 * i - 1], ARGV[4 * i])
     if not fine then
         answer = type(answer) == 'table' and answer.err or answer
-        -- Then all writes fail, and none was done. redis-py looks for the new master only if it gets this error itself.
+        -- In a replica, all writes fail: none was done. redis-py looks for the new master only if it gets this error.
         if string.find(answer, 'READONLY', 1, true) then return redis.error_reply('READONLY it became a replica') end
         answer = 'ERR ' .. answer
     end
@@ -133,14 +133,14 @@ class RedisStore:
         """Run an operation with the next call of the script. Requests made during a call are batched for the next."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[str] = loop.create_future()
-        # Encoded here, text that UTF-8 can't encode fails its own call only, and not the whole batch.
+        # Encode here: text that UTF-8 can't encode then fails only its own request, and not the whole call.
         key, facts = f"{self._prefix}{claim.key}".encode(), f"={claim.facts} ".encode()
         request = _ScriptRequest(key, operation, claim.token, facts, expiry)
         if not self._batches:
             await self._run_script_once([(request, answer)])
             return answer.result()
         if self._calling is not None and self._calling.get_loop() is not loop:
-            # That event loop has been closed, perhaps during a call. Nobody waits for its requests any more.
+            # The event loop of the earlier call has been closed. No caller waits for its requests any more.
             self._calling, self._sent, self._waiting = None, [], deque()
         self._waiting.append((request, answer))
         if self._calling is None or self._calling.done():
@@ -151,8 +151,9 @@ class RedisStore:
     async def _run_script_until_none_waits(self) -> None:
         waiting = self._waiting  # _run_script() replaces the attribute if another event loop uses the store
         while waiting:
-            taken = [waiting.popleft() for _ in range(min(_MAX_REQUESTS_PER_CALL, len(waiting)))]
-            sent = self._sent = [(request, answer) for request, answer in taken if not answer.done()]  # not cancelled
+            batch = [waiting.popleft() for _ in range(min(_MAX_REQUESTS_PER_CALL, len(waiting)))]
+            # An answer that is done belongs to a cancelled request.
+            sent = self._sent = [(request, answer) for request, answer in batch if not answer.done()]
             try:
                 await self._run_script_once(sent)
             except Exception as error:  # noqa: BLE001 -- each waiting caller raises it
@@ -167,11 +168,11 @@ class RedisStore:
 
     async def _run_script_once(self, sent: Sequence[tuple[_ScriptRequest, asyncio.Future[str]]]) -> None:
         keys = [request[0] for request, _ in sent]
-        args = [each for request, _ in sent for each in request[1:]]
+        args = [argument for request, _ in sent for argument in request[1:]]
         async with asyncio.timeout(_CALL_TIMEOUT_S):
             results = cast("list[bytes | str]", await self._script(keys=keys, args=args))
-        for (_, answer), each in zip(sent, results, strict=True):
-            text = each.decode() if isinstance(each, bytes) else each  # depends on the client's decode_responses
+        for (_, answer), result in zip(sent, results, strict=True):
+            text = result.decode() if isinstance(result, bytes) else result  # depends on decode_responses
             if answer.done():
                 continue
             if text.startswith("ERR "):

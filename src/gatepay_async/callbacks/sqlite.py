@@ -23,7 +23,7 @@ from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
-_ROWS_PER_DELETE = 100
+_ROWS_PER_DELETE = 100  # per commit: many expired rows are deleted in small steps, which don't delay a delivery
 _SELECT_CLAIM = "SELECT facts, ends, at, boot, since FROM callback WHERE key = ?"
 _INSERT_CLAIM = (
     "INSERT OR REPLACE INTO callback (key, token, facts, ends, at, boot, since) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -134,7 +134,7 @@ class _Writer:
             for pending in batch:
                 if pending.request.operation is _Operation.CLAIM:
                     self._run_isolated(pending, database, self._read_pending)
-            # Callbacks that were handled before, or that another delivery holds.
+            # These callbacks were handled before, or another delivery holds them.
             wake_callers(pending for pending in batch if pending.error or pending.result not in (None, Standing.MINE))
             self._write(database, [pending for pending in batch if not pending.woken])
         commits = [pending for pending in batch if pending.request.operation is _Operation.COMMIT]
@@ -167,8 +167,8 @@ class _Writer:
         commits = sum(pending.request.operation is _Operation.COMMIT for pending in batch)
         with transaction(database, durable=commits > 0):
             for pending in batch:
-                # Each request is one writing statement. If it fails, SQLite rolls back this statement alone, or, after
-                # graver errors, the whole transaction.
+                # Each request is one statement that writes. If it fails, SQLite rolls back only this statement, or,
+                # after a severe error, the whole transaction.
                 self._run_isolated(pending, database, self._write_one)
                 if pending.error is not None and not database.in_transaction:
                     raise pending.error

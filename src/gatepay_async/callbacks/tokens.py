@@ -1,4 +1,4 @@
-"""Tokens that tell one claim from all others, of other processes too."""
+"""Tokens that identify claims, unique across all processes."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from itertools import count
 
 class Tokens:
     """
-    Makes tokens: a random number of this process, and a counter.
+    Makes tokens from a random number, chosen once per process, and a counter.
 
-    A random number for each token would take ten times as long while another thread works: reading it from the system
-    lets that thread run first.
+    A new random number for each token would take ten times as long while another thread is busy, because the system
+    call for it lets that thread run first.
     """
 
     def __init__(self) -> None:
         self.start_anew()
 
     def start_anew(self) -> None:
-        """Choose another number: after a fork, the parent process goes on with the old one."""
+        """Choose another random number, because after a fork the parent process continues with the old one."""
         self._start = secrets.token_hex(12)
         self._count = count()
 

@@ -51,11 +51,11 @@ class StoredObject:
 
     async def copy_to(self, file: BinaryIO) -> None:
         """Implement ``Source.copy_to``. The object is read in ranges, all of the same version."""
-        facts = await obstore.head_async(self._store, self.name)
-        for start in range(0, facts["size"], _READ_BYTES):
-            options: GetOptions = {"range": (start, min(start + _READ_BYTES, facts["size"]))}
-            if facts["e_tag"] is not None:
-                options["if_match"] = facts["e_tag"]
+        metadata = await obstore.head_async(self._store, self.name)
+        for start in range(0, metadata["size"], _READ_BYTES):
+            options: GetOptions = {"range": (start, min(start + _READ_BYTES, metadata["size"]))}
+            if metadata["e_tag"] is not None:
+                options["if_match"] = metadata["e_tag"]
             await anyio.to_thread.run_sync(file.write, await self._read_range_of(options))
 
     async def _read_range_of(self, options: GetOptions) -> bytes:

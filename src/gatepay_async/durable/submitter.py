@@ -39,9 +39,9 @@ class Submitter:
         Args:
             database: The database that holds the queue.
             queue: The queue's name.
-            spool: Where card keys wait.
+            spool: Holds the card keys.
             version: The application version of queued batches.
-            telemetry: Is told of each submission.
+            telemetry: Observes each submission, or None.
         """
         self._database = database
         self._queue = queue
@@ -52,7 +52,7 @@ class Submitter:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             await in_thread(self._database.migrate)
-            # FULL: what was submitted is not lost in a power cut either.
+            # FULL: a submitted job survives a power cut.
             engine = self._database.engine(connections=SUBMITTER_CONNECTIONS, sync="FULL")
             stack.callback(engine.dispose)
             client = await in_thread(client_of, engine)
@@ -93,10 +93,10 @@ class Submitter:
     async def _submit_file(self, path: str | os.PathLike[str] | Source, product_id: int, trace_context: str) -> Job:
         secret = await self._spool.secret()
         with ExitStack() as stack:
-            # Files without names: even if this process is killed, no card key is left behind.
+            # Temporary files without names leave no card key behind, even if this process is killed.
             target = stack.enter_context(await in_thread(_temporary_file))
-            source, called = await _open_input(path, stack)
-            name = batches.short_name(called)
+            source, input_name = await _open_input(path, stack)
+            name = batches.short_name(input_name)
             spooled = await in_thread(
                 lambda: spool_file(source, target, name=name, product_id=product_id, secret=secret)
             )

@@ -70,7 +70,7 @@ class DurableUploads:
         self._telemetry: Telemetry | None = None
 
     def _instrument(self, telemetry: Telemetry) -> None:
-        """Have *telemetry* told of the submitters and workers that are opened from now on."""
+        """Pass *telemetry* to all submitters and workers that are opened from now on."""
         self._telemetry = telemetry
 
     def submitter(self) -> Submitter:

@@ -32,11 +32,11 @@ from gatepay_async.protocol.observing import Telemetry
 from gatepay_async.words.problem import Problem
 
 HOUSEKEEPING_INTERVAL_S = 1.0
-JOIN_DELAY_S = 3.0  # by then all other workers have seen a new worker, and share the rate with it
-LEASE_MARGIN_S = 5.0  # for what a run does besides sending
+JOIN_DELAY_S = 3.0  # within this time, all other workers notice a new worker, and share the rate with it
+LEASE_MARGIN_S = 5.0  # for the work of a run besides sending
 MAX_SILENCE_S = 15.0  # after so long without reaching the database, the worker counts as not ready
 BUSY_POLL_S = 0.05
-AUTO_BATCHES = 32  # taken at once under "auto"; more would leave none to other workers, and need more connections
+AUTO_BATCHES = 32  # at once with "auto"; more would leave none to other workers, and need more database connections
 DBOS_CONNECTIONS = 6  # database connections that DBOS needs besides one per batch
 
 
@@ -267,7 +267,7 @@ class Worker:
             self._runner.lock_lost = not await in_thread(self._locks.acquire, self._dbos.executor)
 
     async def _requeue_and_share_rate(self) -> int:
-        """Requeue orphaned batches, and divide the rate among the live workers. Return how many these are."""
+        """Requeue orphaned batches, and divide the rate among the live workers. Return the number of live workers."""
         workers = await in_thread(self._requeue_orphans)
         self._rate_limiter.set_workers(workers)
         self._lease = (
@@ -291,7 +291,7 @@ class Worker:
 
 
 def _error_name(error: Exception) -> str:
-    """The class of *error*, for the log. Its text isn't logged: it may quote anything."""
+    """Return the class of *error*, for the log. Its text isn't logged, because it may contain secrets."""
     if isinstance(error, QueueUnavailableError):
         return error._kind  # noqa: SLF001 -- for our log, not for users
     return type(error).__name__

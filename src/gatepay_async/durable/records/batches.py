@@ -1,9 +1,9 @@
 """
-Batches, and how a spool file holds them. Pure.
+Batches, and their format in a spool file. No I/O; doesn't read the clock.
 
 A spool file has one line for each card key, ``<input lines since the previous key> <key>``, batch after batch. After
-the last batch come the lines that can't be card keys, in the same form, and what is wrong with them, as JSON. The
-database holds the offset and length of each batch, and no card key.
+the last batch come the lines that can't be card keys, in the same format, and their problems as JSON. The database
+holds the offset and length of each batch, and no card key.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DIGEST_BYTES = 12  # enough against forgery, because the digest is keyed
 
 
 class Digest:
-    """A keyed digest of 24 hex digits. Without the key, somebody who reads the database can't guess card keys."""
+    """A keyed digest of 24 hex digits. The key prevents readers of the database from guessing card keys."""
 
     def __init__(self, secret: bytes) -> None:
         self._keyed = blake2b(key=secret, digest_size=DIGEST_BYTES)
@@ -36,38 +36,38 @@ class Digest:
         self._keyed.update(data)
 
     def text(self) -> str:
-        """The digest of all added data."""
+        """Return the digest of all added data."""
         return self._keyed.hexdigest()
 
 
 def digest(secret: bytes, data: bytes) -> str:
-    """The ``Digest`` of *data*."""
-    whole = Digest(secret)
-    whole.update(data)
-    return whole.text()
+    """Return the ``Digest`` of *data*."""
+    keyed = Digest(secret)
+    keyed.update(data)
+    return keyed.text()
 
 
 def digest_of_batch(secret: bytes, data: bytes, batch: Batch, *, product_id: int) -> str:
     """
     Return the keyed digest of a batch's bytes, their product and their place.
 
-    So somebody who can write to the database can't have card keys sent for another product, or in place of others.
+    It prevents anyone who can write to the database from sending card keys for another product, or in place of others.
     """
-    bound = (product_id, batch.number, batch.offset, batch.count, batch.first_line, batch.last_line)
-    return digest(secret, f"{' '.join(map(str, bound))} ".encode() + data)
+    place = (product_id, batch.number, batch.offset, batch.count, batch.first_line, batch.last_line)
+    return digest(secret, f"{' '.join(map(str, place))} ".encode() + data)
 
 
 def spool_name(job: str) -> str:
     """
-    Return the file name of a job's card keys in the spool. Queues may share a spool, so it names the queue, too.
+    Return the file name of a job's card keys in the spool. It contains the queue's name: queues may share a spool.
 
-    The separator is in no queue's name, or one queue could name the files of another.
+    The separator can't be part of a queue's name. Otherwise, one queue could name the files of another.
     """
     return f"{job.replace(':', '~')}.keys"
 
 
 def short_name(name: str) -> str:
-    """*name* as the database stores it: shortened, and without bytes that are no valid text."""
+    """Return *name* as the database stores it: shortened, and with undecodable bytes replaced."""
     return name.encode("utf-8", "replace").decode()[:MAX_NAME_CHARS]
 
 
@@ -77,7 +77,7 @@ class Batch:
     A part of a job's spool file, as the database describes it, without card keys.
 
     Attributes:
-        number: From 0, in the order of the input; -1: not card keys to send.
+        number: From 0, in the order of the input; -1: not card keys to send, but refused lines or their problems.
         offset: The position of its first byte in the spool file.
         length: In bytes.
         digest: Made by ``digest_of_batch()``.
@@ -86,7 +86,7 @@ class Batch:
         last_line: The line of its last card key.
     """
 
-    number: int = number_field(least=-1, most=MAX_BATCHES)
+    number: int = number_field(minimum=-1, maximum=MAX_BATCHES)
     offset: int = number_field()
     length: int = number_field()
     digest: str = text_field(2 * DIGEST_BYTES)
@@ -96,21 +96,21 @@ class Batch:
 
     @property
     def first_chunk(self) -> int:
-        """The number of its first chunk in the job, from 0."""
+        """The number of the batch's first chunk in the job, from 0."""
         return self.number * CHUNKS_PER_BATCH
 
 
-def lines_of(keys: Iterable[tuple[int, str]], before: int) -> Iterator[bytes]:
+def lines_of(keys: Iterable[tuple[int, str]], previous_line: int) -> Iterator[bytes]:
     """
     Encode card keys for the spool.
 
     Args:
         keys: Pairs of input line and card key.
-        before: The input line from which the first distance is counted.
+        previous_line: The input line from which the first distance is counted.
     """
     for line, key in keys:
-        yield f"{line - before} {key}\n".encode("utf-8", "surrogatepass")
-        before = line
+        yield f"{line - previous_line} {key}\n".encode("utf-8", "surrogatepass")
+        previous_line = line
 
 
 def chunks_of(data: bytes, batch: Batch) -> list[Chunk]:
@@ -118,8 +118,8 @@ def chunks_of(data: bytes, batch: Batch) -> list[Chunk]:
     lines: list[int] = []
     keys: list[str] = []
     line: int | None = None
-    for each in data.decode("utf-8", "surrogatepass").split("\n")[:-1]:
-        delta, _, key = each.partition(" ")
+    for entry in data.decode("utf-8", "surrogatepass").split("\n")[:-1]:
+        delta, _, key = entry.partition(" ")
         line = batch.first_line if line is None else line + int(delta)
         lines.append(line)
         keys.append(key)
@@ -135,10 +135,10 @@ def chunks_of(data: bytes, batch: Batch) -> list[Chunk]:
 
 def check(data: bytes, batch: Batch, *, product_id: int, secret: bytes, source: str) -> None:
     """
-    Check that *data* is what was stored as *batch* for *product_id*.
+    Check that *data* is the data that was stored as *batch* for *product_id*.
 
     Raises:
-        SourceChangedError: It isn't.
+        SourceChangedError: *data* differs.
     """
     if len(data) != batch.length or digest_of_batch(secret, data, batch, product_id=product_id) != batch.digest:
         raise SourceChangedError(source=source, problem=Problem("source_changed"))

@@ -13,26 +13,26 @@ from attrs import field
 MAX_NUMBER = 2**48  # bytes or lines: more than any real input has
 
 
-def check_number(value: Any, *, least: int = 0, most: int = MAX_NUMBER) -> int:
+def check_number(value: Any, *, minimum: int = 0, maximum: int = MAX_NUMBER) -> int:
     """
     Return *value*, a whole number within bounds.
 
     Raises:
-        ValueError: It isn't a whole number from *least* to *most*. The message doesn't quote it.
+        ValueError: It isn't a whole number from *minimum* to *maximum*. The message doesn't quote it.
     """
-    if type(value) is int and least <= value <= most:
+    if type(value) is int and minimum <= value <= maximum:
         return value
     raise ValueError("out of bounds")
 
 
-def check_text(value: Any, *, longest: int) -> str:
+def check_text(value: Any, *, max_chars: int) -> str:
     """
     Return *value*, a text.
 
     Raises:
-        ValueError: It isn't a text of at most *longest* characters.
+        ValueError: It isn't a text of at most *max_chars* characters.
     """
-    if isinstance(value, str) and len(value) <= longest:
+    if isinstance(value, str) and len(value) <= max_chars:
         return value
     raise ValueError("out of bounds")
 
@@ -50,6 +50,6 @@ def number_field(**bounds: int) -> Any:
     return field(validator=_validate_number, metadata=bounds)
 
 
-def text_field(longest: int) -> Any:
+def text_field(max_chars: int) -> Any:
     """An attrs field that ``check_text()`` validates."""
-    return field(validator=_validate_text, metadata={"longest": longest})
+    return field(validator=_validate_text, metadata={"max_chars": max_chars})

@@ -1,4 +1,4 @@
-"""The state of a job, computed from the rows of its batches. Pure."""
+"""The state of a job, computed from the rows of its batches. No I/O; doesn't read the clock."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ class JobProgress:
 
     @property
     def numbers(self) -> range:
-        """The numbers of its batches."""
+        """The numbers of the job's batches."""
         return range(len(self._runs))
 
     def pending_ids(self) -> list[str]:
         """
-        The IDs of the rows to read next.
+        Return the IDs of the rows to read next.
 
-        These are runs that have not ended as far as we know, and the run after one that left card keys unsettled.
+        These are the runs that have not ended as far as we know, and, after each run that left card keys unsettled, the
+        next run.
         """
         return [self._pending_id(number) for number in self.numbers if not self.ended(number) or self.unsettled(number)]
 
@@ -58,25 +59,25 @@ class JobProgress:
         return all(self.ended(number) for number in self.numbers)
 
     def ended_at(self) -> datetime | None:
-        """When the last batch ended. None: not all have ended, or there are no batches."""
+        """Return when the last batch ended. None: not all have ended, or there are no batches."""
         if not self.all_ended():
             return None
         return max((self.last(number).updated for number in self.numbers), default=None)
 
     def last(self, number: int) -> RunRow:
-        """The latest run of batch *number*."""
+        """Return the latest run of batch *number*."""
         return self._runs[number][-1]
 
     def rows(self) -> list[RunRow]:
-        """The rows of all runs."""
+        """Return the rows of all runs."""
         return [row for runs in self._runs for row in runs]
 
     def merged_outcomes(self, number: int) -> dict[int, list[ChunkOutcome]]:
-        """The outcomes of batch *number* by chunk number, without card keys."""
+        """Return the outcomes of batch *number* by chunk number, without card keys."""
         return results.merge_runs([row.result for row in self._runs[number] if row.result])
 
     def outcomes(self, number: int) -> list[ChunkOutcome]:
-        """The outcomes of batch *number*. Once it has ended, one more outcome covers the card keys without one."""
+        """Return the outcomes of batch *number*. Once the batch has ended, they cover all of its card keys."""
         flat = [outcome for outcomes in self.merged_outcomes(number).values() for outcome in outcomes]
         if self.ended(number):
             batch = self.last(number).task.batch
@@ -86,7 +87,7 @@ class JobProgress:
         return flat
 
     def fate(self, number: int) -> Fate:
-        """The fate of the card keys of batch *number* for which no run has an outcome."""
+        """Return the fate of those card keys of batch *number* for which no run has an outcome."""
         last = self.last(number)
         return Fate.UNKNOWN if last.begun and last.result is None else Fate.NOT_SENT
 
@@ -99,25 +100,25 @@ class JobProgress:
         return all(outcome.fate is Fate.STORED for outcome in self._all_outcomes())
 
     def stop(self) -> GatePayError | None:
-        """The error that every chunk would get, if one has stopped the job since it was last resumed."""
+        """Return the error that has stopped the job since it was last resumed, or None. It applies to every chunk."""
         last = (runs[-1].result for runs in self._runs if runs)
         return next((result.stopped for result in last if result is not None and result.stopped), None)
 
     def stopped(self, job: JobRow) -> GatePayError | None:
-        """Why the job ended early, or None. *job* is its row now."""
+        """Return why the job ended early, or None. *job* is the job's current row."""
         if job.active:
             return None
         return self.stop() or DurableError(problem=Problem("job_cancelled"))
 
     def ledger(self) -> Ledger:
-        """A new ledger with what the submission has counted, except for the refused lines."""
+        """Return a new ledger with the counts of the submission, without the refused lines."""
         ledger, manifest = Ledger(), self._job.manifest
         ledger.read, ledger.blank, ledger.duplicates = manifest.read, manifest.blank, manifest.duplicates
         ledger.invisible = list(manifest.invisible)
         return ledger
 
     def progress(self) -> UploadProgress:
-        """The columns so far."""
+        """Return the columns of the report so far."""
         ledger = self.ledger()
         for outcome in self._all_outcomes():
             ledger.add(outcome)
@@ -139,7 +140,7 @@ class JobProgress:
 
 
 def outcome_within(batch: Batch, count: int, fate: Fate) -> ChunkOutcome:
-    """An outcome for *count* card keys of *batch*; it isn't known which ones."""
+    """Return an outcome for *count* card keys of *batch*, without knowing which ones."""
     return ChunkOutcome(
         index=batch.first_chunk, first_line=batch.first_line, last_line=batch.last_line, count=count, fate=fate
     )

@@ -1,4 +1,4 @@
-"""``JobManifest``: what a submission found out about its input, as the job's row holds it. Pure."""
+"""``JobManifest``: the facts about a submitted input, stored in the job's row. No I/O; doesn't read the clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL
 
 
 def _validate_lines(_: object, __: object, lines: tuple[int, ...]) -> None:
-    check_number(len(lines), most=MOST_INVISIBLE)
+    check_number(len(lines), maximum=MOST_INVISIBLE)
     for line in lines:
         check_number(line)
 
@@ -22,7 +22,7 @@ def _validate_lines(_: object, __: object, lines: tuple[int, ...]) -> None:
 @frozen
 class JobManifest:
     """
-    What a submission found out about its input: the part of the report that sending doesn't change.
+    The facts about a submitted input: the part of the report that sending doesn't change.
 
     Attributes:
         product_id: The product that the card keys belong to.
@@ -35,7 +35,7 @@ class JobManifest:
         size: The size of the spool file in bytes.
         digest: The ``Digest`` of the spool file.
         refused: The place of the lines that can't be card keys in the spool file; None: there are none.
-        problems: The place of what is wrong with those lines; None: there are none.
+        problems: The place of the problems of those lines in the spool file; None: there are none.
         invisible: Lines whose card key holds an invisible character, as in ``UploadReport``.
     """
 
@@ -45,7 +45,7 @@ class JobManifest:
     blank: int = number_field()
     duplicates: int = number_field()
     count: int = number_field()
-    batches: int = number_field(most=MAX_BATCHES)
+    batches: int = number_field(maximum=MAX_BATCHES)
     size: int = number_field()
     digest: str = text_field(2 * DIGEST_BYTES)
     refused: Batch | None = None
@@ -60,18 +60,18 @@ class JobManifest:
             raise ValueError("does not add up")
 
     def to_row(self) -> dict[str, Any]:
-        """Convert to what the database stores."""
+        """Convert to the row that the database stores."""
         return {**asdict(self), "invisible": list(self.invisible)}
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> JobManifest:
         """
-        Convert from what the database stores.
+        Convert from the row that the database stores.
 
         Raises:
-            ValueError, TypeError, LookupError: No version of this package wrote that.
+            ValueError, TypeError, LookupError: No version of this package wrote such a row.
         """
         refused, problems = row["refused"], row["problems"]
-        facts: dict[str, Any] = {**row, "refused": refused and Batch(**refused)}
-        facts["problems"] = problems and Batch(**problems)
-        return cls(**facts)
+        values: dict[str, Any] = {**row, "refused": refused and Batch(**refused)}
+        values["problems"] = problems and Batch(**problems)
+        return cls(**values)

@@ -1,4 +1,4 @@
-"""The results of the runs of a batch, and what is left to send after them. Pure."""
+"""The results of a batch's runs, and which card keys are left to send after them. No I/O; doesn't read the clock."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class BatchResult:
     Attributes:
         outcomes: One for each part that was sent or given up. The database stores them without card keys.
         stopped: The error that ends the whole job, or None.
-        follows: Whether another run sends what this one has left.
+        follows: Whether another run sends the card keys that this run has left unsettled.
         unanswered: Whether a call got no valid reply. This isn't stored.
     """
 
@@ -48,15 +48,16 @@ class BatchResult:
         return {name: getattr(counts, name) for name in _COLUMNS}
 
     def to_row(self) -> dict[str, Any]:
-        """Convert to what the database stores. Consecutive chunks with the same result, nearly all, are one entry."""
+        """Convert to the row that the database stores. Consecutive chunks with the same result share one entry."""
         done = (
             _numbers_of(outcome) | {"stored": outcome.stored, "repeats": repeats}
-            for outcome, repeats in _run_lengths(each for each in self.outcomes if each.fate is Fate.STORED)
+            for outcome, repeats in _run_lengths(outcome for outcome in self.outcomes if outcome.fate is Fate.STORED)
         )
         rest = (
-            _numbers_of(each) | {"fate": each.fate.value, "error": each.error and stored_errors.as_json(each.error)}
-            for each in self.outcomes
-            if each.fate is not Fate.STORED
+            _numbers_of(outcome)
+            | {"fate": outcome.fate.value, "error": outcome.error and stored_errors.as_json(outcome.error)}
+            for outcome in self.outcomes
+            if outcome.fate is not Fate.STORED
         )
         row = {
             "done": [[values[column] for column in _STORED_COLUMNS] for values in done],
@@ -69,22 +70,22 @@ class BatchResult:
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> BatchResult:
         """
-        Convert from what the database stores.
+        Convert from the row that the database stores.
 
         Raises:
-            ValueError, TypeError, LookupError: No version of this package wrote that.
+            ValueError, TypeError, LookupError: No version of this package wrote such a row.
         """
         outcomes: list[ChunkOutcome] = []
         for entry in row.get("done", ()):
             values: dict[str, Any] = dict(zip(_STORED_COLUMNS, entry, strict=True))
-            new, repeats = values["stored"], check_number(values["repeats"], most=MAX_PARTS - len(outcomes))
+            new, repeats = values["stored"], check_number(values["repeats"], maximum=MAX_PARTS - len(outcomes))
             first = _outcome(values, Fate.STORED, stored=None if new is None else check_number(new))
             outcomes += (_shifted(first, chunks) for chunks in range(repeats))
         for entry in row.get("rest", ()):
             values = dict[str, Any](zip(_OTHER_COLUMNS, entry, strict=True))
             error = values["error"] and stored_errors.of_json(values["error"])
             outcomes.append(_outcome(values, Fate(values["fate"]), error=error))
-        check_number(len(outcomes), most=MAX_PARTS)
+        check_number(len(outcomes), maximum=MAX_PARTS)
         stopped = row.get("stopped")
         return cls(outcomes, stopped and stored_errors.of_json(stopped), bool(row.get("follows")))
 
@@ -99,7 +100,7 @@ def _outcome(values: dict[str, Any], fate: Fate, **more: Any) -> ChunkOutcome:
 
 
 def _shifted(outcome: ChunkOutcome, chunks: int) -> ChunkOutcome:
-    """The same result for the chunk that is *chunks* further down, if all lines between hold card keys."""
+    """Return *outcome* for the chunk that comes *chunks* later, if there are no other lines in between."""
     lines = chunks * outcome.count
     first, last = outcome.first_line + lines, outcome.last_line + lines
     return evolve(outcome, index=outcome.index + chunks, first_line=first, last_line=last)
@@ -107,17 +108,17 @@ def _shifted(outcome: ChunkOutcome, chunks: int) -> ChunkOutcome:
 
 def check_result(result: BatchResult, batch: Batch) -> None:
     """
-    Check that *result* is about *batch*.
+    Check that *result* fits *batch*.
 
     Raises:
         ValueError: It has outcomes for chunks or lines that *batch* doesn't have.
     """
     last_chunk = batch.first_chunk + (batch.count - 1) // MAX_KEYS_PER_CALL
     for outcome in result.outcomes:
-        check_number(outcome.index, least=batch.first_chunk, most=last_chunk)
-        check_number(outcome.first_line, least=batch.first_line, most=outcome.last_line)
-        check_number(outcome.last_line, most=batch.last_line)
-    check_number(sum(outcome.count for outcome in result.outcomes), most=batch.count)
+        check_number(outcome.index, minimum=batch.first_chunk, maximum=last_chunk)
+        check_number(outcome.first_line, minimum=batch.first_line, maximum=outcome.last_line)
+        check_number(outcome.last_line, maximum=batch.last_line)
+    check_number(sum(outcome.count for outcome in result.outcomes), maximum=batch.count)
 
 
 def _run_lengths(outcomes: Iterable[ChunkOutcome]) -> Iterator[tuple[ChunkOutcome, int]]:
@@ -140,19 +141,19 @@ def merge_runs(runs: Sequence[BatchResult]) -> dict[int, list[ChunkOutcome]]:
 
     An outcome of a later run replaces the earlier ones that share lines with it.
     """
-    known: dict[int, list[ChunkOutcome]] = {}
+    merged: dict[int, list[ChunkOutcome]] = {}
     for result in runs:
-        fresh: dict[int, list[ChunkOutcome]] = {}
+        latest: dict[int, list[ChunkOutcome]] = {}
         for outcome in result.outcomes:
-            fresh.setdefault(outcome.index, []).append(outcome)
-        for index, outcomes in fresh.items():
-            before = [old for old in known.get(index, ()) if not any(_overlap(old, new) for new in outcomes)]
-            known[index] = sorted(before + outcomes, key=lambda outcome: outcome.first_line)
-    return known
+            latest.setdefault(outcome.index, []).append(outcome)
+        for index, outcomes in latest.items():
+            still_valid = [old for old in merged.get(index, ()) if not any(_overlap(old, new) for new in outcomes)]
+            merged[index] = sorted(still_valid + outcomes, key=lambda outcome: outcome.first_line)
+    return merged
 
 
 def is_settled(outcome: ChunkOutcome) -> bool:
-    """Whether sending it again would change nothing: it is stored, or refused because of its card keys."""
+    """Whether another call would change nothing: the card keys are stored, or refused for a reason of their own."""
     if outcome.fate is not Fate.REFUSED:
         return outcome.fate is Fate.STORED
     # "Storage failed" may mean that GatePay's database is down. For a single card key, retries have ruled that out.
@@ -163,23 +164,23 @@ def is_settled(outcome: ChunkOutcome) -> bool:
 
 def unsettled_chunks(chunks: Sequence[Chunk], runs: Sequence[BatchResult]) -> list[Chunk]:
     """The parts of *chunks* that are not settled after *runs*. Parts with unknown outcome are marked ``in_doubt``."""
-    known = merge_runs(runs)
+    merged = merge_runs(runs)
     tried = [outcome for result in runs for outcome in result.outcomes if outcome.attempts]
-    return [part for chunk in chunks for part in _unsettled_parts(chunk, known.get(chunk.index), tried)]
+    return [part for chunk in chunks for part in _unsettled_parts(chunk, merged.get(chunk.index), tried)]
 
 
-def _unsettled_parts(chunk: Chunk, known: list[ChunkOutcome] | None, tried: list[ChunkOutcome]) -> Iterator[Chunk]:
-    if known is None:
+def _unsettled_parts(chunk: Chunk, outcomes: list[ChunkOutcome] | None, tried: list[ChunkOutcome]) -> Iterator[Chunk]:
+    if outcomes is None:
         yield chunk
         return
-    for outcome in known:
+    for outcome in outcomes:
         if not is_settled(outcome):
             pairs = [
                 (line, key)
                 for line, key in zip(chunk.lines, chunk.keys, strict=True)
                 if outcome.first_line <= line <= outcome.last_line
             ]
-            calls = sum(_same_lines(each, outcome) for each in tried)
+            calls = sum(_same_lines(earlier, outcome) for earlier in tried)
             lines, keys = zip(*pairs, strict=True)
             in_doubt = outcome.fate is Fate.UNKNOWN
             doubt = outcome.error if in_doubt else None
@@ -196,5 +197,5 @@ def _same_lines(one: ChunkOutcome, other: ChunkOutcome) -> bool:
 
 def all_settled(batch: Batch, runs: Sequence[BatchResult]) -> bool:
     """Whether all card keys of *batch* are settled after *runs*."""
-    outcomes = (outcome for known in merge_runs(runs).values() for outcome in known)
+    outcomes = (outcome for in_chunk in merge_runs(runs).values() for outcome in in_chunk)
     return sum(outcome.count for outcome in outcomes if is_settled(outcome)) == batch.count

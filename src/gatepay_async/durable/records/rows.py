@@ -62,7 +62,7 @@ class BatchTask:
     One run of a batch, to be done by a worker.
 
     Attributes:
-        job: The ID of its job.
+        job: The ID of the batch's job.
         run_number: The number of the run, from 0.
         product_id: The product that the card keys belong to.
         failures: How many of the previous runs, in a row, got no reply.
@@ -77,11 +77,11 @@ class BatchTask:
 
     @property
     def id(self) -> str:
-        """The ID of its row."""
+        """The ID of the run's row."""
         return run_id(self.job, self.batch.number, self.run_number)
 
     def to_row(self) -> tuple[str | int, ...]:
-        """The values of its row, without the ID."""
+        """Return the values of the run's row, without the ID."""
         fields = {"product_id": self.product_id, "failures": self.failures, **asdict(self.batch)}
         return tuple(fields[column] for column in _COLUMNS)
 
@@ -96,9 +96,9 @@ class BatchTask:
         job, number, run_number = name.rsplit(".", 2)
         fields: dict[str, Any] = dict(zip(_COLUMNS, values, strict=True))
         product_id = check_number(fields.pop("product_id"))
-        failures = check_number(fields.pop("failures"), most=_MAX_FAILURES)
+        failures = check_number(fields.pop("failures"), maximum=_MAX_FAILURES)
         batch = Batch(number=check_number(int(number)), **fields)
-        return cls(job, check_number(int(run_number), most=MAX_RUNS), product_id, failures, batch)
+        return cls(job, check_number(int(run_number), maximum=MAX_RUNS), product_id, failures, batch)
 
 
 @frozen
@@ -122,15 +122,15 @@ class RunRow:
 
     @property
     def open(self) -> bool:
-        """Whether it is queued or running."""
+        """Whether the run is queued or running."""
         return self.status in OPEN_STATUSES
 
     @property
     def queued(self) -> bool:
-        """Whether no worker has taken it yet."""
+        """Whether no worker has taken the run yet."""
         return self.status in QUEUED_STATUSES
 
 
 def run_id(job: str, number: int, run_number: int) -> str:
-    """The ID of a run: its job, the number of its batch, and its own number within the batch, from 0."""
+    """Return the ID of a run: the job's ID, the batch's number, and the run's number within the batch, from 0."""
     return f"{job}.{number}.{run_number}"

@@ -1,4 +1,4 @@
-"""Errors as JSON for the database: their class and attributes, which never hold a card key. Pure."""
+"""Errors as JSON for the database: their class and attributes, which never hold a card key. No I/O."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ _ATTRIBUTES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("in_doubt", "sent"), (bool,)),
     "retry_after": (int, float),
 }
+_BREAKS = str.maketrans("\n\t", "  ")
 _MAX_PROBLEM_DEPTH = 3  # a fact of a problem can itself be a problem
 MAX_TEXT_CHARS = 4000
 MAX_ERROR_NUMBER = 2**31  # for codes, attempts and seconds
@@ -45,7 +46,7 @@ def of_json(stored: dict[str, Any]) -> GatePayError:
     Convert back to an error. If this version doesn't know its class, the error is a ``GatePayError`` with its message.
 
     Raises:
-        LookupError, TypeError, ValueError: No version of this package wrote that.
+        LookupError, TypeError, ValueError: No version of this package wrote such JSON.
     """
     cls = _CLASSES.get(_checked(stored["class"], str), GatePayError)
     facts = {name: _checked(value, *_ATTRIBUTES[name]) for name, value in stored.items() if name in _ATTRIBUTES}
@@ -53,10 +54,10 @@ def of_json(stored: dict[str, Any]) -> GatePayError:
         facts["time"] = datetime.fromisoformat(facts["time"])
     if "problem" in facts:
         facts["problem"] = _read_problem(stored.get("problem_data", facts["problem"]))
-    missing, optional = _parameters(cls)
-    error = cls.__new__(cls, *[_checked(each, str) for each in _checked(stored["says"], list)])
+    required, optional = _parameters(cls)
+    error = cls.__new__(cls, *[_checked(argument, str) for argument in _checked(stored["says"], list)])
     vars(error).update(optional, **facts)
-    for name in missing:
+    for name in required:
         vars(error)[name]  # raises KeyError here, instead of AttributeError where the error is shown
     return error
 
@@ -82,19 +83,21 @@ def _checked(value: Any, *types: type) -> Any:
     if type(value) not in types:
         raise TypeError("wrong type")
     if type(value) in (int, float):
-        check_number(int(value), least=-MAX_ERROR_NUMBER, most=MAX_ERROR_NUMBER)
+        check_number(int(value), minimum=-MAX_ERROR_NUMBER, maximum=MAX_ERROR_NUMBER)
     if isinstance(value, str) and not (len(value) <= MAX_TEXT_CHARS and value.translate(_BREAKS).isprintable()):
         raise ValueError("too long or not printable")
     return value
 
 
-_BREAKS = str.maketrans("\n\t", "  ")
-
-
 def _parameters(cls: type[GatePayError]) -> tuple[list[str], dict[str, Any]]:
-    """The required keyword arguments of its constructor, and the optional ones with their defaults."""
+    """Return the required keyword arguments of the class's constructor, and the optional ones with their defaults."""
     parameters = [
-        each for each in inspect.signature(cls.__init__).parameters.values() if each.kind is each.KEYWORD_ONLY
+        parameter
+        for parameter in inspect.signature(cls.__init__).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY
     ]
-    needed = [each.name for each in parameters if each.default is each.empty]
-    return needed, {each.name: each.default for each in parameters if each.default is not each.empty}
+    required = [parameter.name for parameter in parameters if parameter.default is parameter.empty]
+    optional = {
+        parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty
+    }
+    return required, optional

@@ -1,1 +1,1 @@
-"""Where card keys lie until they are sent, and how they get there."""
+"""The spool, which holds card keys until they are sent, and the code that writes to it."""

@@ -1,4 +1,4 @@
-"""Turns an input into a spool file, and the facts about it that the database stores. Blocking; for worker threads."""
+"""Converts an input to a spool file and a manifest for the database. Blocking: call it in threads."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from gatepay_async.protocol.chunking import Chunker
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
-LINES_PER_READ = 2000  # lines
+LINES_PER_READ = 2000
 
 
 @frozen
 class Spooled:
     """
-    An input, read to its end.
+    The result of spooling an input.
 
     Attributes:
         digest: The digest of product and input. It identifies the job.
@@ -50,15 +50,15 @@ def spool_file(source: BinaryIO, target: BinaryIO, *, name: str, product_id: int
         sqlite3.Error: The temporary file of the deduplication can't be written.
     """
     source.seek(0)
-    before = _file_state(source)
+    state_before = _file_state(source)
     spooled = spool(source, target, name=name, product_id=product_id, secret=secret)
-    if _file_state(source) != before:
+    if _file_state(source) != state_before:
         raise SourceChangedError(source=name, problem=Problem("changed_while_read"))
     return spooled
 
 
 def spool(lines: Iterable[bytes], target: BinaryIO, *, name: str, product_id: int, secret: bytes) -> Spooled:
-    """Like ``spool_file``, from *lines* with their line ends, as iterating over a binary file gives them."""
+    """Spool *lines*, which include their line ends, like the lines of a binary file. See ``spool_file``."""
     writer = _SpoolWriter(target, secret, product_id)
     writer.read(lines)
     return Spooled(writer.digest(), writer.manifest(name), writer.batches)
@@ -75,21 +75,21 @@ class _SpoolWriter:
         self._ledger = Ledger()
         self._seen = SpillingDeduplicator()
         self._chunker = Chunker(self._ledger, self._seen)
-        self._waiting: list[Chunk] = []  # fewer than fill a batch
+        self._waiting: list[Chunk] = []  # the chunks of the next batch
         self._offset = 0
 
     def read(self, lines: Iterable[bytes]) -> None:
         source = iter(lines)
         try:
-            while part := list(islice(source, LINES_PER_READ)):
-                for line in part:
+            while lines_read := list(islice(source, LINES_PER_READ)):
+                for line in lines_read:
                     self._input.update(line)
-                self._collect(self._chunker.chunks(part))
+                self._collect(self._chunker.chunks(lines_read))
         finally:
             self._seen.close()
-        rest = self._chunker.last_chunk()
-        if rest is not None:
-            self._waiting.append(rest)
+        last = self._chunker.last_chunk()
+        if last is not None:
+            self._waiting.append(last)
         if self._waiting:
             self._write_batch()
 
@@ -132,8 +132,8 @@ class _SpoolWriter:
 
     def _write_batch(self) -> None:
         if len(self.batches) == batches.MAX_BATCHES:
-            most = batches.MAX_BATCHES * batches.CHUNKS_PER_BATCH * MAX_KEYS_PER_CALL
-            raise InvalidRequestError(field="path", problem=Problem("too_many_keys_in_input", most=most))
+            maximum = batches.MAX_BATCHES * batches.CHUNKS_PER_BATCH * MAX_KEYS_PER_CALL
+            raise InvalidRequestError(field="path", problem=Problem("too_many_keys_in_input", most=maximum))
         pairs = [pair for chunk in self._waiting for pair in zip(chunk.lines, chunk.keys, strict=True)]
         self.batches.append(self._write_keys(pairs, number=len(self.batches)))
         self._waiting = []
@@ -153,10 +153,10 @@ class _SpoolWriter:
 
 
 def _pairs(first_line: int, keys: tuple[str, ...]) -> Iterator[tuple[int, str]]:
-    """Pair each refused key with its line: the lines of one outcome are consecutive."""
+    """Pair the refused keys of one outcome with their lines, which are consecutive."""
     return zip(range(first_line, first_line + len(keys)), keys, strict=True)
 
 
 def _file_state(file: BinaryIO) -> tuple[int, int, int]:
-    facts = os.fstat(file.fileno())
-    return facts.st_size, facts.st_mtime_ns, facts.st_ino
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns, status.st_ino

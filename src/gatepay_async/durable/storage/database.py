@@ -31,8 +31,8 @@ APPLICATION = "gatepay"
 _KINDS = ("sqlite", "postgresql", "postgres")
 LOCK_TIMEOUT_S = 30
 MAX_REASON_CHARS = 300
-# From Python 3.12 on, DBOS uses SQLite's `unixepoch('subsec')`. SQLite before 3.42 (Debian 12 has 3.40) returns NULL
-# for it, and then every INSERT fails.
+# On Python 3.12 or later, DBOS uses SQLite's `unixepoch('subsec')`. SQLite before 3.42 (Debian 12 has 3.40) returns
+# NULL for it, and every INSERT fails.
 _WITH_SUBSECONDS = (3, 42)
 # Both sides notice a broken network within 15 seconds. With the defaults it takes hours.
 _KEEPALIVE: dict[str, Any] = {
@@ -84,8 +84,8 @@ class Database:
 
         Args:
             connections: The size of its connection pool.
-            sync: SQLite's ``synchronous``. NORMAL: what is written survives a crash of the process. FULL: also a power
-                cut.
+            sync: SQLite's ``synchronous``. NORMAL: committed data survives a crash of the process. FULL: it also
+                survives a power cut.
         """
         if not self.is_sqlite:
             engine = sa.create_engine(
@@ -116,11 +116,11 @@ class Database:
         DBOS.migrate(self._url.render_as_string(hide_password=False))
 
     def worker_locks(self, engine: sa.Engine, queue: str) -> WorkerLocks:
-        """The locks of the workers of *queue*."""
+        """Return the locks of the workers of *queue*."""
         return FileWorkerLocks(self.file, queue) if self.file is not None else PostgresWorkerLocks(engine, queue)
 
     def now(self, engine: sa.Engine) -> datetime:
-        """The time by the database's clock, which also stamps when a batch was taken."""
+        """Return the time of the database's clock, which also records when a batch was taken."""
         if self.is_sqlite:
             return datetime.now(UTC)
         with engine.connect() as connection:
@@ -129,7 +129,7 @@ class Database:
 
 
 def client_of(engine: sa.Engine) -> DBOSClient:
-    """A DBOS client, which reads and enqueues but runs nothing. Its ``destroy()`` leaves *engine* open."""
+    """Return a DBOS client, which reads and enqueues but runs nothing. Its ``destroy()`` leaves *engine* open."""
     return DBOSClient(
         system_database_engine=engine, serializer=DBOSPortableJSONSerializer(), retry_connection_errors=False
     )
@@ -151,8 +151,8 @@ async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
 
 def _unavailable_error(error: SQLAlchemyError) -> QueueUnavailableError:
     reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
-    shown = "".join(letter if letter.isprintable() else "?" for letter in reason[:MAX_REASON_CHARS])
-    unavailable = QueueUnavailableError(reason=shown)
+    printable = "".join(letter if letter.isprintable() else "?" for letter in reason[:MAX_REASON_CHARS])
+    unavailable = QueueUnavailableError(reason=printable)
     unavailable._kind = type(error).__name__  # noqa: SLF001 -- for our log, not for users
     return unavailable
 

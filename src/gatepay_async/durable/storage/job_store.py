@@ -1,8 +1,8 @@
 """
-The rows of jobs, through DBOS's public API: one row per job, and one per run of each batch. Blocking.
+The rows of jobs, through DBOS's public API: one row per job, and one per run of each batch. Blocking: call in threads.
 
-No worker runs the row of a job: its queue has none. It is ENQUEUED while the job is active. It is CANCELLED after
-somebody has cancelled the job, or after an error has stopped it that every chunk would get.
+The rows of jobs are in a queue of their own, which has no workers. A job's row is ENQUEUED while the job is active. It
+is CANCELLED after the job was cancelled, or stopped by an error that every chunk would get.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class JobStore:
         Insert the job and all its batches in one transaction. If the job exists, do nothing.
 
         Args:
-            job: Its name.
-            manifest: Describes it.
+            job: The job's ID.
+            manifest: The facts about its input.
             parts: Its batches.
             trace_context: The ``traceparent`` of the submission, or "". Earlier versions of this package ignore it.
         """
@@ -77,7 +77,7 @@ class JobStore:
                 self._client.enqueue_in_transaction(connection, options, *task.to_row())
 
     def enqueue_run(self, task: BatchTask, *, delay: float = 0) -> None:
-        """Queue *task*, to be taken in *delay* seconds at the earliest. If it is queued already, do nothing."""
+        """Queue *task*, which workers may take after *delay* seconds. If it is queued already, do nothing."""
         options = self._options(BATCH, task.id, self._queue)
         if delay:
             options["delay_seconds"] = delay
@@ -94,13 +94,13 @@ class JobStore:
         return _job_row(rows[0]) if rows else None
 
     def jobs(self) -> list[JobRow]:
-        """The rows of all jobs of this queue, the newest first. Unreadable rows are logged and left out."""
+        """Return the rows of all jobs of this queue, the newest first. Unreadable rows are logged and left out."""
         rows = self._list_readable(name=JOB, sort_desc=True, load_output=False)
         ours = (row for row in rows if row.workflow_id.startswith(f"{self._queue}:"))
         return [row for row in map(_readable_job, ours) if row is not None]
 
     def active_jobs(self, jobs: Iterable[str]) -> set[str]:
-        """Those of *jobs* that are neither cancelled nor stopped."""
+        """Return those of *jobs* that are neither cancelled nor stopped."""
         rows = [row for part in _slices(jobs) for row in self._list_readable(workflow_ids=part, **_METADATA_ONLY)]
         return {row.workflow_id for row in rows if row.status in OPEN_STATUSES}
 
@@ -114,12 +114,12 @@ class JobStore:
         return {row.workflow_id: _batch_row(row) for row in self._list_by_ids(ids, name=BATCH)}
 
     def run_ids(self, job: str) -> list[str]:
-        """The IDs of all runs of the job's batches."""
+        """Return the IDs of all runs of the job's batches."""
         rows = self._list_readable(workflow_id_prefix=f"{job}.", name=BATCH, **_METADATA_ONLY)
         return [row.workflow_id for row in rows]
 
     def taken(self) -> list[WorkflowStatus]:
-        """The rows of runs that live or dead workers have taken and not finished."""
+        """Return the rows of runs that live or dead workers have taken and not finished."""
         return self._list_readable(name=BATCH, queue_name=self._queue, status="PENDING", **_METADATA_ONLY)
 
     def queue_info(self) -> QueueInfo:
@@ -135,7 +135,7 @@ class JobStore:
         )
 
     def cancel_foreign_rows(self, executor: str) -> None:
-        """Cancel rows that *executor* has taken and that are no batches: they would use up the global concurrency."""
+        """Cancel rows that *executor* has taken and that aren't batches: they count against the global concurrency."""
         rows = self._list_readable(queue_name=self._queue, status="PENDING", executor_id=executor, **_METADATA_ONLY)
         foreign = [
             row.workflow_id for row in rows if (row.name, row.class_name, row.config_name) != (BATCH, None, None)
@@ -151,10 +151,10 @@ class JobStore:
 
     def mark_begun(self, name: str) -> bool:
         """
-        Mark the run *name*: from now on, calls for it are made.
+        Mark the run *name* as begun, before its first call.
 
         Returns:
-            Whether the mark was there already. If so, another worker may have sent some of the run's card keys.
+            Whether the run was marked before. If so, another worker may have sent some of its card keys.
         """
         begun = any(map(_is_begun, self._list_by_ids([name], **_METADATA_ONLY)))
         if not begun:
@@ -162,7 +162,7 @@ class JobStore:
         return begun
 
     def taken_before(self, when: datetime) -> list[WorkflowStatus]:
-        """The rows of ``taken()`` that were taken before *when*."""
+        """Return the rows of runs that were taken before *when* and are not finished."""
         before = when.isoformat()
         return self._list_readable(
             name=BATCH, queue_name=self._queue, status="PENDING", dequeued_before=before, **_METADATA_ONLY
@@ -205,7 +205,7 @@ class JobStore:
             yield from self._list(workflow_ids=part, **options)
 
     def _list_readable(self, **options: Any) -> list[WorkflowStatus]:
-        """List rows. If DBOS can't load one of them, list them one by one, and leave that one out."""
+        """List rows. If DBOS can't load one of them, list them one by one, and leave the unreadable ones out."""
         with suppress(UnreadableRowError):
             return self._list(**options)
         return list(self._list_row_by_row(**options))

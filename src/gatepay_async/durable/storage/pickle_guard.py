@@ -1,5 +1,5 @@
 """
-Refuses pickled rows, so that nobody who can write to the database can run code in this process.
+Refuses pickled rows. They would let anyone who can write to the database run code in this process.
 
 DBOS decodes each row with the serializer that the row names. One of these is pickle, which can run any code. We write
 JSON only. So we refuse pickle in all our own queries, and in the whole process while a DBOS that we launched runs in
@@ -28,7 +28,7 @@ class PickledRowError(ValueError):
 
 
 class _ThreadState(threading.local):
-    """``refusing``: how many ``refuse_in_thread()`` blocks this thread is in."""
+    """``refusing`` is the number of ``refuse_in_thread()`` blocks that this thread is in."""
 
     refusing = 0
 
@@ -75,7 +75,7 @@ def wrap_row_errors(name: str | None) -> Generator[None]:
     Turn any error about the contents of a row into an ``UnreadableRowError``, which doesn't quote the row.
 
     Args:
-        name: The row's ID. None: several rows are read, and any of them may be the one.
+        name: The row's ID. None: several rows are read, and any of them may cause the error.
 
     Raises:
         UnreadableRowError: The row can't be read.

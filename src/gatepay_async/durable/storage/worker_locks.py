@@ -25,7 +25,7 @@ MAX_LOCK_TRIES = 100
 
 
 def _lock_number(name: str) -> int:
-    """Hash *name* to a positive number of 31 bits: PostgreSQL identifies an advisory lock by two of these."""
+    """Hash *name* to a positive number of 31 bits. PostgreSQL identifies an advisory lock by two such numbers."""
     return (int.from_bytes(blake2b(name.encode(), digest_size=4).digest(), "big") >> 1) or 1
 
 
@@ -66,7 +66,7 @@ class WorkerLocks(Protocol):
 
 class PostgresWorkerLocks:
     """
-    ``WorkerLocks`` on PostgreSQL. The two numbers of an advisory lock are the queue's and the worker's.
+    ``WorkerLocks`` on PostgreSQL. An advisory lock has two numbers: the queue's and the worker's.
 
     Args:
         engine: The engine. The worker's own lock occupies one connection.
@@ -82,8 +82,8 @@ class PostgresWorkerLocks:
         """Implement ``WorkerLocks.acquire``."""
         self.release()
         connection = self._engine.connect()
-        both = {"queue": self._queue, "worker": _lock_number(worker)}
-        if connection.execute(sa.text("SELECT pg_try_advisory_lock(:queue, :worker)"), both).scalar():
+        numbers = {"queue": self._queue, "worker": _lock_number(worker)}
+        if connection.execute(sa.text("SELECT pg_try_advisory_lock(:queue, :worker)"), numbers).scalar():
             self._connection = connection
             return True
         connection.close()
@@ -105,7 +105,7 @@ class PostgresWorkerLocks:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        if not connection.invalidated:  # SQLAlchemy would reconnect an invalidated one, only to unlock nothing
+        if not connection.invalidated:  # SQLAlchemy would reconnect an invalidated connection, which holds no lock
             with suppress(SQLAlchemyError):
                 # Unlock explicitly. The server takes a while to end a closed session, and keeps its locks until then:
                 # a worker that restarts at once would find its own name locked.
@@ -121,8 +121,8 @@ class PostgresWorkerLocks:
             "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
         )
         with self._engine.connect() as connection:
-            present = set(connection.execute(query, {"queue": self._queue, "reaping": REAPER_NUMBER}).scalars())
-        return len(present), {worker for worker in workers if _lock_number(worker) not in present}
+            live = set(connection.execute(query, {"queue": self._queue, "reaping": REAPER_NUMBER}).scalars())
+        return len(live), {worker for worker in workers if _lock_number(worker) not in live}
 
     @contextmanager
     def reaper_lock(self) -> Generator[bool]:
@@ -131,8 +131,10 @@ class PostgresWorkerLocks:
             self._engine.connect().execution_options(isolation_level="READ COMMITTED") as connection,
             connection.begin(),
         ):
-            both = {"queue": self._queue, "reaping": REAPER_NUMBER}
-            yield bool(connection.execute(sa.text("SELECT pg_try_advisory_xact_lock(:queue, :reaping)"), both).scalar())
+            numbers = {"queue": self._queue, "reaping": REAPER_NUMBER}
+            yield bool(
+                connection.execute(sa.text("SELECT pg_try_advisory_xact_lock(:queue, :reaping)"), numbers).scalar()
+            )
 
 
 class FileWorkerLocks:
@@ -148,7 +150,7 @@ class FileWorkerLocks:
         self._prefix = f"{database.name}-{_lock_number(queue):08x}-"
         self._folder = database.absolute().parent
         self._lock: sqlite3.Connection | None = None
-        self._mine: Path | None = None
+        self._own_path: Path | None = None
 
     def acquire(self, worker: str) -> bool:
         """Implement ``WorkerLocks.acquire``."""
@@ -159,9 +161,9 @@ class FileWorkerLocks:
             if lock is None:
                 return False
             if path.exists():
-                self._lock, self._mine = lock, path
+                self._lock, self._own_path = lock, path
                 return True
-            lock.close()  # another worker took us for dead, and deleted the file before we locked it
+            lock.close()  # another worker deleted the file before we locked it, because it considered us dead
         return False
 
     def is_held(self) -> bool:
@@ -171,17 +173,19 @@ class FileWorkerLocks:
     def release(self) -> None:
         """Implement ``WorkerLocks.release``."""
         lock, self._lock = self._lock, None
-        if lock is not None and self._mine is not None:
-            _unlink(self._mine)
+        if lock is not None and self._own_path is not None:
+            _unlink(self._own_path)
             lock.close()
-            self._mine = None
+            self._own_path = None
 
     def check_workers(self, workers: set[str]) -> tuple[int, set[str]]:
         """Implement ``WorkerLocks.check_workers``. The files of dead workers are deleted."""
-        present = {
-            path for path in self._folder.glob(f"{self._prefix}*.worker") if path == self._mine or _is_file_locked(path)
+        live = {
+            path
+            for path in self._folder.glob(f"{self._prefix}*.worker")
+            if path == self._own_path or _is_file_locked(path)
         }
-        return len(present), {worker for worker in workers if self._path(worker) not in present}
+        return len(live), {worker for worker in workers if self._path(worker) not in live}
 
     @contextmanager
     def reaper_lock(self) -> Generator[bool]:

@@ -28,17 +28,17 @@ from gatepay_async.durable.work.rate_limiter import Rate
 from gatepay_async.durable.work.runner import Runner
 from gatepay_async.words.problem import Problem
 
-POLL_INTERVAL_S = 0.1  # seconds between two looks into the queue
-OPENING_POLL_S = 0.2  # seconds between two looks for a worker that isn't open yet
-SHUTDOWN_TIMEOUT_S = 15  # seconds for calls in flight when a worker is closed; DBOS looks once a second
+POLL_INTERVAL_S = 0.1  # between two polls of the queue
+OPENING_POLL_S = 0.2  # between two checks whether a worker has opened
+SHUTDOWN_TIMEOUT_S = 15  # for calls in flight when a worker is closed; DBOS checks once a second
 
-# If its logger has no handler, DBOS writes to standard error, and the application's handlers see no records.
+# Without a handler on its logger, DBOS would write to standard error, bypassing the application's handlers.
 _NULL_HANDLER = logging.NullHandler()
 
 
 @define
 class _OpenWorker:
-    """A worker of this process, for DBOS's threads to find. ``hosted``: in the application's own DBOS."""
+    """An open worker, to which DBOS's threads pass batches. ``hosted``: it uses the application's own DBOS."""
 
     runner: Runner
     loop: asyncio.AbstractEventLoop
@@ -57,25 +57,26 @@ async def _batch_workflow(*arguments: Any) -> dict[str, Any]:
         return await _dispatch(task)
     except DurableError as error:
         problem = error.problem
-    except Exception as error:  # noqa: BLE001 -- its text may quote anything
+    except Exception as error:  # noqa: BLE001 -- its text may contain secrets
         problem = Problem("worker_failed", kind=type(error).__name__)
-    # DBOS logs the traceback and stores the text of what is raised here. The first error's frames may hold card keys.
+    # DBOS logs the traceback of this error and stores its text, so don't chain the original error: its frames may
+    # hold card keys.
     raise DurableError(problem=problem)
 
 
 async def _dispatch(task: BatchTask) -> dict[str, Any]:
     """
-    Have the worker of *task* run it, and wait for the result.
+    Pass *task* to the open worker of its queue, and wait for the result.
 
     Raises:
-        DurableError: The row is no batch of this package.
+        DurableError: The row isn't a batch of this package.
     """
     queue = task.job.rpartition(":")[0]
     late = queue not in _OPEN_WORKERS
     # DBOS took the batch while no worker was open: check that the row is in our queue. A row that was cancelled
     # meanwhile has no queue (None), and the runner handles it.
     if late and await asyncio.get_running_loop().run_in_executor(None, _queue_of, task.id) not in {queue, None}:
-        # Not one of our rows. There may never be a worker for it, and waiting would block one of DBOS's slots.
+        # The row isn't in our queue. There may never be a worker for it, and waiting would block one of DBOS's slots.
         raise DurableError(problem=Problem("no_job_in_queue", job=task.job))
     # An application's DBOS also takes batches before the worker opens and after it closes.
     while queue not in _OPEN_WORKERS:  # noqa: ASYNC110 -- it opens on another loop
@@ -86,7 +87,7 @@ async def _dispatch(task: BatchTask) -> dict[str, Any]:
 
 
 def _queue_of(identity: str) -> str | None:
-    """The queue of that row. Run in a thread without DBOS's context: there, DBOS would record the query as a step."""
+    """Return the queue of a row. Call this in a thread without DBOS's context, or DBOS records the query as a step."""
     rows = DBOS.list_workflows(workflow_ids=[identity], load_input=False, load_output=False)
     return rows[0].queue_name if rows else None
 
@@ -100,9 +101,9 @@ class DBOSHost:
         version: The application version of the batches in the queue.
 
     Attributes:
-        hosted: The DBOS is the application's own.
-        launched: We have launched the DBOS.
-        executor: The executor ID under which it takes batches.
+        hosted: Whether the DBOS is the application's own.
+        launched: Whether we have launched the DBOS.
+        executor: The executor ID with which DBOS takes batches.
     """
 
     def __init__(self, queue: str, version: str) -> None:
@@ -119,7 +120,7 @@ class DBOSHost:
         Raises:
             DurableError: This process has a worker already, or the application's DBOS has another version.
         """
-        if self._queue in _OPEN_WORKERS or any(not each.hosted for each in _OPEN_WORKERS.values()):
+        if self._queue in _OPEN_WORKERS or any(not worker.hosted for worker in _OPEN_WORKERS.values()):
             raise DurableError(problem=Problem("worker_open"))
         try:
             DBOS.list_queues()
@@ -128,8 +129,7 @@ class DBOSHost:
         self.hosted = True
         self.executor = DBOS.executor_id
         if DBOS.application_version != self._version:
-            mine = DBOS.application_version
-            problem = Problem("application_version", version=mine)
+            problem = Problem("application_version", version=DBOS.application_version)
             raise DurableError(problem=problem)
 
     @contextmanager
@@ -180,7 +180,8 @@ class DBOSHost:
         )
         logging.getLogger("dbos").addHandler(_NULL_HANDLER)
         DBOS(config=config)
-        if DBOS.executor_id != self.executor:  # DBOS() made no new one: the application has one that isn't launched
+        # If the application has a DBOS that isn't launched, DBOS() returns that one instead of a new one.
+        if DBOS.executor_id != self.executor:
             raise DurableError(problem=Problem("dbos_not_launched"))
         self.launched = True
         DBOS.listen_queues([self._queue])
@@ -193,7 +194,7 @@ class DBOSHost:
 
 
 def _claim_limit(rate: Rate | None) -> Any:
-    """DBOS's limit on taking batches, for *rate*. A batch is one call or more. Short periods avoid bursts."""
+    """Return DBOS's limit on taking batches: each has at least one call of *rate*. Short periods avoid bursts."""
     if rate is None:
         return None
     limit = max(1, round(rate.limit * POLL_INTERVAL_S / rate.per))

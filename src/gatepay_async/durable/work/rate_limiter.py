@@ -51,7 +51,7 @@ class RateLimiter:
         self._next_at = self._now() + seconds
 
     def longest_wait(self, callers: int) -> float:
-        """The seconds that a call waits at most if *callers* calls are waiting, itself included."""
+        """Return the maximum seconds that a call waits if *callers* calls are waiting, including this one."""
         return self._interval * self._workers * callers
 
     async def acquire(self) -> None:

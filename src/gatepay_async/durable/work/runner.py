@@ -33,10 +33,10 @@ from gatepay_async.words.problem import Problem
 
 T = TypeVar("T")
 
-MAX_RUN_S = 30.0  # the next run of the batch sends what is left after that
+MAX_RUN_S = 30.0  # after that, the next run of the batch sends the rest
 LOCK_POLL_S = 0.2
 RETRY_INTERVAL_S = 1.0  # between two attempts to reach the database
-READ_BYTES = 2**20  # read at a time when a spool file is checked
+READ_BYTES = 2**20  # how much of a spool file is read at a time to check it
 MAX_UNANSWERED_RUNS = 12  # in a row; with their delays, they take 24 minutes
 MAX_BACKOFF_S = 300.0  # between two runs that got no reply
 
@@ -60,15 +60,15 @@ class Runner:
         store: The rows of jobs and batches.
         spool: Holds their card keys.
         send: Sends a call, and retries it where that helps.
-        rate_limiter: Says when the next call may start.
-        executor: The executor ID under which this worker takes batches.
-        telemetry: Is told of each batch.
+        rate_limiter: Delays each call until the rate allows it.
+        executor: The executor ID with which this worker takes batches.
+        telemetry: Observes each batch.
         permits: Limits the calls in flight; None: each batch may have one.
 
     Attributes:
-        idle_jobs: Jobs of which no batch runs here any more. They may have ended.
-        lock_lost: Other workers may take our batches, because this worker has lost its lock.
-        closing: The worker is being closed: no further call starts.
+        idle_jobs: Jobs of which this worker runs no batch any more. They may have ended.
+        lock_lost: Whether this worker has lost its lock, so that other workers may take its batches.
+        closing: Whether the worker is being closed, so that no further call starts.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Runner:
         self._telemetry = telemetry
         self._jobs: dict[str, _JobState] = {}
         self._checked_jobs: set[str] = set()
-        # A worker that loses a batch may take it again while its first run is still going on. The later run owns it.
+        # If a worker loses a batch and takes it again while the first attempt is still running, the later one owns it.
         self._latest: dict[str, BatchTask] = {}
         self._cached_secret = b""
         self._accepted = False  # GatePay has accepted a call with this worker's appsecret
@@ -105,7 +105,7 @@ class Runner:
 
         Args:
             task: The run to carry out.
-            late: The task was taken long before this call. If another worker has taken it since, nothing is sent.
+            late: Whether the task was taken long before this call. If another worker took it since, nothing is sent.
 
         Returns:
             The result as the database stores it, without card keys.
@@ -113,7 +113,7 @@ class Runner:
         if late and not await self._retry_until_available(self._store.is_taken, task.id, self._executor):
             return BatchResult().to_row()
         deadline = anyio.current_time() + MAX_RUN_S
-        while self.lock_lost and not self.closing and anyio.current_time() < deadline:  # noqa: ASYNC110 -- for a moment
+        while self.lock_lost and not self.closing and anyio.current_time() < deadline:  # noqa: ASYNC110 -- a short wait
             await anyio.sleep(LOCK_POLL_S)
         job = await self._load_job(task.job)
         if job is None:
@@ -141,7 +141,7 @@ class Runner:
         return bool(self._jobs)
 
     async def refresh_active_jobs(self) -> None:
-        """Look up which of the running jobs were cancelled or stopped, and mark them so."""
+        """Look up which of the running jobs were cancelled or stopped, and mark them as inactive."""
         running = dict(self._jobs)  # a copy: runs begin and end while we wait for the database
         active = await in_thread(self._store.active_jobs, list(running))
         for name, job in running.items():
@@ -157,8 +157,8 @@ class Runner:
 
     async def _send_batch(self, task: BatchTask, job: _JobState, deadline: float) -> BatchResult:
         async def may_send() -> bool:
-            # The permit comes first. In the other order, calls that the rate limiter has released would wait for
-            # permits, and then leave in a burst.
+            # Take the permit first. Otherwise, calls that the rate allows would wait for permits, and then be sent
+            # in a burst.
             return await self._take_permit(deadline) and await self._wait_for_turn(job, deadline)
 
         if self.closing:
@@ -175,8 +175,8 @@ class Runner:
         if begun:
             # An earlier attempt at this run ended without a result: any of its card keys may be on the server.
             chunks = [evolve(chunk, in_doubt=True) for chunk in chunks]
-        # Check this after mark_begun. If somebody cancels the run before the mark is written, the row says that
-        # nothing was sent. That must be true.
+        # Check this after mark_begun. If the run is cancelled before it is marked, its row says that nothing was
+        # sent, so nothing must be sent.
         if chunks and not await self._is_still_ours(task):
             return BatchResult([bulk.abandoned(chunk) for chunk in chunks])
         sender = BatchSender(
@@ -216,14 +216,14 @@ class Runner:
         Read the chunks of the batch that earlier runs have left to send.
 
         Raises:
-            SourceChangedError: The spool doesn't hold what was submitted.
+            SourceChangedError: The card keys in the spool differ from those submitted.
             UnreadableRowError: The row of an earlier run can't be read.
         """
         batch, source = task.batch, batches.spool_name(task.job)
         names = [run_id(task.job, batch.number, number) for number in range(task.run_number)]
         rows = await self._retry_until_available(self._store.batches, names)
-        before = [rows[name].result or BatchResult() for name in names if name in rows]
-        if results.all_settled(batch, before):
+        earlier_results = [rows[name].result or BatchResult() for name in names if name in rows]
+        if results.all_settled(batch, earlier_results):
             return []  # don't read the spool: the card keys may be deleted already
         async with job.check_lock:
             if task.job not in self._checked_jobs:
@@ -231,7 +231,7 @@ class Runner:
         data = await self._spool.read(source, batch.offset, batch.length)
         secret = await self._spool_secret()
         batches.check(data, batch, product_id=task.product_id, secret=secret, source=source)
-        return results.unsettled_chunks(batches.chunks_of(data, batch), before)
+        return results.unsettled_chunks(batches.chunks_of(data, batch), earlier_results)
 
     async def _spool_secret(self) -> bytes:
         self._cached_secret = self._cached_secret or await self._spool.secret()
@@ -239,26 +239,26 @@ class Runner:
 
     async def _check_spool_file(self, name: str, manifest: JobManifest) -> None:
         """
-        Check that the whole spool file is as it was submitted: once per job, before anything of it is sent.
+        Check that the whole spool file is as it was submitted. This is done once per job, before anything is sent.
 
         Raises:
             SourceChangedError: The file has changed.
         """
         source = batches.spool_name(name)
-        whole = Digest(await self._spool_secret())
+        digest = Digest(await self._spool_secret())
         for offset in range(0, manifest.size, READ_BYTES):
             piece = await self._spool.read(source, offset, min(READ_BYTES, manifest.size - offset))
             if not piece:
                 break  # the file is shorter than the manifest says; the digests will differ
-            whole.update(piece)
-        if whole.text() != manifest.digest:
+            digest.update(piece)
+        if digest.text() != manifest.digest:
             raise SourceChangedError(source=source, problem=Problem("source_changed"))
         self._checked_jobs.add(name)
 
     async def _load_job(self, name: str) -> _JobState | None:
         """Read the job's row; None: the job was deleted."""
-        # Read it even if the job is in self._jobs. JobStore.stop() writes the job's row first, and cancels the queued
-        # batches after that. A batch that is taken in between is stopped by this read.
+        # Read the row even if the job is in self._jobs. JobStore.stop() first writes the job's row, and then cancels
+        # the queued batches. This read stops a batch that is taken in between.
         row = await self._retry_until_available(self._store.job, name)
         if row is None:
             return None
@@ -288,7 +288,7 @@ class Runner:
         )
 
     async def _retry_until_available(self, query: Callable[..., T], *arguments: Any) -> T:
-        """Run the blocking *query* in a thread, again and again until the database is available."""
+        """Run the blocking *query* in a thread. Retry it until the database is available."""
         while True:
             try:
                 return await in_thread(query, *arguments)

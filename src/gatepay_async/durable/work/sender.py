@@ -30,9 +30,9 @@ class BatchSender:
     Args:
         send: Sends a call, and retries it where that helps.
         product_id: The product that the card keys belong to.
-        may_send: Awaited before each call. False: nothing more is sent in this run.
+        may_send: Awaited before each call. If it returns False, nothing more is sent in this run.
         on_sent: Called after each call that ``may_send`` allowed.
-        accepted: GatePay has accepted a call with the same appsecret before.
+        accepted: Whether GatePay has accepted a call with the same appsecret before.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class BatchSender:
         try:
             await self._sender.send_chunks(chunks)
         except BaseException as error:
-            # A CancelledError that nobody requested here comes from the transport: it stops the job like its errors.
+            # A CancelledError without a cancellation comes from the transport. It stops the job, like other errors.
             if not watch.is_cancellation(error) or watch.is_ours():
                 raise
             self._sender.end_with(error)
