@@ -16,12 +16,18 @@ if TYPE_CHECKING:
 _NOT_ASYNCIO = (KeyError, AttributeError, RuntimeError)
 
 
+def current_asyncio_task() -> asyncio.Task[Any] | None:
+    """Return asyncio's current task; None on trio, also if trio runs as a guest of asyncio's event loop."""
+    try:
+        return cast("asyncio.Task[Any] | None", sys.modules["asyncio"].current_task())
+    except _NOT_ASYNCIO:
+        return None
+
+
 def current_loop() -> object:
     """Return the running event loop (on trio, anyio's token of it), to compare it with another."""
-    try:
-        return sys.modules["asyncio"].get_running_loop()
-    except _NOT_ASYNCIO:
-        return anyio.lowlevel.current_token()
+    task = current_asyncio_task()
+    return anyio.lowlevel.current_token() if task is None else task.get_loop()
 
 
 def loop_getter() -> Callable[[], object]:
@@ -31,12 +37,9 @@ def loop_getter() -> Callable[[], object]:
     If it is called under the other library later (trio instead of asyncio, say), its result equals no event loop of the
     library that runs now.
     """
-    try:
-        asyncio = sys.modules["asyncio"]
-        asyncio.get_running_loop()
-    except _NOT_ASYNCIO:
+    if current_asyncio_task() is None:
         return anyio.lowlevel.current_token
-    return cast("Callable[[], object]", asyncio._get_running_loop)  # noqa: SLF001 -- documented for event loops
+    return cast("Callable[[], object]", sys.modules["asyncio"]._get_running_loop)  # noqa: SLF001 -- for event loops
 
 
 def current_clock() -> Callable[[], float]:
@@ -73,11 +76,3 @@ def new_signal() -> Signal:
     loop = current_loop()
     is_asyncio = hasattr(loop, "create_future")
     return _AsyncioSignal(cast("asyncio.AbstractEventLoop", loop)) if is_asyncio else anyio.Event()
-
-
-def current_asyncio_task() -> asyncio.Task[Any] | None:
-    """Return asyncio's current task; None on trio."""
-    try:
-        return cast("asyncio.Task[Any] | None", sys.modules["asyncio"].current_task())
-    except _NOT_ASYNCIO:
-        return None

@@ -87,7 +87,6 @@ class _Upload:
         self._is_reading_finished = False
         self._is_input_complete = False  # the input has no more lines
         self._task_cancelled = False  # a task was cancelled
-        self._offered_chunk: Chunk | None = None  # waits for a permit, or for a task that finishes its chunk
         # By index: chunks whose tasks have not run yet. asyncio may cancel a task before it runs.
         self._starting: dict[int, Chunk] = {}
 
@@ -227,37 +226,25 @@ class _Upload:
 
     async def _start_chunk(self, chunk: Chunk, group: TaskGroup) -> None:
         """Wait for a free permit, then start the chunk. Meanwhile no more input is read."""
-        self._offered_chunk = chunk
         try:
             await self._permits.acquire()
         except BaseException:
-            if self._take_offered_chunk() is not None:
-                self._record_not_sent(chunk)
+            self._record_not_sent(chunk)
             raise
-        if self._take_offered_chunk() is not None:
-            self._starting[chunk.index] = chunk
-            group.start_soon(self._process_chunks, chunk, group)
-        # Otherwise a task has taken the chunk and released its own permit. This permit replaces that one.
+        self._starting[chunk.index] = chunk
+        group.start_soon(self._process_chunk, chunk, group)
 
-    def _take_offered_chunk(self) -> Chunk | None:
-        chunk, self._offered_chunk = self._offered_chunk, None
-        return chunk
-
-    async def _process_chunks(self, first: Chunk, group: TaskGroup) -> None:
+    async def _process_chunk(self, chunk: Chunk, group: TaskGroup) -> None:
         """
-        Send a chunk. Then send every chunk that waits already, since that is faster than starting another task.
+        Send a chunk.
 
-        The chunk keeps its permit until *on_progress* returns. So a slow *on_progress* slows down the reading, too.
+        It keeps its permit until *on_progress* returns. So a slow *on_progress* slows down the reading, too.
         """
         watch = CancellationWatch()
         try:
-            chunk: Chunk | None = self._starting.pop(first.index)
-            while chunk is not None:
-                await self._sender.send_chunks([chunk])
-                await self._report_progress()
-                chunk = self._take_offered_chunk()
-                if chunk is not None:
-                    self._permits.release()  # _start_chunk() waits for it with the next chunk
+            del self._starting[chunk.index]
+            await self._sender.send_chunks([chunk])
+            await self._report_progress()
         except BaseException as error:
             if not self._stop_for(error, group, watch, where="the transport, or on_progress"):
                 self._task_cancelled = True

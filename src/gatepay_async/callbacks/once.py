@@ -12,7 +12,7 @@ from attrs import frozen
 from gatepay_async.callbacks.events import LOGGER, CallbackEvent, EventKind
 from gatepay_async.callbacks.memory import MemoryStore
 from gatepay_async.callbacks.store import Claim, Standing, Store
-from gatepay_async.callbacks.tokens import TOKENS
+from gatepay_async.callbacks.tokens import new_token
 from gatepay_async.event_loop import current_clock
 from gatepay_async.protocol.callback_errors import CallbackError
 from gatepay_async.protocol.models import Callback
@@ -59,7 +59,7 @@ class Once:
         """
         claim = Claim(
             key=f"{shop}/{callback.order_id}",
-            token=TOKENS.new(),
+            token=new_token(),
             facts=_facts_digest(callback),
             lease=self.timeout + _LEASE_MARGIN_S,
         )

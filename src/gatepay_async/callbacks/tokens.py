@@ -1,32 +1,24 @@
-"""Tokens that identify claims, unique across all processes."""
+"""Tokens that tell one claim from all others, also from those of other processes and machines."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import time
 from itertools import count
+from typing import Final
+
+_START: Final = secrets.token_hex(8)
+_COUNT: Final = count()
 
 
-class Tokens:
+def new_token() -> str:
     """
-    Makes tokens from a random number, chosen once per process, and a counter.
+    Return a token that nobody has returned before. Any thread may call this.
 
-    A new random number for each token would take ten times as long while another thread is busy, because the system
-    call for it lets that thread run first.
+    It consists of a random number, the process ID, the time and a counter. The random number alone is not enough: a
+    fork (uWSGI's, too, which Python doesn't notice) and a restored snapshot of a virtual machine copy it. A new random
+    number for each token would take ten times as long beside another thread: to read one from the system, Python lets
+    that thread run first.
     """
-
-    def __init__(self) -> None:
-        self.start_anew()
-
-    def start_anew(self) -> None:
-        """Choose another random number, because after a fork the parent process continues with the old one."""
-        self._start = secrets.token_hex(12)
-        self._count = count()
-
-    def new(self) -> str:
-        """Return a token that was never returned before. Any thread may call this."""
-        return f"{self._start}{next(self._count):08x}"
-
-
-TOKENS = Tokens()
-getattr(os, "register_at_fork", dict)(after_in_child=TOKENS.start_anew)  # Windows has no fork
+    return f"{_START}{os.getpid():x}-{time.time_ns():x}-{next(_COUNT):x}"

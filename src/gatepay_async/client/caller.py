@@ -42,6 +42,7 @@ P = ParamSpec("P")
 C = TypeVar("C", bound=Outgoing)
 
 _RETRIES_PER_SUCCESS: Final = 0.5  # added to the client's budget of retries by each successful call
+_NO_LOOP: Final = object()  # equals no event loop, and not None either
 _NOBODY: Final[AbstractContextManager[None]] = nullcontext()  # in place of the call's context without an observer
 
 _EXAMPLE = "    async with AsyncGatePay(appkey, appsecret) as gatepay:\n        await gatepay.list_products()"
@@ -98,8 +99,8 @@ class Caller:
         self._policy = policy
         self.observer: ClientObserver | None = None
         self._retries_left = policy.budget
-        self._loop: object = None  # the event loop that opened this; None before that and after closing
-        self._running_loop: Callable[[], object] = lambda: self  # equals no event loop
+        self._loop: object = _NO_LOOP  # the event loop that opened this; _NO_LOOP before that and after closing
+        self._running_loop: Callable[[], object] = lambda: None
         self._was_opened = False
         self._closed = False
 
@@ -120,7 +121,7 @@ class Caller:
     async def aclose(self) -> None:
         """Close the connections. Running calls end after their current attempt."""
         self._closed = True
-        self._loop = None
+        self._loop = _NO_LOOP
         try:
             await self._attempts.aclose()
         finally:
@@ -145,7 +146,7 @@ class Caller:
         Returns:
             The counts, or None if this is closed or the connections can't be counted.
         """
-        return None if self._loop is None else self._attempts.connections()
+        return None if self._loop is _NO_LOOP else self._attempts.connections()
 
     @scrub_errors_async
     async def send(

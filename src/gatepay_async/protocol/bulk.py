@@ -142,7 +142,7 @@ def failed(chunk: Chunk, fate: Fate, *, error: GatePayError | None = None, attem
         fate=fate,
         attempts=attempts,
         error=error,
-        keys=chunk.keys,
+        keys=tuple(chunk.keys),  # users may pickle it, and CheckedKeys is private
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
 from itertools import islice
 from typing import Protocol, cast
 
@@ -203,8 +202,8 @@ class Chunker:
 
 def _plain_keys(batch: list[object]) -> list[str]:
     """Return the card keys of all ordinary lines. If some lines have none, call ``clean`` for each line."""
-    lines = cast("list[str]", batch)
-    with suppress(TypeError):  # not all are text
+    if set(map(type, batch)) == {str}:
+        lines = cast("list[str]", batch)
         if is_visible_ascii("".join(lines)) and all(lines):
             return lines  # no line has blanks at its ends, so there is nothing to strip
     return [

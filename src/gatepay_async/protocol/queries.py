@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from urllib.parse import unquote_to_bytes
 
-from attrs import frozen
+from attrs import field, frozen
 
 from gatepay_async.protocol.callback_errors import MalformedCallbackError
 from gatepay_async.words.problem import Problem
@@ -18,7 +18,7 @@ PRICE = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}"), Problem("form_money")  # 
 TEXT = re.compile(r".+", re.DOTALL), Problem("empty")
 SIGNATURE = re.compile(r"[0-9a-f]{32}"), Problem("form_signature")
 
-_BAD_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 @frozen
@@ -35,6 +35,10 @@ class QueryForm:
     source: str
     fields: Mapping[str, tuple[re.Pattern[str], Problem]]
     optional: Collection[str]
+    _known: Mapping[bytes, str] = field(init=False)  # the fields' names as they are sent
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "_known", {name.encode(): name for name in self.fields})
 
     def read(self, query: str | bytes) -> dict[str, str]:
         """
@@ -48,7 +52,7 @@ class QueryForm:
         raw = query if isinstance(query, bytes) else query.encode("utf-8", "surrogatepass")
         if len(raw) > MAX_QUERY_BYTES:
             raise self._error(problem=Problem("too_long", most=MAX_QUERY_BYTES))
-        values = self._split_fields(self._decode(raw))
+        values = self._split_fields(raw)
         for name, (form, problem) in self.fields.items():
             value_text = values.get(name)
             if value_text is None:
@@ -58,29 +62,25 @@ class QueryForm:
                 raise self._error(field=name, problem=problem)
         return values
 
-    def _split_fields(self, query: str) -> dict[str, str]:
+    def _split_fields(self, query: bytes) -> dict[str, str]:
         values: dict[str, str] = {}
-        for pair in filter(None, query.removeprefix("?").split("&")):
-            name, _, value = pair.partition("=")
-            if name not in self.fields:
-                name = self._unquote(name)
+        for pair in filter(None, query.removeprefix(b"?").split(b"&")):
+            key, _, value = pair.partition(b"=")
+            name = self._known.get(key) or self._unquote(key)
             if name in values:
                 raise self._error(field=name if name in self.fields else None, problem=Problem("name_twice"))
-            values[name] = value if value.isalnum() else self._unquote(value)
+            values[name] = value.decode() if value.isalnum() else self._unquote(value)
         return values
 
-    def _unquote(self, text: str) -> str:
-        """Decode form encoding, more strictly than Python's own functions. Unescaped characters are accepted."""
-        text = text.replace("+", " ")
-        if "%" not in text:
-            return text
-        if _BAD_ESCAPE.search(text):
-            raise self._error(problem=Problem("bad_escape"))
-        return self._decode(unquote_to_bytes(text))
-
-    def _decode(self, raw: bytes) -> str:
+    def _unquote(self, text: bytes) -> str:
+        """Decode form encoding, more strictly than Python's own functions. Unescaped UTF-8 is accepted."""
+        text = text.replace(b"+", b" ")
+        if b"%" in text:
+            if _BAD_ESCAPE.search(text):
+                raise self._error(problem=Problem("bad_escape"))
+            text = unquote_to_bytes(text)
         try:
-            return raw.decode("utf-8")
+            return text.decode("utf-8")
         except UnicodeDecodeError:
             pass
         raise self._error(problem=Problem("bytes_not_utf8"))
