@@ -34,12 +34,12 @@ class Server:
     _in_flight: int = 0
     _busy_until: list[float] = field(factory=list[float])
 
-    def take(self, now: float, chance: random.Random) -> tuple[float, AttemptEnd]:
+    def take(self, now: float, rng: random.Random) -> tuple[float, AttemptEnd]:
         """Start a call. Return when its reply is sent, and which reply it is."""
         if self._in_flight >= self.most(now):
-            return now + 0.001, AttemptEnd.REFUSED
+            return now + 0.001, AttemptEnd.REFUSED  # a refusal is fast
         self._in_flight += 1
-        work = self.latency(chance, now, self._in_flight)
+        work = self.latency(rng, now, self._in_flight)
         workers, start = self.workers(now), now
         if workers is not None:
             self._busy_until = sorted(until for until in self._busy_until if until > now)
@@ -85,51 +85,52 @@ def simulate(
     read: Callable[[float], float] = lambda _now: 0.0,
 ) -> Result:
     """Upload *chunks* chunks. Reading the next chunk takes *read* seconds."""
-    chance, order = random.Random(seed), itertools.count()  # noqa: S311 -- not for security
-    due: list[tuple[float, int, str, Any]] = []
+    rng, order = random.Random(seed), itertools.count()  # noqa: S311 -- not for security
+    events: list[tuple[float, int, str, Any]] = []  # a heap: time, order, kind, details
     now = sending_until = readable_at = 0.0
-    left, taken, attempts, refused = chunks, 0, 0, 0
+    unread, in_flight, attempts, refused = chunks, 0, 0, 0
     is_reading = False
     limits: list[int] = []
 
-    def later(at: float, what: str, details: Any = None) -> None:
-        heapq.heappush(due, (at, next(order), what, details))
+    def schedule(at: float, kind: str, details: Any = None) -> None:
+        heapq.heappush(events, (at, next(order), kind, details))
 
     def send(number: int) -> None:
         nonlocal sending_until
         sending_until = max(now, sending_until) + CLIENT_CPU_S
-        later(sending_until, "sent", number)
+        schedule(sending_until, "sent", number)
 
-    later(0.0, "read")
-    while due:
-        now, _, what, details = heapq.heappop(due)
-        if what == "read":
+    schedule(0.0, "read")
+    while events:
+        now, _, kind, details = heapq.heappop(events)
+        if kind == "read":
             is_reading = False
-        elif what == "sent":
+        elif kind == "sent":
             attempts += 1
             attempt = limit.began(now)
-            at, end = server.take(now, chance)
-            later(at, "reply", (attempt, end, details))
-        elif what == "reply":
+            at, end = server.take(now, rng)
+            schedule(at, "reply", (attempt, end, details))
+        elif kind == "reply":
             attempt, end, number = details
             limit.ended(attempt, end, max(now, sending_until))
             limits.append(limit.limit)
             if end is AttemptEnd.ANSWERED:
                 server.answered()
-                taken -= 1
+                in_flight -= 1
             else:
                 refused += 1
-                wait = 0.25 * 2 ** (number - 1) * (1 - chance.random() / 2)
-                later(now + max(wait, server.retry_after), "again", number + 1)
+                # The client's default retry policy: exponential, with jitter.
+                wait = 0.25 * 2 ** (number - 1) * (1 - rng.random() / 2)
+                schedule(now + max(wait, server.retry_after), "retry", number + 1)
         else:
             send(details)
-        while left and taken < limit.limit and not is_reading:
+        while unread and in_flight < limit.limit and not is_reading:
             if readable_at > now:
                 is_reading = True
-                later(readable_at, "read")
+                schedule(readable_at, "read")
                 break
             readable_at = now + read(now)
-            left, taken = left - 1, taken + 1
+            unread, in_flight = unread - 1, in_flight + 1
             send(1)
-    assert taken == left == 0
+    assert in_flight == unread == 0
     return Result(now, refused / attempts, limits)
