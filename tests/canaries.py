@@ -9,26 +9,27 @@ from collections.abc import Iterator
 from urllib.parse import quote_plus
 
 LETTERS = string.ascii_uppercase
+LOWERCASE = string.ascii_lowercase
 DIGITS = string.digits
 
 
 def canary(rng: random.Random) -> str:
     """Return a random secret that looks like a card key or a signature, and appears in no ordinary sentence."""
 
-    def some(letters: str, count: int) -> str:
+    def random_text(letters: str, count: int) -> str:
         return "".join(rng.choices(letters, k=count))
 
     return rng.choice(
         [
-            "-".join(some(LETTERS + DIGITS, 5) for _ in range(4)),
-            some(LETTERS, 12),
-            some(DIGITS, 18),
-            some("0123456789abcdef", 32),
-            some(string.ascii_letters + DIGITS, 16) + "7",
-            f"{some(string.ascii_lowercase, 8)}7----{some(string.ascii_letters, 6)}@{some(DIGITS, 5)}",
-            " ".join(some(DIGITS, 4) for _ in range(4)),
-            f"卡密{some(LETTERS + DIGITS, 9)}&<{some(LETTERS, 6)}>",
-            f"{some(LETTERS, 7)}\\\"'{some(DIGITS, 7)}",
+            "-".join(random_text(LETTERS + DIGITS, 5) for _ in range(4)),
+            random_text(LETTERS, 12),
+            random_text(DIGITS, 18),
+            random_text("0123456789abcdef", 32),
+            random_text(string.ascii_letters + DIGITS, 16) + "7",
+            f"{random_text(LOWERCASE, 8)}7----{random_text(string.ascii_letters, 6)}@{random_text(DIGITS, 5)}",
+            " ".join(random_text(DIGITS, 4) for _ in range(4)),
+            f"卡密{random_text(LETTERS + DIGITS, 9)}&<{random_text(LETTERS, 6)}>",
+            f"{random_text(LETTERS, 7)}\\\"'{random_text(DIGITS, 7)}",
         ]
     )
 
