@@ -47,7 +47,7 @@ def _is_home(path: str) -> bool:
 
 def socket_folder() -> str | None:
     """Return a folder with a short path for Unix sockets: their paths may have about 100 characters."""
-    short = "/tmp"  # noqa: S108 -- what is made in it is private
+    short = "/tmp"  # noqa: S108 -- files in it are created with private permissions
     return short if os.access(short, os.W_OK) else None
 
 
