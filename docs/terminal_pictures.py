@@ -126,8 +126,8 @@ def place_characters(match: re.Match[str]) -> str:
     """
     Split a piece of text between Latin and Chinese characters, and place each part at its column.
 
-    Rich stretches a piece to the width of all its columns. A Chinese character needs two columns, so here each one is
-    centred in its two columns. Otherwise there would be gaps between them.
+    Rich sets the width of a piece to one column per character. A Chinese character needs two, so each one is centred in
+    its own two columns. One width for a whole piece would leave gaps between the characters.
     """
     before, x, between, after, escaped = match.groups()
     column, parts = float(x), []

@@ -31,7 +31,7 @@ import gatepay_async
 
 ROOT = Path(__file__).parents[1]
 # The tests that depend most on the environment.
-SLICE = (
+SELECTED_TESTS = (
     "tests/cli/test_cli_edges.py",
     "tests/cli/test_cli_keys.py",
     "tests/cli/test_cli_pay.py",
@@ -182,15 +182,15 @@ def run_in(names: tuple[str, ...], place: Path, options: list[str]) -> Result:
 
 
 def pytest_command(tree: Path) -> list[str]:
-    """Return the command that runs the fast lane and SLICE."""
+    """Return the command that runs the fast lane and SELECTED_TESTS."""
     fast = [str(path.relative_to(tree)) for path in sorted((tree / "tests").rglob("test_*.py")) if is_fast(path)]
     options = ["-q", "--tb=short", "--color=no", "-rfE", "-p", "no:cacheprovider", "--hypothesis-profile=few"]
-    return [sys.executable, "-m", "pytest", *options, f"-n{WORKERS}", *fast, *SLICE]
+    return [sys.executable, "-m", "pytest", *options, f"-n{WORKERS}", *fast, *SELECTED_TESTS]
 
 
 def is_fast(path: Path) -> bool:
-    found = re.search(r"^pytestmark = (\[[^\]]*\]|.*)", path.read_text("utf-8"), re.MULTILINE)
-    return bool(found and "mark.fast" in found[1])
+    match = re.search(r"^pytestmark = (\[[^\]]*\]|.*)", path.read_text("utf-8"), re.MULTILINE)
+    return bool(match and "mark.fast" in match[1])
 
 
 def run(command: list[str], tree: Path, environ: dict[str, str], *, terminal: bool) -> tuple[int, str]:

@@ -26,7 +26,7 @@ def pytest_configure() -> None:
     """Handle SIGTERM, and SIGHUP unless it is ignored. Later calls of ``signal.signal`` don't replace the handler."""
     if not hasattr(signal, "SIGKILL"):  # Windows has no such signals
         return
-    with suppress(OSError):  # closed from the beginning
+    with suppress(OSError):  # standard error is closed
         _stderr[0] = os.dup(2)
     for number in _END_SIGNALS:
         if number == signal.SIGTERM or signal.getsignal(number) is signal.SIG_DFL:
@@ -87,7 +87,7 @@ def _descendants(pid: int) -> set[int]:
 def _parents() -> Iterator[tuple[int, int]]:
     """Yield the ID of each process with its parent's."""
     if not (_PROC / "self" / "stat").exists():
-        command = ["ps", "-A", "-o", "pid=,ppid="]  # as POSIX has it
+        command = ["ps", "-A", "-o", "pid=,ppid="]  # the options of POSIX
         listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         yield from ((int(pid), int(parent)) for pid, parent in map(str.split, listed.splitlines()))
         return

@@ -56,7 +56,7 @@ class _Guard:
         self._is_worker = hasattr(config, "workerinput")
         try:
             self._stderr = os.dup(2)  # a test's output is captured
-        except OSError:  # closed from the beginning
+        except OSError:  # standard error is closed
             self._stderr = os.open(os.devnull, os.O_WRONLY)
         self._grace: float = config.getoption("hang_grace")
         self._end_timeout: float = max(config.getoption("hang_limit"), self._grace)
@@ -144,14 +144,14 @@ class _Guard:
         self._arm()
 
     def _arm(self) -> None:
-        left = max(0.1, self._ends - time.monotonic())
-        faulthandler.dump_traceback_later(left, file=self._stderr, exit=True)
+        seconds = max(0.1, self._ends - time.monotonic())
+        faulthandler.dump_traceback_later(seconds, file=self._stderr, exit=True)
 
     def _set_alarm(self, item: pytest.Item, limit: float) -> Any:
         """Fail the test after *limit* seconds, and again every few seconds. Return the previous handler."""
         if not _HAS_ALARM or threading.current_thread() is not threading.main_thread():
             return None
-        begun = time.monotonic()
+        started = time.monotonic()
 
         def fail(_number: int, frame: FrameType | None) -> None:
             __tracebackhide__ = True
@@ -159,7 +159,7 @@ class _Guard:
                 return  # an exception here would end the whole run; the alarm repeats
             item.add_report_section("call", "stacks", stacks(frame))
             if not _is_loop_idle():
-                pytest.fail(f"{item.nodeid} hung: {time.monotonic() - begun:.0f} s; the stacks are below")
+                pytest.fail(f"{item.nodeid} hung: {time.monotonic() - started:.0f} s; the stacks are below")
             cancel, self._cancel = self._cancel, None
             if cancel is not None:
                 cancel()

@@ -6,7 +6,7 @@ The lanes of the tests: selects the files to run, and lists tests that are slowe
     pytest --lane fast --and-module PATH   the fast lane, and one module of the sockets lane
     pytest                                 all lanes; slow: killed processes, PostgreSQL, Redis, terminals
 
-Each test module names its lane in `pytestmark`. A single test of a quicker module may be marked as slow.
+Each test module names its lane in `pytestmark`. A single test of a faster module may be marked as slow.
 """
 
 import os
@@ -68,7 +68,7 @@ def lane_of(item: pytest.Item) -> str:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add the lane to the report, which xdist sends from a worker to the process that prints."""
     report = yield
-    report.lane = lane_of(item)  # type: ignore[attr-defined]  # reports carry what plugins add to them
+    report.lane = lane_of(item)  # type: ignore[attr-defined]  # plugins may add attributes to reports
     return report
 
 

@@ -14,7 +14,7 @@ _REMOVED = (
 )  # fmt: skip
 _PREFIXES = ("GATEPAY_", "LC_", "AWS_", "PG", "DBOS_", "_GATEPAY_", "_TYPER_")
 _KEPT = "GATEPAY_TEST_"  # settings of these tests
-# One certificate instead of 150: each httpx client reads all of them, which takes as long as a whole test.
+# A file with one certificate. Each httpx client reads all certificates; the usual 150 take as long as a whole test.
 _AUTHORITY = Path(__file__).with_name("authority.pem")
 _SET = {
     "LANG": "C.UTF-8",

@@ -64,10 +64,10 @@ def test_see_the_loop_reports_payments_until_ctrl_c() -> None:
             assert httpx.post(orders[0], data={"do": "pay"}).status_code == 303
             assert re.fullmatch(r"The shop receives: T\w+ is paid, ¥0\.99 of ¥0\.99\n", program.stdout.readline())
             program.send_signal(signal.SIGINT)
-            rest = program.communicate(timeout=PATIENCE)
+            remaining_output = program.communicate(timeout=PATIENCE)
         finally:
             program.kill()
-    assert (program.returncode, rest) == (0, ("", ""))
+    assert (program.returncode, remaining_output) == (0, ("", ""))
 
 
 def test_see_the_loop_on_a_used_port_prints_an_error() -> None:

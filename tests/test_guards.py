@@ -33,13 +33,13 @@ CONTRACT = """
     StaleCallbackError StorageFailedError Stored TooManyKeysError TransportError UploadIncomplete UploadProgress
     UploadReport parse_callback
     InvalidPriceError OrderNotFoundError OrderStatus PayTypeClosedError PaymentLink PaymentReturn
-""".split()  # noqa: SIM905 -- fifty names in quotes are no easier to read
+""".split()  # noqa: SIM905 -- easier to read than fifty quoted names
 # The public names that are not in the contract.
 ADDED = """
     AppKeyExpiredError CallbackUrlMissingError CardKeyListing Fate NotAnAgentError OrderFailedError
     ProductUnavailableError StockAlert StockWatch UnexpectedParameterError UnknownFailureError __version__
     new_out_order_id
-""".split()  # noqa: SIM905 -- as above
+""".split()  # noqa: SIM905 -- easier to read than quoted names
 
 # Module or package -> what it may import from this package; a name with a dot is a single module.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -259,7 +259,7 @@ def test_no_logic_in_init() -> None:
 
 
 def test_names_are_imported_on_first_use() -> None:
-    """Importing the package imports none of its modules. An unknown name raises AttributeError."""
+    """Importing the package doesn't import its modules; using a name does. An unknown name raises AttributeError."""
     program = (
         "import sys, gatepay_async; before = set(sys.modules); from gatepay_async import parse_callback;"
         "print('httpx' in before, 'gatepay_async.protocol' in before, 'httpx' in sys.modules);"
@@ -277,18 +277,18 @@ def test_modules_import_only_lower_layers(path: Path) -> None:
     """Modules import only what MAY_IMPORT allows, and foreign packages only where ONLY_IN allows them."""
     module = module_of(path)
     for imported in facts_of(path).imports:
-        ours = imported.removeprefix("gatepay_async.")
-        if ours != imported:
+        own_module = imported.removeprefix("gatepay_async.")
+        if own_module != imported:
             allowed = MAY_IMPORT[top_module_of(module)]
-            assert top_module_of(ours) in allowed or any(f"{ours}.".startswith(f"{name}.") for name in allowed), (
-                f"{module} must not import {imported}"
-            )
-            package, _, rest = ours.partition(".")
+            assert top_module_of(own_module) in allowed or any(
+                f"{own_module}.".startswith(f"{name}.") for name in allowed
+            ), f"{module} must not import {imported}"
+            package, _, module_in_package = own_module.partition(".")
             if top_module_of(module) == package == "durable":
                 importer = top_module_of(module.removeprefix("durable."))
-                assert top_module_of(rest) in WITHIN_DURABLE.get(importer, {top_module_of(rest)}), (
-                    f"{module} must not import {imported}"
-                )
+                assert top_module_of(module_in_package) in WITHIN_DURABLE.get(
+                    importer, {top_module_of(module_in_package)}
+                ), f"{module} must not import {imported}"
         importers = ONLY_IN.get(top_module_of(imported))
         assert importers is None or module in importers or top_module_of(module) in importers, f"{imported} in {module}"
 
@@ -309,9 +309,9 @@ def test_protocol_has_no_side_effects(path: Path) -> None:
 @rows("path", MODULES)
 def test_forbidden_names_are_not_used(path: Path) -> None:
     """
-    No module prints; only those listed here exit, read the environment, or read the appsecret.
+    No module prints. Only cli/ exits.
 
-    MAY_READ_ENVIRONMENT and cli/ read the environment, `protocol.signing` reads the appsecret.
+    Only cli/ and MAY_READ_ENVIRONMENT read the environment. Only `protocol.signing` and the sandbox read an appsecret.
     """
     module = module_of(path)
     assert "print" not in facts_of(path).names
@@ -338,11 +338,11 @@ def test_private_names_have_one_meaning() -> None:
 def test_ignored_rules_have_reasons(path: Path) -> None:
     """Every `noqa`, `type: ignore` and `pyright: ignore` states its reason."""
     for line in path.read_text("utf-8").splitlines():
-        for found in re.finditer(r"# (noqa|type: ignore|pyright: ignore|pragma: no)\b", line):
-            if path.name != Path(__file__).name:
-                rest = line[found.start() :]
-                assert re.match(r"# (noqa: [A-Z0-9, ]+ -- \w|type: ignore\[[\w, -]+\]  # \w)", rest) or re.match(
-                    r"# pyright: ignore\[\w+\] -- \w", rest
+        for match in re.finditer(r"# (noqa|type: ignore|pyright: ignore|pragma: no)\b", line):
+            if path.name != Path(__file__).name:  # this file contains the patterns
+                comment = line[match.start() :]
+                assert re.match(r"# (noqa: [A-Z0-9, ]+ -- \w|type: ignore\[[\w, -]+\]  # \w)", comment) or re.match(
+                    r"# pyright: ignore\[\w+\] -- \w", comment
                 ), line
 
 

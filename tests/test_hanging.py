@@ -238,6 +238,6 @@ def test_a_remaining_thread_does_not_block_the_end(tmp_path: Path) -> None:
 
 def processes_with_argument(word: str) -> list[str]:
     """Return the command lines of the processes with this argument."""
-    command = ["ps", "-A", "-o", "args="]  # as POSIX has it
+    command = ["ps", "-A", "-o", "args="]  # the options of POSIX
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return [line for line in listed.splitlines() if word in line.split()]

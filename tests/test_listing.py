@@ -377,13 +377,15 @@ async def test_prefetching_keeps_the_order(full_sandbox: Sandbox, gatepay: Async
 
 
 @pytest.mark.uncounted
+# 300 rows are 30 pages. 8 of them are requested before their number is known, so 22 pages are left.
 @pytest.mark.parametrize(("prefetch", "limit"), [(1, 1), (2, 2), (8, 8), (100, 22)])
 @pytest.mark.parametrize("thorough", [False, True])
 async def test_prefetch_limits_the_requests_in_flight(prefetch: int, limit: int, *, thorough: bool) -> None:
     """The largest number of requests in flight is ``prefetch``, if enough pages are left."""
     shop = Shop(300)
     assert await ids_of(shop.listing(prefetch=prefetch, thorough=thorough)) == shop.ids
-    assert shop.most_in_flight == (29 if thorough and prefetch == 100 else limit)  # the last page is read first
+    # With `thorough`, the last page is read first, and then the other 29.
+    assert shop.most_in_flight == (29 if thorough and prefetch == 100 else limit)
 
 
 async def test_pages_are_returned_in_order() -> None:
@@ -623,17 +625,17 @@ async def test_break_leaves_no_task_and_no_connection(
     tasks = count_tasks(anyio_backend)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        seen = 0
+        count = 0
         listing = gatepay.list_card_keys(8, prefetch=prefetch, thorough=True)
         if whole_pages:
             async for _ in listing.pages():
-                seen += 1
-                if seen == 3:
+                count += 1
+                if count == 3:
                     break
         else:
             async for _ in listing:
-                seen += 1
-                if seen == 120:
+                count += 1
+                if count == 120:
                     break
         assert count_tasks(anyio_backend) == tasks
         assert busy_connections(gatepay) == 0
@@ -826,7 +828,7 @@ async def test_a_failed_page_raises_after_the_pages_before_it(*, thorough: bool)
 async def test_a_failed_second_reading_is_retried() -> None:
     """If the second reading of a page fails, the error is raised after the earlier pages, and the next call retries."""
     shop = Shop(50)
-    seen: list[int] = []
+    received: list[int] = []
 
     def fail_second_reading(_: int) -> None:
         # With one page at a time, the last call in `calls` is the one that was answered last.
@@ -837,9 +839,9 @@ async def test_a_failed_second_reading_is_retried() -> None:
     shop.on_call = fail_second_reading
     keys = aiter(shop.listing(thorough=True))
     with pytest.raises(TransportError):
-        await take_all(keys, seen)
-    assert seen == list(range(1, 11))
-    assert seen + await ids_of(keys) == shop.ids
+        await take_all(keys, received)
+    assert received == list(range(1, 11))
+    assert received + await ids_of(keys) == shop.ids
 
 
 @pytest.mark.parametrize(

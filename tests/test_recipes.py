@@ -89,7 +89,7 @@ class Recipe:
         assert (reply.status_code == 200) == (reply.text == "success")
         return reply.text
 
-    def sent(self, email: str) -> list[str]:
+    def messages_to(self, email: str) -> list[str]:
         """Return the messages that the shop has sent to a customer."""
         with contextlib.closing(sqlite3.connect(self.folder / "shop.sqlite3")) as records:
             return [text for (text,) in records.execute("SELECT text FROM outbox WHERE email = ?", (email,))]
@@ -130,7 +130,7 @@ def recipe(
     with served(request.param, folder, environment) as url, httpx.Client(base_url=url, trust_env=False) as browser:
         recipe = Recipe(sandbox, browser, folder)
         yield recipe
-    # Also checks the output of the server's end. pytest reports a failure here under the next recipe's first test.
+    # The server has stopped, so this also checks its last output. pytest reports a failure here under the next test.
     assert [word for word in ("Traceback", "Warning") if word in recipe.log] == [], recipe.log
 
 
@@ -157,11 +157,11 @@ def served(name: str, folder: Path, environment: dict[str, str]) -> Iterator[str
 
 def wait_until_ready(server: subprocess.Popen[bytes], port: int) -> bool:
     """Wait until the server accepts connections. Return False if it has ended instead."""
-    wait_until(lambda: server.poll() is not None or accepts(port), every=0.02)
+    wait_until(lambda: server.poll() is not None or accepts_connections(port), every=0.02)
     return server.poll() is None
 
 
-def accepts(port: int) -> bool:
+def accepts_connections(port: int) -> bool:
     """Return whether a connection to the port can be opened."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
         return True
@@ -173,23 +173,23 @@ def test_a_paid_order_is_delivered_once(recipe: Recipe, post: bool) -> None:  # 
     """After the callback the shop delivers once. Repeated callbacks are answered `success` and deliver nothing."""
     email = f"terry+{'post' if post else 'get'} 100%&=é@例子.com"
     query = recipe.pay(recipe.order(email))
-    assert recipe.sent(email) == []
+    assert recipe.messages_to(email) == []
     assert recipe.deliver(query, post=post) == "success"
-    [text] = recipe.sent(email)
+    [text] = recipe.messages_to(email)
     assert text.startswith("Thank you for ")
     for second_post in (post, not post):
         assert recipe.deliver(query, post=second_post) == "success"
-    assert recipe.sent(email) == [text]
+    assert recipe.messages_to(email) == [text]
 
 
 def test_an_order_with_a_lost_reply_is_still_delivered(recipe: Recipe) -> None:
-    """If GatePay's reply to an order is lost, the customer is told so, and the callback still delivers the order."""
+    """If GatePay's reply to an order is lost, the customer is informed, and the callback still delivers the order."""
     recipe.sandbox.fault(Fault(FaultKind.CUT_AFTER, endpoint="pay/create"))
     reply = recipe.post_order("lost@example.com")
     order = recipe.sandbox.orders()[-1]
     assert (reply.status_code, order.out_order_id in reply.text) == (201, True), reply.text
     assert recipe.deliver(recipe.pay(order.out_order_id)) == "success"
-    assert len(recipe.sent("lost@example.com")) == 1
+    assert len(recipe.messages_to("lost@example.com")) == 1
 
 
 def test_forged_callbacks_are_refused(recipe: Recipe) -> None:
@@ -207,9 +207,9 @@ def test_forged_callbacks_are_refused(recipe: Recipe) -> None:
         signed_callback(appkey=shop["appkey"], appsecret="guessed", out_order_id=number, price="0.99"),
     ):
         assert recipe.deliver(bad) == "fail"
-    assert recipe.sent("forged@example.com") == []
+    assert recipe.messages_to("forged@example.com") == []
     assert recipe.deliver(genuine) == "success"
-    assert len(recipe.sent("forged@example.com")) == 1
+    assert len(recipe.messages_to("forged@example.com")) == 1
 
 
 def test_too_long_callbacks_are_refused(recipe: Recipe) -> None:
@@ -225,16 +225,16 @@ def test_concurrent_deliveries_deliver_once(recipe: Recipe) -> None:
     query = recipe.pay(recipe.order("at.once@example.com"))
     with ThreadPoolExecutor(8) as threads:
         assert set(threads.map(recipe.deliver, [query] * 8)) == {"success"}
-    assert len(recipe.sent("at.once@example.com")) == 1
+    assert len(recipe.messages_to("at.once@example.com")) == 1
 
 
 def test_own_parameters_are_ignored_and_other_methods_refused(recipe: Recipe) -> None:
     """Parameters of the shop's own URL are ignored. A method that GatePay doesn't use is refused."""
     query = recipe.pay(recipe.order("own@example.com"))
     assert recipe.browser.put(f"/gatepay/callback?{query}").status_code == 405
-    assert recipe.sent("own@example.com") == []
+    assert recipe.messages_to("own@example.com") == []
     assert recipe.deliver(f"shop=1&lang=%E4%B8%AD+%20&{query}") == "success"
-    assert len(recipe.sent("own@example.com")) == 1
+    assert len(recipe.messages_to("own@example.com")) == 1
 
 
 def test_an_underpaid_order_is_not_delivered(recipe: Recipe) -> None:
@@ -243,9 +243,9 @@ def test_an_underpaid_order_is_not_delivered(recipe: Recipe) -> None:
     [order] = [order for order in recipe.sandbox.orders() if order.out_order_id == number]
     short = recipe.sandbox.callback_query(order, realprice=Decimal("0.01"))
     assert [recipe.deliver(short), recipe.deliver(short, post=True)] == ["fail", "fail"]
-    assert recipe.sent("stingy@example.com") == []
+    assert recipe.messages_to("stingy@example.com") == []
     assert recipe.deliver(recipe.sandbox.callback_query(order, realprice=Decimal("0.99"))) == "success"
-    assert len(recipe.sent("stingy@example.com")) == 1
+    assert len(recipe.messages_to("stingy@example.com")) == 1
 
 
 def test_a_callback_without_appkey_is_accepted(recipe: Recipe) -> None:
@@ -253,9 +253,9 @@ def test_a_callback_without_appkey_is_accepted(recipe: Recipe) -> None:
     query = recipe.pay(recipe.order("later@example.com"))
     without_appkey = query.partition("&")[2]
     assert recipe.deliver(f"appkey=another&{without_appkey}", post=True) == "fail"
-    assert recipe.sent("later@example.com") == []
+    assert recipe.messages_to("later@example.com") == []
     assert [recipe.deliver(without_appkey, post=True), recipe.deliver(without_appkey)] == ["success", "success"]
-    assert len(recipe.sent("later@example.com")) == 1
+    assert len(recipe.messages_to("later@example.com")) == 1
 
 
 def test_the_log_contains_no_secret(recipe: Recipe) -> None:

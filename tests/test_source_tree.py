@@ -41,7 +41,7 @@ def conflict_markers(path: Path) -> list[str]:
     content = path.read_bytes()
     if b"\0" in content:
         return []
-    lines = [content.count(b"\n", 0, found.start()) + 1 for found in MARKER.finditer(content)]
+    lines = [content.count(b"\n", 0, match.start()) + 1 for match in MARKER.finditer(content)]
     return [f"{path}:{line}" for line in lines]
 
 

@@ -90,20 +90,20 @@ def test_invalid_tables_are_refused() -> None:
 
 def test_a_table_function_is_called_when_the_test_runs() -> None:
     """If the table is a function, it is called once, when the test runs."""
-    made = []
+    calls = []
 
     def table() -> list[int]:
-        made.append("now")
+        calls.append("now")
         return [1, 2]
 
     @rows("value", table)
     def is_one(value: int) -> None:
         assert value == 1
 
-    assert made == []
+    assert calls == []
     with pytest.raises(RowsFailedError, match="1 of 2 rows failed:\nvalue=2"):
         is_one()
-    assert made == ["now"]
+    assert calls == ["now"]
 
 
 def test_a_skipped_row_fails() -> None:

@@ -49,6 +49,9 @@ from gatepay_async.protocol.retrying import Sent
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 from gatepay_async.upload import OnProgress, upload
 
+# The most calls that find one refused card key among 500: both halves of each part, until a part has one card key.
+MAX_HALVING_CALLS = 2 * (math.log2(500) + 1)
+
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio, pytest.mark.usefixtures("impatient_uploads")]
 
 
@@ -61,8 +64,8 @@ def make_keys(count: int, *, start: int = 0) -> list[str]:
 
 def assert_adds_up(report: UploadReport) -> UploadReport:
     """Check that each line is in exactly one column, and that the chunks agree with the columns. Return the report."""
-    settled = report.stored + report.already_there + report.refused + report.unknown + report.not_sent
-    assert report.read == report.blank + report.duplicates + settled
+    total_of_results = report.stored + report.already_there + report.refused + report.unknown + report.not_sent
+    assert report.read == report.blank + report.duplicates + total_of_results
     by_fate = Counter[str]()
     for chunk in report.chunks:
         by_fate[chunk.fate] += chunk.count
@@ -346,8 +349,8 @@ async def test_progress_after_each_chunk(sandbox: Sandbox, gatepay: AsyncGatePay
             assert getattr(before, name) <= getattr(after, name)
         assert before.chunks <= after.chunks
     for progress in events:
-        settled = progress.blank + progress.duplicates + progress.stored + progress.already_there + progress.refused
-        assert progress.read == settled + progress.in_flight
+        finished = progress.blank + progress.duplicates + progress.stored + progress.already_there + progress.refused
+        assert progress.read == finished + progress.in_flight
     last = events[-1]
     assert (last.read, last.blank, last.duplicates, last.refused) == (1_902, 1, 100, 1)
     assert (last.stored, last.already_there, last.in_flight) == (1_500, 300, 0)
@@ -491,7 +494,7 @@ async def test_a_permanent_fault_is_in_the_matching_column(
     sandbox.fault(fault)
     keys = make_keys(60 if fault.code == 199 else 600)  # halved until each call has one card key, so few of them
     report = assert_adds_up(await gatepay.upload_card_keys(8, keys, concurrency=3))
-    # On a slow machine the server counts as away before the last chunk is sent.
+    # On a slow machine the upload may stop before the last chunk is sent.
     assert columns(report).keys() - {"not_sent"} == {column}
     assert failed_keys(report) == keys
     assert {type(chunk.error) for chunk in report.chunks} == {error}
@@ -620,7 +623,7 @@ async def test_a_rejected_signature_waits_for_the_calls_in_flight() -> None:
         report = assert_adds_up(await upload(send, 8, keys, concurrency=4))
     assert (columns(report), report.stopped) == ({"stored": 1_999, "refused": 1}, None)
     assert failed_keys(report) == ["BAD"]
-    assert len(server.calls) <= 3 + 2 * (math.log2(500) + 1)
+    assert len(server.calls) <= 3 + MAX_HALVING_CALLS
 
 
 async def test_a_stop_does_not_wait_for_a_slow_input() -> None:
@@ -699,7 +702,7 @@ async def test_keys_that_the_server_considers_equal_are_split(first: int, second
         assert sorted(sandbox.keys(8)) == sorted(set(keys) - {"ABC"})
         assert columns(report) == {"stored": 999, "already_there": 1}
         assert report.ok
-        assert len(sandbox.requests) <= 2 * (math.log2(500) + 1) + 1
+        assert len(sandbox.requests) <= MAX_HALVING_CALLS + 1
     parts = [chunk for chunk in report.chunks if chunk.index == 0]
     assert sum(chunk.count for chunk in parts) == 500
     assert [parts[0].first_line, parts[-1].last_line] == [1, 500]
@@ -730,7 +733,7 @@ async def test_a_refused_key_is_found_by_halving(kind: type[RefusedError], code:
     assert (refused.keys, refused.first_line, refused.last_line) == (("BAD",), place + 1, place + 1)
     assert isinstance(refused.error, kind)
     assert list(server.stored) == [key for key in keys if key != "BAD"]
-    assert len(server.calls) <= 2 * (math.log2(500) + 1)
+    assert len(server.calls) <= MAX_HALVING_CALLS
 
 
 async def test_a_stop_while_halving_leaves_the_other_halves_unsent() -> None:
@@ -863,7 +866,7 @@ async def test_asyncio_cancellation_raises_with_the_report() -> None:
 
 
 @pytest.mark.slow
-async def test_cancelled_at_any_step() -> None:
+async def test_a_cancellation_at_any_step_adds_up() -> None:
     """Wherever the upload is cancelled, every line that was read is in one column."""
     for steps in range(60):
         server = Server(None, refusal(DuplicateKeysError, 109), refusal())
@@ -884,7 +887,7 @@ async def test_cancelled_at_any_step() -> None:
 # asyncio warns about a task that was cancelled before it started.
 @pytest.mark.filterwarnings("ignore:coroutine '.*' was never awaited:RuntimeWarning")
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_every_task_cancelled_at_any_step() -> None:
+async def test_tasks_cancelled_separately_at_any_step_add_up() -> None:
     """
     If each task is cancelled separately, even one that hasn't started, every line is in one column.
 

@@ -1,4 +1,4 @@
-"""Random uploads over a transport with random faults, which knows what was stored; see upload_fuzz.py."""
+"""Random uploads over a transport with random faults, which records what is stored; see upload_fuzz.py."""
 
 import pytest
 import upload_fuzz

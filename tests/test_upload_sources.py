@@ -50,9 +50,9 @@ class Server:
 
 def assert_adds_up(report: UploadReport) -> UploadReport:
     """Check that each line is in one column. Return the report."""
-    settled = report.stored + report.already_there + report.refused + report.unknown + report.not_sent
-    assert report.read == report.blank + report.duplicates + settled
-    assert sum(chunk.count for chunk in report.chunks) == settled
+    total_of_results = report.stored + report.already_there + report.refused + report.unknown + report.not_sent
+    assert report.read == report.blank + report.duplicates + total_of_results
+    assert sum(chunk.count for chunk in report.chunks) == total_of_results
     return report
 
 
@@ -391,7 +391,7 @@ class WaitingFile:
         return self.readline()
 
 
-async def test_a_file_is_reading_threads_a_worker_thread() -> None:
+async def test_a_file_is_read_in_a_worker_thread() -> None:
     """A file is read in another thread, so other tasks run while a read waits."""
     server = Server()
     file = WaitingFile(iter(KEYS))
@@ -509,8 +509,8 @@ async def test_an_error_of_the_input_is_raised_with_the_report(kind: str) -> Non
     expected = (0, 0, 0) if kind.startswith("__") else (1_203, 1_000, 203)
     assert (report.read, report.stored, report.not_sent) == expected
     assert len(server.stored) == report.stored
-    kept = [key for chunk in report.chunks for key in chunk.keys]
-    assert kept == KEYS[report.stored : report.read]
+    not_stored = [key for chunk in report.chunks for key in chunk.keys]
+    assert not_stored == KEYS[report.stored : report.read]
 
 
 async def test_an_error_without_attributes_is_raised_unchanged() -> None:

@@ -41,7 +41,7 @@ def test_a_thorough_walk_ends_while_the_stock_grows() -> None:
     ]
     assert check(outcomes)["gave up"] == 0
     assert all(
-        outcome.calls < 2 * outcome.given for _, outcome in outcomes
+        outcome.calls < 2 * outcome.returned for _, outcome in outcomes
     )  # at most two calls per row; a page has three rows
 
 

@@ -217,6 +217,7 @@ class Input:
 
 
 def random_callback(rng: random.Random, backend: str) -> Any:
+    """Return an `on_progress` function: none, a plain or async one, or one that raises at a random call."""
     kind = rng.choice((None, None, "plain", "async", "raises"))
     error: BaseException = rng.choice((UserError("x"), UserBaseException("x"), KeyboardInterrupt()))
     if backend == "asyncio" and rng.random() < 0.4:
@@ -237,8 +238,8 @@ def random_callback(rng: random.Random, backend: str) -> Any:
 
 def check_report(report: UploadReport, lines: list[Any], server: Server) -> None:
     """Check what must hold for every report."""
-    settled = report.stored + report.already_there + report.refused + report.unknown + report.not_sent
-    assert report.read == report.blank + report.duplicates + settled, "the ledger does not add up"
+    total_of_results = report.stored + report.already_there + report.refused + report.unknown + report.not_sent
+    assert report.read == report.blank + report.duplicates + total_of_results, "the ledger does not add up"
     read = lines[: report.read]
     keys_read = [key for line in read if (key := key_in(line))]
     assert report.blank == sum(key_in(line) == "" for line in read)
@@ -257,6 +258,7 @@ def check_report(report: UploadReport, lines: list[Any], server: Server) -> None
 
 
 async def _run_upload(seed: int, backend: str) -> str:
+    """Run one upload with random settings, and check its report. Return how it ended."""
     rng = random.Random(seed)  # noqa: S311 -- not for security
     lines = random_lines(rng)
     keys = sorted({key for line in lines if (key := key_in(line))})
@@ -290,7 +292,7 @@ async def _run_upload(seed: int, backend: str) -> str:
             if report is None or (scope.cancel_called and not isinstance(error, UserError | UserBaseException)):
                 raise
             if isinstance(error, BaseExceptionGroup):
-                raise AssertionError("a group of errors") from None  # noqa: TRY004 -- a test fails
+                raise AssertionError("a group of errors") from None  # noqa: TRY004 -- not about a type
         finally:
             if hasattr(keys_input, "aclose"):
                 with anyio.CancelScope(shield=True):
@@ -300,6 +302,7 @@ async def _run_upload(seed: int, backend: str) -> str:
             if report is not None:
                 check_report(report, lines, server)
     assert anyio.current_time() < MAX_SECONDS, "takes too long"
+    # Halving finds a refused card key with about 20 calls; retries may double that.
     assert server.calls <= 40 * len(keys) + 2_000, "too many calls"
     return ended
 
@@ -315,8 +318,8 @@ async def _run_durable(seed: int) -> str:
     lines = [line for line in random_lines(rng) if isinstance(line, str)]
     chunker = Chunker(Ledger())
     chunks = list(chunker.chunks(lines))
-    rest = chunker.last_chunk()
-    chunks += [rest] if rest is not None else []
+    last_chunk = chunker.last_chunk()
+    chunks += [last_chunk] if last_chunk is not None else []
     keys = [key for chunk in chunks for key in chunk.keys]
     server = random_server(rng, keys)
     rows: list[BatchResult] = []
@@ -340,6 +343,7 @@ async def _run_durable(seed: int) -> str:
 
 
 def _check_durable(known: dict[int, list[ChunkOutcome]], chunks: list[Chunk], server: Server) -> None:
+    """Check that the outcomes of each chunk add up and agree with the server."""
     for chunk in chunks:
         outcomes = known.get(chunk.index, [])
         assert sum(outcome.count for outcome in outcomes) == len(chunk.keys), "the rows do not add up"
@@ -354,7 +358,7 @@ def _check_durable(known: dict[int, list[ChunkOutcome]], chunks: list[Chunk], se
 
 
 def run_durable(seed: int) -> str:
-    """Run one batch several times. Return how it ended."""
+    """Run one batch several times. Return "durable", which ``run_many`` counts."""
     return str(virtual_time.run(_run_durable, seed, backend="asyncio"))
 
 

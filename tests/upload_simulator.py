@@ -16,12 +16,12 @@ CLIENT_CPU_S = 0.0004  # CPU time of a call in the client, which sends calls one
 @define(kw_only=True)
 class Server:
     """
-    A simulated server. Its functions receive the time.
+    A simulated server. The functions *latency*, *workers* and *most* receive the time, so that they can change with it.
 
     Attributes:
         latency: Returns the seconds that a call takes. It also receives a random generator and the calls in flight.
         workers: Returns how many calls are processed concurrently; the others queue. None: no limit.
-        most: Returns the number of calls in flight from which further calls are refused.
+        most: Returns the number of calls in flight from which on further calls are refused.
         retry_after: The seconds that a refusal asks the client to wait.
         stalls: The start and end of a period in which the server sends no replies.
     """
@@ -34,7 +34,7 @@ class Server:
     _in_flight: int = 0
     _busy_until: list[float] = field(factory=list[float])
 
-    def take(self, now: float, rng: random.Random) -> tuple[float, AttemptEnd]:
+    def start_call(self, now: float, rng: random.Random) -> tuple[float, AttemptEnd]:
         """Start a call. Return when its reply is sent, and which reply it is."""
         if self._in_flight >= self.most(now):
             return now + 0.001, AttemptEnd.REFUSED  # a refusal is fast
@@ -49,8 +49,8 @@ class Server:
         until = self.stalls[1] if self.stalls[0] <= start + work <= self.stalls[1] else start + work
         return until, AttemptEnd.ANSWERED
 
-    def answered(self) -> None:
-        """Note that a reply was sent."""
+    def finish_call(self) -> None:
+        """Count a call as finished."""
         self._in_flight -= 1
 
 
@@ -108,14 +108,14 @@ def simulate(
         elif kind == "sent":
             attempts += 1
             attempt = limit.began(now)
-            at, end = server.take(now, rng)
+            at, end = server.start_call(now, rng)
             schedule(at, "reply", (attempt, end, details))
         elif kind == "reply":
             attempt, end, number = details
             limit.ended(attempt, end, max(now, sending_until))
             limits.append(limit.limit)
             if end is AttemptEnd.ANSWERED:
-                server.answered()
+                server.finish_call()
                 in_flight -= 1
             else:
                 refused += 1

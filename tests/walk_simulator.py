@@ -100,13 +100,13 @@ class Stock:
         self.rng = rng
         self.rows = list(range(1, settings.rows + 1))
         self.newest = settings.rows
-        self.gone: list[int] = []  # deleted rows, which may come back
+        self.deleted: list[int] = []  # deleted rows, which may come back
         self.per_page = settings.per_page
         self.changes_left = settings.changes
         self.resized = False
         self.stayed = set(self.rows)  # the rows that have existed since the first reply
-        self.always: set[int] = set()  # the rows that the walk must return
-        self.asked = False  # whether a reply was sent
+        self.required: set[int] = set()  # the rows that the walk must return
+        self.has_replied = False  # whether a reply was sent
         self.changed = False  # since the first reply
         self.come_backs = 0
         self.replies: list[Reply] = []
@@ -119,32 +119,34 @@ class Stock:
             kind = self.rng.choice(self.settings.kinds)
             log_entry = self._delete() if kind == "delete" else self._grow(kind)
             if log_entry:
-                self.changed |= self.asked
+                self.changed |= self.has_replied
                 self.log.append(log_entry)
 
     def _delete(self) -> tuple[object, ...]:
+        """Delete one row or several. Return a log entry; empty if there are no rows."""
         if not self.rows:
             return ()
         at = self.rng.randrange(len(self.rows))
         several = self.rng.random() < 0.3
-        gone = self.rows[at : at + (self.rng.randrange(1, 3 * self.per_page + 2) if several else 1)]
-        del self.rows[at : at + len(gone)]
-        self.stayed.difference_update(gone)
-        self.always.difference_update(gone)
-        self.gone += gone
-        return ("deleted", gone)
+        deleted = self.rows[at : at + (self.rng.randrange(1, 3 * self.per_page + 2) if several else 1)]
+        del self.rows[at : at + len(deleted)]
+        self.stayed.difference_update(deleted)
+        self.required.difference_update(deleted)
+        self.deleted += deleted
+        return ("deleted", deleted)
 
     def _grow(self, kind: str) -> tuple[object, ...]:
+        """Add rows, restore deleted rows, or change per_page. Return a log entry; empty if nothing changed."""
         if kind == "add":
             fresh = range(self.newest + 1, self.newest + 1 + self.rng.choice((1, 1, 1, 2, 4)))
             self.newest = fresh[-1]
             self.rows += fresh
             return ("added", list(fresh))
-        if kind == "come back" and self.gone:
-            back = [self.gone.pop(self.rng.randrange(len(self.gone)))]
+        if kind == "come back" and self.deleted:
+            back = [self.deleted.pop(self.rng.randrange(len(self.deleted)))]
             if self.rng.random() < 0.3:
-                back += self.gone
-                self.gone = []
+                back += self.deleted
+                self.deleted = []
             self.rows = sorted({*self.rows, *back})
             self.come_backs += 1
             return ("came back", back)
@@ -159,8 +161,8 @@ class Stock:
         total, size = len(self.rows), self.per_page
         last = max(1, -(-total // size))
         is_beyond = asked > last
-        if not self.asked:
-            self.asked, self.stayed = True, set(self.rows)
+        if not self.has_replied:
+            self.has_replied, self.stayed = True, set(self.rows)
         server = self.settings.server
         if is_beyond and server == "refusing":
             self.log.append(("asked", asked, "refused"))
@@ -178,7 +180,7 @@ class Stock:
     def note_first_page(self, asked: int) -> None:
         """Note which rows the walk must return: those from its first page on that existed from the start."""
         rows = set(self.rows[(asked - 1) * self.per_page :])
-        self.always = rows & self.stayed if self.asked else rows
+        self.required = rows & self.stayed if self.has_replied else rows
 
     def may_be_missed(self, row: int, *, thorough: bool) -> bool:
         """
@@ -204,6 +206,7 @@ class Stock:
 
 
 def _rank(rows: tuple[int, ...], row: int) -> int:
+    """Return how many rows are before *row*."""
     return sum(other < row for other in rows)
 
 
@@ -216,7 +219,7 @@ class Outcome:
     exempt: bool = False  # the walk missed keys that it may miss
     unsettled: bool = False  # the walk gave up: the stock changed too fast
     calls: int = 0
-    given: int = 0
+    returned: int = 0  # the number of card keys
     most_kept: int = 0
     log: list[tuple[object, ...]] = field(factory=list[tuple[object, ...]])
 
@@ -240,7 +243,7 @@ def simulate(seed: int, **fixed: Any) -> Outcome:
             ids += page_ids
     except MisreadError as error:
         outcome.note_error(error, stock)
-    except Exception as error:  # noqa: BLE001 -- a finding; reported with its seed
+    except Exception as error:  # noqa: BLE001 -- reported with the seed
         outcome.wrong.append(f"raised {error!r}")
     # A walk may hold three waves of pages; with `thorough`, three blocks of at least 8 pages.
     if outcome.most_kept > 3 * settings.prefetch * (-(-8 // settings.prefetch) if settings.thorough else 1):
@@ -289,15 +292,16 @@ async def simulate_listing(seed: int, **fixed: Any) -> Outcome:
 
 
 def _judge(outcome: Outcome, stock: Stock, ids: list[int], *, drifted: bool) -> Outcome:
+    """Check the walk against the contract. Add violations to *outcome*."""
     settings = outcome.settings
-    outcome.given = len(ids)
+    outcome.returned = len(ids)
     if any(before >= after for before, after in pairwise(ids)):
-        outcome.wrong.append(f"given twice or out of order: {ids}")
-    lost: set[int] = set() if outcome.unsettled else stock.always - set(ids)
+        outcome.wrong.append(f"returned twice or out of order: {ids}")
+    lost: set[int] = set() if outcome.unsettled else stock.required - set(ids)
     excused = {row for row in lost if stock.may_be_missed(row, thorough=settings.thorough)}
     outcome.exempt = bool(excused)
     if lost - excused:
-        outcome.wrong.append(f"lost {sorted(lost - excused)}, given {ids}")
+        outcome.wrong.append(f"lost {sorted(lost - excused)}, returned {ids}")
     if stock.has_seen_change() and not drifted:
         outcome.wrong.append("drifted is False, though the replies show a change")
     if drifted and not stock.changed:
@@ -306,6 +310,7 @@ def _judge(outcome: Outcome, stock: Stock, ids: list[int], *, drifted: bool) -> 
 
 
 def _run(walk: Walk, stock: Stock, outcome: Outcome) -> Iterator[list[int]]:
+    """Run the walk with random failures. Yield the ids of each page that it returns."""
     rng, failing = stock.rng, stock.settings.failing
     while not walk.ended:
         asked = walk.next_wave()
@@ -325,11 +330,11 @@ def _run(walk: Walk, stock: Stock, outcome: Outcome) -> Iterator[list[int]]:
         pages = walk.receive(asked, replies)
         held = sum(kept.page is not None for kept in walk._kept)
         outcome.most_kept = max(outcome.most_kept, held)
-        stock.log.append(("wave of", asked, "gives", [[key.id for key in page.keys] for page in pages]))
+        stock.log.append(("wave of", asked, "returns", [[key.id for key in page.keys] for page in pages]))
         for page in pages:
             yield [key.id for key in page.keys]
         if outcome.calls > 20_000:
-            outcome.wrong.append("no end")
+            outcome.wrong.append("did not end")
             return
 
 
@@ -339,15 +344,15 @@ def print_line(*words: object, **how: Any) -> None:
 
 
 def check(outcomes: Iterable[tuple[int, Outcome]]) -> Counter[str]:
-    """Raise if a walk was wrong, with the commands to replay it. Otherwise count the conditions that the walks met."""
+    """Raise if a walk violated the contract, with commands to replay it. Otherwise count the servers and changes."""
     conditions: Counter[str] = Counter()
-    wrong: list[str] = []
+    messages: list[str] = []
     for seed, outcome in outcomes:
-        wrong += [f"python tests/walk_simulator.py --replay {seed}: {problem}" for problem in outcome.wrong]
+        messages += [f"python tests/walk_simulator.py --replay {seed}: {problem}" for problem in outcome.wrong]
         conditions[outcome.settings.server] += 1
         conditions.update(outcome.settings.kinds)
         conditions["gave up"] += outcome.unsettled
-    assert not wrong, "\n".join(wrong[:10])
+    assert not messages, "\n".join(messages[:10])
     return conditions
 
 
@@ -375,7 +380,7 @@ def main() -> None:
         counts += Counter(
             walks=1,
             calls=outcome.calls,
-            given=outcome.given,
+            returned=outcome.returned,
             exempt=outcome.exempt,
             gave_up=outcome.unsettled,
             wrong=bool(outcome.wrong),

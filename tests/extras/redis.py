@@ -1,4 +1,4 @@
-"""Checks the extra `redis`: with RedisStore a callback is handled once. Skips this if there is no redis-server."""
+"""Checks the extra `redis`: RedisStore handles a callback once. Without redis-server, only creates a store."""
 
 import shutil
 import subprocess

@@ -19,7 +19,7 @@ async def main(folder: str) -> None:
     async with uploads.submitter() as submit:
         info = await (await submit.file(StoredObject(store, "keys.txt"), product_id=8)).info()
     print(info)
-    waiting = [each["path"] for page in store.list() for each in page if each["path"].endswith(".keys")]
+    waiting = [item["path"] for page in store.list() for item in page if item["path"].endswith(".keys")]
     assert (info.count, len(waiting)) == (2, 1)
 
 
