@@ -513,7 +513,7 @@ async def test_an_error_of_the_input_is_raised_with_the_report(kind: str) -> Non
     assert not_stored == KEYS[report.stored : report.read]
 
 
-async def test_an_error_without_attributes_is_raised_unchanged() -> None:
+async def test_an_error_that_accepts_no_report_is_raised_unchanged() -> None:
     """An error that doesn't accept the attribute `report` is raised without it."""
 
     class SealedError(Exception):
