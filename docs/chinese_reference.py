@@ -1,7 +1,7 @@
 """
-The reference in Chinese: a sentence for each public name takes the place of its docstring's first paragraph.
+Translates the reference: on Chinese pages, a sentence replaces the first paragraph of each public docstring.
 
-The sentences are in docs/zh/reference/sentences.toml; tests/docs/test_docs_reference.py keeps them complete.
+The sentences are in docs/zh/reference/sentences.toml; tests/docs/test_docs_reference.py checks that none is missing.
 """
 
 import tomllib
@@ -17,12 +17,12 @@ PACKAGE = "gatepay_async."
 
 @cache
 def sentences() -> dict[str, str]:
-    """A sentence for each name, which is written without the package's own."""
+    """Return the sentence for each public name. The names don't start with ``gatepay_async.``."""
     return tomllib.loads(SENTENCES.read_text("utf-8"))
 
 
 def use_chinese(app: Sphinx, _what: str, name: str, _thing: object, _options: object, lines: list[str]) -> None:
-    """Put the sentence where the docstring's first paragraph is; what is missing is left as it is."""
+    """Replace the docstring's first paragraph by the Chinese sentence, if there is one."""
     sentence = sentences().get(name.removeprefix(PACKAGE))
     if sentence is None or not str(app.config.language).startswith("zh"):
         return
@@ -31,6 +31,6 @@ def use_chinese(app: Sphinx, _what: str, name: str, _thing: object, _options: ob
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Sphinx calls it."""
+    """Connect this extension. Sphinx calls it."""
     app.connect("autodoc-process-docstring", use_chinese, priority=300)  # before napoleon reads the docstring
     return {"parallel_read_safe": True, "parallel_write_safe": True}

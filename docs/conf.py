@@ -1,4 +1,4 @@
-"""How the documentation is built: `nox -s docs`, once for each language (`-t en`, `-t zh`). Needs no network."""
+"""Sphinx's settings. `nox -s docs` builds the documentation once per language (`-t en`, `-t zh`), without a network."""
 
 import sys
 from pathlib import Path
@@ -8,9 +8,9 @@ from sphinx.util.tags import Tags
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from gatepay_async import __version__  # noqa: E402 -- after the path, as `extension` below
+from gatepay_async import __version__  # noqa: E402 -- after the change of sys.path
 
-tags: Tags = globals()["tags"]  # Sphinx's own, of `-t`
+tags: Tags = globals()["tags"]  # Sphinx sets it from `-t`
 CHINESE = tags.has("zh")
 
 project = "gatepay-async"
@@ -18,11 +18,11 @@ project_copyright = "The gatepay-async developers"
 version = release = __version__
 language = "zh_CN" if CHINESE else "en"
 html_title = f"gatepay-async {version}"
-locale_dirs = [str(HERE / "locale")]  # the theme's few words
+locale_dirs = [str(HERE / "locale")]  # translations of the theme
 
 extensions = [
     *("myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"),
-    *("extension", "chinese_reference", "llms", "speed"),  # our own
+    *("extension", "chinese_reference", "llms", "speed"),  # in this folder
 ]
 templates_path = [str(HERE / "_templates")]
 html_static_path = [str(HERE / "_static")]
@@ -41,15 +41,15 @@ html_show_sphinx = False
 html_show_copyright = False
 html_context = {"other": "en" if CHINESE else "zh", "other_name": "English" if CHINESE else "中文"}
 
-# Chinese has quotation marks of its own; dashes are set in both.
+# Typographic quotation marks (q) only in English, because Chinese has its own; dashes (D) and ellipses (e) in both.
 smartquotes_action = "De" if CHINESE else "qDe"
 smartquotes_excludes = {"languages": [], "builders": ["text"]}
 myst_enable_extensions = ["deflist", "colon_fence"]
 myst_heading_anchors = 3
-# Code is written for readers of both languages; a lexer that meets `…` says nothing.
+# Code examples contain `…`, which lexers don't know.
 suppress_warnings = ["misc.highlighting_failure"]
 
-# What is printed has no button; of a transcript only the commands are copied, without their `$`.
+# Blocks of output have no copy button. In transcripts the button copies only the commands, without `$`.
 copybutton_selector = "div:not(.highlight-text) > div.highlight > pre"
 copybutton_prompt_text = "$ "
 

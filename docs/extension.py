@@ -1,4 +1,4 @@
-"""What the documentation has of its own: the catalogue of errors, names of files above code, a search in Chinese."""
+"""Sphinx extensions of this documentation: the catalogue of errors, file names above code, and search in Chinese."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -14,24 +14,24 @@ from gatepay_async.protocol.catalogue import FAULTS, REFUSALS, Fault, Refusal
 from gatepay_async.words import Lang, say
 
 HAN = "\u3400-\u9fff"
-SENT = {
+SENT_TEXTS = {
     "en": {True: "the request may have arrived", False: "no byte has left"},
     "zh": {True: "请求可能已经送达", False: "一个字节都没有发出"},
 }
 
 
 class Catalogue(SphinxDirective):
-    """``{catalogue} pay/create``: each code of an endpoint; without one: every error that is no refusal."""
+    """``{catalogue} pay/create`` lists the codes of an endpoint; ``{catalogue}`` lists the errors that have no code."""
 
     optional_arguments: ClassVar[int] = 1
 
     def run(self) -> list[nodes.Node]:
-        """A list of definitions: an anchor, what it is called, its cause and its remedy."""
+        """Return a definition list. Each item has an anchor, a title, the cause and the remedy."""
         lang: Lang = "zh" if str(self.config.language).startswith("zh") else "en"
         wanted = self.arguments[0] if self.arguments else None
-        items = [_refusal(each, lang) for each in REFUSALS.values() if each.endpoint == wanted]
+        items = [_refusal(entry, lang) for entry in REFUSALS.values() if entry.endpoint == wanted]
         if wanted is None:
-            items = [_fault(each, lang) for each in FAULTS]
+            items = [_fault(entry, lang) for entry in FAULTS]
         if not items:
             raise self.error(f"no endpoint {wanted!r} in the catalogue")
         return [nodes.definition_list("", *items, classes=["catalogue"])]
@@ -51,25 +51,25 @@ def _fault(entry: Fault, lang: Lang) -> nodes.Node:
         title += [
             nodes.Text(" "),
             nodes.literal(text=f".sent is {entry.sent}"),
-            nodes.Text(f" {SENT[lang][entry.sent]}"),
+            nodes.Text(f" {SENT_TEXTS[lang][entry.sent]}"),
         ]
         anchor += "-sent" if entry.sent else "-not-sent"
     return _item(anchor, title, say(entry.cause, lang), say(entry.remedy, lang))
 
 
 def _item(anchor: str, title: Iterable[nodes.Node], cause: str, remedy: str) -> nodes.Node:
-    said = [nodes.paragraph("", "", *_with_code(text)) for text in (cause, remedy)]
+    paragraphs = [nodes.paragraph("", "", *_with_code(text)) for text in (cause, remedy)]
     term = nodes.term("", "", *title, ids=[anchor.lower()])
-    return nodes.definition_list_item("", term, nodes.definition("", *said))
+    return nodes.definition_list_item("", term, nodes.definition("", *paragraphs))
 
 
-# list_products(), .out_order_id, deadline=: what is plainly a name; and a list of parameters.
+# Names such as list_products(), .out_order_id and deadline=; and a list of parameters.
 _NAME = r"\.?[a-z]+_[a-z_.]*[a-z](?:\(\)|=\d?)?|\.[a-z_]+\b|[a-z]+=\d?"
 _PARAMETERS = re.compile(r"appkey(?:(?:, |、)\w+)+")
 
 
 def _with_code(text: str) -> Iterator[nodes.Node]:
-    """The text, with its names of Python set as code."""
+    """Yield the text, with Python names formatted as code."""
     listed = _PARAMETERS.search(text)
     words = re.findall(r"\w+", listed[0]) if listed else []
     name = "|".join([_NAME, *(rf"\b{word}\b" for word in words)])
@@ -78,9 +78,9 @@ def _with_code(text: str) -> Iterator[nodes.Node]:
 
 
 class SearchHan(SearchChinese):
-    """Chinese has no blanks: each pair of neighbours is indexed, and what is searched for is cut into pairs."""
+    """Search in Chinese, which has no spaces: the terms in the index and in queries are pairs of characters."""
 
-    language_name = "English"  # of the stemmer; Sphinx 9 writes `ChineseStemmer` into the page, which there isn't
+    language_name = "English"  # of the stemmer: Sphinx 9 would use a `ChineseStemmer`, which doesn't exist
     js_splitter_code = f"""
 function splitQuery(query) {{
   const terms = [];
@@ -93,60 +93,58 @@ function splitQuery(query) {{
 """
 
     def split(self, input: str) -> list[str]:  # noqa: A002 -- Sphinx's name for it
-        """Latin words, and each pair of neighbouring Chinese characters."""
+        """Return the Latin words, and each pair of adjacent Chinese characters."""
         pairs = ["".join(pair) for run in re.findall(f"[{HAN}]+", input) for pair in pairwise(run)]
         return pairs + super().split(input)
 
 
-# ```python title="first.py": other sites of Markdown show such a line as plain code, this one with the name above it.
+# ```python title="first.py": GitHub shows such a block as plain code; here its file name is shown above it.
 _TITLED = re.compile(r'^(```+)(\w+) title="([^"]+)"$', re.MULTILINE)
 
 
 def name_files(_app: Sphinx, _page: str, source: list[str]) -> None:
-    """Show the name of a file above its code."""
+    """Show the file name above a titled block of code."""
     source[0] = _TITLED.sub(r"\1{code-block} \2\n:caption: \3\n", source[0])
 
 
-class Properties:
-    """Their docstrings are sentences; napoleon would take what stands before a colon for a type."""
+class PropertyDocstrings:
+    """Protects the docstrings of properties from napoleon, which would read text before a colon as a type."""
 
     def __init__(self) -> None:
-        self._written: list[str] = []
+        self._lines: list[str] = []
 
-    def put_aside(
-        self, _app: Sphinx, what: str, _name: str, _thing: object, _options: object, lines: list[str]
-    ) -> None:
-        """Before napoleon has read it."""
+    def save(self, _app: Sphinx, what: str, _name: str, _thing: object, _options: object, lines: list[str]) -> None:
+        """Keep the lines before napoleon reads them."""
         if what == "property":
-            self._written = [*lines]
+            self._lines = [*lines]
 
-    def put_back(self, _app: Sphinx, what: str, _name: str, _thing: object, _options: object, lines: list[str]) -> None:
-        """After it."""
+    def restore(self, _app: Sphinx, what: str, _name: str, _thing: object, _options: object, lines: list[str]) -> None:
+        """Restore the lines after napoleon."""
         if what == "property":
-            lines[:] = self._written
+            lines[:] = self._lines
 
 
 def hide_constructors(
     _app: Sphinx, what: str, _name: str, thing: object, _options: object, signature: str | None, result: str | None
 ) -> tuple[str | None, str | None]:
-    """A class that documents no ``Args:`` is made by this package: its constructor isn't shown."""
+    """Hide the constructor of a class without ``Args:``, because only this package creates instances."""
     if what == "class" and "Args:" not in (thing.__doc__ or "") and not is_built_by_fields(thing):
         return "", None
     return signature, result
 
 
 def is_built_by_fields(thing: object) -> bool:
-    """Whether a class takes what it documents as attributes: attrs classes and errors."""
+    """Return whether the attributes of a class are its constructor's parameters: attrs classes and errors."""
     return hasattr(thing, "__attrs_attrs__") or (isinstance(thing, type) and issubclass(thing, BaseException))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Sphinx calls it."""
+    """Connect this extension. Sphinx calls it."""
     app.add_directive("catalogue", Catalogue)
     app.add_search_language(SearchHan)
     app.connect("source-read", name_files)
     app.connect("autodoc-process-signature", hide_constructors)
-    properties = Properties()
-    app.connect("autodoc-process-docstring", properties.put_aside, priority=400)  # napoleon has 500
-    app.connect("autodoc-process-docstring", properties.put_back, priority=600)
+    properties = PropertyDocstrings()
+    app.connect("autodoc-process-docstring", properties.save, priority=400)  # before napoleon, which has 500
+    app.connect("autodoc-process-docstring", properties.restore, priority=600)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

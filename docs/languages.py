@@ -1,11 +1,11 @@
 """
-Whether one language lags behind the other.
+Checks that the Chinese pages are up to date.
 
-    python docs/languages.py            what differs; ends with 1 if anything does
-    python docs/languages.py --stamp    write into each Chinese page which English text it translates
+    python docs/languages.py            print the differences; the exit status is 1 if there are any
+    python docs/languages.py --stamp    write the digest of the English text into each Chinese page
 
-A page and its translation have the same headings, the same code and the same names in their text, and the Chinese page
-ends with the digest of the English one. Translate what has changed *before* you stamp it.
+A page and its translation have the same headings, the same code and the same names in their text. The Chinese page ends
+with a digest of the English text that it translates. Translate changes *before* you use ``--stamp``.
 """
 
 import ast
@@ -21,7 +21,7 @@ STAMP = re.compile(r"^<!-- translates (\S+), sha256:(\w{16}) -->\n*", re.MULTILI
 
 
 def pairs(root: Path = ROOT) -> Iterator[tuple[Path, Path]]:
-    """Each English page and its translation; either may be missing."""
+    """Yield each English page with its translation. Either file may be missing."""
     yield root / "README.md", root / "README.zh-CN.md"
     english, chinese = root / "docs" / "en", root / "docs" / "zh"
     names = {page.relative_to(folder) for folder in (english, chinese) for page in folder.rglob("*.md")}
@@ -30,109 +30,111 @@ def pairs(root: Path = ROOT) -> Iterator[tuple[Path, Path]]:
 
 
 def digest(text: str) -> str:
-    """Sixteen hex digits that change with *text*."""
+    """Return 16 hex digits of the text's SHA-256."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
-    """What must be the same: each block's language and file name, and its code without comments and captions."""
-    return [(found["info"].strip(), bare(found["info"], found["body"])) for found in FENCE.finditer(text)]
+    """Return the code blocks: language and file name, and the code without comments and captions."""
+    return [(match["info"].strip(), without_comments(match["info"], match["body"])) for match in FENCE.finditer(text)]
 
 
-def bare(info: str, body: str) -> str:
-    """The code itself: comments may be translated, and so may the captions of a table of contents."""
+def without_comments(info: str, body: str) -> str:
+    """Return the code without comments and captions of a table of contents, which may be translated."""
     if info.partition(" ")[0] == "python":
         return ast.dump(ast.parse(body))
-    if info == "console":  # what is printed is in the page's language
+    if info == "console":  # the output is in the page's language
         return "\n".join(line for line in body.splitlines() if line.startswith("$ "))
     lines = (re.sub(r"(^|\s)# .*", "", line).rstrip() for line in body.splitlines())
     return "\n".join(line for line in lines if not line.startswith(":caption:"))
 
 
 def headings(text: str) -> list[str]:
-    """The levels of the headings, in order: ``#``, ``##``."""
+    """Return the levels of the headings, in order: ``#``, ``##``."""
     return re.findall(r"^(#+) ", FENCE.sub("", text), re.MULTILINE)
 
 
 def names(text: str) -> set[str]:
-    """What is set as code in the text."""
+    """Return the words that are formatted as code in the text."""
     return set(re.findall(r"(?<!`)`([^`\n]+)`(?!`)", FENCE.sub("", text)))
 
 
 def targets(text: str) -> list[str]:
-    """What is linked to, the other language's own page left out; without the anchors, which are titles."""
-    found = re.findall(r"(?<!!)\[[^\]]*\]\(([^)#\s]*)(?:#[^)\s]*)?\)", FENCE.sub("", text))
+    """Return the link targets, without anchors and without links to the page's translation."""
+    links = re.findall(r"(?<!!)\[[^\]]*\]\(([^)#\s]*)(?:#[^)\s]*)?\)", FENCE.sub("", text))
     return sorted(
-        target for target in found if not target.startswith("README") and "/zh/" not in target and "/en/" not in target
+        target for target in links if not target.startswith("README") and "/zh/" not in target and "/en/" not in target
     )
 
 
 def pictures(text: str) -> int:
-    """How many; each language may have its own."""
+    """Return the number of pictures. Each language may have its own."""
     return len(re.findall(r"!\[[^\]]*\]\(", FENCE.sub("", text)))
 
 
-def broken(text: str) -> list[str]:
-    """Lines of prose that go on in the next one. English has a blank there; in Chinese each paragraph is one line."""
+def wrapped_lines(text: str) -> list[str]:
+    """Return lines of a paragraph that continue on the next line: in Chinese that would show a space."""
     return re.findall(r"^([^#|<!\n].*)\n(?![-#|<>\n]|\d+\. |$)", FENCE.sub("\n", text), re.MULTILINE)
 
 
 def differences(english: Path, chinese: Path) -> Iterator[str]:
-    """What the translation lacks, a sentence each."""
+    """Yield a sentence for each difference between a page and its translation."""
     if not (english.exists() and chinese.exists()):
         yield "is missing"
         return
-    one, other = english.read_text("utf-8"), chinese.read_text("utf-8")
-    yield from different_text(one, other)
-    yield from different_code(blocks(one), blocks(other))
-    stamps = STAMP.findall(other)
+    english_text, chinese_text = english.read_text("utf-8"), chinese.read_text("utf-8")
+    yield from different_text(english_text, chinese_text)
+    yield from different_code(blocks(english_text), blocks(chinese_text))
+    stamps = STAMP.findall(chinese_text)
     if len(stamps) > 1:
         yield f"has {len(stamps)} stamps instead of one: was a merge left unfinished?"
-    elif stamps != [(english.name, digest(one))]:
+    elif stamps != [(english.name, digest(english_text))]:
         yield f"translates an older {english.name}: bring it up to date, then `python docs/languages.py --stamp`"
 
 
-def different_code(one: list[tuple[str, str]], other: list[tuple[str, str]]) -> Iterator[str]:
-    """The same blocks, in the same order."""
-    for number, (ours, theirs) in enumerate(zip(one, other, strict=False), 1):
-        if ours != theirs:
-            yield f"has another block {number}:\n{ours[1]}\n---\n{theirs[1]}"
-    if len(one) != len(other):
-        yield f"has {len(other)} blocks of code instead of {len(one)}"
+def different_code(english: list[tuple[str, str]], chinese: list[tuple[str, str]]) -> Iterator[str]:
+    """Yield the differences in the code blocks and their order."""
+    for number, (expected, found) in enumerate(zip(english, chinese, strict=False), 1):
+        if expected != found:
+            yield f"has another block {number}:\n{expected[1]}\n---\n{found[1]}"
+    if len(english) != len(chinese):
+        yield f"has {len(chinese)} blocks of code instead of {len(english)}"
 
 
-def different_text(one: str, other: str) -> Iterator[str]:
-    """The same headings, names, links and pictures."""
-    if headings(one) != headings(other):
-        yield f"has other headings: {headings(one)} and {headings(other)}"
-    if names(one) != names(other):
-        yield f"names other things: {sorted(names(one) ^ names(other))}"
-    if targets(one) != targets(other):
-        yield f"links elsewhere: {sorted(set(targets(one)) ^ set(targets(other)))}"
-    if pictures(one) != pictures(other):
-        yield f"shows {pictures(other)} pictures instead of {pictures(one)}"
-    for line in broken(other):
-        yield f"breaks a paragraph after {line[-20:]!r}: a blank would be shown there"
+def different_text(english: str, chinese: str) -> Iterator[str]:
+    """Yield the differences in headings, names, links and pictures."""
+    if headings(english) != headings(chinese):
+        yield f"has other headings: {headings(english)} and {headings(chinese)}"
+    if names(english) != names(chinese):
+        yield f"names other things: {sorted(names(english) ^ names(chinese))}"
+    if targets(english) != targets(chinese):
+        yield f"links elsewhere: {sorted(set(targets(english)) ^ set(targets(chinese)))}"
+    if pictures(english) != pictures(chinese):
+        yield f"shows {pictures(chinese)} pictures instead of {pictures(english)}"
+    for line in wrapped_lines(chinese):
+        yield f"breaks a paragraph after {line[-20:]!r}: a space would be shown there"
 
 
 def stamp(english: Path, chinese: Path) -> None:
-    """Write which English text the Chinese page translates."""
+    """Write the digest of the English text into the Chinese page."""
     text = STAMP.sub("", chinese.read_text("utf-8")).rstrip("\n")
     mark = f"<!-- translates {english.name}, sha256:{digest(english.read_text('utf-8'))} -->"
     chinese.write_text(f"{text}\n\n{mark}\n", "utf-8")
 
 
 def main(arguments: list[str]) -> int:
-    """Print what differs, or stamp."""
+    """Print the differences, or write the digests first."""
     if arguments == ["--stamp"]:
         for english, chinese in pairs():
             if english.exists() and chinese.exists():
                 stamp(english, chinese)
-    found = [
-        f"{chinese.relative_to(ROOT)} {each}" for english, chinese in pairs() for each in differences(english, chinese)
+    all_differences = [
+        f"{chinese.relative_to(ROOT)} {difference}"
+        for english, chinese in pairs()
+        for difference in differences(english, chinese)
     ]
-    print("\n".join(found) or "Both languages say the same.")
-    return bool(found)
+    print("\n".join(all_differences) or "Both languages say the same.")
+    return bool(all_differences)
 
 
 if __name__ == "__main__":

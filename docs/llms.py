@@ -1,7 +1,7 @@
 """
-Writes llms.txt, the index of the pages for programs that read: a line for each page, with what it is about.
+Writes llms.txt, an index of the pages for language models: a line for each page, with title and first sentences.
 
-The form is that of https://llmstxt.org: a title, a summary, and lists of links.
+The format is described at https://llmstxt.org: a title, a summary, and lists of links.
 """
 
 import re
@@ -13,11 +13,11 @@ from docutils import nodes
 from sphinx.addnodes import toctree
 from sphinx.application import Sphinx
 
-LONGEST = 160  # characters of a line's text
+MAX_LENGTH = 160  # characters of a line's text
 
 
 def write_index(app: Sphinx, error: Exception | None) -> None:
-    """Write llms.txt next to the first page."""
+    """Write llms.txt into the folder of the built pages."""
     if error is None and app.builder.format == "html":
         text = "\n".join(_lines(app)) + "\n"
         (Path(app.outdir) / "llms.txt").write_text(text, "utf-8")
@@ -37,7 +37,7 @@ def _lines(app: Sphinx) -> Iterator[str]:
 
 
 def _pages(app: Sphinx, page: str) -> Iterator[str]:
-    """The line of a page, and those of the pages below it."""
+    """Yield the line of a page, and those of the pages below it."""
     yield f"- [{app.env.titles[page].astext()}]({page}.html): {_first_paragraph(app, page)}"
     for tree in app.env.get_doctree(page).findall(toctree):
         for _, below in tree["entries"]:
@@ -45,18 +45,18 @@ def _pages(app: Sphinx, page: str) -> Iterator[str]:
 
 
 def _first_paragraph(app: Sphinx, page: str) -> str:
-    """The sentences that a page begins with, as many as fit."""
+    """Return the first sentences of a page, as many as fit."""
     paragraph = next(iter(app.env.get_doctree(page).findall(nodes.paragraph)), None)
     text = " ".join(paragraph.astext().split()) if paragraph is not None else ""
     kept = ""
     for sentence in re.findall(r".+?(?:[.!?](?=\s|$)|[。！？]|$)\s*", text):
-        if kept and len(kept) + len(sentence) > LONGEST:
+        if kept and len(kept) + len(sentence) > MAX_LENGTH:
             break
         kept += sentence
     return kept.strip()
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Sphinx calls it."""
+    """Connect this extension. Sphinx calls it."""
     app.connect("build-finished", write_index)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,4 +1,4 @@
-"""``{speed}``: what a page has cost, run by run, from benchmarks/results/history: a picture and a table."""
+"""The directive ``{speed}``: the CPU time of fetching one page of card keys, from benchmarks/results/history."""
 
 import json
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 HISTORY = Path(__file__).parent.parent / "benchmarks" / "results" / "history"
-CALLERS = "16"
-# What is shown, and its colour.
-SHOWN = {
+CALLERS = "16"  # concurrent tasks in the benchmark
+# The libraries that are shown, and the colours of their bars.
+COLOURS = {
     "ours": "#0b6e4f",
     "raw httpx, bytes": "#c0392b",
     "httpx2, bytes": "#d98880",
@@ -42,18 +42,18 @@ WORDS = {
         "title": "每页的 CPU 时间，本库 = 1",
     },
 }
-BAR, GAP, LEFT, WIDTH = 16, 6, 190, 720
+BAR, GAP, LEFT, WIDTH = 16, 6, 190, 720  # in pixels: height of a bar, space below it, width of the labels and of all
 
 Run = dict[str, Any]
 
 
 class Speed(SphinxDirective):
-    """``{speed} picture``: the last run; ``{speed} table``: all runs, microseconds of CPU a page."""
+    """``{speed} picture`` shows the last run, ``{speed} table`` all runs, in microseconds of CPU per page."""
 
     required_arguments: ClassVar[int] = 1
 
     def run(self) -> list[nodes.Node]:
-        """Draw it."""
+        """Return the picture or the table."""
         words = WORDS["zh" if str(self.config.language).startswith("zh") else "en"]
         runs = read_history()
         for path in HISTORY.glob("*.json"):
@@ -64,29 +64,29 @@ class Speed(SphinxDirective):
 
 
 def read_history() -> list[Run]:
-    """All runs that have measured it, the oldest first."""
+    """Return all runs with this measurement, oldest first."""
     runs = [json.loads(path.read_text("utf-8")) for path in sorted(HISTORY.glob("*.json"))]
     return [run for run in runs if CALLERS in run["throughput"].get("asyncio", {})]
 
 
-def costs(run: Run) -> dict[str, float]:
-    """Microseconds of CPU a page, by whom."""
-    found = run["throughput"]["asyncio"][CALLERS]
-    return {name: found[name]["cpu_us_a_page"] for name in SHOWN if name in found}
+def cpu_per_page(run: Run) -> dict[str, float]:
+    """Return the microseconds of CPU per page for each library."""
+    cpu = run["throughput"]["asyncio"][CALLERS]
+    return {name: cpu[name]["cpu_us_a_page"] for name in COLOURS if name in cpu}
 
 
 def label(name: str, words: dict[str, str]) -> str:
-    """Who it is, for readers."""
+    """Return the name of a library for readers."""
     if name == "ours":
         return words["ours"]
-    who, _, what = name.partition(", ")
-    who = words["raw httpx"] if who == "raw httpx" else who.replace("by hand", words["by hand"])
-    return f"{who}, {words[what]}" if words is WORDS["en"] else f"{who}，{words[what]}"
+    library, _, result = name.partition(", ")
+    library = words["raw httpx"] if library == "raw httpx" else library.replace("by hand", words["by hand"])
+    return f"{library}, {words[result]}" if words is WORDS["en"] else f"{library}，{words[result]}"
 
 
 def table(runs: list[Run], words: dict[str, str]) -> nodes.Node:
-    """A row for each run, the newest first."""
-    head = [words["run"], *(label(name, words) for name in SHOWN)]
+    """Return a table with a row for each run, newest first."""
+    head = [words["run"], *(label(name, words) for name in COLOURS)]
     group = nodes.tgroup("", *(nodes.colspec(colwidth=1) for _ in head), cols=len(head))
     group += nodes.thead("", _row(head))
     group += nodes.tbody("", *(_row(_cells(run)) for run in reversed(runs)))
@@ -94,10 +94,10 @@ def table(runs: list[Run], words: dict[str, str]) -> nodes.Node:
 
 
 def _cells(run: Run) -> Iterator[str]:
-    found = costs(run)
+    cpu = cpu_per_page(run)
     yield f"{run['day']} {run['commit']}"
-    for name in SHOWN:
-        yield f"{found[name]:,.0f}" if name in found else "–"
+    for name in COLOURS:
+        yield f"{cpu[name]:,.0f}" if name in cpu else "–"
 
 
 def _row(cells: Iterator[str] | list[str]) -> nodes.Node:
@@ -105,19 +105,19 @@ def _row(cells: Iterator[str] | list[str]) -> nodes.Node:
 
 
 def picture(run: Run, words: dict[str, str]) -> str:
-    """Bars, as SVG: no file, no script, and the colours of the text from the page."""
-    found = costs(run)
-    most = max(found.values()) / found["ours"]
+    """Return a bar chart as SVG, which uses the text colour of the page."""
+    cpu = cpu_per_page(run)
+    maximum = max(cpu.values()) / cpu["ours"]
     bars: list[str] = []
-    for place, (name, cost) in enumerate(found.items()):
-        times, top = cost / found["ours"], place * (BAR + GAP) + 24
-        width = max(2.0, times / most * (WIDTH - LEFT - 60))
+    for index, (name, microseconds) in enumerate(cpu.items()):
+        ratio, top = microseconds / cpu["ours"], index * (BAR + GAP) + 24
+        width = max(2.0, ratio / maximum * (WIDTH - LEFT - 60))
         bars.append(
             f'<text x="{LEFT - 8}" y="{top + 12}" text-anchor="end">{label(name, words)}</text>'
-            f'<rect x="{LEFT}" y="{top}" width="{width:.1f}" height="{BAR}" fill="{SHOWN[name]}"/>'
-            f'<text x="{LEFT + width + 6:.1f}" y="{top + 12}">{times:.2f}</text>'
+            f'<rect x="{LEFT}" y="{top}" width="{width:.1f}" height="{BAR}" fill="{COLOURS[name]}"/>'
+            f'<text x="{LEFT + width + 6:.1f}" y="{top + 12}">{ratio:.2f}</text>'
         )
-    height = len(found) * (BAR + GAP) + 24
+    height = len(cpu) * (BAR + GAP) + 24
     return (
         f'<svg role="img" aria-label="{words["title"]}" viewBox="0 0 {WIDTH} {height}" font-size="12" '
         f'fill="currentColor" style="max-width: 100%"><text x="{LEFT}" y="12">{words["title"]}</text>'
@@ -126,6 +126,6 @@ def picture(run: Run, words: dict[str, str]) -> str:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Sphinx calls it."""
+    """Connect this extension. Sphinx calls it."""
     app.add_directive("speed", Speed)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

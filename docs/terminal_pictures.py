@@ -1,9 +1,9 @@
 """
-Draws the pictures of the terminal: each is what the command itself prints, run against the sandbox.
+Draws the pictures of terminals in the documentation: each shows what the command prints, with a sandbox.
 
     python docs/terminal_pictures.py
 
-Writes docs/images/terminal-*.svg. A test compares their text with what the command prints today.
+Writes docs/images/terminal-*.svg. A test compares their text with the command's current output.
 """
 
 import html
@@ -29,10 +29,10 @@ ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
 LOCALES = {"": "en_GB.UTF-8", "-zh": "zh_CN.UTF-8"}
 COLUMNS = 88
-COLUMN = 12.2  # how wide Rich draws one
-WIDE = 22  # how large a Chinese character is drawn, in two of them
+COLUMN = 12.2  # the width of a column in Rich's pictures
+WIDE = 22  # the font size of a Chinese character, placed in two columns
 PIECE = re.compile(r'<text ([^>]*)x="([\d.]+)"([^>]*)textLength="[\d.]+"([^>]*)>([^<]+)</text>')
-# What a bar does to a terminal: it draws itself anew in its line, and in the end it goes.
+# The progress bar redraws itself in its line (BAR), and disappears at the end (BARS).
 BAR = "\r\x1b[2K"
 BARS = re.compile(r"(\r\x1b\[2K[^\r\n]*)+\n\r\x1b\[1A\x1b\[2K")
 
@@ -40,11 +40,11 @@ BARS = re.compile(r"(\r\x1b\[2K[^\r\n]*)+\n\r\x1b\[1A\x1b\[2K")
 @frozen
 class Picture:
     """
-    What is drawn.
+    A picture of a command's output.
 
     Attributes:
-        command: What follows ``gatepay``.
-        half_way: It shows the bar of an upload about half done, and not how it ends.
+        command: The arguments of ``gatepay``.
+        half_way: Show the progress bar of an upload about half done, instead of the final output.
     """
 
     command: tuple[str, ...]
@@ -60,8 +60,8 @@ PICTURES = {
 }
 
 
-def printed(picture: Picture, locale: str) -> str:
-    """What the command leaves on a terminal, in a shop of its own; or its bar, half-way."""
+def command_output(picture: Picture, locale: str) -> str:
+    """Run the command on a terminal, with a sandbox. Return the final screen, or a half-done progress bar."""
     keys = "".join(f"AAAA-{number:04d}\n" for number in range(10_000)) + "\nAAAA-0007\nAAAA-0008\n"
     with tempfile.TemporaryDirectory() as folder, shop() as (sandbox, environ):
         (Path(folder) / "keys.txt").write_text(keys)
@@ -77,19 +77,19 @@ def printed(picture: Picture, locale: str) -> str:
 
 @contextmanager
 def shop() -> Iterator[tuple[Sandbox, dict[str, str]]]:
-    """A shop, and the environment of whoever deals with it."""
+    """Start a sandbox. Yield it with the environment for the command."""
     with (
         Sandbox() as sandbox,
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(sandbox.serve()) as base_url,
     ):
         environ = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm-256color"}
-        own = {"BASE_URL": base_url, "APPKEY": sandbox.appkey, "APPSECRET": sandbox.appsecret}
-        yield sandbox, environ | {f"GATEPAY_{name}": value for name, value in own.items()}
+        settings = {"BASE_URL": base_url, "APPKEY": sandbox.appkey, "APPSECRET": sandbox.appsecret}
+        yield sandbox, environ | {f"GATEPAY_{name}": value for name, value in settings.items()}
 
 
 def on_terminal(command: tuple[str, ...], folder: Path, environ: dict[str, str]) -> str:
-    """All that the command writes on a terminal of its own."""
+    """Return everything that the command writes to a new terminal."""
     master, slave = pty.openpty()
     try:
         program = [sys.executable, "-m", "gatepay_async.cli", *command]
@@ -106,30 +106,30 @@ def on_terminal(command: tuple[str, ...], folder: Path, environ: dict[str, str])
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65_536)
-    except OSError:  # how Linux says that the other side is closed
+    except OSError:  # on Linux, the other side is closed
         return b""
 
 
-def drawn(name: str, picture: Picture, text: str) -> str:
-    """The picture as SVG; what differs from run to run is made the same."""
+def draw(name: str, picture: Picture, text: str) -> str:
+    """Return the picture as SVG. Ports and keys are replaced, so that they are the same in each run."""
     text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8765", re.sub(r"\b[0-9a-f]{16}\b", "0123456789abcdef", text))
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
-        console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True)
+    with Path(os.devnull).open("w", encoding="utf-8") as null_device:
+        console = Console(record=True, width=COLUMNS, file=null_device, force_terminal=True)
         console.print(Text.assemble(("$ ", "bold green"), ("gatepay " + " ".join(picture.command), "bold")))
         console.print(Text.from_ansi(text))
         svg = console.export_svg(title="gatepay", unique_id=name)
-    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # from a server far away
-    return PIECE.sub(placed, svg)
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # it would be loaded from another server
+    return PIECE.sub(place_characters, svg)
 
 
-def placed(found: re.Match[str]) -> str:
+def place_characters(match: re.Match[str]) -> str:
     """
-    A piece of text, cut where narrow letters meet wide ones, each part where its column is.
+    Split a piece of text between Latin and Chinese characters, and place each part at its column.
 
-    Rich gives a piece the width of as many columns as it has letters. A Chinese one fills two, so each is put in the
-    middle of its own two: a width for all of them would put what is left over between them.
+    Rich sets the width of a piece to one column per character. A Chinese character needs two, so each one is centred in
+    its own two columns. One width for a whole piece would leave gaps between the characters.
     """
-    before, x, between, after, escaped = found.groups()
+    before, x, between, after, escaped = match.groups()
     column, parts = float(x), []
     for part in re.findall(r"[⺀-￯]+|[^⺀-￯]+", html.unescape(escaped)):
         width = cell_len(part) * COLUMN
@@ -145,11 +145,11 @@ def placed(found: re.Match[str]) -> str:
 
 
 def main() -> None:
-    """Draw them all."""
+    """Draw all pictures in both languages."""
     IMAGES.mkdir(exist_ok=True)
     for name, picture in PICTURES.items():
         for language, locale in LOCALES.items():
-            svg = drawn(name + language, picture, printed(picture, locale))
+            svg = draw(name + language, picture, command_output(picture, locale))
             (IMAGES / f"terminal-{name}{language}.svg").write_text(svg, "utf-8")
 
 

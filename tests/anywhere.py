@@ -31,7 +31,7 @@ import gatepay_async
 
 ROOT = Path(__file__).parents[1]
 # The tests that depend most on the environment.
-SLICE = (
+SELECTED_TESTS = (
     "tests/cli/test_cli_edges.py",
     "tests/cli/test_cli_keys.py",
     "tests/cli/test_cli_pay.py",
@@ -44,16 +44,16 @@ SLICE = (
     "tests/test_pool_stream.py",
     "tests/callbacks/test_callbacks_stores.py",
 )
-WORKERS = 2  # of each run
-AT_ONCE = 2  # runs
-LIMIT = 900  # seconds for a run
+WORKERS = 2  # of pytest-xdist, in each run
+CONCURRENT_RUNS = 2
+TIME_LIMIT = 900  # seconds for a run
 COLUMNS = 40
-DEAD = "http://127.0.0.1:9"  # no server listens on this port
+CLOSED_URL = "http://127.0.0.1:9"  # no server listens on this port
 USER = "nobody"
 
 
 @frozen
-class Part:
+class Peculiarity:
     """
     One peculiarity of an environment.
 
@@ -72,35 +72,37 @@ class Part:
     user: bool = False
 
 
-PARTS = {
-    "deaf": Part("trap '' HUP INT"),
-    "no input": Part("exec <&-"),
-    "null input": Part("exec </dev/null"),
-    "umask": Part("umask 077"),
-    "terminal": Part(terminal=True, environ={"COLUMNS": None}),
-    "columns": Part(environ={"COLUMNS": str(COLUMNS)}),
-    "dumb": Part(environ={"TERM": "dumb"}),
-    "C": Part(environ={"LANG": "C", "LC_ALL": None}),
-    "no such locale": Part(environ={"LANG": "zh_CN.GB18030", "LC_ALL": None}),
-    "GB18030": Part(environ={"LANG": "zh_CN.GB18030", "LC_ALL": None, "LOCPATH": "{place}/locales"}, needs="localedef"),
-    "Shanghai": Part(environ={"TZ": "Asia/Shanghai"}),
-    "folders": Part(environ={"TMPDIR": "{place}/a folder with 临时文件 in it"}),
-    "no home": Part(environ={"HOME": None}),
-    "read-only home": Part(environ={"HOME": "/proc"}),  # also read-only for root
-    "proxies": Part(
+PECULIARITIES = {
+    "deaf": Peculiarity("trap '' HUP INT"),
+    "no input": Peculiarity("exec <&-"),
+    "null input": Peculiarity("exec </dev/null"),
+    "umask": Peculiarity("umask 077"),
+    "terminal": Peculiarity(terminal=True, environ={"COLUMNS": None}),
+    "columns": Peculiarity(environ={"COLUMNS": str(COLUMNS)}),
+    "dumb": Peculiarity(environ={"TERM": "dumb"}),
+    "C": Peculiarity(environ={"LANG": "C", "LC_ALL": None}),
+    "no such locale": Peculiarity(environ={"LANG": "zh_CN.GB18030", "LC_ALL": None}),
+    "GB18030": Peculiarity(
+        environ={"LANG": "zh_CN.GB18030", "LC_ALL": None, "LOCPATH": "{place}/locales"}, needs="localedef"
+    ),
+    "Shanghai": Peculiarity(environ={"TZ": "Asia/Shanghai"}),
+    "folders": Peculiarity(environ={"TMPDIR": "{place}/a folder with 临时文件 in it"}),
+    "no home": Peculiarity(environ={"HOME": None}),
+    "read-only home": Peculiarity(environ={"HOME": "/proc"}),  # also read-only for root
+    "proxies": Peculiarity(
         environ={
-            name: DEAD
+            name: CLOSED_URL
             for proxy in ("http_proxy", "https_proxy", "all_proxy")
             for name in (proxy, proxy.upper())
         }
     ),
-    "certificates": Part(environ={"SSL_CERT_FILE": "{place}/bundle.pem"}),
-    "no certificates": Part(environ={"SSL_CERT_FILE": "{place}/none.pem", "SSL_CERT_DIR": "{place}/none"}),
-    "hash seed": Part(environ={"PYTHONHASHSEED": str(os.getpid())}),
-    "user": Part(user=True, environ={"HOME": "/"}, needs="setpriv"),
+    "certificates": Peculiarity(environ={"SSL_CERT_FILE": "{place}/bundle.pem"}),
+    "no certificates": Peculiarity(environ={"SSL_CERT_FILE": "{place}/none.pem", "SSL_CERT_DIR": "{place}/none"}),
+    "hash seed": Peculiarity(environ={"PYTHONHASHSEED": str(os.getpid())}),
+    "user": Peculiarity(user=True, environ={"HOME": "/"}, needs="setpriv"),
 }  # fmt: skip
 # The combinations to run. If root runs this, all but the last run as root.
-STARTS = (
+COMBINATIONS = (
     ("deaf", "no input", "umask", "C", "Shanghai", "no home", "hash seed"),
     ("terminal", "dumb", "read-only home", "proxies", "certificates"),
     ("folders", "columns", "null input", "no such locale", "no certificates"),
@@ -111,34 +113,34 @@ STARTS = (
 
 @frozen
 class Result:
-    """The result of a run. *told* is pytest's output."""
+    """The result of a run. *output* is pytest's output."""
 
     status: int = 0
     seconds: float = 0
-    told: str = ""
-    not_tried: str = ""
+    output: str = ""
+    skipped_because: str = ""
 
     @property
     def row(self) -> str:
-        if self.not_tried:
-            return f"NOT TRIED: {self.not_tried}"
-        counts = re.findall(r"\d+ (?:passed|failed|errors?|skipped)", (self.told.splitlines() or [""])[-1])
+        if self.skipped_because:
+            return f"NOT TRIED: {self.skipped_because}"
+        counts = re.findall(r"\d+ (?:passed|failed|errors?|skipped)", (self.output.splitlines() or [""])[-1])
         return f"{', '.join(counts) or 'no tests'}; status {self.status}; {self.seconds:.0f} s"
 
 
 def main(arguments: list[str]) -> int:
-    """Run all combinations in STARTS, or only the named parts, and print the table."""
-    asked = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    rest = arguments[len(asked) + 1 :]
-    starts: list[tuple[str, ...]] = [(name,) for name in asked] if asked else list(STARTS)
-    with tempfile.TemporaryDirectory(prefix="anywhere-") as folder, ThreadPoolExecutor(AT_ONCE) as pool:
+    """Run all combinations in COMBINATIONS, or each named peculiarity, and print the table."""
+    requested = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    pytest_options = arguments[len(requested) + 1 :]
+    combinations: list[tuple[str, ...]] = [(name,) for name in requested] if requested else list(COMBINATIONS)
+    with tempfile.TemporaryDirectory(prefix="anywhere-") as folder, ThreadPoolExecutor(CONCURRENT_RUNS) as pool:
         place = Path(folder)
         place.chmod(0o755)
         prepare(place)
-        results = {pool.submit(tried, names, place, rest): names for names in starts}
+        results = {pool.submit(run_in, names, place, pytest_options): names for names in combinations}
         for done in as_completed(results):
             if done.result().status:
-                print(f"\n{' + '.join(results[done])}:\n{done.result().told}", flush=True)
+                print(f"\n{' + '.join(results[done])}:\n{done.result().output}", flush=True)
     print()
     for done, names in results.items():
         print(f"{' + '.join(names)}: {done.result().row}")
@@ -146,7 +148,7 @@ def main(arguments: list[str]) -> int:
 
 
 def prepare(place: Path) -> None:
-    """Create the files that the parts need."""
+    """Create the files that the peculiarities need."""
     shutil.copy(certifi.where(), place / "bundle.pem")
     (place / "locales").mkdir()
     localedef = shutil.which("localedef")
@@ -157,67 +159,73 @@ def prepare(place: Path) -> None:
     (place / "a folder with 临时文件 in it").mkdir()
 
 
-def tried(names: tuple[str, ...], place: Path, options: list[str]) -> Result:
+def run_in(names: tuple[str, ...], place: Path, options: list[str]) -> Result:
     """Run the tests in this environment, or return why that is impossible."""
-    parts = [PARTS[name] for name in names]
-    missing = [part.needs for part in parts if part.needs and not shutil.which(part.needs)]
+    peculiarities = [PECULIARITIES[name] for name in names]
+    missing = [part.needs for part in peculiarities if part.needs and not shutil.which(part.needs)]
     if missing:
-        return Result(not_tried=f"there is no {missing[0]}")
-    user = any(part.user for part in parts)
+        return Result(skipped_because=f"there is no {missing[0]}")
+    user = any(part.user for part in peculiarities)
     if user and os.geteuid() != 0:
-        return Result(not_tried="it needs root, to switch to an ordinary user")
+        return Result(skipped_because="it needs root, to switch to an ordinary user")
     environ = dict(os.environ)
-    for name, value in [each for part in parts for each in part.environ.items()]:
+    for name, value in [item for part in peculiarities for item in part.environ.items()]:
         environ.pop(name, None)
         if value is not None:
             environ[name] = value.format(place=place)
-    tree, prefix = archive(place, environ) if user else (ROOT, [])
-    shell = "; ".join([*(part.shell for part in parts if part.shell), 'exec "$@"'])
-    command = ["/bin/sh", "-c", shell, "sh", *prefix, *pytest(tree), *options]
-    begun = time.monotonic()
-    status, told = run(command, tree, environ, terminal=any(part.terminal for part in parts))
-    return Result(status, time.monotonic() - begun, told)
+    tree, prefix = copy_archive(place, environ) if user else (ROOT, [])
+    shell = "; ".join([*(part.shell for part in peculiarities if part.shell), 'exec "$@"'])
+    command = ["/bin/sh", "-c", shell, "sh", *prefix, *pytest_command(tree), *options]
+    started = time.monotonic()
+    status, output = run(command, tree, environ, terminal=any(part.terminal for part in peculiarities))
+    return Result(status, time.monotonic() - started, output)
 
 
-def pytest(tree: Path) -> list[str]:
-    """Return the command that runs the fast lane and SLICE."""
+def pytest_command(tree: Path) -> list[str]:
+    """Return the command that runs the fast lane and SELECTED_TESTS."""
     fast = [str(path.relative_to(tree)) for path in sorted((tree / "tests").rglob("test_*.py")) if is_fast(path)]
     options = ["-q", "--tb=short", "--color=no", "-rfE", "-p", "no:cacheprovider", "--hypothesis-profile=few"]
-    return [sys.executable, "-m", "pytest", *options, f"-n{WORKERS}", *fast, *SLICE]
+    return [sys.executable, "-m", "pytest", *options, f"-n{WORKERS}", *fast, *SELECTED_TESTS]
 
 
 def is_fast(path: Path) -> bool:
-    found = re.search(r"^pytestmark = (\[[^\]]*\]|.*)", path.read_text("utf-8"), re.MULTILINE)
-    return bool(found and "mark.fast" in found[1])
+    match = re.search(r"^pytestmark = (\[[^\]]*\]|.*)", path.read_text("utf-8"), re.MULTILINE)
+    return bool(match and "mark.fast" in match[1])
 
 
 def run(command: list[str], tree: Path, environ: dict[str, str], *, terminal: bool) -> tuple[int, str]:
     """Run *command*, in its own narrow terminal or without one. Return its status and its output."""
-    ours, theirs = pty.openpty() if terminal else os.pipe()
+    output_end, program_end = pty.openpty() if terminal else os.pipe()
     if terminal:
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
-        # The first terminal that the leader of a session opens is the session's.
-        command = ["/bin/sh", "-c", f'exec <{os.ttyname(theirs)}; exec "$@"', "sh", *command]
+        fcntl.ioctl(program_end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
+        # The first terminal that a session leader opens becomes the session's controlling terminal.
+        command = ["/bin/sh", "-c", f'exec <{os.ttyname(program_end)}; exec "$@"', "sh", *command]
     process = subprocess.Popen(
-        command, cwd=tree, env=environ, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, start_new_session=True
+        command,
+        cwd=tree,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=program_end,
+        stderr=program_end,
+        start_new_session=True,
     )
-    os.close(theirs)
-    limit = Timer(LIMIT, process.terminate)
+    os.close(program_end)
+    limit = Timer(TIME_LIMIT, process.terminate)
     limit.start()
-    told = b""
+    output = b""
     with suppress(OSError):  # Linux raises this when the other side of a terminal is closed
-        while data := os.read(ours, 65_536):
-            told += data
-    os.close(ours)
+        while data := os.read(output_end, 65_536):
+            output += data
+    os.close(output_end)
     status = process.wait()
     limit.cancel()
-    return status, told.decode(errors="replace").replace("\r\n", "\n")
+    return status, output.decode(errors="replace").replace("\r\n", "\n")
 
 
-def archive(place: Path, environ: dict[str, str]) -> tuple[Path, list[str]]:
+def copy_archive(place: Path, environ: dict[str, str]) -> tuple[Path, list[str]]:
     """Copy the files of a source archive for an ordinary user. Return the copy and the command prefix for that user."""
     tree = place / "archive"
-    for path in tracked():
+    for path in archived_files():
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, tree / path)
     needed = [Path(sys.base_prefix), Path(sys.prefix)]
@@ -229,10 +237,10 @@ def archive(place: Path, environ: dict[str, str]) -> tuple[Path, list[str]]:
     shutil.chown(temporary, USER)
     environ["TMPDIR"] = str(temporary)
     become = ["setpriv", f"--reuid={USER}", f"--regid={pwd.getpwnam(USER).pw_gid}", "--clear-groups", "--"]
-    return tree, [*shown(needed, place), *become]
+    return tree, [*expose_folders(needed, place), *become]
 
 
-def tracked() -> Iterable[Path]:
+def archived_files() -> Iterable[Path]:
     """Return the files of a source archive."""
     command = ["git", "ls-files", "-z"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
@@ -242,7 +250,7 @@ def tracked() -> Iterable[Path]:
     return [path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
 
 
-def shown(needed: Iterable[Path], place: Path) -> list[str]:
+def expose_folders(needed: Iterable[Path], place: Path) -> list[str]:
     """Return a command prefix that lets every user read *needed* in private folders such as /root; may be empty."""
     lines: list[str] = []
     for number, path in enumerate(needed):

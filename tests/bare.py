@@ -38,13 +38,13 @@ def main() -> int:
         print(callbacks.CallbackApp, callbacks.RedisStore)
     except ImportError as error:
         print(error)
-    installed = {each.metadata["Name"] for each in distributions()}
-    strange = sorted(installed - EXPECTED)
-    brought = ("starlette", "uvicorn", "segno", "trio", "typer", "redis", "opentelemetry")
-    extras = [name for name in brought if importlib.util.find_spec(name)]
+    installed = {distribution.metadata["Name"] for distribution in distributions()}
+    unexpected = sorted(installed - EXPECTED)
+    of_extras = ("starlette", "uvicorn", "segno", "trio", "typer", "redis", "opentelemetry")
+    found_extras = [name for name in of_extras if importlib.util.find_spec(name)]
     print(f"{len(installed)} distributions: {', '.join(sorted(installed))}")
-    print("1 passed, 0 failed" if not strange and not extras else f"not expected: {strange + extras}")
-    return bool(strange or extras)
+    print("1 passed, 0 failed" if not unexpected and not found_extras else f"not expected: {unexpected + found_extras}")
+    return bool(unexpected or found_extras)
 
 
 if __name__ == "__main__":

@@ -29,18 +29,18 @@ normalise_environment()
 
 # No deadline: a busy machine must not fail a test. `quick` tries the same examples each time. `thorough` tries new
 # ones, and stores failed examples unless the folder is read-only. `few` is for `nox -s anywhere`.
-QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-KEPT: dict[str, Any] = {} if os.access(os.curdir, os.W_OK) else {"database": None}
-settings.register_profile("quick", QUIET, max_examples=25, derandomize=True)
-settings.register_profile("thorough", QUIET, max_examples=1000, **KEPT)
-settings.register_profile("few", QUIET, max_examples=10, derandomize=True)
+NO_DEADLINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+DATABASE: dict[str, Any] = {} if os.access(os.curdir, os.W_OK) else {"database": None}
+settings.register_profile("quick", NO_DEADLINE, max_examples=25, derandomize=True)
+settings.register_profile("thorough", NO_DEADLINE, max_examples=1000, **DATABASE)
+settings.register_profile("few", NO_DEADLINE, max_examples=10, derandomize=True)
 settings.load_profile("quick")
 
 # The characters of UTF-8. In a fresh clone, Hypothesis would try 1,114,112 characters in each worker, which takes
 # seconds with coverage.
 UTF8 = IntervalSet([(0, 0xD7FF), (0xE000, sys.maxunicode)]), IntervalSet([])
-try_all = charmap.intervals_from_codec
-charmap.intervals_from_codec = lambda codec: UTF8 if codec == "utf-8" else try_all(codec)  # type: ignore[assignment]  # it is cached there
+original_intervals = charmap.intervals_from_codec
+charmap.intervals_from_codec = lambda codec: UTF8 if codec == "utf-8" else original_intervals(codec)  # type: ignore[assignment]  # the original is a cached function
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -78,7 +78,7 @@ def signals() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def counting() -> dict[str, str]:
-    """Return the variables that let `nox -s coverage` count a program's lines; most programs don't get them."""
+    """Remove coverage's variable, so that programs started by tests aren't measured. Return it for the others."""
     name = "COVERAGE_PROCESS_START"
     return {name: os.environ.pop(name)} if name in os.environ else {}
 
@@ -86,9 +86,9 @@ def counting() -> dict[str, str]:
 @pytest.fixture(scope="session", autouse=True)
 def one_qr_code() -> Iterator[None]:
     """Draw one QR code for all orders: drawing takes longer than everything else in a call."""
-    drawn = orders.qrcode_png("http://127.0.0.1/")
+    png = orders.qrcode_png("http://127.0.0.1/")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(orders, "qrcode_png", lambda _: drawn)
+        patch.setattr(orders, "qrcode_png", lambda _: png)
         yield
 
 
@@ -113,8 +113,8 @@ def quick() -> RetryPolicy:
 
 @pytest.fixture(scope="module")
 def impatient_uploads() -> Iterator[None]:
-    """Let uploads end after eight failed calls in a row, without waits and whatever the time."""
-    moment = Patience(
+    """Let uploads end after eight failed calls in a row, without waits."""
+    impatient = Patience(
         seconds=0,
         seconds_at_first=0,
         attempts=8,
@@ -124,15 +124,15 @@ def impatient_uploads() -> Iterator[None]:
         longest_hold=0,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gatepay_async.upload.PATIENCE", moment)
+        patch.setattr("gatepay_async.upload.PATIENCE", impatient)
         yield
 
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
     """Return a sandbox in memory, with the example shops."""
-    with Sandbox() as it:
-        yield it
+    with Sandbox() as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
@@ -145,5 +145,5 @@ async def base_url(sandbox: Sandbox) -> AsyncIterator[str]:
 @pytest.fixture
 async def gatepay(sandbox: Sandbox, base_url: str) -> AsyncIterator[AsyncGatePay]:
     """Return a client of shop one, over a real socket."""
-    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, retry=QUICK) as it:
-        yield it
+    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, retry=QUICK) as gatepay:
+        yield gatepay

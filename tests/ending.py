@@ -18,17 +18,17 @@ import pytest
 _PROC = Path("/proc")
 _set_handler = signal.signal
 # A supervisor sends SIGTERM, a closed terminal sends SIGHUP.
-_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-_told = [2]  # standard error; a test's output is captured
+_END_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+_stderr = [2]  # file descriptor; pytest_configure replaces it by a copy, because pytest captures a test's output
 
 
 def pytest_configure() -> None:
     """Handle SIGTERM, and SIGHUP unless it is ignored. Later calls of ``signal.signal`` don't replace the handler."""
-    if not hasattr(signal, "SIGKILL"):  # Windows, where a process can't handle its end
+    if not hasattr(signal, "SIGKILL"):  # Windows has no such signals
         return
-    with suppress(OSError):  # closed from the beginning
-        _told[0] = os.dup(2)
-    for number in _ENDING:
+    with suppress(OSError):  # standard error is closed
+        _stderr[0] = os.dup(2)
+    for number in _END_SIGNALS:
         if number == signal.SIGTERM or signal.getsignal(number) is signal.SIG_DFL:
             _set_handler(number, _end)
     vars(signal)["signal"] = _set_other_handler
@@ -39,7 +39,7 @@ def pytest_testnodedown(node: Any, error: object) -> None:
     """Kill the programs that the tests of a dead worker have started."""
     if error:
         gateway, run = node.workerinput["workerid"], node.workerinput["testrunuid"]
-        orphans = set(_with(f"PYTEST_XDIST_WORKER={gateway}", f"PYTEST_XDIST_TESTRUNUID={run}"))
+        orphans = set(_processes_with(f"PYTEST_XDIST_WORKER={gateway}", f"PYTEST_XDIST_TESTRUNUID={run}"))
         _kill(lambda: orphans.union(*map(_descendants, orphans)))
 
 
@@ -49,14 +49,14 @@ def _set_other_handler(number: int, handler: Any) -> Any:
 
     A command or a server that runs in a test's process would otherwise handle the signal, and the run would go on.
     """
-    before = signal.getsignal(number)
-    return before if before is _end else _set_handler(number, handler)
+    current = signal.getsignal(number)
+    return current if current is _end else _set_handler(number, handler)
 
 
 def _end(number: int, _frame: object) -> None:
     test = os.environ.get("PYTEST_CURRENT_TEST", "no test")
     with suppress(OSError):
-        os.write(_told[0], f"\nended by {signal.Signals(number).name} during {test}\n".encode(errors="replace"))
+        os.write(_stderr[0], f"\nended by {signal.Signals(number).name} during {test}\n".encode(errors="replace"))
     _kill(lambda: _descendants(os.getpid()))
     _set_handler(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
@@ -64,13 +64,13 @@ def _end(number: int, _frame: object) -> None:
 
 def _kill(find: Callable[[], set[int]]) -> None:
     """Kill the processes that *find* returns. Stop all of them first, so that none starts another one."""
-    found: set[int] = set()
-    while new := find() - found:
+    stopped: set[int] = set()
+    while new := find() - stopped:
         for pid in new:
-            with suppress(OSError):  # it has ended meanwhile
+            with suppress(OSError):  # the process has ended
                 os.kill(pid, signal.SIGSTOP)
-        found |= new
-    for pid in found:
+        stopped |= new
+    for pid in stopped:
         with suppress(OSError):
             os.kill(pid, signal.SIGKILL)
 
@@ -87,7 +87,7 @@ def _descendants(pid: int) -> set[int]:
 def _parents() -> Iterator[tuple[int, int]]:
     """Yield the ID of each process with its parent's."""
     if not (_PROC / "self" / "stat").exists():
-        command = ["ps", "-A", "-o", "pid=,ppid="]  # as POSIX has it
+        command = ["ps", "-A", "-o", "pid=,ppid="]  # the options of POSIX
         listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         yield from ((int(pid), int(parent)) for pid, parent in map(str.split, listed.splitlines()))
         return
@@ -98,11 +98,11 @@ def _parents() -> Iterator[tuple[int, int]]:
                 yield int(folder.name), int((folder / "stat").read_bytes().rpartition(b")")[2].split()[1])
 
 
-def _with(*settings: str) -> Iterator[int]:
+def _processes_with(*settings: str) -> Iterator[int]:
     """Yield the IDs of the processes that were started with these environment variables; none without /proc."""
     wanted = {setting.encode() for setting in settings}
     for folder in _PROC.iterdir() if _PROC.is_dir() else ():
         if folder.name.isdecimal():
-            with suppress(OSError):  # another user's, or one that has ended meanwhile
+            with suppress(OSError):  # another user's process, or one that has ended
                 if wanted <= set((folder / "environ").read_bytes().split(b"\0")):
                     yield int(folder.name)

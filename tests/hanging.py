@@ -30,10 +30,10 @@ import pytest
 
 # In seconds. The limit is above waiting.PATIENCE; limit and grace together are below a minute.
 _LIMIT = 48
-_GRACE = 8
-_AGAIN = 3
+_GRACE = 8  # from the first alarm until the process is ended
+_REPEAT_AFTER = 3  # until the next alarm
 _HAS_ALARM = hasattr(signal, "setitimer")
-_OF_PYTEST = (f"{os.sep}_pytest{os.sep}", f"{os.sep}pluggy{os.sep}")  # frames that say nothing about a test
+_PYTEST_FRAMES = (f"{os.sep}_pytest{os.sep}", f"{os.sep}pluggy{os.sep}")  # frames that are left out of the stacks
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,27 +56,27 @@ class _Guard:
         self._is_worker = hasattr(config, "workerinput")
         try:
             self._stderr = os.dup(2)  # a test's output is captured
-        except OSError:  # closed from the beginning
+        except OSError:  # standard error is closed
             self._stderr = os.open(os.devnull, os.O_WRONLY)
         self._grace: float = config.getoption("hang_grace")
-        self._at_end: float = max(config.getoption("hang_limit"), self._grace)
-        self._ends = 0.0
-        self._cancel: Callable[[], object] | None = None
-        self._in_phase = False
+        self._end_timeout: float = max(config.getoption("hang_limit"), self._grace)
+        self._ends = 0.0  # when the process is ended; 0: never
+        self._cancel: Callable[[], object] | None = None  # cancels the running async test
+        self._in_phase = False  # whether the alarm may raise an exception
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self) -> Generator[None, object, object]:
-        """Allow the alarm to fail the test during this phase; between the phases pytest writes reports."""
+        """Allow the alarm to fail the setup. Between the phases pytest writes reports, and the alarm must not raise."""
         return (yield from self._phase())
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self) -> Generator[None, object, object]:
-        """As above."""
+        """Allow the alarm to fail the test."""
         return (yield from self._phase())
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self) -> Generator[None, object, object]:
-        """As above."""
+        """Allow the alarm to fail the teardown."""
         return (yield from self._phase())
 
     def _phase(self) -> Generator[None, object, object]:
@@ -97,11 +97,11 @@ class _Guard:
             return bool(self._runner.pytest_runtest_protocol(item, nextitem))
         self._ends = time.monotonic() + limit + self._grace
         self._arm()
-        before = self._set_alarm(item, limit)
+        previous_handler = self._set_alarm(item, limit)
         try:
             return bool(_named(item.nodeid, self._runner.pytest_runtest_protocol)(item, nextitem))
         finally:
-            _no_alarm(before)
+            _remove_alarm(previous_handler)
             faulthandler.cancel_dump_traceback_later()
             self._ends = 0.0
 
@@ -114,8 +114,8 @@ class _Guard:
 
         async def limited(**arguments: object) -> None:
             with anyio.CancelScope() as scope:
-                soon = _soon()
-                self._cancel = lambda: soon(scope.cancel)
+                call_on_loop = _loop_scheduler()
+                self._cancel = lambda: call_on_loop(scope.cancel)
                 try:
                     await test(**arguments)
                 finally:
@@ -140,35 +140,35 @@ class _Guard:
         """Set the timer for the end of the run: a thread that a test has left would keep the process alive."""
         if self._is_worker:
             return  # a worker waits for the others, and pytest-xdist ends them together
-        self._ends = time.monotonic() + self._at_end
+        self._ends = time.monotonic() + self._end_timeout
         self._arm()
 
     def _arm(self) -> None:
-        left = max(0.1, self._ends - time.monotonic())
-        faulthandler.dump_traceback_later(left, file=self._stderr, exit=True)
+        seconds = max(0.1, self._ends - time.monotonic())
+        faulthandler.dump_traceback_later(seconds, file=self._stderr, exit=True)
 
     def _set_alarm(self, item: pytest.Item, limit: float) -> Any:
         """Fail the test after *limit* seconds, and again every few seconds. Return the previous handler."""
         if not _HAS_ALARM or threading.current_thread() is not threading.main_thread():
             return None
-        begun = time.monotonic()
+        started = time.monotonic()
 
         def fail(_number: int, frame: FrameType | None) -> None:
             __tracebackhide__ = True
             if not self._in_phase:
                 return  # an exception here would end the whole run; the alarm repeats
             item.add_report_section("call", "stacks", stacks(frame))
-            if not _in_waiting_loop():
-                pytest.fail(f"{item.nodeid} hung: {time.monotonic() - begun:.0f} s; the stacks are below")
+            if not _is_loop_idle():
+                pytest.fail(f"{item.nodeid} hung: {time.monotonic() - started:.0f} s; the stacks are below")
             cancel, self._cancel = self._cancel, None
             if cancel is not None:
                 cancel()
             else:
                 self._end_loop(item)
 
-        before = signal.signal(signal.SIGALRM, fail)
-        signal.setitimer(signal.ITIMER_REAL, limit, _AGAIN)
-        return before
+        previous_handler = signal.signal(signal.SIGALRM, fail)
+        signal.setitimer(signal.ITIMER_REAL, limit, _REPEAT_AFTER)
+        return previous_handler
 
     def _end_loop(self, item: pytest.Item) -> None:
         """Raise an exception in a loop that can't be cancelled, such as a fixture's. The next tests on it fail too."""
@@ -180,16 +180,16 @@ class _Guard:
         pytest.fail(f"{item.nodeid} hung, and can't be cancelled; the stacks are below")
 
 
-def _soon() -> Callable[[Callable[[], object]], object]:
+def _loop_scheduler() -> Callable[[Callable[[], object]], object]:
     """Return a function that schedules a call on the running event loop and wakes the loop."""
     loop = asyncio._get_running_loop()
     if loop is not None:
         return loop.call_soon_threadsafe
     token: Any = sys.modules["trio"].lowlevel.current_trio_token()
-    return token.run_sync_soon  # type: ignore[no-any-return]  # trio may not be there
+    return token.run_sync_soon  # type: ignore[no-any-return]  # trio may not be installed
 
 
-def _in_waiting_loop() -> bool:
+def _is_loop_idle() -> bool:
     """Whether the main thread runs an event loop, but none of its tasks. An exception would then end the loop."""
     loop = asyncio._get_running_loop()
     if loop is not None:
@@ -213,10 +213,10 @@ def _named(name: str, run: Callable[..., object]) -> Callable[..., object]:
     return FunctionType(code, globals(), closure=call.__closure__)
 
 
-def _no_alarm(before: Any) -> None:
-    if before is not None:
+def _remove_alarm(previous_handler: Any) -> None:
+    if previous_handler is not None:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, previous_handler)
 
 
 def stacks(main: FrameType | None) -> str:
@@ -224,9 +224,9 @@ def stacks(main: FrameType | None) -> str:
     out = io.StringIO()
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     for ident, frame in sys._current_frames().items():
-        here = main if ident == threading.get_ident() and main is not None else frame
-        told = [line for line in traceback.format_stack(here) if not any(place in line for place in _OF_PYTEST)]
-        print(f"Thread {names.get(ident, ident)}:\n{''.join(told)}", file=out)
+        current = main if ident == threading.get_ident() and main is not None else frame
+        lines = [line for line in traceback.format_stack(current) if not any(place in line for place in _PYTEST_FRAMES)]
+        print(f"Thread {names.get(ident, ident)}:\n{''.join(lines)}", file=out)
     for name, coroutine in _tasks():
         print(f"Task {name}:\n{''.join(_lines_of(coroutine))}", file=out)
     return out.getvalue()
@@ -239,11 +239,11 @@ def _tasks() -> Iterator[tuple[str, Any]]:
         yield from ((task.get_name(), task.get_coro()) for task in asyncio.all_tasks(loop))
     trio = sys.modules.get("trio")
     root = trio.lowlevel.current_root_task() if trio and trio.lowlevel.in_trio_run() else None
-    left = [] if root is None else [root]
-    while left:
-        task = left.pop()
+    remaining = [] if root is None else [root]
+    while remaining:
+        task = remaining.pop()
         yield task.name, task.coro
-        left.extend(child for nursery in task.child_nurseries for child in nursery.child_tasks)
+        remaining.extend(child for nursery in task.child_nurseries for child in nursery.child_tasks)
 
 
 def _lines_of(awaited: Any) -> Iterator[str]:

@@ -2,11 +2,11 @@
 The lanes of the tests: selects the files to run, and lists tests that are slower than their lane allows.
 
     pytest --lane fast                     no sockets, no processes
-    pytest --lane fast --lane sockets      and real HTTP on loopback, SQLite, the command
-    pytest --lane fast --and-module PATH   and one module of the sockets lane
-    pytest                                 and the slow lane: kills, PostgreSQL, Redis, terminals
+    pytest --lane fast --lane sockets      also real HTTP on loopback, SQLite, the command
+    pytest --lane fast --and-module PATH   the fast lane, and one module of the sockets lane
+    pytest                                 all lanes; slow: killed processes, PostgreSQL, Redis, terminals
 
-Each test module names its lane in `pytestmark`. A single test of a quicker module may be marked as slow.
+Each test module names its lane in `pytestmark`. A single test of a faster module may be marked as slow.
 """
 
 import os
@@ -23,7 +23,7 @@ _LANE = re.compile(r"^pytestmark = \[?\s*pytest\.mark\.(\w+)", re.MULTILINE)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--lane", action="append", choices=list(LANES), help="run only the tests of this lane; repeatable")
-    parser.addoption("--and-module", action="append", default=[], help="and those of this file; repeatable")
+    parser.addoption("--and-module", action="append", default=[], help="also run the tests of this file; repeatable")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -33,20 +33,20 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     lane = lane_of_module(collection_path)
     # Tests over PostgreSQL are slow parameters of modules in `sockets`.
     lanes = [lane, "slow"] if lane == "sockets" else [lane]
-    return None if lane is None or any(is_wanted(each, collection_path, config) for each in lanes) else True
+    return None if lane is None or any(is_wanted(name, collection_path, config) for name in lanes) else True
 
 
 def is_wanted(lane: str | None, path: Path, config: pytest.Config) -> bool:
     """Whether the options select the tests of *lane* in a module."""
     if lane in (config.getoption("--lane") or LANES):
         return True
-    return lane == "sockets" and any(path == config.rootpath / each for each in config.getoption("--and-module"))
+    return lane == "sockets" and any(path == config.rootpath / module for module in config.getoption("--and-module"))
 
 
 def lane_of_module(path: Path) -> str | None:
     """Return the lane in the module's `pytestmark`. A guard checks that each module has one, as its first mark."""
-    found = _LANE.search(path.read_text("utf-8"))
-    return found[1] if found and found[1] in LANES else None
+    match = _LANE.search(path.read_text("utf-8"))
+    return match[1] if match and match[1] in LANES else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -68,24 +68,26 @@ def lane_of(item: pytest.Item) -> str:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add the lane to the report, which xdist sends from a worker to the process that prints."""
     report = yield
-    report.lane = lane_of(item)  # type: ignore[attr-defined]  # reports carry what plugins add to them
+    report.lane = lane_of(item)  # type: ignore[attr-defined]  # plugins may add attributes to reports
     return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """List the tests that took longer than their lane allows. They don't fail: the machine may be busy."""
-    took: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     lanes: dict[str, str] = {}
     for reports in terminalreporter.stats.values():
         for report in reports:
             if isinstance(report, pytest.TestReport):
-                took[report.nodeid] = took.get(report.nodeid, 0) + report.duration
+                seconds[report.nodeid] = seconds.get(report.nodeid, 0) + report.duration
                 lanes[report.nodeid] = getattr(report, "lane", "slow")
-    slower = sorted((name for name in took if took[name] > LANES[lanes[name]]), key=took.__getitem__, reverse=True)
+    slower = sorted(
+        (name for name in seconds if seconds[name] > LANES[lanes[name]]), key=seconds.__getitem__, reverse=True
+    )
     if slower:
         terminalreporter.section("slower than their lane allows")
         for name in slower:
-            terminalreporter.write_line(f"{took[name]:6.1f} s  ({lanes[name]}: {LANES[lanes[name]]} s)  {name}")
+            terminalreporter.write_line(f"{seconds[name]:6.1f} s  ({lanes[name]}: {LANES[lanes[name]]} s)  {name}")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -95,13 +97,13 @@ def pytest_make_collect_report(
     """
     Import the modules in another order in each of xdist's workers.
 
-    In a fresh clone pytest compiles each test module when it is imported. So the workers share that work, instead of
-    each doing all of it.
+    In a fresh clone pytest compiles each test module when a worker first imports it. With different orders the workers
+    share that work.
     """
     report = yield
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is not None and isinstance(collector, pytest.Directory):
         workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-        turn = len(report.result) * int(worker.removeprefix("gw")) // workers
-        report.result = report.result[turn:] + report.result[:turn]
+        offset = len(report.result) * int(worker.removeprefix("gw")) // workers
+        report.result = report.result[offset:] + report.result[:offset]
     return report

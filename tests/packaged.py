@@ -17,12 +17,12 @@ from zipfile import ZipFile
 
 Contents = dict[str, bytes]
 
-OF_THE_WHEEL = re.compile(
+WHEEL_FILES = re.compile(
     r"gatepay_async/(\w+/)*(\w+\.py|py\.typed|static/\w+\.(css|js|svg)|templates/\w+\.html)"
     r"|_gatepay_async_pytest\.py"
     r"|gatepay_async-[\d.]+\.dist-info/(METADATA|WHEEL|RECORD|entry_points\.txt|licenses/LICENSE)"
 )
-OF_THE_SDIST = re.compile(
+SDIST_FILES = re.compile(
     r"src/(gatepay_async/(\w+/)*(\w+\.py|py\.typed|static/\w+\.(css|js|svg)|templates/\w+\.html)|_gatepay_async_pytest\.py)"
     r"|(tests|benchmarks|examples|docs)/([\w-]+/)*[\w.-]+\.(py|md|txt|toml|json|css|html|po|svg|png|php|js|pem)"
     r"|README(\.zh-CN)?\.md|CHANGELOG\.md|CONTRIBUTING\.md|SECURITY\.md|LICENSE|PKG-INFO|noxfile\.py|pyproject\.toml"
@@ -59,13 +59,13 @@ def read_wheel(path: Path) -> Contents:
 def read_sdist(path: Path) -> Contents:
     """Return the files of an sdist, without their common folder."""
     with tarfile.open(path) as archive:
-        files = {each.name: archive.extractfile(each) for each in archive.getmembers() if not each.isdir()}
+        files = {member.name: archive.extractfile(member) for member in archive.getmembers() if not member.isdir()}
         return {name.partition("/")[2]: b"" if file is None else file.read() for name, file in files.items()}
 
 
 def problems_of_a_wheel(files: Contents) -> Iterator[str]:
     """Yield what is wrong with a wheel, one sentence each."""
-    yield from _strange(files, OF_THE_WHEEL, NEEDED_IN_THE_WHEEL)
+    yield from _wrong_files(files, WHEEL_FILES, NEEDED_IN_THE_WHEEL)
     yield from (f"{name} is a test" for name in files if TESTS.search(name))
     if not any(name.endswith(".dist-info/licenses/LICENSE") for name in files):
         yield "the licence is missing"
@@ -75,11 +75,11 @@ def problems_of_a_wheel(files: Contents) -> Iterator[str]:
 
 def problems_of_an_sdist(files: Contents) -> Iterator[str]:
     """Yield what is wrong with an sdist. It contains the tests, so that packagers can run them."""
-    yield from _strange(files, OF_THE_SDIST, NEEDED_IN_THE_SDIST)
+    yield from _wrong_files(files, SDIST_FILES, NEEDED_IN_THE_SDIST)
     yield from _secrets({name: content for name, content in files.items() if not MAY_LOOK_SECRET.match(name)})
 
 
-def _strange(files: Contents, known: re.Pattern[str], needed: tuple[str, ...]) -> Iterator[str]:
+def _wrong_files(files: Contents, known: re.Pattern[str], needed: tuple[str, ...]) -> Iterator[str]:
     yield from (f"{name} should not be there" for name in files if known.fullmatch(name) is None)
     yield from (f"{name} is missing" for name in needed if name not in files)
 
@@ -93,15 +93,15 @@ def _relative_links(files: Contents) -> Iterator[str]:
 
 def _secrets(files: Contents) -> Iterator[str]:
     for name, content in files.items():
-        for kind, look in SECRETS.items():
+        for kind, pattern in SECRETS.items():
             # Don't print the secret itself.
-            yield from (f"{name}, byte {found.start()}: {kind}" for found in look.finditer(content))
+            yield from (f"{name}, byte {match.start()}: {kind}" for match in pattern.finditer(content))
 
 
 def main(folder: Path) -> int:
     """Check the wheel and the sdist in *folder*. Return the exit status."""
     problems: list[str] = []
-    for path, read, look in (
+    for path, read, find_problems in (
         (next(folder.glob("*.whl")), read_wheel, problems_of_a_wheel),
         (next(folder.glob("*.tar.gz")), read_sdist, problems_of_an_sdist),
     ):
@@ -110,7 +110,7 @@ def main(folder: Path) -> int:
         print(f"{path.name}: {len(files)} files")
         for name, count in sorted(folders.items()):
             print(f"  {count:4} {name}")
-        problems += [f"{path.name}: {problem}" for problem in look(files)]
+        problems += [f"{path.name}: {problem}" for problem in find_problems(files)]
     print("\n".join(problems) or "no unexpected files, and nothing looks like a secret")
     return bool(problems)
 

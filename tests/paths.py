@@ -32,7 +32,7 @@ from gatepay_async.sandbox import Sandbox
 
 PACKAGE = Path(gatepay_async.__file__).parent
 PRODUCT = 8
-Way = Callable[[AsyncGatePay, int], Awaitable[None]]
+ClientCall = Callable[[AsyncGatePay, int], Awaitable[None]]
 
 
 @frozen
@@ -49,7 +49,7 @@ class Entered:
     @property
     def files(self) -> set[str]:
         """The files that contain these functions."""
-        return {each.partition(":")[0] for each in self.functions}
+        return {function.partition(":")[0] for function in self.functions}
 
     def __str__(self) -> str:
         return f"{len(self.files)} files, {len(self.functions)} functions"
@@ -60,12 +60,12 @@ def record_code() -> Generator[set[CodeType]]:
     """Record the code of each function that is entered, in this thread and in threads that start meanwhile."""
     codes: set[CodeType] = set()
 
-    def note(frame: FrameType, event: str, _: object) -> None:
+    def record(frame: FrameType, event: str, _: object) -> None:
         if event == "call":
             codes.add(frame.f_code)
 
-    threading.setprofile(note)
-    sys.setprofile(note)
+    threading.setprofile(record)
+    sys.setprofile(record)
     try:
         yield codes
     finally:
@@ -99,16 +99,16 @@ async def read_page(gatepay: AsyncGatePay, number: int) -> None:
         break
 
 
-async def entered_by(way: Way) -> Entered:
-    """Return the functions that the second use of *way* enters."""
+async def entered_by(call: ClientCall) -> Entered:
+    """Return the functions that the second run of *call* enters."""
     with Sandbox() as sandbox:
         async with (
             sandbox.serve() as url,
             AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=url) as gatepay,
         ):
-            await way(gatepay, 1)
+            await call(gatepay, 1)
             with record_code() as codes:
-                await way(gatepay, 2)
+                await call(gatepay, 2)
     return in_package(codes)
 
 
@@ -122,7 +122,7 @@ async def entered_by_a_batch(folder: Path) -> Entered:
                 with record_code() as codes:  # before any thread of the worker begins its work
                     for number in (1, 2):
                         file = folder / f"{number}.txt"
-                        file.write_text("\n".join(f"KEY-{number}-{each}" for each in range(500)), "utf-8")
+                        file.write_text("\n".join(f"KEY-{number}-{index}" for index in range(500)), "utf-8")
                         job = await submit.file(file, product_id=PRODUCT)
                         if number == 2:
                             codes.clear()
@@ -135,11 +135,11 @@ def opened_files() -> list[str]:
     """Return a list to which the name of each file is added that is opened from now on."""
     names: list[str] = []
 
-    def note(event: str, arguments: tuple[object, ...]) -> None:
+    def record(event: str, arguments: tuple[object, ...]) -> None:
         if event == "open" and isinstance(arguments[0], str):
             names.append(arguments[0])
 
-    sys.addaudithook(note)
+    sys.addaudithook(record)
     return names
 
 
@@ -173,26 +173,26 @@ def import_cycles() -> list[set[str]]:
     reached: dict[str, set[str]] = {}
     for start in imports:
         seen: set[str] = set()
-        left = [start]
-        while left:
-            for each in imports[left.pop()] - seen:
-                seen.add(each)
-                left.append(each)
+        remaining = [start]
+        while remaining:
+            for module in imports[remaining.pop()] - seen:
+                seen.add(module)
+                remaining.append(module)
         reached[start] = seen
-    circles = {frozenset(other for other in reached[name] if name in reached[other]) for name in reached}
-    return [set(each) for each in circles if each]
+    cycles = {frozenset(other for other in reached[name] if name in reached[other]) for name in reached}
+    return [set(cycle) for cycle in cycles if cycle]
 
 
 def imported_by(path: Path, known: set[str]) -> set[str]:
     """Return the modules of the package that a file imports, at its top or inside functions."""
-    found: set[str] = set()
+    imported: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= (inner & known) or {node.module}
-    return found & known
+            imported |= (inner & known) or {node.module}
+    return imported & known
 
 
 def main() -> None:
@@ -204,13 +204,13 @@ def main() -> None:
             "one page of a listing": asyncio.run(entered_by(read_page)),
             "one durable batch": asyncio.run(entered_by_a_batch(Path(folder))),
         }
-        for what, each in entered.items():
-            lines.append(f"{what}: {each}")
+        for name, functions in entered.items():
+            lines.append(f"{name}: {functions}")
             if "--names" in sys.argv:
-                lines += [f"    {function}" for function in each.functions]
+                lines += [f"    {function}" for function in functions.functions]
         lines.append(f"`gatepay keys upload` opens its file: {count_opens(Path(folder))} ×")
     lines.append(f"import cycles: {len(import_cycles())}")
-    lines += ["    " + ", ".join(sorted(circle)) for circle in import_cycles()]
+    lines += ["    " + ", ".join(sorted(cycle)) for cycle in import_cycles()]
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -41,7 +41,7 @@ def public_names(module: ModuleType) -> list[str]:
     """Return the names in ``__all__``; without ``__all__``, the public names that the module defines."""
     listed: list[str] | None = getattr(module, "__all__", None)
     if listed is not None:
-        # The version changes with every release.
+        # __version__ changes with every release.
         return [name for name in [*listed, *LAZY.get(module.__name__, ())] if name != "__version__"]
     return [name for node in statements(module) for name in names_of(node) if not name.startswith("_")]
 
@@ -66,19 +66,20 @@ def names_of(node: ast.stmt) -> list[str]:
 def definition(module: ModuleType, name: str) -> tuple[ModuleType, ast.stmt]:
     """Return where a name of *module* is defined: the module and the statement."""
     thing = resolve(module, name)
-    for home in (module, sys.modules.get(getattr(thing, "__module__", ""), module), *our_modules()):
-        has_it = hasattr(home, "__file__") and getattr(home, name, None) is thing  # tuple[str, str] is from builtins
-        for node in statements(home) if has_it else ():
+    for candidate in (module, sys.modules.get(getattr(thing, "__module__", ""), module), *our_modules()):
+        # `tuple[str, str]`, for example, belongs to builtins, which has no source file.
+        has_it = hasattr(candidate, "__file__") and getattr(candidate, name, None) is thing
+        for node in statements(candidate) if has_it else ():
             if name in names_of(node):
-                return home, node
+                return candidate, node
     raise LookupError(f"{module.__name__}.{name} is defined nowhere")
 
 
 def resolve(module: ModuleType, name: str) -> object:
-    """Return what *name* stands for in *module*, also where only type checkers import it; None: a builtin."""
+    """Return the object *name* of *module*, even if only type checkers import it; None for a builtin."""
     for node in ast.walk(ast.Module(statements(module), [])) if not hasattr(module, name) else ():
         is_ours = isinstance(node, ast.ImportFrom) and str(node.module).startswith("gatepay_async")
-        if isinstance(node, ast.ImportFrom) and is_ours and any(each.name == name for each in node.names):
+        if isinstance(node, ast.ImportFrom) and is_ours and any(alias.name == name for alias in node.names):
             return getattr(importlib.import_module(str(node.module)), name)
     return getattr(module, name, None)
 
@@ -118,36 +119,36 @@ def base_classes(module: ModuleType, name: str) -> Iterator[tuple[ModuleType, as
 
 def aliases(module: ModuleType, name: str) -> Iterator[str]:
     """Yield the definitions of our own type aliases in the annotations of *name*: ``Lines = Iterable[…] | …``."""
-    notes = [
-        (home, each)
+    annotated = [
+        (home, inner)
         for home, node in [definition(module, name), *base_classes(module, name)]
-        for each in ast.walk(node)
-        if isinstance(each, ast.arg | ast.AnnAssign | Function)
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.arg | ast.AnnAssign | Function)
     ]
-    for home, note in notes:
-        annotation = note.returns if isinstance(note, Function) else note.annotation
+    for home, node in annotated:
+        annotation = node.returns if isinstance(node, Function) else node.annotation
         for used in ast.walk(annotation) if annotation is not None else ():
             thing = resolve(home, used.id) if isinstance(used, ast.Name) else None
             if thing is None or isinstance(thing, type | TypeVar | ModuleType) or not isinstance(used, ast.Name):
                 continue
             if used.id not in foreign(home):
-                found, alias = definition(home, used.id)
-                yield from statement(f"{found.__name__}.{used.id}", alias)
+                alias_module, alias = definition(home, used.id)
+                yield from statement(f"{alias_module.__name__}.{used.id}", alias)
 
 
 @cache
 def foreign(module: ModuleType) -> frozenset[str]:
     """Return the names that *module* imports from other packages, such as ``Any``."""
     imports = [node for node in ast.walk(ast.Module(statements(module), [])) if isinstance(node, ast.ImportFrom)]
-    theirs = [node for node in imports if not str(node.module).startswith("gatepay_async")]
-    return frozenset(each.asname or each.name for node in theirs for each in node.names)
+    foreign_imports = [node for node in imports if not str(node.module).startswith("gatepay_async")]
+    return frozenset(alias.asname or alias.name for node in foreign_imports for alias in node.names)
 
 
 def statement(where: str, node: ast.stmt) -> Iterator[str]:
     """Yield the line of a definition, and those of its public members."""
     if isinstance(node, ast.ClassDef):
         bases = ", ".join(ast.unparse(base) for base in [*node.bases, *node.keywords])
-        marks = "".join(f" @{ast.unparse(each)}" for each in node.decorator_list)
+        marks = "".join(f" @{ast.unparse(decorator)}" for decorator in node.decorator_list)
         yield f"{where}: class({bases}){marks}"
         yield from (line for inner in node.body for line in member(where, inner))
     elif isinstance(node, Function):
@@ -163,8 +164,12 @@ def statement(where: str, node: ast.stmt) -> Iterator[str]:
 def default(value: ast.expr | None) -> str:
     """Return `` = 1``, for example. For an attrs field, return only what concerns a caller, not the validators."""
     if isinstance(value, ast.Call) and ast.unparse(value.func) == "field":
-        seen = [ast.unparse(each) for each in value.keywords if each.arg in ("default", "factory", "init", "kw_only")]
-        return f" = field({', '.join(seen)})"
+        shown = [
+            ast.unparse(keyword)
+            for keyword in value.keywords
+            if keyword.arg in ("default", "factory", "init", "kw_only")
+        ]
+        return f" = field({', '.join(shown)})"
     return f" = {ast.unparse(value)}" if isinstance(value, ast.Constant) else ""
 
 
@@ -178,7 +183,7 @@ def member(where: str, node: ast.stmt) -> Iterator[str]:
 def signature(node: Function) -> str:
     """Return ``async (product_id: int, *, page: int = 1) -> CardKeyPage``, for example; of a property, its type."""
     result = ast.unparse(node.returns) if node.returns is not None else "?"
-    marks = [ast.unparse(each) for each in node.decorator_list]
+    marks = [ast.unparse(decorator) for decorator in node.decorator_list]
     if "property" in marks:
         return f"property -> {result}"
     kinds = [mark for mark in marks if mark in ("classmethod", "staticmethod", "asynccontextmanager", "overload")]
@@ -191,8 +196,8 @@ def api(name: str) -> str:
     """Return one module's part of public_api.txt: its names, then the type aliases in their annotations."""
     module = importlib.import_module(name)
     names = sorted(public_names(module))
-    lines = [line for each in names for line in described(module, each)]
-    used = {line for each in names for line in aliases(module, each)}
+    lines = [line for public_name in names for line in described(module, public_name)]
+    used = {line for public_name in names for line in aliases(module, public_name)}
     statements.cache_clear()  # trees are large
     return "\n".join([f"# {name}", *lines, *sorted(used - set(lines))]) + "\n"
 

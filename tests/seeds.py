@@ -1,9 +1,9 @@
-"""The seeds of simulators and fuzzers: a new one each time, or that of GATEPAY_TEST_SEED."""
+"""The seeds of simulators and fuzzers: a new seed for each run, or the one in GATEPAY_TEST_SEED."""
 
 import os
 import secrets
 
 
 def fresh_seed() -> int:
-    """Return a seed. A failed test prints it. `.ci/run` sets one, so that a commit doesn't fail for a new seed."""
+    """Return a seed. `.ci/run` always sets the same one, so that a build doesn't fail because of a new seed."""
     return int(os.environ.get("GATEPAY_TEST_SEED") or secrets.randbits(32))

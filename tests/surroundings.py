@@ -14,7 +14,7 @@ _REMOVED = (
 )  # fmt: skip
 _PREFIXES = ("GATEPAY_", "LC_", "AWS_", "PG", "DBOS_", "_GATEPAY_", "_TYPER_")
 _KEPT = "GATEPAY_TEST_"  # settings of these tests
-# One certificate instead of 150: each httpx client reads all of them, which takes as long as a whole test.
+# A file with one certificate. Each httpx client reads all certificates; the usual 150 take as long as a whole test.
 _AUTHORITY = Path(__file__).with_name("authority.pem")
 _SET = {
     "LANG": "C.UTF-8",
@@ -47,7 +47,7 @@ def _is_home(path: str) -> bool:
 
 def socket_folder() -> str | None:
     """Return a folder with a short path for Unix sockets: their paths may have about 100 characters."""
-    short = "/tmp"  # noqa: S108 -- what is made in it is private
+    short = "/tmp"  # noqa: S108 -- files in it are created with private permissions
     return short if os.access(short, os.W_OK) else None
 
 

@@ -1,5 +1,5 @@
 """
-Runs one test over the rows of a table, and reports all failed rows at the end.
+The decorator ``@rows``: runs one test for each row of a table, and reports all failed rows at the end.
 
 ::
 
@@ -7,9 +7,9 @@ Runs one test over the rows of a table, and reports all failed rows at the end.
     def test_cents(price: str, cents: int) -> None:
         assert read(price) == cents
 
-Unlike ``pytest.mark.parametrize`` this is one test, so a row needs no set-up. All rows share the fixtures: a test that
-changes a fixture must undo the change, or use ``parametrize``. Failures name a row by its values, so rows need no ids
-that are the same in every process.
+Unlike ``pytest.mark.parametrize``, this creates one test instead of one per row, which is much faster if there are many
+rows. All rows share the fixtures: a test that changes a fixture must undo the change, or use ``parametrize``. A failure
+shows the values of its row, so rows need no ids.
 """
 
 import inspect
@@ -21,13 +21,20 @@ from typing import Any
 
 import pytest
 
-# pytest.fail(), and pytest.raises() if nothing is raised, raise a BaseException. A skip would hide the next rows.
+# pytest.fail(), and pytest.raises() if nothing is raised, raise a BaseException. A skipped row counts as failed,
+# because skipping the test would hide the other rows.
 FAILED = (Exception, pytest.fail.Exception, pytest.skip.Exception)
-LONGEST = 200
+MAX_LENGTH = 200  # of a value or a reason in the output
 
 
 class RowsFailedError(AssertionError):
-    """The rows that failed, each with its reason."""
+    """
+    Some rows of a table failed. Its text lists each of them with the reason.
+
+    Attributes:
+        failures: A line for each failed row: its values, the error, and the line of the test.
+        tried: The number of rows that ran.
+    """
 
     def __init__(self, failures: list[str], tried: int) -> None:
         super().__init__(f"{len(failures)} of {tried} rows failed:\n" + "\n".join(failures))
@@ -36,7 +43,7 @@ class RowsFailedError(AssertionError):
 
 
 class Tally:
-    """Counts the rows and collects their failures."""
+    """Runs the rows of one test, counts them, and collects their failures."""
 
     def __init__(self) -> None:
         self.tried = 0
@@ -45,15 +52,15 @@ class Tally:
 
     @contextmanager
     def row(self, case: dict[str, Any]) -> Iterator[None]:
-        """Run the test for one row, and keep its failure for ``end``."""
+        """Run the test for one row. Keep its failure, if any, until ``end`` is called."""
         try:
             yield
-        except RowsFailedError as inner:
+        except RowsFailedError as inner:  # from a second @rows decorator
             self.tried += inner.tried
-            self._fail(inner, [f"{named(case)}, {failure}" for failure in inner.failures])
+            self._fail(inner, [f"{format_arguments(case)}, {failure}" for failure in inner.failures])
         except FAILED as error:
             self.tried += 1
-            self._fail(error, [f"{named(case)}: {reason(error)}"])
+            self._fail(error, [f"{format_arguments(case)}: {reason_of(error)}"])
         else:
             self.tried += 1
 
@@ -62,17 +69,17 @@ class Tally:
         self.failures += failures
 
     def end(self) -> None:
-        """Fail if any row failed; the first one's traceback is shown, too."""
+        """Raise RowsFailedError if any row failed, with the first failure as its cause."""
         if self.failures:
             raise RowsFailedError(self.failures, self.tried) from self.first
 
 
-def reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Return the error, with the line of the test on which it was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename != __file__]
     text = " ".join(str(error).split())
-    return f"{type(error).__name__} on line {lines[0] if lines else '?'}: {text[:LONGEST]}"
+    return f"{type(error).__name__} on line {lines[0] if lines else '?'}: {text[:MAX_LENGTH]}"
 
 
 Table = Iterable[Any] | Callable[[], Iterable[Any]]
@@ -80,10 +87,13 @@ Table = Iterable[Any] | Callable[[], Iterable[Any]]
 
 def rows(names: str | tuple[str, ...], table: Table) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """
-    Run a test once for each row of *table*, as one test.
+    Decorate a test so that it runs once for each row of *table*, as a single pytest test.
+
+    It is similar to ``pytest.mark.parametrize``, but all rows run even if one fails, and share the test's fixtures. At
+    the end the test raises RowsFailedError if any row failed.
 
     Args:
-        names: The parameter for a row, or a tuple of the parameters for its parts.
+        names: The name of the test's parameter for a row, or a tuple of names for the values in a row.
         table: The rows, or a function that returns them when the test runs, so that collecting tests isn't slowed down.
             With two decorators, the test runs for each pair of rows.
 
@@ -91,12 +101,16 @@ def rows(names: str | tuple[str, ...], table: Table) -> Callable[[Callable[..., 
         ValueError: The table is empty, so the test would check nothing.
     """
     parameters = (names,) if isinstance(names, str) else names
-    made = None if callable(table) else cases_of(parameters, table)
+    known_cases = None if callable(table) else arguments_of_rows(parameters, table)
 
     def cases() -> list[dict[str, Any]]:
-        return made if made is not None else cases_of(parameters, table() if callable(table) else table)
+        return (
+            known_cases
+            if known_cases is not None
+            else arguments_of_rows(parameters, table() if callable(table) else table)
+        )
 
-    def over_all(test: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(test: Callable[..., Any]) -> Callable[..., Any]:
         if inspect.iscoroutinefunction(test):
 
             @wraps(test)
@@ -117,33 +131,35 @@ def rows(names: str | tuple[str, ...], table: Table) -> Callable[[Callable[..., 
                         test(**fixtures, **case)
                 tally.end()
 
-        # From the signature, pytest reads which fixtures the test needs.
+        # pytest reads the test's fixtures from its signature, which must not contain the parameters of the table.
         signature = inspect.signature(test)
-        left = [each for name, each in signature.parameters.items() if name not in parameters]
-        assert len(left) + len(parameters) == len(signature.parameters), f"{test.__name__} lacks one of {parameters}"
-        run.__signature__ = signature.replace(parameters=left)  # type: ignore[attr-defined]  # a function has it
+        fixture_parameters = [p for name, p in signature.parameters.items() if name not in parameters]
+        assert len(fixture_parameters) + len(parameters) == len(signature.parameters), (
+            f"{test.__name__} lacks one of {parameters}"
+        )
+        run.__signature__ = signature.replace(parameters=fixture_parameters)  # type: ignore[attr-defined]  # inspect reads it
         return run
 
-    return over_all
+    return decorate
 
 
-def cases_of(parameters: tuple[str, ...], table: Iterable[Any]) -> list[dict[str, Any]]:
+def arguments_of_rows(parameters: tuple[str, ...], table: Iterable[Any]) -> list[dict[str, Any]]:
     """Return each row as the arguments of the test. If there is one parameter, the row is its value."""
-    alone = len(parameters) == 1
-    cases = [dict(zip(parameters, (row,) if alone else row, strict=True)) for row in table]
+    is_single = len(parameters) == 1
+    cases = [dict(zip(parameters, (row,) if is_single else row, strict=True)) for row in table]
     if not cases:
         raise ValueError(f"no row for {', '.join(parameters)}")
     return cases
 
 
-def named(case: dict[str, Any]) -> str:
+def format_arguments(case: dict[str, Any]) -> str:
     """Return the arguments as text: ``price='1.00', cents=100``."""
-    return ", ".join(f"{name}={shortened(value)}" for name, value in case.items())
+    return ", ".join(f"{name}={short_repr(value)}" for name, value in case.items())
 
 
-def shortened(value: object) -> str:
+def short_repr(value: object) -> str:
     try:
         text = getattr(value, "__name__", None) or repr(value)
     except ValueError:  # an int with too many digits for repr()
         text = object.__repr__(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return text if len(text) <= MAX_LENGTH else f"{text[:MAX_LENGTH]}…"

@@ -1,4 +1,4 @@
-"""Nothing blocks the event loop: what could is called in other threads, or not at all."""
+"""Nothing blocks the event loop: functions that could block run in other threads."""
 
 import builtins
 import io
@@ -33,14 +33,14 @@ BLOCKING: list[tuple[Any, str]] = [
 
 
 class File:
-    """An open file whose reading could block; knows which threads read it."""
+    """An open file that records the threads that read it."""
 
     def __init__(self, lines: list[str]) -> None:
         self._lines = iter(lines)
         self.threads: set[int] = set()
 
     def readline(self) -> str:
-        """What makes a file of it."""
+        """Return the next line. An upload recognises a file by this method."""
         return next(self)
 
     def __iter__(self) -> "File":
@@ -52,30 +52,32 @@ class File:
 
 
 @pytest.fixture
-def blocked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of what was called in this thread, of all that could block it."""
-    here = threading.get_ident()
-    called: list[str] = []
+def blocking_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record the blocking functions in BLOCKING that this thread calls."""
+    this_thread = threading.get_ident()
+    calls: list[str] = []
 
-    def watch(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            # Whether a name is a number is asked first, which needs no answer from elsewhere.
-            flags = kwargs.get("flags", args[-1] if len(args) == 6 else 0)  # the sixth of getaddrinfo()
+    def record_calls(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            # With AI_NUMERICHOST, getaddrinfo() only parses an IP address, and doesn't block.
+            flags = kwargs.get("flags", args[-1] if len(args) == 6 else 0)  # the sixth parameter of getaddrinfo()
             only_a_number = name == "socket.getaddrinfo" and flags & socket.AI_NUMERICHOST
-            if threading.get_ident() == here and not only_a_number:
-                called.append(name)
+            if threading.get_ident() == this_thread and not only_a_number:
+                calls.append(name)
             return original(*args, **kwargs)
 
-        return watched
+        return wrapper
 
     for owner, name in BLOCKING:
-        monkeypatch.setattr(owner, name, watch(f"{owner.__name__}.{name}", getattr(owner, name)))
-    return called
+        monkeypatch.setattr(owner, name, record_calls(f"{owner.__name__}.{name}", getattr(owner, name)))
+    return calls
 
 
 @pytest.mark.anyio
-async def test_nothing_blocks(sandbox: Sandbox, base_url: str, blocked: list[str]) -> None:
-    """Opening, calling, uploading a file, walking and closing: no file, name or certificate is read on the loop."""
+async def test_the_client_calls_no_blocking_function_on_the_loop(
+    sandbox: Sandbox, base_url: str, blocking_calls: list[str]
+) -> None:
+    """Opening a client, calls, a file upload and a listing read no file, host name or certificate on the event loop."""
     trust._context.cache_clear()
     url = base_url.replace("127.0.0.1", "localhost")  # a name that must be looked up
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret), AsyncGatePay("a", "b", base_url=url):
@@ -85,11 +87,11 @@ async def test_nothing_blocks(sandbox: Sandbox, base_url: str, blocked: list[str
         report = await gatepay.upload_card_keys(8, file)
         assert (report.stored, len([key async for key in gatepay.list_card_keys(8, prefetch=4)])) == (1200, 1289)
     assert threading.get_ident() not in file.threads
-    assert blocked == []
+    assert blocking_calls == []
 
 
-def test_the_watch_watches(blocked: list[str], tmp_path: Path) -> None:
-    """What blocks in this thread is noticed."""
+def test_blocking_calls_are_recorded(blocking_calls: list[str], tmp_path: Path) -> None:
+    """The fixture records blocking calls of this thread."""
     (tmp_path / "file").write_text("x")
-    time.sleep(0)  # waits for nothing: it is here to be noticed
-    assert {"io.open", "time.sleep"} <= set(blocked)
+    time.sleep(0)  # must be recorded
+    assert {"io.open", "time.sleep"} <= set(blocking_calls)

@@ -1,4 +1,4 @@
-"""Card keys planted in every part of replies, at random: not one comes up in an error, a log or a pickle."""
+"""Plants random card keys in every part of replies: none appears in an error, a log line or a pickle."""
 
 import logging
 import os
@@ -21,28 +21,30 @@ from gatepay_async import AsyncGatePay, RetryPolicy, UploadIncomplete
 pytestmark = [pytest.mark.slow, pytest.mark.hang_limit(180), pytest.mark.usefixtures("impatient_uploads")]
 
 SEED = fresh_seed()
-# After any other reply a tunnel is there, and the bytes are TLS's.
-REFUSALS_OF_A_TUNNEL = ("status line", "reason", "version", "header line", "a redirect", "title with words")
-ROUNDS = int(os.environ.get("GATEPAY_TEST_ROUNDS") or 1)  # canaries, each in every place, in every call
+# Replies with which a proxy refuses the tunnel. After any other reply the client starts TLS.
+PROXY_REFUSALS = ("status line", "reason", "version", "header line", "a redirect", "title with words")
+ROUNDS = int(os.environ.get("GATEPAY_TEST_ROUNDS") or 1)  # how many canaries are tried in every place and every call
 
 
-def shown(error: BaseException) -> str:
-    """All that anybody can see of *error*, and of what hangs on it; the frames of this file left out."""
-    told: list[str] = [str(error), repr(error), repr(error.args), repr(vars(error))]
-    if not isinstance(error, UploadIncomplete):  # whose report keeps, for the program, the card keys to send again
-        told.append(pickle.dumps(error, 0).decode("latin-1"))
+def all_texts_of(error: BaseException) -> str:
+    """Return every text of *error* and its chain, with the local variables of all frames outside of this file."""
+    texts: list[str] = [str(error), repr(error), repr(error.args), repr(vars(error))]
+    if not isinstance(error, UploadIncomplete):  # its report contains the card keys that were not stored
+        texts.append(pickle.dumps(error, 0).decode("latin-1"))
     first = traceback.TracebackException.from_exception(error, capture_locals=True)
-    left: list[traceback.TracebackException | None] = [first]
-    while left:
-        each = left.pop()
-        if each is not None:
-            told += [*each.format_exception_only(), str(each.__notes__)]
-            told += [f"{frame.name} {frame.locals}" for frame in each.stack if frame.filename != __file__]
-            left += [each.__cause__, each.__context__, *(each.exceptions or ())]
-    return "\n".join(told)
+    pending: list[traceback.TracebackException | None] = [first]
+    while pending:
+        exception = pending.pop()
+        if exception is not None:
+            texts += [*exception.format_exception_only(), str(exception.__notes__)]
+            texts += [f"{frame.name} {frame.locals}" for frame in exception.stack if frame.filename != __file__]
+            pending += [exception.__cause__, exception.__context__, *(exception.exceptions or ())]
+    return "\n".join(texts)
 
 
 def calls(gatepay: AsyncGatePay, secret: str) -> list[Callable[[], Awaitable[object]]]:
+    """Return every call of the client, each with *secret* in its arguments where possible."""
+
     async def walk() -> list[object]:
         return [key async for key in gatepay.list_card_keys(8, prefetch=2)]
 
@@ -66,8 +68,8 @@ def calls(gatepay: AsyncGatePay, secret: str) -> list[Callable[[], Awaitable[obj
     ]
 
 
-async def plant(rng: random.Random, wrong: list[str], secrets: list[str], *, through_proxy: bool = False) -> int:
-    """How many errors came of it; *secrets* are what the replies held."""
+async def count_errors(rng: random.Random, leaks: list[str], secrets: list[str], *, through_proxy: bool = False) -> int:
+    """Make all calls against all replies with planted secrets. Return the number of errors; add leaks to *leaks*."""
     reply, errors = b"", 0
 
     async def answer(stream: SocketStream, _: int) -> None:
@@ -84,50 +86,50 @@ async def plant(rng: random.Random, wrong: list[str], secrets: list[str], *, thr
             for _ in range(ROUNDS):
                 secret = canary(rng)
                 secrets.append(secret)
-                for place, each in replies(secret):
-                    if through_proxy and place not in REFUSALS_OF_A_TUNNEL:
+                for place, next_reply in replies(secret):
+                    if through_proxy and place not in PROXY_REFUSALS:
                         continue
                     if place == "coding" and sniffio.current_async_library() == "trio":
-                        continue  # httpx leaves a generator half-way
-                    reply = each
+                        continue  # httpx doesn't close a generator, and trio warns about it
+                    reply = next_reply
                     for number, call in enumerate(calls(gatepay, secret)):
                         try:
                             await call()
-                        except Exception as error:  # noqa: BLE001 -- whatever it is
+                        except Exception as error:  # noqa: BLE001 -- any error must not leak
                             errors += 1
-                            left = remains(secret, shown(error))
-                            wrong += [f"{secret!r} in {place!r}, call {number}, {type(error).__name__}: {left}"] * bool(
-                                left
-                            )
+                            remaining = remains(secret, all_texts_of(error))
+                            leaks += [
+                                f"{secret!r} in {place!r}, call {number}, {type(error).__name__}: {remaining}"
+                            ] * bool(remaining)
         if transport is not None:
             await transport.aclose()
     return errors
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_canaries(backend: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever a reply holds, wherever in it, no error, traceback, pickle or log line repeats it."""
-    print(f"GATEPAY_TEST_SEED={SEED}")  # noqa: T201 -- to play it again
+def test_no_secret_of_a_reply_leaks(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A secret in any part of a reply appears in no error, traceback, pickle or log line."""
+    print(f"GATEPAY_TEST_SEED={SEED}")  # noqa: T201 -- to repeat the run
     caplog.set_level(logging.DEBUG, logger="gatepay_async")
-    wrong: list[str] = []
+    leaks: list[str] = []
     secrets: list[str] = []
     rng = random.Random(f"{SEED} {backend}")  # noqa: S311 -- no secret
-    errors = anyio.run(plant, rng, wrong, secrets, backend=backend)
-    print(backend, f"{errors} errors looked at")  # noqa: T201 -- what was tried
-    assert not wrong, "\n".join(wrong)
+    errors = anyio.run(count_errors, rng, leaks, secrets, backend=backend)
+    print(backend, f"{errors} errors looked at")  # noqa: T201 -- shows how much was tested
+    assert not leaks, "\n".join(leaks)
     assert errors > 150 * ROUNDS
     logged = "\n".join(f"{record.getMessage()} {vars(record)}" for record in caplog.records)
     assert "OutcomeUnknownError" in logged
     assert [secret for secret in secrets if remains(secret, logged)] == []
 
 
-def test_canaries_of_a_proxy() -> None:
-    """Nor what a proxy says in the place of a tunnel."""
-    wrong: list[str] = []
+def test_no_secret_of_a_proxys_reply_leaks() -> None:
+    """A secret in the reply of a proxy that refuses the tunnel appears in no error."""
+    leaks: list[str] = []
 
     async def through_proxy() -> int:
-        return await plant(random.Random(SEED), wrong, [], through_proxy=True)  # noqa: S311 -- no secret
+        return await count_errors(random.Random(SEED), leaks, [], through_proxy=True)  # noqa: S311 -- no secret
 
-    print(f"GATEPAY_TEST_SEED={SEED}")  # noqa: T201 -- to play it again
-    assert anyio.run(through_proxy) == 6 * len(REFUSALS_OF_A_TUNNEL) * ROUNDS
-    assert not wrong, "\n".join(wrong)
+    print(f"GATEPAY_TEST_SEED={SEED}")  # noqa: T201 -- to repeat the run
+    assert anyio.run(through_proxy) == 6 * len(PROXY_REFUSALS) * ROUNDS
+    assert not leaks, "\n".join(leaks)

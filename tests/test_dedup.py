@@ -1,4 +1,4 @@
-"""What an upload has seen: exact whatever its size, in a file that shows nothing, and never on the event loop."""
+"""The deduplicator of an upload: its results, its private file, and that it never blocks the event loop."""
 
 import asyncio
 import contextlib
@@ -34,53 +34,57 @@ DESCRIPTORS = Path("/proc/self/fd")
 only_linux = pytest.mark.skipif(not DESCRIPTORS.exists(), reason="what a process has open is read from /proc")
 
 
-def some(count: int, *, start: int = 0) -> list[str]:
+def make_keys(count: int, *, start: int = 0) -> list[str]:
     return [f"KEY-{number:05d}" for number in range(start, start + count)]
 
 
-def plain(batches: Iterable[Iterable[str]]) -> list[list[int]]:
-    """What a plain set says of *batches*: the places of what was there before."""
+def find_repeated_with_a_set(batches: Iterable[Iterable[str]]) -> list[list[int]]:
+    """Return for each batch the indexes of its repeated card keys, found with a plain set."""
     seen: set[str] = set()
     return [
-        [place for place, key in enumerate(keys) if key in seen or seen.add(key)]  # type: ignore[func-returns-value]  # None is false
+        [index for index, key in enumerate(keys) if key in seen or seen.add(key)]  # type: ignore[func-returns-value]  # None is false
         for keys in batches
     ]
 
 
-# --- Exact -------------------------------------------------------------------------------------------------
+# --- Results -----------------------------------------------------------------------------------------------
 
 keys_of_few = st.integers(0, 60).map(lambda number: f"K{number}")
 any_key = st.one_of(keys_of_few, keys_of_few, st.text(st.characters(exclude_categories=["Cs"]), max_size=3))
 
 
 @given(
-    most=thresholds, batches=st.lists(st.lists(any_key, max_size=40), max_size=8), at_once=st.sampled_from([1, 3, 2000])
+    threshold=thresholds,
+    batches=st.lists(st.lists(any_key, max_size=40), max_size=8),
+    rows_per_statement=st.sampled_from([1, 3, 2000]),
 )
-def test_as_a_plain_set(most: int, batches: list[list[str]], at_once: int) -> None:
-    """Whatever comes, in whatever batches, it says what a plain set would say, before the spill and after it."""
+def test_results_equal_those_of_a_set(threshold: int, batches: list[list[str]], rows_per_statement: int) -> None:
+    """In memory and in the file, the repeated card keys are the same as those found with a set."""
     with (
-        contextlib.closing(SpillingDeduplicator(max_keys_in_memory=most)) as seen,
+        contextlib.closing(SpillingDeduplicator(max_keys_in_memory=threshold)) as deduplicator,
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setattr(dedup, "_ROWS_PER_STATEMENT", at_once)
-        assert [seen.find_repeated(keys) for keys in batches] == plain(batches)
+        patch.setattr(dedup, "_ROWS_PER_STATEMENT", rows_per_statement)
+        assert [deduplicator.find_repeated(keys) for keys in batches] == find_repeated_with_a_set(batches)
 
 
-def test_many() -> None:
-    """Thousands of card keys, each with one that was there, are told apart in memory, across the spill and beyond."""
-    batches = [[key for pair in zip(some(700, start=at), some(700, start=at // 2), strict=True) for key in pair]
-               for at in range(0, 9_000, 700)]  # fmt: skip
-    with contextlib.closing(SpillingDeduplicator(max_keys_in_memory=5_000)) as seen:
-        assert [seen.find_repeated(keys) for keys in batches] == plain(batches)
-        assert not seen.fits_in_memory(0)
+def test_thousands_of_keys() -> None:
+    """Among thousands of card keys, every repetition is found: in memory, during the spill and in the file."""
+    batches = [
+        [key for pair in zip(make_keys(700, start=at), make_keys(700, start=at // 2), strict=True) for key in pair]
+        for at in range(0, 9_000, 700)
+    ]
+    with contextlib.closing(SpillingDeduplicator(max_keys_in_memory=5_000)) as deduplicator:
+        assert [deduplicator.find_repeated(keys) for keys in batches] == find_repeated_with_a_set(batches)
+        assert not deduplicator.fits_in_memory(0)
 
 
-def test_first_lines() -> None:
-    """Each repetition is told with the line where its card key stood first, in the same look-up or a long one ago."""
+def test_first_lines_of_repetitions() -> None:
+    """Each repetition has the line of its first occurrence, whether that was in this look-up or an earlier one."""
     with contextlib.closing(FirstLines()) as first_lines:
         assert first_lines.find_repeated([1, 3, 4, 5], ["A", "B", "A", "A"]) == {2: 1, 3: 1}
         assert first_lines.find_repeated([6, 7, 9], ["C", "B", "C"]) == {1: 3, 2: 6}
-        assert first_lines.find_repeated(range(10, 2_010), some(2_000)) == {}
+        assert first_lines.find_repeated(range(10, 2_010), make_keys(2_000)) == {}
         assert first_lines.find_repeated([2_010], ["KEY-01999"]) == {0: 2_009}
         assert first_lines.find_repeated([], []) == {}
 
@@ -93,129 +97,133 @@ lines_of_any_kind = st.one_of(
 )
 
 
-def chunked(
-    inputs: list[list[Any]], seen: SpillingDeduplicator | None, by: Callable[[Chunker, list[Any]], list[Chunk]]
+def chunks_and_report(
+    inputs: list[list[Any]], deduplicator: SpillingDeduplicator | None, cut: Callable[[Chunker, list[Any]], list[Chunk]]
 ) -> tuple[list[Chunk], UploadReport]:
+    """Return the chunks of all inputs, and the report. *cut* divides the lines of one input into chunks."""
     ledger = Ledger()
-    chunker = Chunker(ledger, seen)
-    chunks = [chunk for lines in inputs for chunk in by(chunker, lines)]
-    rest = chunker.last_chunk()
-    return [*chunks, *([rest] if rest else [])], ledger.report(stopped=None)
+    chunker = Chunker(ledger, deduplicator)
+    chunks = [chunk for lines in inputs for chunk in cut(chunker, lines)]
+    last_chunk = chunker.last_chunk()
+    return [*chunks, *([last_chunk] if last_chunk else [])], ledger.report(stopped=None)
 
 
-def whole(chunker: Chunker, lines: list[Any]) -> list[Chunk]:
+def cut_at_once(chunker: Chunker, lines: list[Any]) -> list[Chunk]:
+    """Read, deduplicate and cut the lines with one method."""
     return list(chunker.chunks(lines))
 
 
-def in_parts(chunker: Chunker, lines: list[Any]) -> list[Chunk]:
+def cut_in_steps(chunker: Chunker, lines: list[Any]) -> list[Chunk]:
+    """Read, deduplicate and cut the lines in three steps, as an upload does after the spill."""
     chunker.read_lines(lines)
     return chunker.full_chunks(chunker._deduplicator.find_repeated(chunker.pending_keys))
 
 
 @given(
-    most=thresholds,
+    threshold=thresholds,
     inputs=st.lists(st.lists(lines_of_any_kind, max_size=60), max_size=5),
     size=st.sampled_from([1, 3, 500]),
 )
-def test_chunks_do_not_depend_on_the_threshold(most: int, inputs: list[list[Any]], size: int) -> None:
-    """The same chunks, cut from the same lines, and the same ledger, whenever and wherever it spills."""
+def test_chunks_do_not_depend_on_the_threshold(threshold: int, inputs: list[list[Any]], size: int) -> None:
+    """The chunks and the report are the same for every threshold and for both ways to cut the lines."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunking, "MAX_KEYS_PER_CALL", size)
-        expected, expected_report = chunked(inputs, None, whole)
-        for by in (whole, in_parts):
-            with contextlib.closing(SpillingDeduplicator(max_keys_in_memory=most)) as seen:
-                chunks, report = chunked(inputs, seen, by)
+        expected, expected_report = chunks_and_report(inputs, None, cut_at_once)
+        for cut in (cut_at_once, cut_in_steps):
+            with contextlib.closing(SpillingDeduplicator(max_keys_in_memory=threshold)) as deduplicator:
+                chunks, report = chunks_and_report(inputs, deduplicator, cut)
             assert chunks == expected
-            columns = [(each.read, each.blank, each.duplicates, each.refused) for each in (report, expected_report)]
+            columns = [(r.read, r.blank, r.duplicates, r.refused) for r in (report, expected_report)]
             assert columns[0] == columns[1]
 
 
-def test_spilled_in_the_middle_of_a_chunk() -> None:
-    """A chunk whose first half was looked up in memory and whose second half in the file is whole, and in order."""
-    with contextlib.closing(SpillingDeduplicator(max_keys_in_memory=300)) as seen:
+def test_a_spill_in_the_middle_of_a_chunk() -> None:
+    """If the spill happens in the middle of a chunk, the chunk is still complete and in order."""
+    with contextlib.closing(SpillingDeduplicator(max_keys_in_memory=300)) as deduplicator:
         ledger = Ledger()
-        chunker = Chunker(ledger, seen)
-        assert list(chunker.chunks(some(300))) == []
-        assert seen.fits_in_memory(0)
-        assert list(chunker.chunks(["KEY-00299", *some(100, start=300), "KEY-00000", "KEY-00350"])) == []
-        assert not seen.fits_in_memory(0)
-        (chunk,) = chunker.chunks(some(100, start=400))
-    assert list(chunk.keys) == some(500)
+        chunker = Chunker(ledger, deduplicator)
+        assert list(chunker.chunks(make_keys(300))) == []
+        assert deduplicator.fits_in_memory(0)
+        assert list(chunker.chunks(["KEY-00299", *make_keys(100, start=300), "KEY-00000", "KEY-00350"])) == []
+        assert not deduplicator.fits_in_memory(0)
+        (chunk,) = chunker.chunks(make_keys(100, start=400))
+    assert list(chunk.keys) == make_keys(500)
     assert chunk.lines == (*range(1, 301), *range(302, 402), *range(404, 504))
     assert ledger.duplicates == 3
 
 
-def test_it_fits_until_it_does_not() -> None:
-    """It fits while the threshold isn't passed; once in the file, nothing fits any more."""
-    with contextlib.closing(SpillingDeduplicator(max_keys_in_memory=5)) as seen:
-        assert (seen.fits_in_memory(5), seen.fits_in_memory(6)) == (True, False)
-        seen.find_repeated(["A", "B", "B"])
-        assert (seen.fits_in_memory(3), seen.fits_in_memory(4)) == (True, False)
-        seen.find_repeated(["C", "D", "E", "F"])
-        assert not seen.fits_in_memory(0)
-        assert seen.find_repeated(["A", "F", "G"]) == [0, 1]
+def test_fits_in_memory_until_the_spill() -> None:
+    """fits_in_memory() is true up to the threshold, and always false after the spill."""
+    with contextlib.closing(SpillingDeduplicator(max_keys_in_memory=5)) as deduplicator:
+        assert (deduplicator.fits_in_memory(5), deduplicator.fits_in_memory(6)) == (True, False)
+        deduplicator.find_repeated(["A", "B", "B"])
+        assert (deduplicator.fits_in_memory(3), deduplicator.fits_in_memory(4)) == (True, False)
+        deduplicator.find_repeated(["C", "D", "E", "F"])
+        assert not deduplicator.fits_in_memory(0)
+        assert deduplicator.find_repeated(["A", "F", "G"]) == [0, 1]
 
 
-def test_nothing_stays_in_memory() -> None:
-    """Once it has spilled no card key is held in memory, and what SQLite holds is bounded."""
-    with contextlib.closing(SpillingDeduplicator(max_keys_in_memory=5)) as seen:
-        seen.find_repeated(some(5))
-        first = seen._in_memory._keys
-        assert len(first) == 5
-        seen.find_repeated(some(5_000))
-        assert (len(first), seen._in_memory._keys) == (0, set())
-        assert seen._in_memory._keys is not first  # an emptied set keeps its table
-        assert seen._in_file is not None
-        assert list(vars(seen._in_file)) == ["_blank", "_database"]
-        ((cache,),) = seen._in_file._database.execute("PRAGMA cache_size")
+def test_a_spill_frees_the_memory() -> None:
+    """After the spill no card key is in memory, and SQLite's cache has a limit."""
+    with contextlib.closing(SpillingDeduplicator(max_keys_in_memory=5)) as deduplicator:
+        deduplicator.find_repeated(make_keys(5))
+        keys = deduplicator._in_memory._keys
+        assert len(keys) == 5
+        deduplicator.find_repeated(make_keys(5_000))
+        assert (len(keys), deduplicator._in_memory._keys) == (0, set())
+        assert deduplicator._in_memory._keys is not keys  # an emptied set would keep its memory
+        assert deduplicator._in_file is not None
+        assert list(vars(deduplicator._in_file)) == ["_blank", "_database"]
+        ((cache,),) = deduplicator._in_file._database.execute("PRAGMA cache_size")
         assert cache == -dedup._CACHE_KIB
-        ((rows,),) = seen._in_file._database.execute("SELECT count(*) FROM seen")
+        ((rows,),) = deduplicator._in_file._database.execute("SELECT count(*) FROM seen")
         assert rows == 5_000
 
 
-def test_the_threshold() -> None:
-    """By default a million card keys are held in memory, and not one more."""
-    seen = SpillingDeduplicator()
-    assert (seen.fits_in_memory(1_000_000), seen.fits_in_memory(1_000_001)) == (True, False)
+def test_the_default_threshold_is_a_million() -> None:
+    """By default up to a million card keys are held in memory."""
+    deduplicator = SpillingDeduplicator()
+    assert (deduplicator.fits_in_memory(1_000_000), deduplicator.fits_in_memory(1_000_001)) == (True, False)
 
 
 # --- The file ----------------------------------------------------------------------------------------------
 
 
-def digests_of(seen: SpillingDeduplicator) -> list[bytes]:
-    assert seen._in_file is not None
-    return [digest for (digest,) in seen._in_file._database.execute("SELECT digest FROM seen")]
+def digests_of(deduplicator: SpillingDeduplicator) -> list[bytes]:
+    """Return the digests in the file."""
+    assert deduplicator._in_file is not None
+    return [digest for (digest,) in deduplicator._in_file._database.execute("SELECT digest FROM seen")]
 
 
-def test_keyed() -> None:
-    """Two uploads have different digests of one card key: nobody can try card keys on them."""
+def test_digests_differ_between_uploads() -> None:
+    """Two uploads store different digests of a card key, so nobody can test guesses against the file."""
     with (
-        contextlib.closing(SpillingDeduplicator(max_keys_in_memory=0)) as one,
-        contextlib.closing(SpillingDeduplicator(max_keys_in_memory=0)) as other,
+        contextlib.closing(SpillingDeduplicator(max_keys_in_memory=0)) as first,
+        contextlib.closing(SpillingDeduplicator(max_keys_in_memory=0)) as second,
     ):
-        one.find_repeated(some(20))
-        other.find_repeated(some(20))
-        assert {len(digest) for digest in digests_of(one)} == {16}
-        assert len({*digests_of(one), *digests_of(other)}) == 40
+        first.find_repeated(make_keys(20))
+        second.find_repeated(make_keys(20))
+        assert {len(digest) for digest in digests_of(first)} == {16}
+        assert len({*digests_of(first), *digests_of(second)}) == 40
 
 
 def open_files(process: str = "self") -> dict[str, Path]:
-    """What a process has open: name, and where to read it."""
-    found: dict[str, Path] = {}
+    """Return the open files of a process: each name, with the path in /proc where its content can be read."""
+    files: dict[str, Path] = {}
     for descriptor in Path(f"/proc/{process}/fd").iterdir():
-        with contextlib.suppress(OSError):  # the one that lists the folder
-            found[str(descriptor.readlink())] = descriptor
-    return found
+        with contextlib.suppress(OSError):  # the descriptor that reads the folder itself is closed again
+            files[str(descriptor.readlink())] = descriptor
+    return files
 
 
 @only_linux
-def test_the_file_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file has no name, nobody else may read it, no card key stands in it, and closing it is its end."""
+def test_the_file_is_private_and_has_no_card_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file has no name, is readable only by its owner, contains no card key, and is deleted on close."""
     monkeypatch.setattr(dedup, "_CACHE_KIB", 64)
     before = open_files()
-    with contextlib.closing(SpillingDeduplicator(max_keys_in_memory=10)) as seen:
-        seen.find_repeated(some(20_000))
-        ((name, file),) = [each for each in open_files().items() if each[0] not in before]
+    with contextlib.closing(SpillingDeduplicator(max_keys_in_memory=10)) as deduplicator:
+        deduplicator.find_repeated(make_keys(20_000))
+        ((name, file),) = [item for item in open_files().items() if item[0] not in before]
         assert name.endswith(" (deleted)")
         assert not Path(name.removesuffix(" (deleted)")).exists()
         status = file.stat()
@@ -223,21 +231,22 @@ def test_the_file_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         content = file.read_bytes()
         assert len(content) == status.st_size > 20_000 * 16
         assert b"KEY-" not in content
-        assert sum(digest in content for digest in digests_of(seen)[:1_000]) > 900  # this is the file
+        # Most digests are in this file (some may still be in SQLite's cache), so it is the deduplicator's.
+        assert sum(digest in content for digest in digests_of(deduplicator)[:1_000]) > 900
     assert name not in open_files()
 
 
-class Watched(sqlite3.Connection):
-    """A connection that knows who used it, and can be told to fail, or to wait."""
+class RecordingConnection(sqlite3.Connection):
+    """A connection that records the threads that use it. A test can make its statements fail or wait."""
 
-    made: list["Watched"]
+    opened: list["RecordingConnection"]
     before: Callable[[str], object]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.used_in = {threading.get_ident()}
         self.closed = threading.Event()
-        self.made.append(self)
+        self.opened.append(self)
 
     def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
         self.used_in.add(threading.get_ident())
@@ -251,74 +260,80 @@ class Watched(sqlite3.Connection):
 
 
 @pytest.fixture
-def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Watched]]:
-    """The connections that were made; each is closed at the end of the test, or will be."""
+def connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[RecordingConnection]]:
+    """Record all connections that the test opens, and check that each one is closed in the end."""
 
-    class Ours(Watched):
-        made: list[Watched] = []  # noqa: RUF012 -- of this test alone
+    class ConnectionOfThisTest(RecordingConnection):
+        opened: list[RecordingConnection] = []  # noqa: RUF012 -- the class is used in this test only
 
         @staticmethod
         def before(sql: str) -> None:
             pass
 
     original = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", lambda *args, **kwargs: original(*args, factory=Ours, **kwargs))
-    yield Ours
-    assert all(connection.closed.wait(PATIENCE) for connection in Ours.made)
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *args, **kwargs: original(*args, factory=ConnectionOfThisTest, **kwargs)
+    )
+    yield ConnectionOfThisTest
+    assert all(connection.closed.wait(PATIENCE) for connection in ConnectionOfThisTest.opened)
 
 
-def failing(part: str, *, after: int = 0) -> Callable[[str], None]:
-    """Fails as on a full disk, at each statement with *part* in it, the first ones left out."""
-    counted = itertools.count()
+def fail_on(part: str, *, after: int = 0) -> Callable[[str], None]:
+    """Return a function that raises SQLite's disk-full error for statements with *part*, after *after* of them."""
+    matches = itertools.count()
 
     def before(sql: str) -> None:
-        if part in sql and next(counted) >= after:
+        if part in sql and next(matches) >= after:
             raise sqlite3.OperationalError("database or disk is full")
 
     return before
 
 
-def test_closed_is_closed(watched: type[Watched]) -> None:
-    """Closed, it answers nothing any more; closing again is nothing; and what never spilled has nothing to close."""
-    seen = SpillingDeduplicator(max_keys_in_memory=2)
-    seen.find_repeated(some(3))
-    seen.close()
-    seen.close()
+def test_a_closed_deduplicator_refuses_keys(connections: type[RecordingConnection]) -> None:
+    """After close() look-ups raise RuntimeError. A second close() does nothing. Without a spill no file is opened."""
+    deduplicator = SpillingDeduplicator(max_keys_in_memory=2)
+    deduplicator.find_repeated(make_keys(3))
+    deduplicator.close()
+    deduplicator.close()
     with pytest.raises(RuntimeError, match="closed"):
-        seen.find_repeated(["A"])
+        deduplicator.find_repeated(["A"])
     in_memory = SpillingDeduplicator()
     in_memory.find_repeated(["A"])
     in_memory.close()
-    assert len(watched.made) == 1
+    assert len(connections.opened) == 1
     assert len(in_memory._in_memory) == 0
 
 
-def test_a_spill_that_fails(watched: type[Watched], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that can't be made or filled leaves what is in memory as it was, and no file."""
+def test_a_failed_spill_keeps_the_keys_in_memory(
+    connections: type[RecordingConnection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the file can't be created or filled, the card keys in memory are kept, and no file is left."""
     for part in ("PRAGMA", "CREATE", "group_concat", "INSERT"):
-        fail_at(part, watched, monkeypatch)
+        assert_failed_spill_is_undone(part, connections, monkeypatch)
 
 
-def fail_at(part: str, watched: type[Watched], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spill, with a full disk at this part of it; then again, with room."""
-    before = len(watched.made)
-    seen = SpillingDeduplicator(max_keys_in_memory=5)
-    seen.find_repeated(some(5))
+def assert_failed_spill_is_undone(
+    part: str, connections: type[RecordingConnection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let the spill fail in the statement with *part*; then spill again successfully."""
+    opened_before = len(connections.opened)
+    deduplicator = SpillingDeduplicator(max_keys_in_memory=5)
+    deduplicator.find_repeated(make_keys(5))
     with monkeypatch.context() as patch:
-        patch.setattr(watched, "before", staticmethod(failing(part)))
+        patch.setattr(connections, "before", staticmethod(fail_on(part)))
         with pytest.raises(sqlite3.OperationalError, match="full"):
-            seen.find_repeated(["KEY-00000", "A"])
-    assert watched.made[before].closed.is_set()
-    assert len(seen._in_memory) == 5
-    assert seen.find_repeated(["KEY-00000", "A"]) == [0]
-    seen.close()
+            deduplicator.find_repeated(["KEY-00000", "A"])
+    assert connections.opened[opened_before].closed.is_set()
+    assert len(deduplicator._in_memory) == 5
+    assert deduplicator.find_repeated(["KEY-00000", "A"]) == [0]
+    deduplicator.close()
 
 
-# --- The whole upload --------------------------------------------------------------------------------------
+# --- Whole uploads -----------------------------------------------------------------------------------------
 
 
 class Server:
-    """``send`` of a server that stores whatever comes, in the order it comes; a script may have it raise."""
+    """A server whose ``send`` stores all card keys in order. *script* has an exception or None for each call."""
 
     def __init__(self, *script: Exception | None) -> None:
         self.script = iter(script)
@@ -335,49 +350,61 @@ class Server:
         self.stored += call.keys
         return Sent(Stored(len(call.keys), ""), 1)
 
-    async def upload(self, lines: Any, *, most: int = 0, concurrency: int = 1, on_progress: Any = None) -> UploadReport:
+    async def upload(
+        self, lines: Any, *, threshold: int = 0, concurrency: int = 1, on_progress: Any = None
+    ) -> UploadReport:
         with anyio.fail_after(PATIENCE):
-            return adds_up(
+            return assert_adds_up(
                 await upload(
-                    self.send, 8, lines, concurrency=concurrency, on_progress=on_progress, max_keys_in_memory=most
+                    self.send, 8, lines, concurrency=concurrency, on_progress=on_progress, max_keys_in_memory=threshold
                 )
             )  # fmt: skip
 
 
-def adds_up(report: UploadReport) -> UploadReport:
-    settled = report.stored + report.already_there + report.refused + report.unknown + report.not_sent
-    assert report.read == report.blank + report.duplicates + settled
-    assert sum(chunk.count for chunk in report.chunks) == settled
+def assert_adds_up(report: UploadReport) -> UploadReport:
+    """Check that each line is in one column. Return the report."""
+    total_of_results = report.stored + report.already_there + report.refused + report.unknown + report.not_sent
+    assert report.read == report.blank + report.duplicates + total_of_results
+    assert sum(chunk.count for chunk in report.chunks) == total_of_results
     return report
 
 
-def report_on(error: BaseException) -> UploadReport:
+def report_of(error: BaseException) -> UploadReport:
+    """Return the report that an upload attached to its exception."""
     report = getattr(error, "report", None)
     assert isinstance(report, UploadReport)
-    return adds_up(report)
+    return assert_adds_up(report)
 
 
 @pytest.mark.anyio
-@given(most=thresholds, lines=st.lists(lines_of_any_kind, max_size=150), size=st.sampled_from([1, 7, 500]))
-async def test_an_upload_does_not_depend_on_the_threshold(most: int, lines: list[Any], size: int) -> None:
-    """The server gets the same card keys in the same order, and the report is the same, wherever it spills."""
+@given(threshold=thresholds, lines=st.lists(lines_of_any_kind, max_size=150), size=st.sampled_from([1, 7, 500]))
+async def test_an_upload_does_not_depend_on_the_threshold(threshold: int, lines: list[Any], size: int) -> None:
+    """For every threshold the server gets the same card keys in the same order, and the report is the same."""
     servers = Server(), Server()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunking, "MAX_KEYS_PER_CALL", size)
         patch.setattr("gatepay_async.lines.LINES_PER_BATCH", 20)
         patch.setattr("gatepay_async.upload.LINES_PER_BATCH", 20)
-        report = await servers[0].upload(lines, most=most)
-        expected = await servers[1].upload(lines, most=1_000_000)
+        report = await servers[0].upload(lines, threshold=threshold)
+        expected = await servers[1].upload(lines, threshold=1_000_000)
     assert servers[0].stored == servers[1].stored
     assert repr(report) == repr(expected)
     assert [repr(chunk) for chunk in report.chunks] == [repr(chunk) for chunk in expected.chunks]
 
 
-LONG = [*some(3_300), "", *some(2_600, start=1_500), "a\nb", *some(50), *some(2_000, start=4_100)]
+# 7,952 lines: 6,100 different card keys, repetitions far from their first occurrence, a blank line, an invalid line.
+LONG_INPUT = [
+    *make_keys(3_300),
+    "",
+    *make_keys(2_600, start=1_500),
+    "a\nb",
+    *make_keys(50),
+    *make_keys(2_000, start=4_100),
+]
 
 
 class File:
-    """An open file, as far as an upload is concerned."""
+    """An open file, with only the methods that an upload uses."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines = iter(lines)
@@ -389,8 +416,8 @@ class File:
         return self._lines
 
 
-class Trickle:
-    """An asynchronous iterable; unlike a generator, nobody needs to close it."""
+class AsyncLines:
+    """An async iterable that, unlike a generator, needs no aclose()."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines = iter(lines)
@@ -404,61 +431,61 @@ class Trickle:
         raise StopAsyncIteration
 
 
-KINDS: dict[str, Callable[[Iterable[str]], Any]] = {"iterable": lambda lines: lines, "file": File, "async": Trickle}
+KINDS: dict[str, Callable[[Iterable[str]], Any]] = {"iterable": lambda lines: lines, "file": File, "async": AsyncLines}
 
 
 @pytest.mark.anyio
-async def test_a_long_upload(watched: type[Watched]) -> None:
-    """Repetitions before, across and after the spill are found, order is kept, and the loop never asks SQLite."""
-    every = [(2_500, kind) for kind in KINDS]
-    for most, kind in [*every, *zip([0, 700, 5_000, 1_000_000], itertools.cycle(KINDS), strict=False)]:
-        await upload_long(watched, kind, most)
+async def test_a_long_upload_finds_all_repetitions(connections: type[RecordingConnection]) -> None:
+    """Repetitions before and after the spill are found, the order is kept, and SQLite isn't used on the event loop."""
+    each_kind = [(2_500, kind) for kind in KINDS]
+    for threshold, kind in [*each_kind, *zip([0, 700, 5_000, 1_000_000], itertools.cycle(KINDS), strict=False)]:
+        await check_long_upload(connections, kind, threshold)
 
 
-async def upload_long(watched: type[Watched], kind: str, most: int) -> None:
-    """Upload, with so many held in memory."""
-    before = len(watched.made)
+async def check_long_upload(connections: type[RecordingConnection], kind: str, threshold: int) -> None:
+    """Upload LONG_INPUT with a threshold of *threshold* card keys, and check the result."""
+    opened_before = len(connections.opened)
     server = Server()
-    report = await server.upload(KINDS[kind](LONG), most=most)
-    assert server.stored == some(6_100)
+    report = await server.upload(KINDS[kind](LONG_INPUT), threshold=threshold)
+    assert server.stored == make_keys(6_100)
     assert (report.read, report.blank, report.refused, report.stored) == (7_952, 1, 1, 6_100)
     assert report.duplicates == 7_952 - 1 - 1 - 6_100
     assert [(chunk.index, chunk.count) for chunk in report.chunks if chunk.index >= 0] == [
         *((index, 500) for index in range(12)),
         (12, 100),
     ]
-    made = watched.made[before:]
-    assert len(made) == (most < 6_100)
-    for connection in made:
+    opened = connections.opened[opened_before:]
+    assert len(opened) == (threshold < 6_100)
+    for connection in opened:
         assert connection.closed.wait(PATIENCE)
         assert threading.get_ident() not in connection.used_in
 
 
 @pytest.mark.anyio
-async def test_an_input_that_fails(watched: type[Watched]) -> None:
-    """After an input that failed, wherever it spilled, full chunks are stored, and the rest is not sent."""
+async def test_a_failed_input_after_the_spill(connections: type[RecordingConnection]) -> None:
+    """If the input fails, before or after the spill, full chunks are stored and the rest is not sent."""
 
     def lines() -> Iterator[str]:
-        yield from some(2_750)
-        yield from some(500)
+        yield from make_keys(2_750)
+        yield from make_keys(500)
         yield b"SECRET-\xff".decode()
 
-    for most, kind in itertools.product([0, 1_000, 1_000_000], KINDS):
+    for threshold, kind in itertools.product([0, 1_000, 1_000_000], KINDS):
         server = Server()
         with pytest.raises(InvalidRequestError, match="what follows line 3250 is not utf-8") as caught:
-            await server.upload(KINDS[kind](lines()), most=most)
-        report = report_on(caught.value)
-        assert (kind, most, server.stored) == (kind, most, some(2_500))
+            await server.upload(KINDS[kind](lines()), threshold=threshold)
+        report = report_of(caught.value)
+        assert (kind, threshold, server.stored) == (kind, threshold, make_keys(2_500))
         assert (report.read, report.duplicates, report.stored, report.not_sent) == (3_250, 500, 2_500, 250)
-        assert [key for chunk in report.chunks for key in chunk.keys] == some(250, start=2_500)
+        assert [key for chunk in report.chunks for key in chunk.keys] == make_keys(250, start=2_500)
 
 
 @pytest.mark.anyio
-async def test_a_stop_after_the_spill(watched: type[Watched]) -> None:
-    """A stop leaves what was read ahead as not sent, repetitions told; what was not read stays in the input."""
+async def test_a_stop_after_the_spill_reads_no_further(connections: type[RecordingConnection]) -> None:
+    """After a stop, lines that were read ahead are deduplicated and not sent, and the rest of the input isn't read."""
     closed = EndpointClosedError(code=107, message="", endpoint="ka/create")
     server = Server(None, closed)
-    lines = iter([*some(1_200), *some(800), *some(100_000, start=1_200)])
+    lines = iter([*make_keys(1_200), *make_keys(800), *make_keys(100_000, start=1_200)])
     report = await server.upload(lines)
     assert report.stopped is closed
     assert (report.stored, report.refused) == (500, 500)
@@ -468,36 +495,38 @@ async def test_a_stop_after_the_spill(watched: type[Watched]) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_stop_starts_nothing_more(watched: type[Watched]) -> None:
-    """Of several chunks that one look-up gave, those that were not started when the upload stopped never are."""
-    heard: list[UploadProgress] = []
+async def test_a_stop_starts_no_further_chunk(connections: type[RecordingConnection]) -> None:
+    """If one look-up returns several chunks, and the first one stops the upload, the others aren't sent."""
+    events: list[UploadProgress] = []
     server = Server(EndpointClosedError(code=107, message="", endpoint="ka/create"))
-    report = await server.upload(some(10_000), on_progress=heard.append)
+    report = await server.upload(make_keys(10_000), on_progress=events.append)
     assert (report.read, report.refused, report.not_sent) == (2_000, 500, 1_500)
-    # The first chunk, the second, which had waited for its slot, and the end.
-    assert [progress.chunks for progress in heard] == [1, 2, 4]
+    # After the first chunk, after the second, which waited for its slot, and at the end.
+    assert [progress.chunks for progress in events] == [1, 2, 4]
 
 
 @pytest.mark.anyio
-async def test_what_waits_for_a_look_up_is_looked_up(watched: type[Watched]) -> None:
-    """Lines of a slow input that had not been looked up when the upload stopped are told apart all the same."""
+async def test_pending_lines_are_deduplicated_after_a_stop(connections: type[RecordingConnection]) -> None:
+    """Lines of a slow input that were read but not looked up before the stop are still deduplicated."""
     server = Server(EndpointClosedError(code=107, message="", endpoint="ka/create"))
 
-    class Slow(Trickle):
+    class Slow(AsyncLines):
         async def __anext__(self) -> str:
             line = await super().__anext__()
             if line == "last":
                 await anyio.wait_all_tasks_blocked()
             return line
 
-    report = await server.upload(Slow([*some(500), *some(300), "KEY-00500", "last", "never read"]))
+    report = await server.upload(Slow([*make_keys(500), *make_keys(300), "KEY-00500", "last", "never read"]))
     assert (report.read, report.duplicates, report.refused, report.not_sent) == (802, 300, 500, 2)
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", ["iterable", "async"])
-async def test_a_slow_server_slows_the_reading(watched: type[Watched], kind: str) -> None:
-    """Also after the spill reading waits for sending: one batch is read ahead, and no more."""
+async def test_reading_waits_for_a_slow_server_after_the_spill(
+    connections: type[RecordingConnection], kind: str
+) -> None:
+    """After the spill the upload reads one batch ahead and then waits for the server."""
     server = Server()
     server.gate = anyio.Event()
     read = 0
@@ -512,7 +541,8 @@ async def test_a_slow_server_slows_the_reading(watched: type[Watched], kind: str
     async with anyio.create_task_group() as group:
         running = _Upload(server.send, 8, permits, None, 0)
         group.start_soon(running.run, read_lines(KINDS[kind](lines()), running.read_late_lines))
-        await until(lambda: permits._waiting)  # the one that reads
+        await until(lambda: permits._waiting)  # the reader
+        # An iterable is read in batches of 2,000 lines. Async lines are read until one chunk waits for two in flight.
         assert read == (2_000 if kind == "iterable" else 1_500)
         group.cancel_scope.cancel()
 
@@ -520,18 +550,18 @@ async def test_a_slow_server_slows_the_reading(watched: type[Watched], kind: str
 # --- Cancelled, failed -------------------------------------------------------------------------------------
 
 
-class Held:
-    """Keeps a look-up waiting in its thread until it is let go on."""
+class PausedLookUp:
+    """Makes look-up number *nth* wait in its thread until `go_on` is set."""
 
     def __init__(self, nth: int) -> None:
         self.reached = threading.Event()
         self.go_on = threading.Event()
-        self._left = nth
+        self._remaining = nth
 
     def before(self, sql: str) -> None:
-        if "group_concat" in sql:
-            self._left -= 1
-            if self._left == 0:
+        if "group_concat" in sql:  # the statement of a look-up
+            self._remaining -= 1
+            if self._remaining == 0:
                 self.reached.set()
                 assert self.go_on.wait(PATIENCE)
 
@@ -540,52 +570,56 @@ class Held:
 
 
 @pytest.mark.anyio
-async def test_cancelled_during_a_look_up(watched: type[Watched], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cancelled while a thread looks something up: it is waited for, and what was taken is in the report, not sent."""
-    held = Held(2)
-    monkeypatch.setattr(watched, "before", staticmethod(held.before))
+async def test_a_cancellation_waits_for_the_look_up(
+    connections: type[RecordingConnection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cancelled upload waits for the thread that deduplicates. Lines that were read are in the report as not sent."""
+    paused = PausedLookUp(2)
+    monkeypatch.setattr(connections, "before", staticmethod(paused.before))
     server = Server()
     reports: list[UploadReport] = []
 
     async def run() -> None:
         try:
-            await server.upload(iter(some(10_000)))
+            await server.upload(iter(make_keys(10_000)))
         except BaseException as error:
-            reports.append(report_on(error))
+            reports.append(report_of(error))
             raise
 
     async with anyio.create_task_group() as group:
         group.start_soon(run)
-        await held.until_reached()
+        await paused.until_reached()
         group.cancel_scope.cancel()
-        held.go_on.set()
+        paused.go_on.set()
     (report,) = reports
     assert (report.read, report.stored + report.unknown + report.not_sent) == (4_000, 4_000)
-    kept = [key for chunk in report.chunks for key in chunk.keys]
-    assert sorted([*server.stored, *kept]) == some(4_000)
-    (connection,) = watched.made
+    not_stored = [key for chunk in report.chunks for key in chunk.keys]
+    assert sorted([*server.stored, *not_stored]) == make_keys(4_000)
+    (connection,) = connections.opened
     assert connection.closed.wait(PATIENCE)
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_cancelled_the_way_of_asyncio(watched: type[Watched], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread that ``task.cancel()`` leaves behind disturbs nothing: the file is closed when it has ended."""
-    held = Held(2)
-    monkeypatch.setattr(watched, "before", staticmethod(held.before))
+async def test_task_cancel_leaves_the_look_up_to_its_thread(
+    connections: type[RecordingConnection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After ``task.cancel()`` the upload ends before the thread that deduplicates, which closes the file at its end."""
+    paused = PausedLookUp(2)
+    monkeypatch.setattr(connections, "before", staticmethod(paused.before))
     server = Server()
-    task = asyncio.create_task(server.upload(iter(some(10_000))))
-    await held.until_reached()
+    task = asyncio.create_task(server.upload(iter(make_keys(10_000))))
+    await paused.until_reached()
     task.cancel()
     with pytest.raises(asyncio.CancelledError) as caught:
         await task
-    report = report_on(caught.value)
+    report = report_of(caught.value)
     assert (report.read, report.stored + report.unknown + report.not_sent) == (4_000, 4_000)
-    kept = [key for chunk in report.chunks for key in chunk.keys]
-    assert sorted([*server.stored, *kept]) == some(4_000)
-    (connection,) = watched.made
+    not_stored = [key for chunk in report.chunks for key in chunk.keys]
+    assert sorted([*server.stored, *not_stored]) == make_keys(4_000)
+    (connection,) = connections.opened
     assert not connection.closed.is_set()
-    held.go_on.set()
+    paused.go_on.set()
     assert connection.closed.wait(PATIENCE)
 
 
@@ -598,8 +632,8 @@ async def cancel_after(steps: int, cancel: Callable[[], None]) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.slow
-async def test_cancelled_at_any_step(watched: type[Watched], kind: str) -> None:
-    """Wherever a cancellation strikes an upload that has spilled, every line that was read is in one column."""
+async def test_a_cancellation_at_any_step_adds_up(connections: type[RecordingConnection], kind: str) -> None:
+    """Wherever an upload is cancelled after the spill, every line that was read is in one column."""
     for steps in range(0, 60, 2):
         server = Server()
         report = None
@@ -607,99 +641,110 @@ async def test_cancelled_at_any_step(watched: type[Watched], kind: str) -> None:
             async with anyio.create_task_group() as group:
                 group.start_soon(cancel_after, steps, scope.cancel)
                 try:
-                    report = await upload(server.send, 8, KINDS[kind](LONG), concurrency=2, max_keys_in_memory=1_000)
+                    report = await upload(
+                        server.send, 8, KINDS[kind](LONG_INPUT), concurrency=2, max_keys_in_memory=1_000
+                    )
                 except BaseException as error:
-                    report = report_on(error)
+                    report = report_of(error)
                     raise
         assert report is not None
-        adds_up(report)
-        kept = {key for chunk in report.chunks for key in chunk.keys}
-        assert {key for key in LONG[: report.read] if key} == {*server.stored, *kept}
+        assert_adds_up(report)
+        not_stored = {key for chunk in report.chunks for key in chunk.keys}
+        assert {key for key in LONG_INPUT[: report.read] if key} == {*server.stored, *not_stored}
         assert len(server.stored) == len(set(server.stored))
 
 
+# The statement that fails, the number of such statements before it, and the largest number of stored card keys.
 FULL_DISKS: list[tuple[str, int, int | None]] = [
     ("CREATE", 0, 1_500), ("group_concat", 0, 1_500), ("group_concat", 2, None), ("INSERT", 1, None)
 ]  # fmt: skip
 
 
 @pytest.mark.anyio
-async def test_a_full_disk(watched: type[Watched], monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQLite's own error comes out with the report; what was in flight is settled, and nothing read is lost."""
+async def test_a_full_disk_raises_with_the_report(
+    connections: type[RecordingConnection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's error is raised with the report. Calls in flight are finished, and no line that was read is lost."""
     monkeypatch.setattr("gatepay_async.lines.LINES_PER_BATCH", 1_000)
     monkeypatch.setattr("gatepay_async.upload.LINES_PER_BATCH", 1_000)
-    for kind, (part, after, stored) in itertools.product(KINDS, FULL_DISKS):
-        monkeypatch.setattr(watched, "before", staticmethod(failing(part, after=after)))
-        await upload_to_full_disk(kind, stored)
+    for kind, (part, after, limit) in itertools.product(KINDS, FULL_DISKS):
+        monkeypatch.setattr(connections, "before", staticmethod(fail_on(part, after=after)))
+        await check_upload_to_full_disk(kind, limit)
 
 
-async def upload_to_full_disk(kind: str, stored: int | None) -> None:
-    """Upload while SQLite fails, with so many *stored* at most."""
+async def check_upload_to_full_disk(kind: str, limit: int | None) -> None:
+    """Upload while SQLite fails. At most *limit* card keys are stored."""
     server = Server()
-    lines = iter([*some(500), *some(20_000)])
+    lines = iter([*make_keys(500), *make_keys(20_000)])
     with pytest.raises(sqlite3.OperationalError, match="disk is full") as caught:
-        await server.upload(KINDS[kind](lines), most=1_600, concurrency=3)
-    report = report_on(caught.value)
+        await server.upload(KINDS[kind](lines), threshold=1_600, concurrency=3)
+    report = report_of(caught.value)
     assert report.unknown == report.refused == 0
-    kept = [key for chunk in report.chunks for key in chunk.keys]
+    not_stored = [key for chunk in report.chunks for key in chunk.keys]
     assert {chunk.fate for chunk in report.chunks} == {Fate.STORED, Fate.NOT_SENT}
-    assert sorted([*server.stored, *kept]) == some(report.read - 500)
+    assert sorted([*server.stored, *not_stored]) == make_keys(report.read - 500)
     assert report.duplicates == 500
-    assert stored is None or report.stored <= stored
-    if kind != "file":  # of which a batch may have been read that was not taken
+    assert limit is None or report.stored <= limit
+    if kind != "file":  # a thread may have read a further batch of a file
         assert next(lines) == f"KEY-{report.read - 500:05d}"
 
 
 @pytest.mark.anyio
-async def test_a_full_disk_at_the_end(watched: type[Watched], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the last lines can't be looked up it is SQLite's error that comes out, with the report."""
+async def test_a_full_disk_at_the_last_look_up(
+    connections: type[RecordingConnection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the look-up of the last lines fails, SQLite's error is raised with the report."""
     for kind, kind_of in KINDS.items():
-        monkeypatch.setattr(watched, "before", staticmethod(failing("INSERT")))
+        monkeypatch.setattr(connections, "before", staticmethod(fail_on("INSERT")))
         with pytest.raises(sqlite3.OperationalError, match="disk is full") as caught:
-            await Server().upload(kind_of(some(300)))
-        report = report_on(caught.value)
+            await Server().upload(kind_of(make_keys(300)))
+        report = report_of(caught.value)
         assert (kind, report.read, report.not_sent, report.duplicates) == (kind, 300, 300, 0)
 
 
 @pytest.mark.anyio
-async def test_a_file_that_is_really_full(watched: type[Watched], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same where SQLite itself finds no room, in the middle of a statement."""
+async def test_a_full_database_raises_with_the_report(
+    connections: type[RecordingConnection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If SQLite itself finds the file full, in the middle of a statement, its error is raised with the report."""
     monkeypatch.setattr(dedup, "_PRAGMAS", (*dedup._PRAGMAS, "max_page_count=60"))
     server = Server()
     with pytest.raises(sqlite3.OperationalError, match="database or disk is full") as caught:
-        await server.upload(some(20_000))
-    report = report_on(caught.value)
+        await server.upload(make_keys(20_000))
+    report = report_of(caught.value)
     assert 0 < report.stored < report.read < 20_000
-    kept = [key for chunk in report.chunks for key in chunk.keys]
-    assert sorted([*server.stored, *kept]) == some(report.read)
+    not_stored = [key for chunk in report.chunks for key in chunk.keys]
+    assert sorted([*server.stored, *not_stored]) == make_keys(report.read)
 
 
 @pytest.mark.anyio
-async def test_a_look_up_that_failed_is_not_repeated(watched: type[Watched], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a failed look-up may have entered is not looked up again: it would pass for a repetition."""
-    repeated = SpillingDeduplicator.find_repeated
-    once = iter([sqlite3.OperationalError("database or disk is full")])
+async def test_a_failed_look_up_is_not_repeated(
+    connections: type[RecordingConnection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed look-up may have entered its card keys, so repeating it would report them as duplicates."""
+    original = SpillingDeduplicator.find_repeated
+    first_error = iter([sqlite3.OperationalError("database or disk is full")])
 
-    def enter_and_fail(seen: SpillingDeduplicator, keys: list[str]) -> list[int]:
-        places = repeated(seen, keys)
-        for error in once:
+    def enter_and_fail(deduplicator: SpillingDeduplicator, keys: list[str]) -> list[int]:
+        indexes = original(deduplicator, keys)
+        for error in first_error:
             raise error
-        return places
+        return indexes
 
     monkeypatch.setattr(SpillingDeduplicator, "find_repeated", enter_and_fail)
     with pytest.raises(sqlite3.OperationalError, match="disk is full") as caught:
-        await Server().upload(some(2_000))
-    report = report_on(caught.value)
+        await Server().upload(make_keys(2_000))
+    report = report_of(caught.value)
     assert (report.read, report.not_sent, report.duplicates) == (2_000, 2_000, 0)
 
 
 @pytest.mark.anyio
-async def test_progress_is_never_ahead(watched: type[Watched]) -> None:
-    """What is being looked up is in flight, so that also after the spill every column only grows."""
-    heard: list[UploadProgress] = []
-    await Server().upload(LONG, concurrency=3, on_progress=heard.append)
-    for before, after in itertools.pairwise(heard):
+async def test_progress_columns_only_grow_after_the_spill(connections: type[RecordingConnection]) -> None:
+    """Lines that are being looked up count as in flight, so every column of the progress only grows."""
+    events: list[UploadProgress] = []
+    await Server().upload(LONG_INPUT, concurrency=3, on_progress=events.append)
+    for before, after in itertools.pairwise(events):
         for column in ("read", "blank", "duplicates", "stored", "refused", "not_sent"):
             assert getattr(before, column) <= getattr(after, column)
-    assert all(progress.in_flight >= 0 for progress in heard)
-    assert heard[-1].in_flight == 0
+    assert all(progress.in_flight >= 0 for progress in events)
+    assert events[-1].in_flight == 0

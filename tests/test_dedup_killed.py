@@ -1,4 +1,4 @@
-"""A process that is killed while it deduplicates."""
+"""Kills a process while it deduplicates card keys."""
 
 import os
 import signal
@@ -12,9 +12,9 @@ from waiting import PATIENCE
 pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="what a process has open is read from /proc")
-def test_killed(tmp_path: Path) -> None:
-    """A process that is killed while it has the file leaves nothing behind."""
+@pytest.mark.skipif(sys.platform != "linux", reason="open files are read from /proc")
+def test_a_killed_process_leaves_no_file(tmp_path: Path) -> None:
+    """If a process is killed while its deduplicator has a file open, no file is left."""
     program = (
         "import sys; from gatepay_async import dedup; dedup._CACHE_KIB = 64\n"
         "seen = dedup.SpillingDeduplicator(max_keys_in_memory=10)\n"

@@ -1,4 +1,4 @@
-"""SIGTERM ends pytest, whatever runs just then, and with it every process that it has started."""
+"""The plugin ending.py: SIGTERM ends pytest and every process that it started."""
 
 import os
 import signal
@@ -12,8 +12,8 @@ from waiting import PATIENCE, wait_until
 pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
 
 TESTS = Path(__file__).parent
-# Both take the signal for their own: the command, as it does in the tests of it, and a loop of asyncio.
-RUNNING = '''
+# Two tests that handle SIGTERM themselves: through the command's runner, and on asyncio's event loop.
+TESTS_THAT_RUN = '''
 import asyncio
 import signal
 import subprocess
@@ -28,9 +28,9 @@ from gatepay_async.cli import runner
 
 
 def start_programs():
-    """One that ignores what it can, one in a session of its own, and one that has a child."""
-    # Sleeps for a day: only the end of the run may end it.
-    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(86398)"  # ended by the run
+    """Start a program that ignores SIGTERM, one in another session, and one with a child process."""
+    # They sleep for a day, so only the end of the run ends them.
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(86398)"
     subprocess.Popen([sys.executable, "-c", deaf, MARK])
     subprocess.Popen(["sleep", "86397"], start_new_session=True)
     subprocess.Popen(["/bin/sh", "-c", "sleep 86396 & wait"])
@@ -55,28 +55,28 @@ def test_loop():
 '''
 
 
-def of_run(mark: str) -> list[int]:
-    """The processes of a run, by what they were started with; its programs inherit it."""
+def processes_of_run(mark: str) -> list[int]:
+    """Return the IDs of a run's processes. They inherit the environment variable *mark*."""
     return [
         int(folder.name)
         for folder in Path("/proc").iterdir()
-        if folder.name.isdecimal() and holds(folder / "environ", mark)
+        if folder.name.isdecimal() and file_contains(folder / "environ", mark)
     ]
 
 
-def holds(path: Path, mark: str) -> bool:
+def file_contains(path: Path, mark: str) -> bool:
     try:
         return mark.encode() in path.read_bytes()
-    except OSError:  # it has ended, or is somebody else's
+    except OSError:  # the process has ended, or is another user's
         return False
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found by their environment")
 @pytest.mark.parametrize(("workers", "tests"), [("-n2", ["command", "loop"]), ("-n0", ["command"]), ("-n0", ["loop"])])
-def test_sigterm(tmp_path: Path, workers: str, tests: list[str]) -> None:
-    """With workers and without, in the middle of a test that takes SIGTERM for its own: all of it is gone."""
+def test_sigterm_ends_the_run_and_its_programs(tmp_path: Path, workers: str, tests: list[str]) -> None:
+    """SIGTERM ends the run and every process that it started, even during a test that handles SIGTERM itself."""
     mark = f"GATEPAY_TEST_RUN={tmp_path.name}-{os.getpid()}"
-    (tmp_path / "test_it.py").write_text(RUNNING.replace("MARK", repr(mark)), "utf-8")
+    (tmp_path / "test_it.py").write_text(TESTS_THAT_RUN.replace("MARK", repr(mark)), "utf-8")
     (tmp_path / "pytest.ini").touch()
     plugins = ("hanging", "ending", "xdist.plugin")
     command = [sys.executable, "-m", "pytest", *(f"-p{name}" for name in plugins), workers, "-k", " or ".join(tests)]
@@ -85,12 +85,13 @@ def test_sigterm(tmp_path: Path, workers: str, tests: list[str]) -> None:
         run = subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
     try:
         wait_until(lambda: all((tmp_path / f"{name}.running").exists() for name in tests))
-        wait_until(lambda: len(of_run(mark)) >= 1 + 4 * len(tests))  # the shell starts its child in its own time
+        # The run itself, and four processes for each test. The shell's child may start late.
+        wait_until(lambda: len(processes_of_run(mark)) >= 1 + 4 * len(tests))
         run.send_signal(signal.SIGTERM)
         assert run.wait(PATIENCE) == -signal.SIGTERM
-        wait_until(lambda: not of_run(mark), seconds=5)
+        wait_until(lambda: not processes_of_run(mark), seconds=5)
         assert "ended by SIGTERM during" in (tmp_path / "out").read_text("utf-8")
     finally:
-        for pid in of_run(mark):
+        for pid in processes_of_run(mark):
             os.kill(pid, signal.SIGKILL)
         run.wait()

@@ -1,4 +1,4 @@
-"""The examples are run: as a reader would, or driven by hand where they serve for ever."""
+"""Tests the examples: some as a reader runs them, and parts of those that run forever."""
 
 import csv
 import os
@@ -25,7 +25,7 @@ QUICK = RetryPolicy(first_wait=0, longest_wait=0)
 
 
 def load(name: str) -> ModuleType:
-    """An example as a module."""
+    """Run an example's code and return it as a module."""
     module = ModuleType(name)
     vars(module).update(runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name=name))
     return module
@@ -33,7 +33,7 @@ def load(name: str) -> ModuleType:
 
 @pytest.fixture
 def environment(sandbox: Sandbox, base_url: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What the examples read, for this process and for others."""
+    """Set the environment variables that the examples read. Return the whole environment."""
     for name, value in (("APPKEY", sandbox.appkey), ("APPSECRET", sandbox.appsecret), ("BASE_URL", base_url)):
         monkeypatch.setenv(f"GATEPAY_{name}", value)
     return dict(os.environ)
@@ -42,16 +42,16 @@ def environment(sandbox: Sandbox, base_url: str, monkeypatch: pytest.MonkeyPatch
 # -- make_card_keys ---------------------------------------------------------------------------------------------------
 
 
-def test_card_keys_are_made_by_the_script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """card_keys.txt is what its script makes, byte for byte: 12,345 lines with all that merchants' files have."""
+def test_card_keys_txt_is_the_scripts_output(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """card_keys.txt is exactly what its script writes, with the peculiarities of real merchants' files."""
     script = load("make_card_keys")
     monkeypatch.setitem(script.main.__globals__, "TARGET", tmp_path / "card_keys.txt")
     script.main()
-    made = (tmp_path / "card_keys.txt").read_bytes()
-    assert made == (EXAMPLES / "card_keys.txt").read_bytes()
-    assert made.count(b"\n") == 12_345
-    for odd in (b"\xef\xbb\xbf", b"\r\n", b"\n\n", "\u3000".encode(), b"\t"):
-        assert odd in made
+    written = (tmp_path / "card_keys.txt").read_bytes()
+    assert written == (EXAMPLES / "card_keys.txt").read_bytes()
+    assert written.count(b"\n") == 12_345
+    for peculiarity in (b"\xef\xbb\xbf", b"\r\n", b"\n\n", "\u3000".encode(), b"\t"):
+        assert peculiarity in written
 
 
 # -- fastapi_service --------------------------------------------------------------------------------------------------
@@ -59,7 +59,7 @@ def test_card_keys_are_made_by_the_script(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 @pytest.fixture
 async def service(sandbox: Sandbox) -> Any:
-    """The service, its lifespan begun, its client talking to the sandbox."""
+    """Start the service with a client of the sandbox. Return a browser for it."""
     app = load("fastapi_service").create_app(
         appkey=sandbox.appkey,
         appsecret=sandbox.appsecret,
@@ -76,7 +76,7 @@ async def service(sandbox: Sandbox) -> Any:
 
 @pytest.mark.anyio
 async def test_service_creates_a_payment(service: httpx.AsyncClient, sandbox: Sandbox) -> None:
-    """An order is made, under a number that neither begins nor ends in a digit."""
+    """The service creates an order, with an order number that doesn't start or end with a digit."""
     reply = await service.post("/payments", json={"product_id": 8, "email": "terry@example.com"})
     assert reply.status_code == 201
     [order] = sandbox.orders()
@@ -88,8 +88,8 @@ async def test_service_creates_a_payment(service: httpx.AsyncClient, sandbox: Sa
 
 @pytest.mark.anyio
 async def test_service_lists_products(service: httpx.AsyncClient) -> None:
-    """The products are the shop's."""
-    assert [each["id"] for each in (await service.get("/products")).json()] == [4, 5, 8]
+    """The service returns the products of the shop."""
+    assert [product["id"] for product in (await service.get("/products")).json()] == [4, 5, 8]
 
 
 @pytest.mark.anyio
@@ -98,14 +98,14 @@ async def test_service_lists_products(service: httpx.AsyncClient) -> None:
     [
         (Fault(FaultKind.CODE, code=110, times=None), 409),
         (Fault(FaultKind.CODE, code=112, times=None), 502),
-        (Fault(FaultKind.CUT_AFTER, endpoint="pay/create"), 201),  # GatePay finds the order
-        (Fault(FaultKind.CUT_BEFORE, endpoint="pay/create"), 504),  # it finds none
+        (Fault(FaultKind.CUT_AFTER, endpoint="pay/create"), 201),  # GatePay has the order
+        (Fault(FaultKind.CUT_BEFORE, endpoint="pay/create"), 504),  # GatePay has no such order
     ],
 )
-async def test_service_says_what_went_wrong(
+async def test_service_maps_errors_to_statuses(
     service: httpx.AsyncClient, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, fault: Fault, status: int
 ) -> None:
-    """Sold out, not available, outcome unknown: each its own status, and no order is made twice."""
+    """Sold out, unavailable and unknown outcome each have their own status, and no order is created twice."""
     monkeypatch.setattr("gatepay_async.client.payments._SETTLE_WAITS", (0.0, 0.0))
     sandbox.fault(fault)
     reply = await service.post("/payments", json={"product_id": 8, "email": "terry@example.com"})
@@ -115,7 +115,7 @@ async def test_service_says_what_went_wrong(
 
 @pytest.mark.anyio
 async def test_service_refuses_bad_input(service: httpx.AsyncClient, sandbox: Sandbox) -> None:
-    """What can't be right is told to the browser, and not sent."""
+    """Invalid input is answered with 422 and not sent to GatePay."""
     blank = {"product_id": 8, "email": "     "}
     for body in ({"product_id": 0, "email": "a@b"}, {"product_id": 8, "email": ""}, blank):
         assert (await service.post("/payments", json=body)).status_code == 422
@@ -126,8 +126,8 @@ async def test_service_refuses_bad_input(service: httpx.AsyncClient, sandbox: Sa
 
 
 @pytest.mark.anyio
-async def test_worker_uploads(gatepay: AsyncGatePay, sandbox: Sandbox, tmp_path: Path) -> None:
-    """A file whose keys are all on the server is moved to done/."""
+async def test_worker_moves_an_uploaded_file_to_done(gatepay: AsyncGatePay, sandbox: Sandbox, tmp_path: Path) -> None:
+    """A file whose card keys are all stored is moved to done/."""
     worker = load("upload_worker")
     (tmp_path / "keys.txt").write_bytes(b"AAAA\r\nBBBB\r\n")
     assert (await worker.upload(gatepay, tmp_path / "keys.txt", 8)).ok
@@ -137,21 +137,21 @@ async def test_worker_uploads(gatepay: AsyncGatePay, sandbox: Sandbox, tmp_path:
 
 
 @pytest.mark.anyio
-async def test_worker_keeps_what_failed(gatepay: AsyncGatePay, sandbox: Sandbox, tmp_path: Path) -> None:
-    """What is not known to be stored is written down for its owner alone, byte for byte."""
+async def test_worker_writes_failed_lines_to_a_file(gatepay: AsyncGatePay, sandbox: Sandbox, tmp_path: Path) -> None:
+    """Lines that are not known to be stored are written unchanged to a file that only its owner can read."""
     worker = load("upload_worker")
     (tmp_path / "keys.txt").write_bytes(b"AAAA\n\xff\xfe\nBBBB\n")
     report = await worker.upload(gatepay, tmp_path / "keys.txt", 8)
     assert (report.stored, report.refused) == (2, 1)
-    rest = tmp_path / "failed" / "keys.rest.txt"
-    assert rest.read_bytes() == b"\xff\xfe\n"
-    assert stat.S_IMODE(rest.stat().st_mode) == 0o600
+    failed_lines = tmp_path / "failed" / "keys.rest.txt"
+    assert failed_lines.read_bytes() == b"\xff\xfe\n"
+    assert stat.S_IMODE(failed_lines.stat().st_mode) == 0o600
     assert (tmp_path / "failed" / "keys.txt").exists()
 
 
 @pytest.mark.anyio
-async def test_worker_overwrites_nothing(gatepay: AsyncGatePay, sandbox: Sandbox, tmp_path: Path) -> None:
-    """A second file of the same name loses nothing of the first."""
+async def test_worker_renames_files_with_the_same_name(gatepay: AsyncGatePay, sandbox: Sandbox, tmp_path: Path) -> None:
+    """A second file with the same name doesn't overwrite the first one's results."""
     worker = load("upload_worker")
     for key in (b"AAAA\n", b"BBBB\n"):
         (tmp_path / "keys.txt").write_bytes(key + b"\xff\n")
@@ -166,8 +166,8 @@ async def test_worker_overwrites_nothing(gatepay: AsyncGatePay, sandbox: Sandbox
 
 
 @pytest.mark.anyio
-async def test_worker_keeps_what_could_not_be_sent(sandbox: Sandbox, tmp_path: Path) -> None:
-    """With nobody there, a file stays where it is, for the next look."""
+async def test_worker_leaves_a_file_that_could_not_be_sent(sandbox: Sandbox, tmp_path: Path) -> None:
+    """If GatePay is unreachable, the file stays in its place for the next attempt."""
     async with sandbox.serve() as url:
         pass
     (tmp_path / "keys.txt").write_text("AAAA\n")
@@ -178,7 +178,7 @@ async def test_worker_keeps_what_could_not_be_sent(sandbox: Sandbox, tmp_path: P
 
 @pytest.mark.anyio
 async def test_worker_leaves_a_stopped_file(gatepay: AsyncGatePay, sandbox: Sandbox, tmp_path: Path) -> None:
-    """A file that could not be read to its end stays where it is."""
+    """If the upload stopped before the end of the file, the file stays in its place."""
     worker = load("upload_worker")
     sandbox.change_shop(closed=True)
     (tmp_path / "keys.txt").write_text("AAAA\n")
@@ -190,8 +190,8 @@ async def test_worker_leaves_a_stopped_file(gatepay: AsyncGatePay, sandbox: Sand
 
 
 @pytest.mark.anyio
-async def test_export(sandbox: Sandbox, environment: dict[str, str], tmp_path: Path) -> None:
-    """Every card key is in the file, which its owner alone can read."""
+async def test_export_writes_every_key(sandbox: Sandbox, environment: dict[str, str], tmp_path: Path) -> None:
+    """The exported file has every card key, and only its owner can read it."""
     sandbox.add_keys(8, ['with "quotes", and a comma', "卡号1"])
     path = tmp_path / "keys.csv"
     await load("export_keys").main(["8", str(path)])
@@ -201,19 +201,19 @@ async def test_export(sandbox: Sandbox, environment: dict[str, str], tmp_path: P
 
 
 @pytest.mark.anyio
-async def test_export_is_whole_or_not_there(gatepay: AsyncGatePay, sandbox: Sandbox, tmp_path: Path) -> None:
-    """When a page can't be had there is no file, and an older one is as it was."""
+async def test_a_failed_export_leaves_the_old_file(gatepay: AsyncGatePay, sandbox: Sandbox, tmp_path: Path) -> None:
+    """If a page fails, no file is written, and an older file is unchanged."""
     path = tmp_path / "keys.csv"
     path.write_text("yesterday's")
     sandbox.fault(Fault(FaultKind.BAD_GATEWAY, times=None, skip=1))
     with pytest.raises(GatePayError):
         await load("export_keys").export(gatepay, 8, path)
-    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("keys.csv", "yesterday's")]
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("keys.csv", "yesterday's")]
 
 
 @pytest.mark.parametrize("name", ["upload_worker", "export_keys"])
-def test_help(name: str) -> None:
-    """The programs explain themselves."""
+def test_programs_print_help(name: str) -> None:
+    """The programs explain themselves with --help."""
     run = subprocess.run(
         [sys.executable, str(EXAMPLES / f"{name}.py"), "--help"],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""The examples that are programs: each run as a reader would, and stopped half-way."""
+"""Runs the examples that are programs as a reader would, and stops them in between."""
 
 import os
 import re
@@ -23,8 +23,8 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 # -- quickstart -------------------------------------------------------------------------------------------------------
 
 
-def test_quickstart(tmp_path: Path) -> None:
-    """The quickstart does its job, says that all of it held, and its ledger adds up."""
+def test_quickstart_succeeds_and_adds_up(tmp_path: Path) -> None:
+    """The quickstart ends successfully, and the columns of its report add up."""
     run = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / "quickstart.py")],
         capture_output=True,
@@ -52,8 +52,8 @@ def test_quickstart(tmp_path: Path) -> None:
 # -- see_the_loop -----------------------------------------------------------------------------------------------------
 
 
-def test_see_the_loop() -> None:
-    """The loop prints where to look; an order paid there is heard of; Ctrl-C ends it without a word."""
+def test_see_the_loop_reports_payments_until_ctrl_c() -> None:
+    """The loop prints its URLs, reports an order paid there, and ends silently after Ctrl-C."""
     command = [sys.executable, "-W", "error", "-u", str(EXAMPLES / "see_the_loop.py"), "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as program:
         assert program.stdout is not None
@@ -64,16 +64,16 @@ def test_see_the_loop() -> None:
             assert httpx.post(orders[0], data={"do": "pay"}).status_code == 303
             assert re.fullmatch(r"The shop receives: T\w+ is paid, ¥0\.99 of ¥0\.99\n", program.stdout.readline())
             program.send_signal(signal.SIGINT)
-            rest = program.communicate(timeout=PATIENCE)
+            remaining_output = program.communicate(timeout=PATIENCE)
         finally:
             program.kill()
-    assert (program.returncode, rest) == (0, ("", ""))
+    assert (program.returncode, remaining_output) == (0, ("", ""))
 
 
-def test_see_the_loop_on_a_taken_port() -> None:
-    """On a port that somebody has, the loop says so in one line, and how to find a free one."""
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        command = [sys.executable, str(EXAMPLES / "see_the_loop.py"), str(other.getsockname()[1])]
+def test_see_the_loop_on_a_used_port_prints_an_error() -> None:
+    """If the port is in use, the loop says so in one line, and how to find a free one."""
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        command = [sys.executable, str(EXAMPLES / "see_the_loop.py"), str(used.getsockname()[1])]
         run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (run.returncode, run.stdout, run.stderr.count("\n")) == (1, "", 1)
     assert "port=0 chooses a free one: python examples/see_the_loop.py 0" in run.stderr
@@ -83,9 +83,9 @@ def test_see_the_loop_on_a_taken_port() -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the worker is a process: its loop is its own
-async def test_worker_is_safe_to_stop(sandbox: Sandbox, base_url: str, tmp_path: Path) -> None:
-    """Told to stop in the middle of a file, it stops; at the next start the file is finished, and no key is doubled."""
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the worker is another process, with its own event loop
+async def test_a_stopped_worker_finishes_after_a_restart(sandbox: Sandbox, base_url: str, tmp_path: Path) -> None:
+    """A worker stopped in the middle of a file finishes it after a restart, without storing a card key twice."""
     keys = [f"KEY-{number:06d}" for number in range(3000)]
     (tmp_path / "keys.txt").write_text("\n".join(keys))
     account = {"APPKEY": sandbox.appkey, "APPSECRET": sandbox.appsecret, "BASE_URL": base_url}

@@ -1,4 +1,4 @@
-"""What holds for the whole house: its public names, its layers, its nevers, and how its tests are written."""
+"""Rules for the source code: public names, layers, forbidden imports and names, and reasons for exceptions."""
 
 import ast
 import re
@@ -18,9 +18,9 @@ pytestmark = pytest.mark.fast
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "gatepay_async"
-PACKAGE = Path(gatepay_async.__file__).parent  # what is installed, when that is what is tested
+PACKAGE = Path(gatepay_async.__file__).parent  # the installed package, if that is tested
 MODULES = sorted(PACKAGE.rglob("*.py"))
-WRITTEN = sorted(path for folder in ("src", "tests", "examples") for path in (ROOT / folder).rglob("*.py"))
+SOURCE_FILES = sorted(path for folder in ("src", "tests", "examples") for path in (ROOT / folder).rglob("*.py"))
 
 # The contract: other code depends on these names.
 CONTRACT = """
@@ -33,17 +33,17 @@ CONTRACT = """
     StaleCallbackError StorageFailedError Stored TooManyKeysError TransportError UploadIncomplete UploadProgress
     UploadReport parse_callback
     InvalidPriceError OrderNotFoundError OrderStatus PayTypeClosedError PaymentLink PaymentReturn
-""".split()  # noqa: SIM905 -- fifty names in quotes are no easier to read
-# What we added to it.
+""".split()  # noqa: SIM905 -- easier to read than fifty quoted names
+# The public names that are not in the contract.
 ADDED = """
     AppKeyExpiredError CallbackUrlMissingError CardKeyListing Fate NotAnAgentError OrderFailedError
     ProductUnavailableError StockAlert StockWatch UnexpectedParameterError UnknownFailureError __version__
     new_out_order_id
-""".split()  # noqa: SIM905 -- as above
+""".split()  # noqa: SIM905 -- easier to read than quoted names
 
-# Room -> the rooms it may import; a dotted one is a single module.
+# Module or package -> what it may import from this package; a name with a dot is a single module.
 MAY_IMPORT: dict[str, set[str]] = {
-    # Not imported yet: a name is, when it is first asked for.
+    # Imported on first use of a name.
     "__init__": {"client", "order_ids", "listing", "protocol", "stock_watch", "version"},
     "version": set(),
     "words": {"words"},
@@ -77,12 +77,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sqlite_files": set(),
     "callbacks": {"callbacks", "event_loop", "protocol", "sqlite_files", "words"},
     "sandbox": {"sandbox", "words"},
-    # It may use all, each part within the command that needs it.
+    # Each command imports what it needs.
     "cli": {
         "callbacks",
         "cli",
         "client",
-        "dedup",  # a rehearsal looks for repetitions as an upload does
+        "dedup",  # `--dry-run` deduplicates as an upload does
         "durable",
         "exchange",
         "order_ids",
@@ -97,7 +97,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "typing": {"callbacks", "lines", "protocol", "upload"},
     "durable": {"cancelling", "client", "dedup", "durable", "permits", "protocol", "sending", "sqlite_files", "words"},
 }
-# The same within durable/. Its other modules are its doors, and import all of it.
+# Likewise within durable/. Its modules that are not listed may import all of durable/.
 WITHIN_DURABLE: dict[str, set[str]] = {
     "errors": set(),
     "records": {"errors", "records"},
@@ -105,19 +105,19 @@ WITHIN_DURABLE: dict[str, set[str]] = {
     "spool": {"errors", "records", "spool"},
     "work": {"errors", "records", "spool", "storage", "work"},
 }
-# A foreign package -> where alone it may be imported.
+# A foreign package -> the only modules that may import it.
 ONLY_IN = {
     "cattrs": {"protocol.converters"},
     "msgspec": {"protocol.codec"},
     "httpx": {"pool", "exchange", "client", "cli.commands.callback", "cli.commands.doctor"},
-    "aiohttp": set(),  # a user's transport may use it
+    "aiohttp": set(),  # only a user's own transport uses it
     "httpcore": {"pool"},
-    "httpx2": {"client.gatepay", "exchange.libraries"},  # for type checkers alone
+    "httpx2": {"client.gatepay", "exchange.libraries"},  # for type checkers only
     "httptools": {"pool.responses"},
     "starlette": {"sandbox"},
     "uvicorn": {"cli.callback_server", "sandbox"},
     "segno": {"cli.commands.pay", "sandbox"},
-    "pytest": set(),  # the plugin is no part of the package
+    "pytest": set(),  # the pytest plugin is outside of the package
     "jinja2": {"sandbox"},
     "markupsafe": {"sandbox"},
     "h11": {"sandbox"},
@@ -142,45 +142,55 @@ ONLY_IN = {
     "obstore": {"durable.objects"},
     "opentelemetry": {"otel"},
 }
-# The constructor's variables; the way there: proxies, certificates.
-READS_ENVIRONMENT = ("client.settings", "exchange.proxies", "exchange.trust")
-# A private name that several functions have -> why. Elsewhere, one name has one meaning.
+# The client's settings, proxies and certificates.
+MAY_READ_ENVIRONMENT = ("client.settings", "exchange.proxies", "exchange.trust")
+# A private name of several functions -> why that is allowed. Any other private name has one meaning.
 SHARED_NAMES = {
     "_common_fields": "a class and its base",
-    "_instrument": "what `otel.instrument` calls, of whatever it is given",
-    "_reason": "what to tell of an error: asyncio's, and anyio's, which keeps the system's words in its cause",
+    "_instrument": "called by `otel.instrument` on any object that it instruments",
+    "_reason": "the text of a connection error: asyncio's own, or the cause of anyio's",
 }
-# I/O, waiting, clocks, chance, the environment: none of it in protocol/.
-IMPURE = {
+# Modules for I/O, waiting, clocks, randomness and the environment. protocol/ imports none of them.
+SIDE_EFFECT_MODULES = {
     "anyio", "asyncio", "trio", "io", "logging", "os", "pathlib", "random", "secrets", "select", "shutil", "socket",
     "ssl", "subprocess", "sys", "tempfile", "threading", "time", "urllib.request", "warnings",
 }  # fmt: skip
-# QrCode.save(path) is the contract's; it writes where its caller says.
-PURE_ENOUGH = {("protocol.models", "os"), ("protocol.models", "pathlib")}
+# For QrCode.save(path), which is in the contract.
+ALLOWED_SIDE_EFFECTS = {("protocol.models", "os"), ("protocol.models", "pathlib")}
 
 
-def name_of(path: Path) -> str:
-    """``protocol.codec`` for ``…/gatepay_async/protocol/codec.py``."""
+def module_of(path: Path) -> str:
+    """Return the name of the module in a file: ``protocol.codec`` for ``…/gatepay_async/protocol/codec.py``."""
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
-def room_of(module: str) -> str:
+def top_module_of(module: str) -> str:
+    """Return the first part of a module's name: ``protocol`` for ``protocol.codec``."""
     return module.partition(".")[0]
 
 
 @frozen
-class Written:
-    """What a file says, read once: a tree of half a million nodes would slow down all that comes after it."""
+class FileFacts:
+    """
+    The facts about a file that the guards check. Keeping all syntax trees would slow down garbage collection.
 
-    imports: list[str]  # what only a type checker reads is left out
-    attributes: list[str]  # `os.environ`, `self._credentials.appsecret` and so on: every attribute that it reads
+    Attributes:
+        imports: The imported names, without imports for type checkers.
+        attributes: Every attribute that the file reads, such as `os.environ` and `self._credentials.appsecret`.
+        names: Every name that the file uses.
+        private_definitions: The private functions, methods and classes.
+        is_async: Whether the file contains `async def` or `await`.
+    """
+
+    imports: list[str]
+    attributes: list[str]
     names: set[str]
-    private_definitions: list[str]  # functions, methods and classes
+    private_definitions: list[str]
     is_async: bool
 
 
 @cache
-def written(path: Path) -> Written:
+def facts_of(path: Path) -> FileFacts:
     nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
     only_types = {
         inner
@@ -188,7 +198,7 @@ def written(path: Path) -> Written:
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
         for inner in ast.walk(node)
     }
-    return Written(
+    return FileFacts(
         imports=[name for node in nodes if node not in only_types for name in imported_by(node)],
         attributes=[dotted(node) for node in nodes if isinstance(node, ast.Attribute)],
         names={node.id for node in nodes if isinstance(node, ast.Name)},
@@ -204,34 +214,35 @@ def written(path: Path) -> Written:
 
 
 def dotted(node: ast.expr) -> str:
-    """An attribute as it is written; what it is one of, where that is no name, is left out: ``.appsecret``."""
+    """Return an attribute as written. If its object is an expression, only the part after that: ``.appsecret``."""
     if isinstance(node, ast.Attribute):
         return f"{dotted(node.value)}.{node.attr}"
     return node.id if isinstance(node, ast.Name) else ""
 
 
 def imported_by(node: ast.AST) -> list[str]:
+    """Return the full names that an import statement imports."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom):
-        assert node.level == 0, "relative imports hide which room is meant"
+        assert node.level == 0, "relative imports hide which package is meant"
         return [f"{node.module}.{alias.name}" for alias in node.names]
     return []
 
 
-def test_public_names() -> None:
-    """The public names are the contract's and those that we added; sorted, and all of them there."""
+def test_public_names_are_sorted_and_exist() -> None:
+    """`__all__` has the names of CONTRACT and ADDED, sorted, and each of them exists."""
     assert sorted(CONTRACT + ADDED, key=sort_key) == gatepay_async.__all__
     assert all(hasattr(gatepay_async, name) for name in gatepay_async.__all__)
 
 
 def sort_key(name: str) -> tuple[str, ...]:
-    """As ruff sorts a list of names: classes before functions, each as a machine does."""
+    """Return the key by which ruff sorts `__all__`: classes before functions."""
     return ("0" if name[0].isupper() else "1", name)
 
 
-def test_public_names_of_callbacks() -> None:
-    """So are those of callbacks/; RedisStore is there for whoever asks for it by name."""
+def test_public_names_of_callbacks_are_sorted_and_exist() -> None:
+    """`callbacks.__all__` is sorted, and each name exists. RedisStore exists too, but needs an extra."""
     names = ["CallbackApp", "CallbackEvent", "CallbackReply", "Claim", "EventKind", "MemoryStore", "SQLiteStore"]
     names += ["Standing", "Store"]
     assert sorted(callbacks.__all__, key=sort_key) == callbacks.__all__ == names
@@ -239,7 +250,7 @@ def test_public_names_of_callbacks() -> None:
 
 
 def test_no_logic_in_init() -> None:
-    """The package's own file holds imports, the list of names, and where each is found when it is first asked for."""
+    """The package's `__init__.py` has only imports, `__all__` and the functions that import names on first use."""
     body = ast.parse((PACKAGE / "__init__.py").read_text("utf-8")).body
     assert {type(node) for node in body} == {ast.Expr, ast.ImportFrom, ast.Assign, ast.If}
     imports, lazily = (node for node in body if isinstance(node, ast.If))
@@ -247,8 +258,8 @@ def test_no_logic_in_init() -> None:
     assert [node.name for node in lazily.body if isinstance(node, ast.FunctionDef)] == ["__getattr__", "__dir__"]
 
 
-def test_names_are_imported_when_they_are_asked_for() -> None:
-    """Importing the package imports none of it; a name brings what it needs, and one that isn't there is an error."""
+def test_names_are_imported_on_first_use() -> None:
+    """Importing the package doesn't import its modules; using a name does. An unknown name raises AttributeError."""
     program = (
         "import sys, gatepay_async; before = set(sys.modules); from gatepay_async import parse_callback;"
         "print('httpx' in before, 'gatepay_async.protocol' in before, 'httpx' in sys.modules);"
@@ -258,88 +269,92 @@ def test_names_are_imported_when_they_are_asked_for() -> None:
     assert done.stdout.split() == ["False", "False", "False", "True"]
     assert set(dir(gatepay_async)) == set(gatepay_async.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        _ = gatepay_async.nothing  # type: ignore[attr-defined]  # what is tested
+        _ = gatepay_async.nothing  # type: ignore[attr-defined]  # tests the error
 
 
 @rows("path", MODULES)
-def test_layers(path: Path) -> None:
-    """Imports point one way, and a foreign package is imported in its own room only."""
-    module = name_of(path)
-    for imported in written(path).imports:
-        ours = imported.removeprefix("gatepay_async.")
-        if ours != imported:
-            allowed = MAY_IMPORT[room_of(module)]
-            assert room_of(ours) in allowed or any(f"{ours}.".startswith(f"{one}.") for one in allowed), (
-                f"{module} must not import {imported}"
-            )
-            within, _, theirs = ours.partition(".")
-            if room_of(module) == within == "durable":
-                mine = room_of(module.removeprefix("durable."))
-                assert room_of(theirs) in WITHIN_DURABLE.get(mine, {room_of(theirs)}), (
-                    f"{module} must not import {imported}"
-                )
-        places = ONLY_IN.get(room_of(imported))
-        assert places is None or module in places or room_of(module) in places, f"{imported} in {module}"
+def test_modules_import_only_lower_layers(path: Path) -> None:
+    """Modules import only what MAY_IMPORT allows, and foreign packages only where ONLY_IN allows them."""
+    module = module_of(path)
+    for imported in facts_of(path).imports:
+        own_module = imported.removeprefix("gatepay_async.")
+        if own_module != imported:
+            allowed = MAY_IMPORT[top_module_of(module)]
+            assert top_module_of(own_module) in allowed or any(
+                f"{own_module}.".startswith(f"{name}.") for name in allowed
+            ), f"{module} must not import {imported}"
+            package, _, module_in_package = own_module.partition(".")
+            if top_module_of(module) == package == "durable":
+                importer = top_module_of(module.removeprefix("durable."))
+                assert top_module_of(module_in_package) in WITHIN_DURABLE.get(
+                    importer, {top_module_of(module_in_package)}
+                ), f"{module} must not import {imported}"
+        importers = ONLY_IN.get(top_module_of(imported))
+        assert importers is None or module in importers or top_module_of(module) in importers, f"{imported} in {module}"
 
 
 @rows("path", [path for path in MODULES if "protocol" in path.parts])
-def test_protocol_is_pure(path: Path) -> None:
-    """The protocol neither waits nor reaches out."""
-    module = name_of(path)
-    for imported in written(path).imports:
-        for impure in IMPURE:
-            if f"{imported}.".startswith(f"{impure}."):
-                assert (module, impure) in PURE_ENOUGH, f"{module} imports {imported}"
-    assert not written(path).is_async
-    assert not {"open", "print", "input"} & written(path).names
-    assert not [read for read in written(path).attributes if read.endswith((".now", ".today", ".utcnow"))]
+def test_protocol_has_no_side_effects(path: Path) -> None:
+    """The modules of protocol/ do no I/O, use no async, and read no clock and no randomness."""
+    module = module_of(path)
+    for imported in facts_of(path).imports:
+        for forbidden in SIDE_EFFECT_MODULES:
+            if f"{imported}.".startswith(f"{forbidden}."):
+                assert (module, forbidden) in ALLOWED_SIDE_EFFECTS, f"{module} imports {imported}"
+    assert not facts_of(path).is_async
+    assert not {"open", "print", "input"} & facts_of(path).names
+    assert not [read for read in facts_of(path).attributes if read.endswith((".now", ".today", ".utcnow"))]
 
 
 @rows("path", MODULES)
-def test_nevers(path: Path) -> None:
-    """No print; the command alone exits; it and the client read the environment, the signature the appsecret."""
-    module = name_of(path)
-    assert "print" not in written(path).names
-    for read in written(path).attributes:
+def test_forbidden_names_are_not_used(path: Path) -> None:
+    """
+    No module prints. Only cli/ exits.
+
+    Only cli/ and MAY_READ_ENVIRONMENT read the environment. Only `protocol.signing` and the sandbox read an appsecret.
+    """
+    module = module_of(path)
+    assert "print" not in facts_of(path).names
+    for read in facts_of(path).attributes:
         assert read not in ("time.sleep", "os.getenv")
         assert read != "sys.exit" or module in ("cli.app", "cli.entry")
-        assert read != "os.environ" or module in READS_ENVIRONMENT or room_of(module) == "cli"
-        # The sandbox is the other end: it has secrets of its own.
-        assert not read.endswith(".appsecret") or module == "protocol.signing" or room_of(module) == "sandbox"
+        assert read != "os.environ" or module in MAY_READ_ENVIRONMENT or top_module_of(module) == "cli"
+        # The sandbox stands in for GatePay, and has its own secrets.
+        assert not read.endswith(".appsecret") or module == "protocol.signing" or top_module_of(module) == "sandbox"
 
 
 def test_private_names_have_one_meaning() -> None:
-    """No two functions, methods or classes share a private name, unless they do the same."""
-    places: dict[str, list[str]] = {}
+    """No two functions, methods or classes have the same private name, except those in SHARED_NAMES."""
+    modules_by_name: dict[str, list[str]] = {}
     for path in MODULES:
-        for name in written(path).private_definitions:
-            places.setdefault(name, []).append(name_of(path))
-    shared = {name: found for name, found in places.items() if len(found) > 1}
-    assert {name: found for name, found in shared.items() if name not in SHARED_NAMES} == {}
+        for name in facts_of(path).private_definitions:
+            modules_by_name.setdefault(name, []).append(module_of(path))
+    shared = {name: modules for name, modules in modules_by_name.items() if len(modules) > 1}
+    assert {name: modules for name, modules in shared.items() if name not in SHARED_NAMES} == {}
     assert shared.keys() == SHARED_NAMES.keys()
 
 
-@rows("path", WRITTEN)
-def test_exceptions_have_reasons(path: Path) -> None:
-    """Every exception to a rule carries its reason."""
+@rows("path", SOURCE_FILES)
+def test_ignored_rules_have_reasons(path: Path) -> None:
+    """Every `noqa`, `type: ignore` and `pyright: ignore` states its reason."""
     for line in path.read_text("utf-8").splitlines():
-        for found in re.finditer(r"# (noqa|type: ignore|pyright: ignore|pragma: no)\b", line):
-            if path.name != Path(__file__).name:
-                rest = line[found.start() :]
-                assert re.match(r"# (noqa: [A-Z0-9, ]+ -- \w|type: ignore\[[\w, -]+\]  # \w)", rest) or re.match(
-                    r"# pyright: ignore\[\w+\] -- \w", rest
+        for match in re.finditer(r"# (noqa|type: ignore|pyright: ignore|pragma: no)\b", line):
+            if path.name != Path(__file__).name:  # this file contains the patterns
+                comment = line[match.start() :]
+                assert re.match(r"# (noqa: [A-Z0-9, ]+ -- \w|type: ignore\[[\w, -]+\]  # \w)", comment) or re.match(
+                    r"# pyright: ignore\[\w+\] -- \w", comment
                 ), line
 
 
 @rows("path", sorted((ROOT / "tests").rglob("test_*.py")))
-def test_no_skipped_tests(path: Path) -> None:
-    """No test is skipped or expected to fail without a reason."""
+def test_skipped_tests_have_reasons(path: Path) -> None:
+    """Every test that is skipped or expected to fail states a reason."""
     marks = [line for line in path.read_text("utf-8").splitlines() if line.lstrip().startswith("@pytest.mark.")]
     assert not [line for line in marks if re.match(r"\s*@pytest\.mark\.(skip|xfail)", line) and "reason=" not in line]
 
 
-def test_lines_to_copy_log_no_signature() -> None:
-    """Wherever a reader is told to start uvicorn for callbacks, it is without its access log."""
+def test_uvicorn_commands_disable_the_access_log() -> None:
+    """Each uvicorn command in the docs and examples has --no-access-log: the log would contain signatures."""
     texts = [
         path.read_text("utf-8") for name in ("docs", "examples") for path in (ROOT / name).rglob("*.*")
         if path.suffix in (".md", ".py")
@@ -349,8 +364,8 @@ def test_lines_to_copy_log_no_signature() -> None:
     assert [line for line in lines if "--no-access-log" not in line] == []
 
 
-def test_change_log_names_the_version() -> None:
-    """The newest section is this version's, and each fragment for the next one has a name that towncrier reads."""
+def test_change_log_has_the_current_version() -> None:
+    """The newest section of the change log is this version's, and towncrier can read the names of all fragments."""
     text = (ROOT / "CHANGELOG.md").read_text("utf-8")
     assert "keepachangelog.com" in text
     assert re.findall(r"<!-- the next release -->\n\n## \[(.+?)\] - \d{4}-\d\d-\d\d\n", text) == [

@@ -1,4 +1,4 @@
-"""A test that hangs, in whatever way, ends soon, with its name and its stacks; the others run."""
+"""The plugin hanging.py: a test that hangs ends soon, with its name and its stacks, and the other tests run."""
 
 import os
 import re
@@ -13,8 +13,8 @@ from waiting import PATIENCE
 pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
 
 TESTS = Path(__file__).parent
-# Each test is called after what it shows. `never` is the function that must be found in the stacks.
-FAILED = """
+# Tests that hang in different ways, some followed by one that must pass. The stacks must contain `never`, `never_ends`.
+TESTS_THAT_FAIL = """
 import threading
 import time
 
@@ -29,7 +29,7 @@ async def never():
 
 
 def never_ends(*_):
-    time.sleep(1000)  # hangs: the test that is tested
+    time.sleep(1000)  # hangs on purpose
 
 
 async def test_task():
@@ -57,7 +57,7 @@ def test_thread():
 
 def test_swallows_once():
     try:
-        time.sleep(1000)  # hangs: the test that is tested
+        time.sleep(1000)  # hangs on purpose
     except BaseException:
         never_ends()
 
@@ -75,7 +75,7 @@ def test_teardown(leaving):
 def test_last():
     pass
 """
-ENDED = """
+TESTS_THAT_END_THE_PROCESS = """
 import signal
 import subprocess
 import time
@@ -93,7 +93,7 @@ def test_swallows_all(which):
     subprocess.Popen(["sleep", "86399"])
     while True:
         try:
-            time.sleep(1000)  # hangs: the test that is tested
+            time.sleep(1000)  # hangs on purpose
         except BaseException:
             pass
 
@@ -105,13 +105,13 @@ def test_between():
 def test_deaf():
     signal.signal(signal.SIGALRM, lambda *_: None)
     while True:
-        time.sleep(1000)  # hangs: the test that is tested
+        time.sleep(1000)  # hangs on purpose
 
 
 def test_last():
     pass
 """
-FIXTURE = """
+TEST_WITH_A_HANGING_FIXTURE = """
 import anyio
 import pytest
 
@@ -133,8 +133,8 @@ async def test_last():
     await anyio.sleep(0.01)
 """
 
-# The alarm strikes while pytest writes its report of a test, as it may on a busy machine.
-REPORTED = """
+# Raises the alarm while pytest writes the report of a test.
+CONFTEST_WITH_AN_ALARM = """
 import signal
 
 
@@ -143,7 +143,7 @@ def pytest_runtest_makereport(item, call):
         signal.raise_signal(signal.SIGALRM)
 """
 
-LEFT = """
+TEST_THAT_LEAVES_A_THREAD = """
 import threading
 
 
@@ -153,7 +153,7 @@ def test_left():
 
 
 def run(folder: Path, tests: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """These tests in a pytest of their own, with a limit of a second; what it says stands in `stdout`."""
+    """Run *tests* in another pytest process, with a limit of one second per test. Its output is in `stdout`."""
     (folder / "test_it.py").write_text(tests, "utf-8")
     (folder / "pytest.ini").touch()
     plugins = ("hanging", "ending", "anyio.pytest_plugin", "xdist.plugin")
@@ -170,74 +170,74 @@ def run(folder: Path, tests: str, *options: str) -> subprocess.CompletedProcess[
     )
 
 
-def outcomes(told: str) -> dict[str, set[str]]:
-    """What pytest says at the end, by the name of the test."""
-    found: dict[str, set[str]] = {}
-    for kind, name in re.findall(r"^(PASSED|FAILED|ERROR) test_it\.py::(\w+)", told, re.MULTILINE):
-        found.setdefault(kind, set()).add(name)
-    return found
+def names_by_result(output: str) -> dict[str, set[str]]:
+    """Return the names of the tests by their result, from the output of ``pytest -rA``."""
+    results: dict[str, set[str]] = {}
+    for kind, name in re.findall(r"^(PASSED|FAILED|ERROR) test_it\.py::(\w+)", output, re.MULTILINE):
+        results.setdefault(kind, set()).add(name)
+    return results
 
 
 @pytest.mark.parametrize("workers", ["-n0", "-n2"])
-def test_a_test_is_failed(tmp_path: Path, workers: str) -> None:
-    """In Python, on a loop, in a thread or in a teardown: a test that hangs fails, with all stacks; the others pass."""
-    told = run(tmp_path, FAILED, workers, "--hang-grace=40").stdout
-    found = outcomes(told)
-    assert found["PASSED"] == {"test_after_task", "test_after_a_blocked_loop", "test_last"}, told
-    assert found["FAILED"] == {
+def test_a_hanging_test_fails(tmp_path: Path, workers: str) -> None:
+    """A test that hangs, anywhere in its code or its teardown, fails with all stacks; the other tests pass."""
+    output = run(tmp_path, TESTS_THAT_FAIL, workers, "--hang-grace=40").stdout
+    results = names_by_result(output)
+    assert results["PASSED"] == {"test_after_task", "test_after_a_blocked_loop", "test_last"}, output
+    assert results["FAILED"] == {
         "test_task", "test_blocks_the_loop", "test_thread", "test_swallows_once", "test_teardown"
-    }, told  # fmt: skip
-    assert found["ERROR"] == {"test_teardown"}
-    assert told.count("in never\n") == 2  # on both loops
-    assert "in never_ends\n" in told
-    assert re.search(r"Thread Thread-\d+ \(never_ends\):", told)
+    }, output  # fmt: skip
+    assert results["ERROR"] == {"test_teardown"}
+    assert output.count("in never\n") == 2  # on both loops
+    assert "in never_ends\n" in output
+    assert re.search(r"Thread Thread-\d+ \(never_ends\):", output)
 
 
-def test_a_process_is_ended(tmp_path: Path) -> None:
-    """A test that can't be failed is ended with its worker, named, and its programs with it; the others pass."""
-    told = run(tmp_path, ENDED, "-n1", "--hang-grace=1").stdout
-    found = outcomes(told)
-    assert found["PASSED"] == {"test_first", "test_between", "test_last"}, told
-    assert found["FAILED"] == {"test_swallows_all", "test_deaf"}, told
-    assert re.search(r"crashed while running 'test_it\.py::test_deaf'", told)
-    assert "in test_deaf\n" in told
-    assert not processes("86399")
+def test_a_test_that_ignores_the_alarm_ends_its_worker(tmp_path: Path) -> None:
+    """A test that ignores the alarm ends with its worker and the programs it started; the other tests pass."""
+    output = run(tmp_path, TESTS_THAT_END_THE_PROCESS, "-n1", "--hang-grace=1").stdout
+    results = names_by_result(output)
+    assert results["PASSED"] == {"test_first", "test_between", "test_last"}, output
+    assert results["FAILED"] == {"test_swallows_all", "test_deaf"}, output
+    assert re.search(r"crashed while running 'test_it\.py::test_deaf'", output)
+    assert "in test_deaf\n" in output
+    assert not processes_with_argument("86399")
 
 
-def test_a_process_is_ended_without_workers(tmp_path: Path) -> None:
-    """Where there are no workers the run ends, and says which test it was, and where."""
-    begun = time.monotonic()
-    done = run(tmp_path, ENDED.replace("subprocess.Popen", "print"), "-n0", "--hang-grace=1")
-    assert time.monotonic() - begun < PATIENCE
+def test_a_test_that_ignores_the_alarm_ends_the_run(tmp_path: Path) -> None:
+    """Without workers, a test that ignores the alarm ends the run. The output has its name and its stack."""
+    started = time.monotonic()
+    done = run(tmp_path, TESTS_THAT_END_THE_PROCESS.replace("subprocess.Popen", "print"), "-n0", "--hang-grace=1")
+    assert time.monotonic() - started < PATIENCE
     assert done.returncode == 1
     assert "in <test test_it.py::test_swallows_all[" in done.stdout
 
 
-def test_a_fixture_that_cant_be_cancelled(tmp_path: Path) -> None:
-    """A loop that goes on waiting is ended with its worker, so that the tests after it have a loop that works."""
-    told = run(tmp_path, FIXTURE, "-n1", "--hang-grace=40").stdout
-    found = outcomes(told)
-    assert found["PASSED"] >= {"test_last"}, told
-    assert found["FAILED"] == {"test_fixture"}, told
-    assert told.count("PASSED test_it.py::test_last") == 2  # on both loops
+def test_a_fixture_that_cant_be_cancelled_ends_its_worker(tmp_path: Path) -> None:
+    """A fixture that can't be cancelled ends its worker, so that the next tests have a working event loop."""
+    output = run(tmp_path, TEST_WITH_A_HANGING_FIXTURE, "-n1", "--hang-grace=40").stdout
+    results = names_by_result(output)
+    assert results["PASSED"] >= {"test_last"}, output
+    assert results["FAILED"] == {"test_fixture"}, output
+    assert output.count("PASSED test_it.py::test_last") == 2  # on both loops
 
 
-def test_an_alarm_between_two_phases(tmp_path: Path) -> None:
-    """An alarm that strikes while pytest writes a report fails nothing, and the run goes on."""
-    (tmp_path / "conftest.py").write_text(REPORTED, "utf-8")
-    told = run(tmp_path, "def test_one(): pass\ndef test_two(): pass\n", "-n1").stdout
-    assert outcomes(told) == {"PASSED": {"test_one", "test_two"}}, told
+def test_an_alarm_during_a_report_fails_nothing(tmp_path: Path) -> None:
+    """An alarm while pytest writes a report fails no test, and the run continues."""
+    (tmp_path / "conftest.py").write_text(CONFTEST_WITH_AN_ALARM, "utf-8")
+    output = run(tmp_path, "def test_one(): pass\ndef test_two(): pass\n", "-n1").stdout
+    assert names_by_result(output) == {"PASSED": {"test_one", "test_two"}}, output
 
 
-def test_a_thread_that_is_left(tmp_path: Path) -> None:
-    """A thread that would keep the process after the last test doesn't keep it for long."""
-    told = run(tmp_path, LEFT, "-n0", "--hang-grace=1").stdout
-    assert outcomes(told) == {"PASSED": {"test_left"}}, told
-    assert "in _shutdown\n" in told
+def test_a_remaining_thread_does_not_block_the_end(tmp_path: Path) -> None:
+    """A thread that is still running after the last test keeps the process alive only for a short time."""
+    output = run(tmp_path, TEST_THAT_LEAVES_A_THREAD, "-n0", "--hang-grace=1").stdout
+    assert names_by_result(output) == {"PASSED": {"test_left"}}, output
+    assert "in _shutdown\n" in output
 
 
-def processes(word: str) -> list[str]:
-    """The command lines with this word."""
-    command = ["ps", "-A", "-o", "args="]  # as POSIX has it
+def processes_with_argument(word: str) -> list[str]:
+    """Return the command lines of the processes with this argument."""
+    command = ["ps", "-A", "-o", "args="]  # the options of POSIX
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return [line for line in listed.splitlines() if word in line.split()]

@@ -1,4 +1,4 @@
-"""The licences of what we depend on: written down, and the same as what is installed says."""
+"""The licences of our dependencies: listed in licences.toml, permissive, and equal to the installed ones."""
 
 import importlib.metadata
 import re
@@ -16,56 +16,56 @@ pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 LOCKED: dict[str, str] = tomllib.loads((ROOT / "tests/licences.toml").read_text("utf-8"))["licences"]
-# What MIT software may be built on without another thought.
+# Licences of dependencies that MIT software may use without further obligations.
 PERMISSIVE = {"MIT", "BSD-2-Clause", "BSD-3-Clause", "Apache-2.0", "ISC"}
-# How others say it: in a classifier, or in a word.
+# Classifiers and names that stand for a licence.
 NAMED = {
     "License :: OSI Approved :: MIT License": "MIT",
     "License :: OSI Approved :: Apache Software License": "Apache-2.0",
-    "License :: OSI Approved :: BSD License": "BSD-3-Clause",  # of those that are locked below
+    "License :: OSI Approved :: BSD License": "BSD-3-Clause",  # true for the dependencies in licences.toml
     "BSD": "BSD-3-Clause",
 }
-# Their metadata name no licence.
-SILENT = {"obstore"}
-# How the text itself is recognised, where the metadata hold all of it.
-BSD_3 = "Neither the name of"
+# Dependencies whose metadata name no licence.
+WITHOUT_LICENCE_METADATA = {"obstore"}
+# A phrase of the BSD-3-Clause licence, for metadata that contain the whole text.
+BSD_3_PHRASE = "Neither the name of"
 
 
-def direct() -> set[str]:
-    """The requirements of the package and of its extras, itself left out."""
+def direct_dependencies() -> set[str]:
+    """Return the requirements of the package and of its extras, without the package itself."""
     groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
-    names: set[str] = {canonicalize_name(Requirement(each).name) for group in groups for each in group}
+    names: set[str] = {canonicalize_name(Requirement(line).name) for group in groups for line in group}
     return names - {"gatepay-async"}
 
 
 def licence_of(name: str) -> str:
-    """What the installed distribution says: an expression, a classifier, or a name."""
+    """Return the licence in a distribution's metadata: an expression, or one derived from a classifier or a name."""
     about = importlib.metadata.metadata(name)
     fields = ("License-Expression", "License", "Classifier")
-    said: list[str] = [each for field in fields for each in about.get_all(field) or ()]
-    for each in said:
-        if BSD_3 in each:
+    values: list[str] = [value for field in fields for value in about.get_all(field) or ()]
+    for value in values:
+        if BSD_3_PHRASE in value:
             return "BSD-3-Clause"
-        if set(each.replace(" AND ", " OR ").split(" OR ")) <= PERMISSIVE:
-            return each
-        if each in NAMED:
-            return NAMED[each]
-    return f"unknown: {said}"
+        if set(value.replace(" AND ", " OR ").split(" OR ")) <= PERMISSIVE:
+            return value
+        if value in NAMED:
+            return NAMED[value]
+    return f"unknown: {values}"
 
 
 def test_every_direct_dependency_is_listed() -> None:
-    """licences.toml has each direct dependency, of the package and of its extras, and no other."""
-    assert set(LOCKED) == direct()
+    """licences.toml lists the direct dependencies of the package and of its extras, and no others."""
+    assert set(LOCKED) == direct_dependencies()
 
 
-def test_all_are_permissive() -> None:
-    """No licence asks more of a user than a notice."""
+def test_all_licences_are_permissive() -> None:
+    """Every licence in licences.toml is permissive."""
     parts = {part for licence in LOCKED.values() for part in re.split(" AND | OR | \\| ", licence)}
     assert parts <= PERMISSIVE
 
 
-@rows("name", sorted(LOCKED.keys() - SILENT))
-def test_installed_licence(name: str) -> None:
-    """A release that changes its licence is noticed. An extra may be missing here; `nox -s docs` has all of them."""
+@rows("name", sorted(LOCKED.keys() - WITHOUT_LICENCE_METADATA))
+def test_installed_licences_equal_the_listed_ones(name: str) -> None:
+    """The licence of each installed dependency is the listed one. `nox -s docs` has all extras."""
     with suppress(importlib.metadata.PackageNotFoundError):
         assert licence_of(name) in LOCKED[name].split(" | ")

@@ -1,4 +1,4 @@
-"""Walking card keys: against the sandbox over a real socket, and against a shop whose timing is exact."""
+"""Lists card keys: from the sandbox over a real socket, and from a simulated shop with exact timing."""
 
 import asyncio
 import gc
@@ -36,15 +36,22 @@ pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 NOON = datetime(2019, 4, 20, 12, tzinfo=UTC)
 
 
-# --- The other end -----------------------------------------------------------------------------------------
+# --- A simulated shop --------------------------------------------------------------------------------------
 
 
 class Shop:
     """
-    ``send`` of a shop whose card keys are just their ids, 10 a page.
+    A simulated shop. Its card keys have only ids, and a page has 10 of them.
 
-    `calls` are the pages asked for, in order; `on_call` is called with the number of the call, from 1, before it
-    is answered; a page with a gate is answered when that opens; a page with failures fails with the next of them.
+    Attributes:
+        ids: The ids of the card keys.
+        clamps: Whether the shop returns its last page for page numbers beyond it, instead of an empty page.
+        calls: The page numbers of the calls, in order.
+        answered: The number of calls that were answered.
+        most_alive: The largest number of pages that were in memory at the same time.
+        gates: Events by page number; a call waits for the event of its page.
+        failures: Errors by page number; a call raises the first one left for its page.
+        on_call: Called before each reply, with the number of calls answered so far, including this one.
     """
 
     def __init__(self, rows: int, *, clamps: bool = False) -> None:
@@ -58,7 +65,7 @@ class Shop:
         self.gates: dict[int, anyio.Event] = {}
         self.failures: dict[int, list[Exception]] = {}
         self.on_call: Callable[[int], None] = lambda _: None
-        self._given: list[weakref.ref[CardKeyPage]] = []
+        self._returned_pages: list[weakref.ref[CardKeyPage]] = []
 
     def listing(self, *, page: int = 1, prefetch: int = 1, thorough: bool = False) -> CardKeyListing:
         return CardKeyListing(self.send, KaShow(8, page), prefetch=prefetch, thorough=thorough)
@@ -87,8 +94,8 @@ class Shop:
         return page_of(*ids, number=number, last=last, total=len(self.ids))
 
     def _remember(self, page: CardKeyPage) -> CardKeyPage:
-        self._given.append(weakref.ref(page))
-        self.most_alive = max(self.most_alive, sum(ref() is not None for ref in self._given))
+        self._returned_pages.append(weakref.ref(page))
+        self.most_alive = max(self.most_alive, sum(ref() is not None for ref in self._returned_pages))
         return page
 
 
@@ -118,15 +125,15 @@ async def ids_of(keys: CardKeyListing | AsyncIterator[CardKey]) -> list[int]:
         return [key.id async for key in keys]
 
 
-async def contents(keys: CardKeyListing | AsyncIterator[CardKey]) -> list[str]:
+async def contents_of(keys: CardKeyListing | AsyncIterator[CardKey]) -> list[str]:
     with anyio.fail_after(PATIENCE):
         return [key.content async for key in keys]
 
 
-async def take_all(keys: AsyncIterator[CardKey], given: list[int]) -> None:
-    """For whoever may be cancelled: what came before that is in *given*."""
+async def take_all(keys: AsyncIterator[CardKey], received: list[int]) -> None:
+    """Append the ids to *received*, so that they are kept if the walk is cancelled."""
     async for key in keys:
-        given.append(key.id)  # noqa: PERF401 -- a comprehension would lose it
+        received.append(key.id)  # noqa: PERF401 -- a comprehension would lose it
 
 
 async def cancel_when_blocked(scope: anyio.CancelScope) -> None:
@@ -149,10 +156,10 @@ async def client_of(sandbox: Sandbox) -> AsyncIterator[AsyncGatePay]:
         yield gatepay
 
 
-def busy(gatepay: AsyncGatePay) -> int:
-    own = cast("Any", gatepay._caller._attempts._exchange)._transport
-    assert isinstance(own, OriginPool)
-    return own._slots.busy
+def busy_connections(gatepay: AsyncGatePay) -> int:
+    pool = cast("Any", gatepay._caller._attempts._exchange)._transport
+    assert isinstance(pool, OriginPool)
+    return pool._slots.busy
 
 
 def count_tasks(anyio_backend: str) -> int:
@@ -160,19 +167,19 @@ def count_tasks(anyio_backend: str) -> int:
         return len(asyncio.all_tasks())
     root = trio.lowlevel.current_root_task()
     assert root is not None
-    waiting = [root]
-    found = 0
-    while waiting:
-        task = waiting.pop()
-        found += 1
+    remaining = [root]
+    count = 0
+    while remaining:
+        task = remaining.pop()
+        count += 1
         for nursery in task.child_nurseries:
-            waiting.extend(nursery.child_tasks)
-    return found
+            remaining.extend(nursery.child_tasks)
+    return count
 
 
 @pytest.fixture
-def stocked(sandbox: Sandbox) -> Sandbox:
-    """Product 8 with 620 card keys: 13 pages, the last of 20."""
+def full_sandbox(sandbox: Sandbox) -> Sandbox:
+    """Return a sandbox whose product 8 has 620 card keys: 13 pages, the last one with 20."""
     sandbox.add_keys(8, [f"KEY-{number:03d}" for number in range(620 - 89)])
     return sandbox
 
@@ -180,63 +187,63 @@ def stocked(sandbox: Sandbox) -> Sandbox:
 # --- One page, and all of them -----------------------------------------------------------------------------
 
 
-async def test_awaited_it_is_one_page(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
-    """Awaited, the listing is the page asked for, in one request."""
+async def test_awaiting_a_listing_returns_one_page(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
+    """Awaiting a listing returns the requested page, with one request."""
     page = await gatepay.list_card_keys(8, page=2)
     assert (page.total, page.per_page, page.current_page, page.last_page) == (89, 50, 2, 2)
     assert [key.content for key in page.keys] == sandbox.keys(8)[50:]
     assert len(sandbox.requests) == 1
 
 
-async def test_iterated_it_is_every_key(stocked: Sandbox, gatepay: AsyncGatePay) -> None:
-    """Iterated, the listing gives every card key in ascending id, with one request a page."""
+async def test_iterating_a_listing_returns_every_key(full_sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
+    """Iterating a listing returns every card key, sorted by id, with one request per page."""
     listing = gatepay.list_card_keys(8)
-    assert await contents(listing) == stocked.keys(8)
-    assert await ids_of(listing) == stocked.key_ids(8)
-    assert len(stocked.requests) == 2 * 13
+    assert await contents_of(listing) == full_sandbox.keys(8)
+    assert await ids_of(listing) == full_sandbox.key_ids(8)
+    assert len(full_sandbox.requests) == 2 * 13
     assert listing.drifted is False
 
 
-async def test_iterated_from_a_page_on(stocked: Sandbox, gatepay: AsyncGatePay) -> None:
-    """Begun at page 4, the walk gives that page's keys and all behind them."""
-    assert await contents(gatepay.list_card_keys(8, page=4, prefetch=3)) == stocked.keys(8)[150:]
+async def test_iterating_starts_at_the_requested_page(full_sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
+    """A walk from page 4 returns the card keys of page 4 and of all later pages."""
+    assert await contents_of(gatepay.list_card_keys(8, page=4, prefetch=3)) == full_sandbox.keys(8)[150:]
 
 
-async def test_pages_are_given_whole(stocked: Sandbox, gatepay: AsyncGatePay) -> None:
-    """``pages()`` gives the pages that the keys stand on, as GatePay sends them."""
+async def test_pages_returns_whole_pages(full_sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
+    """``pages()`` returns the pages as GatePay sends them."""
     pages = [page async for page in gatepay.list_card_keys(8, page=2, prefetch=5).pages()]
     assert [page.current_page for page in pages] == list(range(2, 14))
     assert [len(page.keys) for page in pages] == [50] * 11 + [20]
-    assert [key.content for page in pages for key in page.keys] == stocked.keys(8)[50:]
+    assert [key.content for page in pages for key in page.keys] == full_sandbox.keys(8)[50:]
 
 
-async def test_making_a_listing_sends_nothing() -> None:
-    """Nothing is sent before the listing is awaited or iterated."""
+async def test_creating_a_listing_sends_no_request() -> None:
+    """A listing sends no request before it is awaited or iterated."""
     shop = Shop(20)
     aiter(shop.listing())
     shop.listing().pages()
     assert shop.calls == []
 
 
-async def test_each_iteration_is_a_walk_of_its_own() -> None:
-    """Two iterations of one listing, also side by side, each give every key."""
+async def test_iterations_of_a_listing_are_independent() -> None:
+    """Two concurrent iterations of one listing each return every card key."""
     shop = Shop(30)
     listing = shop.listing()
-    one, other = aiter(listing), aiter(listing)
-    first = [(await anext(one)).id, (await anext(other)).id]
-    assert first == [1, 1]
-    assert await ids_of(one) == await ids_of(other) == list(range(2, 31))
+    iterator_1, iterator_2 = aiter(listing), aiter(listing)
+    first_ids = [(await anext(iterator_1)).id, (await anext(iterator_2)).id]
+    assert first_ids == [1, 1]
+    assert await ids_of(iterator_1) == await ids_of(iterator_2) == list(range(2, 31))
 
 
-async def test_an_iterator_is_its_own_iterator() -> None:
-    """What iterating gives can be handed on and iterated where another left off."""
+async def test_aiter_of_an_iterator_is_the_iterator() -> None:
+    """`aiter()` of a listing's iterator returns the same iterator, so that a second loop can continue."""
     keys, pages = aiter(Shop(15).listing()), Shop(15).listing().pages()
     assert aiter(keys) is keys
     assert aiter(pages) is pages
 
 
-async def test_an_ended_walk_stays_ended() -> None:
-    """Asked again after its end, an iterator has still ended, and sends nothing."""
+async def test_an_exhausted_iterator_sends_no_request() -> None:
+    """After its end an iterator raises StopAsyncIteration again, without a request."""
     shop = Shop(5)
     keys = aiter(shop.listing())
     assert await ids_of(keys) == [1, 2, 3, 4, 5]
@@ -257,10 +264,10 @@ async def test_an_ended_walk_stays_ended() -> None:
         ({"product_id": 0}, "product_id"),
     ],
 )
-async def test_what_can_not_be_right_is_refused_at_once(
+async def test_invalid_arguments_are_refused_before_a_request(
     sandbox: Sandbox, gatepay: AsyncGatePay, arguments: dict[str, Any], field: str
 ) -> None:
-    """A number out of range is an InvalidRequestError of the call itself, before anything is awaited or sent."""
+    """An invalid number raises InvalidRequestError when the listing is created."""
     with pytest.raises(InvalidRequestError) as caught:
         gatepay.list_card_keys(**{"product_id": 8, **arguments})
     assert caught.value.field == field
@@ -268,7 +275,7 @@ async def test_what_can_not_be_right_is_refused_at_once(
 
 
 async def test_no_repr_shows_a_key() -> None:
-    """Neither the listing nor its iterators, pages or keys show a card key."""
+    """The repr of a listing, its iterators, pages and card keys contains no card key's text."""
     listing = Shop(25).listing(prefetch=2)
     keys, pages = aiter(listing), listing.pages()
     key, page = await anext(keys), await anext(pages)
@@ -277,116 +284,118 @@ async def test_no_repr_shows_a_key() -> None:
     assert "SECRET" not in shown
 
 
-# --- Where it ends -----------------------------------------------------------------------------------------
+# --- The last page -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("clamps", [False, True])
-async def test_a_product_without_keys(*, clamps: bool) -> None:
-    """A product without a card key is an empty page, and an empty walk of one request."""
+async def test_a_product_without_keys_has_one_empty_page(*, clamps: bool) -> None:
+    """Without card keys, awaiting returns an empty page, and iterating ends after one request."""
     with Sandbox(seed=False, past_last_page="clamp" if clamps else "empty") as sandbox:
         async with client_of(sandbox) as gatepay:
             assert (await gatepay.list_card_keys(8)).keys == ()
-            assert await contents(gatepay.list_card_keys(8)) == []
+            assert await contents_of(gatepay.list_card_keys(8)) == []
             assert len(sandbox.requests) == 2
-            assert await contents(gatepay.list_card_keys(8, prefetch=8)) == []
+            assert await contents_of(gatepay.list_card_keys(8, prefetch=8)) == []
 
 
-async def test_the_first_requests_go_out_together() -> None:
-    """The first pages are asked for before their number is known: as many as are prefetched, but 8 at most."""
-    for prefetch, together in ((1, 1), (2, 2), (8, 8), (9, 8), (1000, 8)):
+async def test_the_first_pages_are_requested_concurrently() -> None:
+    """While the number of pages is unknown, ``prefetch`` pages are requested concurrently, but at most 8."""
+    for prefetch, first_calls in ((1, 1), (2, 2), (8, 8), (9, 8), (1000, 8)):
         shop = Shop(10)
         assert await ids_of(shop.listing(prefetch=prefetch)) == shop.ids
-        assert sorted(shop.calls) == list(range(1, together + 1))
+        assert sorted(shop.calls) == list(range(1, first_calls + 1))
 
 
 @pytest.mark.parametrize("clamps", [False, True])
-async def test_a_page_that_came_to_be(*, clamps: bool) -> None:
-    """A page asked for before it was there is asked for again, once an earlier one says that it is."""
+async def test_a_new_page_is_requested_again(*, clamps: bool) -> None:
+    """A page that didn't exist yet is requested again after an earlier page shows that it exists now."""
     shop = Shop(20, clamps=clamps)
     shop.gates = {2: anyio.Event()}
     shop.failures = {4: [unreachable()]}
-    given: list[int] = []
+    received: list[int] = []
 
     async def walk() -> None:
-        given.extend(await ids_of(shop.listing(prefetch=4)))
+        received.extend(await ids_of(shop.listing(prefetch=4)))
 
     async with anyio.create_task_group() as group:
         group.start_soon(walk)
         await anyio.wait_all_tasks_blocked()
         shop.ids += range(21, 41)
         shop.gates[2].set()
-    assert given == list(range(1, 41))
-    assert sorted(shop.calls) == [1, 1, 2, 2, 3, 3, 4, 4]  # they saw the stock change
+    assert received == list(range(1, 41))
+    assert sorted(shop.calls) == [1, 1, 2, 2, 3, 3, 4, 4]  # every page is read again, because the stock changed
 
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize("clamps", [False, True])
 @pytest.mark.parametrize("page", [3, 4, 999])
-async def test_past_the_end_there_is_nothing(*, clamps: bool, page: int) -> None:
-    """A walk that begins past the last page gives nothing, also where the server answers with its last page."""
+async def test_a_walk_from_beyond_the_last_page_is_empty(*, clamps: bool, page: int) -> None:
+    """A walk that starts beyond the last page is empty, even if the server returns its last page instead."""
     with Sandbox(past_last_page="clamp" if clamps else "empty") as sandbox:
         async with client_of(sandbox) as gatepay:
-            assert await contents(gatepay.list_card_keys(8, page=page, prefetch=4)) == []
-            assert await contents(gatepay.list_card_keys(8, page=page, thorough=True)) == []
+            assert await contents_of(gatepay.list_card_keys(8, page=page, prefetch=4)) == []
+            assert await contents_of(gatepay.list_card_keys(8, page=page, thorough=True)) == []
 
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize("clamps", [False, True])
 @pytest.mark.parametrize("prefetch", [1, 8])
-async def test_a_full_last_page_is_the_last(*, clamps: bool, prefetch: int) -> None:
-    """Where the last page is full, none behind it is needed and no key comes twice."""
+async def test_a_full_last_page_ends_the_walk(*, clamps: bool, prefetch: int) -> None:
+    """If the last page is full, no further page is requested and no card key is returned twice."""
     with Sandbox(seed=False, past_last_page="clamp" if clamps else "empty") as sandbox:
         sandbox.add_keys(8, [f"KEY-{number}" for number in range(150)])
         async with client_of(sandbox) as gatepay:
-            assert await contents(gatepay.list_card_keys(8, prefetch=prefetch)) == sandbox.keys(8)
+            assert await contents_of(gatepay.list_card_keys(8, prefetch=prefetch)) == sandbox.keys(8)
         assert len(sandbox.requests) == max(3, prefetch)
 
 
 @pytest.mark.parametrize("prefetch", [1, 8])
-async def test_a_clamping_server_that_shrinks(prefetch: int) -> None:
-    """A walk ends, and repeats nothing, when the page that it asks for has gone and the last one comes instead."""
+async def test_a_page_that_vanished_ends_the_walk(prefetch: int) -> None:
+    """If the next page no longer exists, and the server returns its last page, the walk ends without repetitions."""
     with Sandbox(seed=False, past_last_page="clamp") as sandbox:
         sandbox.add_keys(8, [f"KEY-{number:03d}" for number in range(300)])
         async with client_of(sandbox) as gatepay:
             keys = aiter(gatepay.list_card_keys(8, prefetch=prefetch))
-            given = [(await anext(keys)).content for _ in range(100)]
+            received = [(await anext(keys)).content for _ in range(100)]
             sandbox.delete_keys(8, sandbox.key_ids(8)[:170])
-            given += await contents(keys)
-        assert given[:100] == [f"KEY-{number:03d}" for number in range(100)]
-        assert given[-130:] == sandbox.keys(8)
-        assert len(given) == len(set(given))
+            received += await contents_of(keys)
+        assert received[:100] == [f"KEY-{number:03d}" for number in range(100)]
+        assert received[-130:] == sandbox.keys(8)
+        assert len(received) == len(set(received))
 
 
-# --- Side by side ------------------------------------------------------------------------------------------
+# --- Concurrency -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize("prefetch", [1, 2, 8, 100])
-async def test_prefetching_keeps_the_order(stocked: Sandbox, gatepay: AsyncGatePay, prefetch: int) -> None:
-    """However many pages are fetched side by side, the keys are the same, in the same order, a request a page."""
-    assert await contents(gatepay.list_card_keys(8, prefetch=prefetch)) == stocked.keys(8)
-    assert len(stocked.requests) == 13
-    assert busy(gatepay) == 0
+async def test_prefetching_keeps_the_order(full_sandbox: Sandbox, gatepay: AsyncGatePay, prefetch: int) -> None:
+    """For any ``prefetch`` the card keys are the same, in the same order, with one request per page."""
+    assert await contents_of(gatepay.list_card_keys(8, prefetch=prefetch)) == full_sandbox.keys(8)
+    assert len(full_sandbox.requests) == 13
+    assert busy_connections(gatepay) == 0
 
 
 @pytest.mark.uncounted
-@pytest.mark.parametrize(("prefetch", "most"), [(1, 1), (2, 2), (8, 8), (100, 22)])
+# 300 rows are 30 pages. 8 of them are requested before their number is known, so 22 pages are left.
+@pytest.mark.parametrize(("prefetch", "limit"), [(1, 1), (2, 2), (8, 8), (100, 22)])
 @pytest.mark.parametrize("thorough", [False, True])
-async def test_no_more_than_prefetch_are_in_flight(prefetch: int, most: int, *, thorough: bool) -> None:
-    """Never more than ``prefetch`` requests are under way, and that many where so many pages are known to be left."""
+async def test_prefetch_limits_the_requests_in_flight(prefetch: int, limit: int, *, thorough: bool) -> None:
+    """The largest number of requests in flight is ``prefetch``, if enough pages are left."""
     shop = Shop(300)
     assert await ids_of(shop.listing(prefetch=prefetch, thorough=thorough)) == shop.ids
-    assert shop.most_in_flight == (29 if thorough and prefetch == 100 else most)  # the last page comes first
+    # With `thorough`, the last page is read first, and then the other 29.
+    assert shop.most_in_flight == (29 if thorough and prefetch == 100 else limit)
 
 
-async def test_replies_in_any_order() -> None:
-    """Pages that arrive last first are given first first."""
+async def test_pages_are_returned_in_order() -> None:
+    """Pages that arrive in reverse order are returned in order."""
     shop = Shop(40)
     shop.gates = {page: anyio.Event() for page in (1, 2, 3, 4)}
-    given: list[int] = []
+    received: list[int] = []
 
     async def walk() -> None:
-        given.extend(await ids_of(shop.listing(prefetch=4)))
+        received.extend(await ids_of(shop.listing(prefetch=4)))
 
     async with anyio.create_task_group() as group:
         group.start_soon(walk)
@@ -394,14 +403,14 @@ async def test_replies_in_any_order() -> None:
             await anyio.wait_all_tasks_blocked()
             assert shop.in_flight == page
             shop.gates[page].set()
-    assert given == shop.ids
+    assert received == shop.ids
 
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize("prefetch", [1, 4, 16])
 @pytest.mark.parametrize("thorough", [False, True])
 async def test_memory_does_not_grow_with_the_pages(prefetch: int, *, thorough: bool) -> None:
-    """However many pages are walked, few more are alive at once than are fetched ahead, or than two thorough blocks."""
+    """A walk holds about ``prefetch`` pages in memory; with ``thorough``, about two blocks of pages."""
     shop = Shop(2000)
     assert len(await ids_of(shop.listing(prefetch=prefetch, thorough=thorough))) == 2000
     assert shop.most_alive <= (2 * max(8, prefetch) if thorough else prefetch) + 4
@@ -409,11 +418,11 @@ async def test_memory_does_not_grow_with_the_pages(prefetch: int, *, thorough: b
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize("prefetch", [1, 3, 100])
-async def test_thorough_reads_few_pages_twice(stocked: Sandbox, gatepay: AsyncGatePay, prefetch: int) -> None:
-    """``thorough`` gives the same keys with few requests more: for the first page, the last, and one of each block."""
+async def test_thorough_reads_few_pages_twice(full_sandbox: Sandbox, gatepay: AsyncGatePay, prefetch: int) -> None:
+    """``thorough`` needs extra requests only for the first page, the last page, and one page of each block."""
     listing = gatepay.list_card_keys(8, prefetch=prefetch, thorough=True)
-    assert await contents(listing) == stocked.keys(8)
-    assert len(stocked.requests) <= 13 + 3
+    assert await contents_of(listing) == full_sandbox.keys(8)
+    assert len(full_sandbox.requests) <= 13 + 3
     assert listing.drifted is False
 
 
@@ -422,62 +431,62 @@ async def test_thorough_reads_few_pages_twice(stocked: Sandbox, gatepay: AsyncGa
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize(
-    ("prefetch", "deleted", "behind"), [(1, 1, True), (1, 51, False), (8, 1, False), (8, 51, True)]
+    ("prefetch", "deleted", "before_position"), [(1, 1, True), (1, 51, False), (8, 1, False), (8, 51, True)]
 )
-async def test_deletions_hide_nothing(
-    stocked: Sandbox, gatepay: AsyncGatePay, prefetch: int, deleted: int, *, behind: bool
+async def test_deletions_hide_no_other_key(
+    full_sandbox: Sandbox, gatepay: AsyncGatePay, prefetch: int, deleted: int, *, before_position: bool
 ) -> None:
-    """Keys deleted between two pages, behind the walk or around it, hide no other key and give none twice."""
+    """If card keys are deleted during a walk, each other key is returned once."""
     listing = gatepay.list_card_keys(8, prefetch=prefetch)
     keys = aiter(listing)
-    given = [(await anext(keys)).id for _ in range(150)]
-    start = 0 if behind else 100
-    stocked.delete_keys(8, stocked.key_ids(8)[start : start + deleted])
-    given += await ids_of(keys)
-    assert given == sorted(set(given))
-    assert set(stocked.key_ids(8)) <= set(given)
+    received = [(await anext(keys)).id for _ in range(150)]
+    start = 0 if before_position else 100
+    full_sandbox.delete_keys(8, full_sandbox.key_ids(8)[start : start + deleted])
+    received += await ids_of(keys)
+    assert received == sorted(set(received))
+    assert set(full_sandbox.key_ids(8)) <= set(received)
     assert listing.drifted
 
 
-async def test_a_deletion_before_every_page(stocked: Sandbox, gatepay: AsyncGatePay) -> None:
-    """A stock that shrinks before each page, as one does that is being sold, is walked to its end."""
-    given: list[int] = []
+async def test_a_walk_ends_while_keys_are_sold(full_sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
+    """A walk ends even if card keys are deleted before each page."""
+    received: list[int] = []
     listing = gatepay.list_card_keys(8)
     async for page in listing.pages():
-        given += [key.id for key in page.keys]
-        stocked.delete_keys(8, stocked.key_ids(8)[:7])
-    assert given == sorted(set(given))
-    assert set(stocked.key_ids(8)) <= set(given)
+        received += [key.id for key in page.keys]
+        full_sandbox.delete_keys(8, full_sandbox.key_ids(8)[:7])
+    assert received == sorted(set(received))
+    assert set(full_sandbox.key_ids(8)) <= set(received)
     assert listing.drifted
 
 
 @pytest.mark.parametrize("prefetch", [1, 4])
-async def test_additions_are_given_at_the_end(stocked: Sandbox, gatepay: AsyncGatePay, prefetch: int) -> None:
-    """Keys added behind the walk come when it gets there; none that was there comes twice."""
+async def test_added_keys_are_returned_at_the_end(full_sandbox: Sandbox, gatepay: AsyncGatePay, prefetch: int) -> None:
+    """Card keys that are added during a walk are returned at its end; no other key is returned twice."""
     listing = gatepay.list_card_keys(8, prefetch=prefetch)
     keys = aiter(listing)
-    given = [(await anext(keys)).content for _ in range(60)]
-    stocked.add_keys(8, [f"LATER-{number}" for number in range(75)])
-    given += await contents(keys)
-    assert given == stocked.keys(8)
+    received = [(await anext(keys)).content for _ in range(60)]
+    full_sandbox.add_keys(8, [f"LATER-{number}" for number in range(75)])
+    received += await contents_of(keys)
+    assert received == full_sandbox.keys(8)
     assert listing.drifted
 
 
-async def test_an_addition_hides_a_deletion_from_the_total() -> None:
-    """Only ``thorough`` finds the key that a deletion hides while an addition keeps ``total`` as it was."""
+async def test_only_thorough_detects_a_deletion_with_an_addition() -> None:
+    """If a deletion and an addition leave ``total`` unchanged, only ``thorough`` detects the skipped card key."""
     for thorough in (False, True):
         shop = Shop(40)
         listing = shop.listing(thorough=thorough)
         keys = aiter(listing)
-        given = [(await anext(keys)).id for _ in range(10)]
+        received = [(await anext(keys)).id for _ in range(10)]
         shop.ids = [*shop.ids[1:], 41]
-        given += await ids_of(keys)
-        assert given == [row for row in range(1, 42) if thorough or row != 11]
+        received += await ids_of(keys)
+        assert received == [row for row in range(1, 42) if thorough or row != 11]
         assert listing.drifted is thorough
 
 
-async def test_drifted_is_of_the_last_walk() -> None:
-    """``drifted`` says False again once another walk has begun."""
+async def test_drifted_is_reset_by_the_next_walk() -> None:
+    """``drifted`` is False again after the next walk has started."""
     shop = Shop(40)
     listing = shop.listing()
     drifted = [listing.drifted]
@@ -489,23 +498,23 @@ async def test_drifted_is_of_the_last_walk() -> None:
     assert [*drifted, listing.drifted] == [False, True, False]
 
 
-async def test_a_page_read_ahead_may_be_stale() -> None:
-    """A page read before a deletion that the page before it already knows of is read again in its turn."""
+async def test_a_stale_prefetched_page_is_read_again() -> None:
+    """A page that was prefetched before a deletion is read again if the page before it shows the deletion."""
     shop = Shop(60)
     shop.gates = {2: anyio.Event()}
-    given: list[int] = []
+    received: list[int] = []
 
     async def walk() -> None:
-        given.extend(await ids_of(shop.listing(prefetch=3)))
+        received.extend(await ids_of(shop.listing(prefetch=3)))
 
     async with anyio.create_task_group() as group:
         group.start_soon(walk)
         await anyio.wait_all_tasks_blocked()
         assert sorted(shop.calls) == [1, 2, 3]
-        # Page 3 has come, with 21 to 30; now page 2 comes with the same rows.
+        # Page 3 has arrived with 21 to 30. After the deletion, page 2 arrives with the same rows.
         del shop.ids[:10]
         shop.gates[2].set()
-    assert given == list(range(1, 61))
+    assert received == list(range(1, 61))
     assert sorted(shop.calls[3:]) == [1, 2, 3, 4, 5]
 
 
@@ -519,7 +528,7 @@ async def test_a_page_read_ahead_may_be_stale() -> None:
     clamps=st.booleans(),
     cancelled=st.integers(0, 12),
 )
-async def test_whatever_changes_nothing_is_lost(
+async def test_random_changes_lose_no_key(
     *,
     rows: int,
     deletions: list[tuple[int, int, int]],
@@ -530,13 +539,13 @@ async def test_whatever_changes_nothing_is_lost(
     cancelled: int,
 ) -> None:
     """
-    Each key that is there from the first page to the last comes once, whatever else comes and goes.
+    Each card key that exists from the first page to the last is returned once, whatever is deleted or added.
 
-    Also where the walk is cancelled in the middle of a call, and gone on with.
+    This also holds if the walk is cancelled during a call and then continued.
     """
     shop = Shop(rows, clamps=clamps)
     if not thorough:
-        additions = []  # they may hide a deletion from `total`
+        additions = []  # an addition may hide a deletion from `total`
     gone: set[int] = set()
 
     def change(call: int) -> None:
@@ -554,19 +563,19 @@ async def test_whatever_changes_nothing_is_lost(
     shop.on_call = change
     listing = shop.listing(prefetch=prefetch, thorough=thorough)
     keys = aiter(listing)
-    given: list[int] = []
+    received: list[int] = []
     with anyio.CancelScope() as scope:
-        await take_all(keys, given)
-    given += await ids_of(keys)
-    assert given == sorted(set(given))
-    assert set(range(1, rows + 1)) - gone <= set(given)
+        await take_all(keys, received)
+    received += await ids_of(keys)
+    assert received == sorted(set(received))
+    assert set(range(1, rows + 1)) - gone <= set(received)
     if listing.drifted:
         assert deletions or additions
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio answers side by side in any order
-async def test_what_was_read_again_before_a_cancellation_is_not_used_after_it() -> None:
-    """A page read a second time before the walk was cancelled is read anew when it must be later than another."""
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # on trio, concurrent calls are answered in any order
+async def test_second_readings_are_repeated_after_a_cancellation() -> None:
+    """After a cancellation, a page that was already read twice is read again: it must be newer than other pages."""
     shop = Shop(50)
 
     def change(call: int) -> None:
@@ -575,61 +584,61 @@ async def test_what_was_read_again_before_a_cancellation_is_not_used_after_it() 
         if call == 7:
             del shop.ids[:5]
         if call == 8:
-            scope.cancel()  # two more pages are read ahead, but not yet for the second time
+            scope.cancel()  # two more pages have been read ahead once, not yet twice
 
     shop.on_call = change
     keys = aiter(shop.listing(prefetch=2, thorough=True))
-    given: list[int] = []
+    received: list[int] = []
     with anyio.CancelScope() as scope:
-        await take_all(keys, given)
-    await take_all(keys, given)
-    assert set(shop.ids) <= set(given)
+        await take_all(keys, received)
+    await take_all(keys, received)
+    assert set(shop.ids) <= set(received)
 
 
-async def test_a_total_that_came_before_a_cancellation_counts() -> None:
-    """A reply counts although its wave was cancelled: what it says of a deletion, no later total may show again."""
+async def test_a_total_before_a_cancellation_is_remembered() -> None:
+    """A total that arrived before a cancellation is remembered, because later totals may hide the deletion."""
     shop = Shop(60)
     shop.gates = {4: anyio.Event()}
     keys = aiter(shop.listing(prefetch=2))
-    given = [(await anext(keys)).id for _ in range(20)]  # pages 1 and 2
+    received = [(await anext(keys)).id for _ in range(20)]  # pages 1 and 2
     del shop.ids[0]  # 21 is on page 2 now
     with anyio.CancelScope() as scope:
         async with anyio.create_task_group() as group:
             group.start_soon(cancel_when_blocked, scope)
-            await take_all(keys, given)  # page 3 comes, with a total of 59, and page 4 does not
+            await take_all(keys, received)  # page 3 arrives with a total of 59; page 4 doesn't arrive
     shop.gates = {}
     shop.ids.append(61)
-    given += await ids_of(keys)
-    assert given == list(range(1, 62))
+    received += await ids_of(keys)
+    assert received == list(range(1, 62))
 
 
-# --- Left half-way, cancelled, shared ----------------------------------------------------------------------
+# --- Unfinished, cancelled, shared -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("prefetch", "whole_pages"), [(1, True), (8, False)])
-async def test_break_leaves_nothing_behind(
-    stocked: Sandbox, gatepay: AsyncGatePay, anyio_backend: str, prefetch: int, *, whole_pages: bool
+async def test_break_leaves_no_task_and_no_connection(
+    full_sandbox: Sandbox, gatepay: AsyncGatePay, anyio_backend: str, prefetch: int, *, whole_pages: bool
 ) -> None:
-    """After a ``break`` there is no task, no busy connection, and on trio no warning of a forgotten generator."""
+    """After a ``break`` no task and no busy connection is left, and trio doesn't warn about an unfinished generator."""
     await gatepay.list_products()
     gc.collect()
     tasks = count_tasks(anyio_backend)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        seen = 0
+        count = 0
         listing = gatepay.list_card_keys(8, prefetch=prefetch, thorough=True)
         if whole_pages:
             async for _ in listing.pages():
-                seen += 1
-                if seen == 3:
+                count += 1
+                if count == 3:
                     break
         else:
             async for _ in listing:
-                seen += 1
-                if seen == 120:
+                count += 1
+                if count == 120:
                     break
         assert count_tasks(anyio_backend) == tasks
-        assert busy(gatepay) == 0
+        assert busy_connections(gatepay) == 0
         del listing
         gc.collect()
         await anyio.lowlevel.checkpoint()
@@ -637,8 +646,8 @@ async def test_break_leaves_nothing_behind(
     assert [str(warning.message) for warning in caught] == []
 
 
-async def test_between_two_keys_nothing_is_under_way(anyio_backend: str) -> None:
-    """While the consumer thinks, no task is open and no request under way, whatever is fetched ahead."""
+async def test_no_request_is_open_between_two_keys(anyio_backend: str) -> None:
+    """Between two card keys no task and no request is open, for any ``prefetch``."""
     shop = Shop(100)
     tasks = count_tasks(anyio_backend)
     async for _ in shop.listing(prefetch=4):
@@ -648,96 +657,96 @@ async def test_between_two_keys_nothing_is_under_way(anyio_backend: str) -> None
 
 @pytest.mark.parametrize("prefetch", [1, 3])
 @pytest.mark.parametrize("thorough", [False, True])
-async def test_a_cancelled_fetch_loses_nothing(prefetch: int, *, thorough: bool) -> None:
-    """Cancelled while pages are fetched, each time that some are, the same iterator goes on with them."""
+async def test_an_iterator_continues_after_a_cancelled_fetch(prefetch: int, *, thorough: bool) -> None:
+    """If a fetch is cancelled, the same iterator can continue, and no card key is lost."""
     shop = Shop(50)
     keys = aiter(shop.listing(prefetch=prefetch, thorough=thorough))
-    given: list[int] = []
+    received: list[int] = []
     cancelled = 0
-    while len(given) < 50:
+    while len(received) < 50:
         shop.gates = {page: anyio.Event() for page in range(1, 6)}
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as group:
                 group.start_soon(cancel_when_blocked, scope)
-                await take_all(keys, given)
-        cancelled += len(given) < 50
+                await take_all(keys, received)
+        cancelled += len(received) < 50
         assert shop.in_flight == 0
         shop.gates = {}
         with suppress(StopAsyncIteration):
-            given.append((await anext(keys)).id)
-    assert given == shop.ids
+            received.append((await anext(keys)).id)
+    assert received == shop.ids
     assert cancelled >= (1 if thorough else 5 if prefetch == 1 else 2)
 
 
 @pytest.mark.parametrize("thorough", [False, True])
-async def test_cancelled_at_any_step_it_goes_on(*, thorough: bool) -> None:
-    """Wherever in a walk the cancellation strikes, the iterator goes on and each key comes once."""
+async def test_an_iterator_continues_after_a_cancellation_at_any_step(*, thorough: bool) -> None:
+    """Wherever a walk is cancelled, the iterator can continue, and each card key is returned once."""
     for steps in range(40):
         shop = Shop(60)
         keys = aiter(shop.listing(prefetch=3, thorough=thorough))
-        given: list[int] = []
+        received: list[int] = []
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as group:
                 group.start_soon(cancel_after, steps, scope)
-                await take_all(keys, given)
-        await take_all(keys, given)
-        assert given == shop.ids
+                await take_all(keys, received)
+        await take_all(keys, received)
+        assert received == shop.ids
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_cancelled_the_way_of_asyncio() -> None:
-    """``task.cancel()`` in the middle of a fetch loses nothing either."""
+async def test_an_iterator_continues_after_task_cancel() -> None:
+    """After ``task.cancel()`` during a fetch the iterator can continue, and no card key is lost."""
     shop = Shop(50)
     shop.gates = {5: anyio.Event()}
     keys = aiter(shop.listing(prefetch=3))
-    given: list[int] = []
+    received: list[int] = []
 
-    task = asyncio.create_task(take_all(keys, given))
+    task = asyncio.create_task(take_all(keys, received))
     await anyio.wait_all_tasks_blocked()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert given == list(range(1, 31))
+    assert received == list(range(1, 31))
     assert shop.in_flight == 0
     shop.gates = {}
-    assert given + await ids_of(keys) == shop.ids
+    assert received + await ids_of(keys) == shop.ids
 
 
-async def test_a_cancelled_walk_frees_its_connections(stocked: Sandbox, gatepay: AsyncGatePay) -> None:
-    """Cancelled over a real socket, a walk leaves no busy connection, and goes on."""
+async def test_a_cancelled_walk_frees_its_connections(full_sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
+    """A walk that is cancelled over a real socket leaves no busy connection, and can continue."""
     keys = aiter(gatepay.list_card_keys(8, prefetch=6))
-    given = [(await anext(keys)).id for _ in range(50)]
+    received = [(await anext(keys)).id for _ in range(50)]
     rest: list[int] = []
-    stocked.fault(Fault(FaultKind.SLOW, endpoint="ka/show", seconds=60, times=3))
+    full_sandbox.fault(Fault(FaultKind.SLOW, endpoint="ka/show", seconds=60, times=3))
     async with anyio.create_task_group() as group:
         group.start_soon(take_all, keys, rest)
-        await until(lambda: len(stocked.requests) >= 7)
-        assert busy(gatepay) > 0
+        await until(lambda: len(full_sandbox.requests) >= 7)
+        assert busy_connections(gatepay) > 0
         group.cancel_scope.cancel()
-    assert busy(gatepay) == 0
-    stocked.clear_faults()
-    assert given + rest + await ids_of(keys) == stocked.key_ids(8)
+    assert busy_connections(gatepay) == 0
+    full_sandbox.clear_faults()
+    assert received + rest + await ids_of(keys) == full_sandbox.key_ids(8)
 
 
 @pytest.mark.parametrize("tasks", [2, 5])
-async def test_tasks_may_share_an_iterator(tasks: int) -> None:
-    """Tasks that take from one iterator get each key once between them, and each sees its end."""
+async def test_tasks_can_share_an_iterator(tasks: int) -> None:
+    """If tasks share an iterator, each card key is returned to one of them, and the iterator ends for all."""
     shop = Shop(95)
     keys = aiter(shop.listing(prefetch=2))
-    given: list[int] = []
+    received: list[int] = []
     ended = 0
 
     async def take() -> None:
         nonlocal ended
         async for key in keys:
-            given.append(key.id)
+            received.append(key.id)
             await anyio.lowlevel.checkpoint()
         ended += 1
 
     async with anyio.create_task_group() as group:
         for _ in range(tasks):
             group.start_soon(take)
-    assert sorted(given) == shop.ids
+    assert sorted(received) == shop.ids
     assert ended == tasks
     assert shop.most_in_flight <= 2
 
@@ -760,79 +769,79 @@ async def test_tasks_may_share_an_iterator(tasks: int) -> None:
     ],
     ids=lambda fault: f"{fault.kind}-{fault.probability}",
 )
-async def test_faults_on_the_way(stocked: Sandbox, gatepay: AsyncGatePay, fault: Fault) -> None:
-    """Whatever goes wrong on the way now and then, the walk gives every key once, in order."""
-    stocked.fault(fault)
-    assert await contents(gatepay.list_card_keys(8, prefetch=4)) == stocked.keys(8)
-    assert busy(gatepay) == 0
+async def test_a_walk_survives_temporary_faults(full_sandbox: Sandbox, gatepay: AsyncGatePay, fault: Fault) -> None:
+    """With temporary faults the walk returns every card key once, in order."""
+    full_sandbox.fault(fault)
+    assert await contents_of(gatepay.list_card_keys(8, prefetch=4)) == full_sandbox.keys(8)
+    assert busy_connections(gatepay) == 0
 
 
-async def test_a_dripping_reply(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
-    """A page that comes byte by byte is a page."""
+async def test_a_page_that_arrives_byte_by_byte_is_accepted(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
+    """A page that arrives byte by byte is accepted."""
     sandbox.fault(Fault(FaultKind.DRIP, seconds=0.0005))
-    assert await contents(gatepay.list_card_keys(5)) == sandbox.keys(5)
+    assert await contents_of(gatepay.list_card_keys(5)) == sandbox.keys(5)
 
 
 async def test_a_refusal_is_raised(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
-    """A refusal comes out of the listing awaited or iterated, as its class."""
+    """A refusal is raised as its exception class, whether the listing is awaited or iterated."""
     with pytest.raises(ProductNotFoundError):
         await gatepay.list_card_keys(99)
     with pytest.raises(ProductNotFoundError):
-        await contents(gatepay.list_card_keys(99))
+        await contents_of(gatepay.list_card_keys(99))
     assert len(sandbox.requests) == 2
     with pytest.raises(ProductNotFoundError):
-        await contents(gatepay.list_card_keys(99, prefetch=8))
+        await contents_of(gatepay.list_card_keys(99, prefetch=8))
 
 
-async def test_a_failing_send_is_raised_as_it_is() -> None:
-    """What ``send`` raises comes out unchanged, also where it is no error of ours."""
+async def test_an_unexpected_error_is_raised_unchanged() -> None:
+    """An exception that isn't a GatePayError is raised unchanged."""
     shop = Shop(20)
-    wrong = RuntimeError("a transport's own")
-    shop.failures = {1: [wrong, wrong]}
+    failure = RuntimeError("raised by the transport")
+    shop.failures = {1: [failure, failure]}
     with pytest.raises(RuntimeError) as caught:
         await shop.listing()
-    assert caught.value is wrong
+    assert caught.value is failure
     with pytest.raises(RuntimeError) as caught:
         await ids_of(shop.listing(prefetch=3))
-    assert caught.value is wrong
+    assert caught.value is failure
 
 
 @pytest.mark.parametrize("thorough", [False, True])
-async def test_an_error_waits_for_its_turn(*, thorough: bool) -> None:
-    """Pages before one that failed are given first; then the error; asked again, that page is tried again."""
+async def test_a_failed_page_raises_after_the_pages_before_it(*, thorough: bool) -> None:
+    """The pages before a failed page are returned, then the error is raised. The next call retries the page."""
     shop = Shop(120)
     shop.failures = {7: [unreachable()] if thorough else [unreachable(), unreachable()]}
     keys = aiter(shop.listing(prefetch=11, thorough=thorough))
-    given: list[int] = []
+    received: list[int] = []
     failed_after: list[int] = []
     while True:
         try:
-            given.append((await anext(keys)).id)
+            received.append((await anext(keys)).id)
         except TransportError:
-            failed_after.append(len(given))
+            failed_after.append(len(received))
         except StopAsyncIteration:
             break
-    assert failed_after == ([10] if thorough else [60, 60])  # a thorough block is given as a whole
-    assert given == shop.ids
+    assert failed_after == ([10] if thorough else [60, 60])  # `thorough` returns the pages of a block together
+    assert received == shop.ids
 
 
-async def test_an_error_of_the_second_reading() -> None:
-    """A page that fails when it is read again, thoroughly, is raised in its turn, and tried again when asked again."""
+async def test_a_failed_second_reading_is_retried() -> None:
+    """If the second reading of a page fails, the error is raised after the earlier pages, and the next call retries."""
     shop = Shop(50)
-    seen: list[int] = []
+    received: list[int] = []
 
-    def fail_the_second(_: int) -> None:
-        # The last call to be answered stands at the end only while one page is fetched at a time.
+    def fail_second_reading(_: int) -> None:
+        # With one page at a time, the last call in `calls` is the one that was answered last.
         if shop.calls.count(1) == 2 and shop.calls[-1] == 1:
             shop.failures = {1: [unreachable()]}
             shop.on_call = lambda _: None
 
-    shop.on_call = fail_the_second
+    shop.on_call = fail_second_reading
     keys = aiter(shop.listing(thorough=True))
     with pytest.raises(TransportError):
-        await take_all(keys, seen)
-    assert seen == list(range(1, 11))
-    assert seen + await ids_of(keys) == shop.ids
+        await take_all(keys, received)
+    assert received == list(range(1, 11))
+    assert received + await ids_of(keys) == shop.ids
 
 
 @pytest.mark.parametrize(
@@ -843,8 +852,8 @@ async def test_an_error_of_the_second_reading() -> None:
         (page_of(1, 2, number=2, last=2, total=2), "data.ka.current_page"),
     ],
 )
-async def test_rows_that_can_not_be_believed(page: CardKeyPage, path: str) -> None:
-    """Rows that don't ascend, or a page beyond the one asked for, are a ProtocolError that names the place."""
+async def test_invalid_rows_raise_a_protocol_error(page: CardKeyPage, path: str) -> None:
+    """Ids that don't ascend, or a page after the requested one, raise a ProtocolError with the path of the field."""
 
     async def send(_: KaShow) -> CardKeyPage:
         await anyio.lowlevel.checkpoint()
@@ -854,4 +863,4 @@ async def test_rows_that_can_not_be_believed(page: CardKeyPage, path: str) -> No
         await ids_of(CardKeyListing(send, KaShow(8), prefetch=1, thorough=False))
     error = caught.value
     assert (error.endpoint, error.http_status, error.path) == ("ka/show", 200, path)
-    assert error.__context__ is None  # whatever hung on it would hold card keys
+    assert error.__context__ is None  # the original error would contain card keys

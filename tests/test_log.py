@@ -18,12 +18,12 @@ ORDER: dict[str, Any] = {
     "out_order_id": "T-1-X",
     "custom": "terry",
 }
-SHOWN = {"code": 100, "msg": "CANARY", "time": "1", "data": {"category": []}}
-REFUSED = {**SHOWN, "code": 106, "data": None}
+SUCCESS = {"code": 100, "msg": "CANARY", "time": "1", "data": {"category": []}}
+REFUSED = {**SUCCESS, "code": 106, "data": None}
 
 
-async def test_what_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """A success writes nothing; what went wrong is said with fields, and without any text of a reply."""
+async def test_retries_and_failures_are_logged_without_reply_texts(caplog: pytest.LogCaptureFixture) -> None:
+    """A success logs nothing. Retries, refusals and unknown outcomes are logged, without texts of replies."""
     replies: list[Any] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -38,7 +38,7 @@ async def test_what_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         "key", "CANARY-SECRET", transport=httpx.MockTransport(answer), retry=RetryPolicy(attempts=2, first_wait=0)
     )
     async with gatepay:
-        replies[:] = [(200, SHOWN)]
+        replies[:] = [(200, SUCCESS)]
         await gatepay.list_products()
         assert caplog.records == []
         replies[:] = [(503, "CANARY"), (200, REFUSED)]
@@ -48,15 +48,15 @@ async def test_what_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         with pytest.raises(OutcomeUnknownError):
             await gatepay.create_payment(**ORDER)
     names = ("endpoint", "error", "http_status", "code", "attempts", "wait", "out_order_id")
-    fields = [{name: vars(each).get(f"gatepay_{name}") for name in names} for each in caplog.records]
-    assert [(each.levelname, each.message) for each in caplog.records] == [
+    fields = [{name: vars(record).get(f"gatepay_{name}") for name in names} for record in caplog.records]
+    assert [(record.levelname, record.message) for record in caplog.records] == [
         ("INFO", "product/show: attempt 1: ProtocolError HTTP 503; again in 0.0 s"),
         ("INFO", "product/show: RefusedError 106"),
         ("WARNING", "pay/create: OutcomeUnknownError"),
     ]
-    nothing = dict.fromkeys(names)
+    no_fields = dict.fromkeys(names)
     retried = {"endpoint": "product/show", "error": "ProtocolError", "http_status": 503, "attempts": 1, "wait": 0.0}
     refused = {"endpoint": "product/show", "error": "RefusedError", "code": 106, "attempts": 2}
     unknown = {"endpoint": "pay/create", "error": "OutcomeUnknownError", "attempts": 1, "out_order_id": "T-1-X"}
-    assert fields == [{**nothing, **each} for each in (retried, refused, unknown)]
-    assert "CANARY" not in repr([vars(each) for each in caplog.records])
+    assert fields == [{**no_fields, **expected} for expected in (retried, refused, unknown)]
+    assert "CANARY" not in repr([vars(record) for record in caplog.records])

@@ -1,4 +1,4 @@
-"""Every call that creates an order, its answer lost at every byte, on both loops: sent once, the outcome unknown."""
+"""Cuts the reply of every call that creates an order at every byte, on both event loops."""
 
 from typing import Any
 
@@ -26,13 +26,13 @@ CREATIONS: dict[str, tuple[str, dict[str, Any], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", CREATIONS)
-async def test_an_answer_lost_at_every_byte(kind: str) -> None:
-    """Whatever part of the answer comes, nothing is sent again; the whole answer is the order."""
-    method, arguments, whole = CREATIONS[kind]
-    lost = {"at": 0}
+async def test_a_reply_cut_at_any_byte_has_an_unknown_outcome(kind: str) -> None:
+    """A reply that is cut at any byte raises OutcomeUnknownError without a retry. The complete reply is accepted."""
+    method, arguments, full_reply = CREATIONS[kind]
+    cut = {"at": 0}
 
     async def answer(stream: SocketStream, _: int) -> None:
-        await stream.send(whole[: lost["at"]])
+        await stream.send(full_reply[: cut["at"]])
         raise ConnectionAbortedError
 
     async with (
@@ -46,10 +46,10 @@ async def test_an_answer_lost_at_every_byte(kind: str) -> None:
         ) as gatepay,
     ):
         create = getattr(gatepay, method)
-        for lost["at"] in range(len(whole)):
+        for cut["at"] in range(len(full_reply)):
             with pytest.raises(OutcomeUnknownError) as caught:
                 await create(**COMMON, **arguments)
             assert (caught.value.endpoint, caught.value.out_order_id) == (f"{kind}/create", "T-1001-X")
-        lost["at"] = len(whole)
+        cut["at"] = len(full_reply)
         assert (await create(**COMMON, **arguments)).out_order_id == "T-1001-X"
-    assert len(server.bodies) == len(whole) + 1
+    assert len(server.bodies) == len(full_reply) + 1

@@ -1,4 +1,4 @@
-"""Faults that people found who had not written the code: each stays fixed."""
+"""Regression tests for bugs that external testers found."""
 
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -18,16 +18,16 @@ STORED = '{"code": 100, "msg": "", "time": "1", "data": "成功录入:1条卡密
 REFUSED = b'{"code": 109, "msg": "", "time": "1", "data": ""}'
 
 
-def page(status: str, body: bytes) -> bytes:
+def http_reply(status: str, body: bytes) -> bytes:
     return b"HTTP/1.1 %s\r\ncontent-length: %d\r\n\r\n%s" % (status.encode(), len(body), body)
 
 
-async def upload_after(*replies: bytes, keys: Any = ("KEY-1",)) -> Any:
-    """The report of an upload whose calls are answered so, one after the other."""
-    left = iter(replies)
+async def upload_with_replies(*replies: bytes, keys: Any = ("KEY-1",)) -> Any:
+    """Upload *keys* to a server that sends these replies, one per call. Return the report."""
+    remaining = iter(replies)
 
     async def answer(stream: SocketStream, _: int) -> None:
-        await stream.send(next(left))
+        await stream.send(next(remaining))
 
     async with (
         raw_server(answer) as server,
@@ -36,16 +36,24 @@ async def upload_after(*replies: bytes, keys: Any = ("KEY-1",)) -> Any:
         return await gatepay.upload_card_keys(8, keys)
 
 
-async def test_a_page_in_the_place_of_a_reply_leaves_doubt() -> None:
-    """Whatever a gateway says, GatePay may have stored the card keys before: a later refusal does not settle it."""
-    for first in (page("408 Request Timeout", b""), page("429 Slow down", b""), page("429 Slow down", STORED)):
-        report = await upload_after(first, http(REFUSED))
+async def test_a_refusal_after_a_gateways_page_is_unknown() -> None:
+    """After a gateway's error page the outcome is unknown, even if the retry is refused."""
+    for first in (
+        http_reply("408 Request Timeout", b""),
+        http_reply("429 Slow down", b""),
+        http_reply("429 Slow down", STORED),
+    ):
+        report = await upload_with_replies(first, http(REFUSED))
         assert (report.unknown, report.refused) == (1, 0), first
 
 
-async def test_a_success_under_another_status_is_no_refusal() -> None:
-    """An order that the reply itself calls made, or that a gateway gave up waiting for, may be there."""
-    for reply in (page("404 Not Found", STORED), page("408 Request Timeout", b""), page("499 Closed", b"")):
+async def test_an_order_with_an_error_status_is_unknown() -> None:
+    """If a reply reports success with an error status, or a gateway timed out, the order's outcome is unknown."""
+    for reply in (
+        http_reply("404 Not Found", STORED),
+        http_reply("408 Request Timeout", b""),
+        http_reply("499 Closed", b""),
+    ):
 
         async def answer(stream: SocketStream, _: int, reply: bytes = reply) -> None:
             await stream.send(reply)
@@ -60,19 +68,19 @@ async def test_a_success_under_another_status_is_no_refusal() -> None:
                 )
 
 
-async def test_ok_means_that_the_input_was_read(gatepay: AsyncGatePay) -> None:
-    """The report of an upload whose input broke off is not `ok`, though all that was read is stored."""
+async def test_a_report_of_a_failed_input_is_not_ok(gatepay: AsyncGatePay) -> None:
+    """If the input fails, the report is not `ok`, even if all lines read so far are stored."""
 
-    def broken() -> Iterator[str]:
+    def failing_keys() -> Iterator[str]:
         yield from (f"ONE-{number}" for number in range(500))
         raise OSError("the disk is gone")
 
-    async def broken_too() -> AsyncIterator[str]:
+    async def failing_async_keys() -> AsyncIterator[str]:
         for number in range(500):
             yield f"TWO-{number}"
         raise OSError("the disk is gone")
 
-    for keys in (broken(), broken_too()):
+    for keys in (failing_keys(), failing_async_keys()):
         with pytest.raises(OSError, match="the disk is gone") as caught:
             await gatepay.upload_card_keys(8, keys)
         report: Any = caught.value.report  # type: ignore[attr-defined]  # an upload adds it
@@ -80,29 +88,29 @@ async def test_ok_means_that_the_input_was_read(gatepay: AsyncGatePay) -> None:
     assert (await gatepay.upload_card_keys(8, ["KEY-3"])).ok
 
 
-async def test_long_messages_take_no_time() -> None:
-    """A message of a million digits, or of anything, blocks nothing: only its beginning is looked at."""
+async def test_masking_a_long_message_is_fast() -> None:
+    """Masking looks only at the beginning of a message, so a million characters take no longer."""
     for text in ("1" * 10**6, "." * 10**6 + "x", "1 " * 10**6, "<" * 10**6, "Word " * 10**6):
         before = time.process_time()
         assert len(mask(text)) <= 200
         assert time.process_time() - before < 1, text[:10]
 
 
-async def test_a_refusal_does_not_repeat_keys_in_another_form() -> None:
-    """A refusal that changes a card key's case, or cuts it, shows nothing of it."""
-    for key, said in (
+async def test_a_refusals_message_shows_no_changed_card_key() -> None:
+    """If a refusal's message contains a card key in lower case or cut, the error doesn't show it."""
+    for key, message in (
         ("ABCDEFGHJKLM", "dup abcdefghjklm"),
         ("qwertyuiopasdfghjklz", "Duplicate entry 'qwertyuiopasdfg'"),
     ):
-        body = f'{{"code": 109, "msg": "{said}", "time": "1", "data": ""}}'.encode()
-        report = await upload_after(http(body), keys=[key])
+        body = f'{{"code": 109, "msg": "{message}", "time": "1", "data": ""}}'.encode()
+        report = await upload_with_replies(http(body), keys=[key])
         error = report.chunks[0].error
         assert isinstance(error, RefusedError)
         assert key[:10].lower() not in error.message.lower()
 
 
-async def test_a_reply_that_was_packed_twice() -> None:
-    """A reply that unpacks to gigabytes is refused before it is unpacked."""
+async def test_a_doubly_compressed_reply_is_refused() -> None:
+    """A reply that is compressed twice is refused before it is decompressed, because it could fill the memory."""
 
     async def answer(stream: SocketStream, _: int) -> None:
         await stream.send(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip, gzip\r\ncontent-length: 1\r\n\r\nx")

@@ -1,4 +1,4 @@
-"""The check of what is in the wheel and the sdist sees what must not be there; and each extra has its program."""
+"""The check of the wheel and the sdist finds unexpected and missing files and secrets; each extra has a program."""
 
 import io
 import tarfile
@@ -37,8 +37,8 @@ SDIST = {
 }
 
 
-def written(folder: Path, wheel: dict[str, bytes], sdist: dict[str, bytes]) -> Path:
-    """A folder with the two."""
+def write_packages(folder: Path, wheel: dict[str, bytes], sdist: dict[str, bytes]) -> Path:
+    """Write a wheel and an sdist with these files into a folder. Return the folder."""
     with ZipFile(folder / "x-1.0-py3-none-any.whl", "w") as zipped:
         for name, content in wheel.items():
             zipped.writestr(name, content)
@@ -50,14 +50,14 @@ def written(folder: Path, wheel: dict[str, bytes], sdist: dict[str, bytes]) -> P
     return folder
 
 
-def test_what_may_be_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is said against the package, its metadata, its licence and, in the sdist, its tests and docs."""
-    assert packaged.main(written(tmp_path, WHEEL, SDIST)) == 0
+def test_expected_files_are_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wheel and an sdist with only the expected files pass the check."""
+    assert packaged.main(write_packages(tmp_path, WHEEL, SDIST)) == 0
     assert "2 gatepay_async\n" in capsys.readouterr().out
 
 
 @rows(
-    ("name", "content", "said"),
+    ("name", "content", "problem"),
     [
         ("tests/test_client.py", b"", "is a test"),
         ("gatepay_async/test_client.py", b"", "is a test"),
@@ -70,29 +70,29 @@ def test_what_may_be_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         ("gatepay_async/x.py", b'"/home/terry/x"', "a path in a home folder"),
     ],
 )
-def test_what_must_not_be_there(
-    name: str, content: bytes, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_unexpected_files_and_secrets_in_the_wheel_are_found(
+    name: str, content: bytes, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is no part of the package, or looks like a secret, is found in the wheel; the secret is not repeated."""
-    assert packaged.main(written(tmp_path, WHEEL | {name: content}, SDIST)) == 1
+    """An unexpected file or something like a secret in the wheel is reported, without repeating the secret."""
+    assert packaged.main(write_packages(tmp_path, WHEEL | {name: content}, SDIST)) == 1
     out = capsys.readouterr().out
     assert f"{name}" in out
-    assert said in out
+    assert problem in out
     assert not content or content.decode() not in out
 
 
-def test_links_of_the_description(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A relative link of the README, which a package index can't follow, is found; others are fine."""
+def test_relative_links_in_the_readme_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A relative link in the README is reported, because a package index can't follow it."""
     text = b"[a](docs/en/index.md) [b](https://example.com) [c](#start) ![d](docs/images/x.svg)"
-    assert packaged.main(written(tmp_path, WHEEL | {f"{DIST_INFO}/METADATA": text}, SDIST)) == 1
+    assert packaged.main(write_packages(tmp_path, WHEEL | {f"{DIST_INFO}/METADATA": text}, SDIST)) == 1
     links = [line.split()[-4] for line in capsys.readouterr().out.splitlines() if line.endswith("is relative")]
     assert links == ["docs/en/index.md,", "docs/images/x.svg,"]
 
 
 @rows("missing", [*packaged.NEEDED_IN_THE_WHEEL, f"{DIST_INFO}/licenses/LICENSE"])
-def test_what_must_be_there(missing: str, tmp_path: Path) -> None:
-    """The marker for type checkers, the licence and the plugin are missed."""
-    assert packaged.main(written(tmp_path, {name: WHEEL[name] for name in WHEEL if name != missing}, SDIST)) == 1
+def test_missing_files_in_the_wheel_are_found(missing: str, tmp_path: Path) -> None:
+    """If py.typed, the licence or the pytest plugin is missing, the check fails."""
+    assert packaged.main(write_packages(tmp_path, {name: WHEEL[name] for name in WHEEL if name != missing}, SDIST)) == 1
 
 
 @rows(
@@ -107,19 +107,23 @@ def test_what_must_be_there(missing: str, tmp_path: Path) -> None:
         ("docs/en/start.md", b"export GATEPAY_APPSECRET=0123456789abcdef0123456789abcdef"),
     ],
 )
-def test_the_sdist(name: str, content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The sdist has the sources and nothing of who built it; secrets that open nothing are in its tests alone."""
-    assert packaged.main(written(tmp_path, WHEEL, SDIST | {name: content})) == 1
+def test_unexpected_files_and_secrets_in_the_sdist_are_found(
+    name: str, content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sdist has only sources. Text like a secret is allowed in its tests only."""
+    assert packaged.main(write_packages(tmp_path, WHEEL, SDIST | {name: content})) == 1
     assert name in capsys.readouterr().out
 
 
-def test_the_sdist_needs(tmp_path: Path) -> None:
-    """A licence that is missing is missed."""
-    assert packaged.main(written(tmp_path, WHEEL, {name: SDIST[name] for name in SDIST if name != "LICENSE"})) == 1
+def test_a_missing_licence_in_the_sdist_is_found(tmp_path: Path) -> None:
+    """If the sdist has no licence, the check fails."""
+    assert (
+        packaged.main(write_packages(tmp_path, WHEEL, {name: SDIST[name] for name in SDIST if name != "LICENSE"})) == 1
+    )
 
 
 def test_each_extra_has_a_program() -> None:
-    """What an extra promises is shown by a program in tests/extras/, which `nox -s extras` runs with that one alone."""
+    """Each extra has a program in tests/extras/, which `nox -s extras` runs with only that extra installed."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     programs = {path.stem for path in (ROOT / "tests" / "extras").glob("*.py")}
     assert set(project["optional-dependencies"]) - {"all"} == programs

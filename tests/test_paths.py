@@ -1,4 +1,4 @@
-"""How far data travels through the package: no further than today. `python tests/paths.py` prints the figures."""
+"""Limits how many files and functions of the package a call runs through; `python tests/paths.py` prints the counts."""
 
 import sys
 from pathlib import Path
@@ -8,37 +8,36 @@ import pytest
 
 pytestmark = [pytest.mark.sockets]
 
-# Files and functions. These may only fall: whoever shortens a way lowers its bounds. A durable batch has no bound: its
-# threads poll, and how much of that is seen depends on the moment.
-# The pool's own part is 5 files and 23 functions of each.
-PAYMENT = (16, 46)
-PAGE = (19, 72)
-OPENS = 1
+# The largest number of files and of functions. 5 of the files and 23 of the functions are the connection pool's. If a
+# change needs fewer, lower these numbers. A durable batch has no limit: its threads poll, so its numbers vary.
+PAYMENT_LIMITS = (16, 46)
+PAGE_LIMITS = (19, 72)
+MAX_OPENS = 1
 
 
 @pytest.fixture(autouse=True)
-def outside_of_pytest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in production: our pytest plugin makes a call ask whether the test may make it."""
+def without_the_pytest_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide our pytest plugin: with it, each call checks whether the test may make it, which production doesn't do."""
     monkeypatch.delitem(sys.modules, "_gatepay_async_pytest", raising=False)
 
 
 @pytest.mark.asyncio  # on trio, the pool uses other code
-@pytest.mark.parametrize(("way", "bounds"), [(paths.pay, PAYMENT), (paths.read_page, PAGE)])
-async def test_a_call(way: paths.Way, bounds: tuple[int, int]) -> None:
-    """A payment, and a page of a listing, over the client's own pool."""
-    check(await paths.entered_by(way), bounds)
+@pytest.mark.parametrize(("call", "limits"), [(paths.pay, PAYMENT_LIMITS), (paths.read_page, PAGE_LIMITS)])
+async def test_calls_run_through_few_functions(call: paths.ClientCall, limits: tuple[int, int]) -> None:
+    """A payment and a page of a listing run through at most this many files and functions of the package."""
+    assert_within(await paths.entered_by(call), limits)
 
 
-def test_an_upload_reads_its_file(tmp_path: Path) -> None:
-    """The command opens the file that it uploads this often."""
-    assert paths.count_opens(tmp_path) <= OPENS
+def test_the_command_opens_the_uploaded_file_once(tmp_path: Path) -> None:
+    """`gatepay keys upload` opens its file once."""
+    assert paths.count_opens(tmp_path) <= MAX_OPENS
 
 
 def test_no_import_cycles() -> None:
-    """No modules import each other in a circle, not even for type checkers."""
+    """No modules import each other in a cycle, including imports for type checkers."""
     assert paths.import_cycles() == []
 
 
-def check(entered: paths.Entered, bounds: tuple[int, int]) -> None:
-    figures = (len(entered.files), len(entered.functions))
-    assert all(figure <= bound for figure, bound in zip(figures, bounds, strict=True)), "\n".join(entered.functions)
+def assert_within(entered: paths.Entered, limits: tuple[int, int]) -> None:
+    counts = (len(entered.files), len(entered.functions))
+    assert all(count <= limit for count, limit in zip(counts, limits, strict=True)), "\n".join(entered.functions)

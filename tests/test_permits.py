@@ -1,4 +1,4 @@
-"""``concurrency="auto"`` in an upload and in the permits of its calls: in virtual time."""
+"""Uploads with ``concurrency="auto"``, and the permits of their calls, in virtual time."""
 
 import asyncio
 from functools import partial
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.fast
 CALL = KaCreate(8, ["A"])
 
 
-class Refusing(httpx.AsyncBaseTransport):
-    """20 ms for each call; refuses the eleventh in flight."""
+class TenAtOnce(httpx.AsyncBaseTransport):
+    """Answers each call after 20 ms, and refuses calls while ten others are in flight."""
 
     def __init__(self) -> None:
         self.in_flight = self.most_in_flight = self.calls = self.refused = 0
@@ -40,23 +40,24 @@ class Refusing(httpx.AsyncBaseTransport):
         return httpx.Response(200, json={"code": 100, "msg": "", "time": "1", "data": "成功录入:500条卡密"})
 
 
-async def upload(transport: Refusing) -> UploadReport:
+async def upload(transport: TenAtOnce) -> UploadReport:
     async with AsyncGatePay("k", "s", transport=transport) as gatepay:
         keys = (f"KEY-{number}" for number in range(30_000))
         return await gatepay.upload_card_keys(8, keys, concurrency="auto")
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_an_upload_finds_what_the_server_allows(backend: str) -> None:
-    """More than four calls are in flight where the server takes ten, and few are refused."""
-    transport = Refusing()
+def test_auto_concurrency_reaches_the_servers_limit(backend: str) -> None:
+    """If the server accepts ten calls at a time, the upload has ten in flight, and few are refused."""
+    transport = TenAtOnce()
     report = virtual_time.run(upload, transport, backend=backend)
     assert (report.ok, report.stored) == (True, 30_000)
     assert transport.most_in_flight == 10
     assert transport.refused < 15
 
 
-async def cancel_half_way(transport: Refusing) -> object:
+async def report_of_cancelled_upload(transport: TenAtOnce) -> object:
+    """Cancel an upload after 50 ms. Return its report."""
     raised: BaseException | None = None
     async with AsyncGatePay("k", "s", transport=transport) as gatepay:
         with anyio.move_on_after(0.05):
@@ -69,10 +70,10 @@ async def cancel_half_way(transport: Refusing) -> object:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_cancelled_upload_adds_up(backend: str) -> None:
-    """What was in flight is unknown, and what waited for a permit was not sent."""
-    transport = Refusing()
-    report = virtual_time.run(cancel_half_way, transport, backend=backend)
+def test_a_cancelled_auto_upload_adds_up(backend: str) -> None:
+    """After a cancellation, calls in flight are unknown, and calls that waited for a permit are not sent."""
+    transport = TenAtOnce()
+    report = virtual_time.run(report_of_cancelled_upload, transport, backend=backend)
     assert isinstance(report, UploadReport)
     assert report.stored + report.unknown + report.not_sent == report.read
     assert min(report.stored, report.unknown, report.not_sent) > 0
@@ -80,8 +81,8 @@ def test_a_cancelled_upload_adds_up(backend: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_permits_are_given_in_turn() -> None:
-    """First come, first served; who gives up waiting takes nothing."""
+async def test_permits_are_granted_in_order_of_request() -> None:
+    """Permits are granted in order. A task that is cancelled while it waits takes none."""
     permits = AutoPermits(4)
     for _ in range(4):
         await permits.acquire()
@@ -108,8 +109,8 @@ async def test_permits_are_given_in_turn() -> None:
     assert order == ["b", "c"]
 
 
-def test_a_permit_that_comes_with_a_cancellation_goes_to_the_next() -> None:
-    """As asyncio alone can have it: a task is cancelled that has its permit and has not run since."""
+def test_the_permit_of_a_cancelled_task_goes_to_the_next() -> None:
+    """On asyncio a task can be cancelled after it got a permit, before it runs. The next task then gets the permit."""
 
     async def main() -> None:
         permits = AutoPermits(1)
@@ -125,12 +126,12 @@ def test_a_permit_that_comes_with_a_cancellation_goes_to_the_next() -> None:
 
 
 @pytest.mark.anyio
-async def test_what_an_attempt_meets_is_told() -> None:
-    """An answer lets more calls start, whatever it says; 429 and 503 fewer; what says nothing changes nothing."""
-    said_no = RefusedError(code=109, message="", endpoint="ka/create")
+async def test_the_result_of_an_attempt_changes_the_limit() -> None:
+    """A reply from GatePay raises the limit, HTTP 429 and 503 lower it, and other errors leave it unchanged."""
+    refused = RefusedError(code=109, message="", endpoint="ka/create")
     gateway = ProtocolError(endpoint="ka/create", http_status=500, problem=Problem("empty"))
     broken = TransportError(endpoint="ka/create", sent=True, problem=Problem("empty"))
-    for error, limit in ((None, 8), (said_no, 8), (gateway, 4), (broken, 4), (anyio.EndOfStream(), 4)):
+    for error, limit in ((None, 8), (refused, 8), (gateway, 4), (broken, 4), (anyio.EndOfStream(), 4)):
         permits = AutoPermits(100)
         for ended in [permits.observe(CALL, 1) for _ in range(4)]:
             ended(error, None)

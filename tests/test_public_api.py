@@ -1,4 +1,4 @@
-"""The public API: what was promised is there, with the same parameters and types; and all of it is documented."""
+"""The public API equals public_api.txt, and the reference documents all of it."""
 
 import ast
 import difflib
@@ -12,46 +12,50 @@ from tables import rows
 pytestmark = pytest.mark.fast
 
 ROOT = Path(__file__).parents[1]
-KEPT = (ROOT / "tests/public_api.txt").read_text("utf-8")
+COMMITTED = (ROOT / "tests/public_api.txt").read_text("utf-8")
 REFERENCE = "".join(page.read_text("utf-8") for page in (ROOT / "docs/en/reference").glob("*.md"))
-# Module -> what tells whether its extra is installed. `nox -s docs` has all of them.
+# Module -> a package of the extra that it needs. `nox -s docs` installs all extras.
 NEEDS = {"gatepay_async.callbacks": "redis", "gatepay_async.durable": "dbos", "gatepay_async.sandbox": "starlette"}
-# Names that are explained in passing: aliases, type variables and tables.
+# Aliases, type variables and tables without an entry of their own in the reference.
 NOT_DOCUMENTED = {"CALLS", "Usual", "FAULTS", "Fact", "REFUSALS", "Lang", "T_co", "__version__"}
 
 
-def part(module: str) -> list[str]:
-    """The lines of one module, its title first."""
-    return next(part for each in KEPT.split("\n\n") if (part := each.splitlines())[0] == f"# {module}")
+def committed_lines_of(module: str) -> list[str]:
+    """Return the lines of one module in public_api.txt, starting with its title."""
+    return next(lines for text in COMMITTED.split("\n\n") if (lines := text.splitlines())[0] == f"# {module}")
 
 
 @pytest.fixture
 def module(request: pytest.FixtureRequest) -> str:
-    """A public module, if its extra is installed."""
+    """Return the name of a public module. Skip the test if the module's extra isn't installed."""
     name = str(request.param)
     if name in NEEDS:
         pytest.importorskip(NEEDS[name], reason=f"{name} needs an extra that is not installed")
     return name
 
 
-every = pytest.mark.parametrize("module", public_api.MODULES, indirect=True)
+each_module = pytest.mark.parametrize("module", public_api.MODULES, indirect=True)
 
 
-@every
-def test_the_api_is_what_was_written_down(module: str) -> None:
-    """A name or a type that goes away, changes or is new stands in public_api.txt: nothing of it happens unseen."""
-    kept = part(module)
-    made = public_api.api(module).splitlines()
-    changes = difflib.unified_diff(kept, made, "kept", "made", lineterm="", n=0)
-    assert kept == made, "\n".join(["python tests/public_api.py > tests/public_api.txt", *changes])
+@each_module
+def test_the_public_api_equals_public_api_txt(module: str) -> None:
+    """Every public name, with its parameters and types, is the same as in public_api.txt."""
+    committed = committed_lines_of(module)
+    current = public_api.api(module).splitlines()
+    changes = difflib.unified_diff(committed, current, "committed", "current", lineterm="", n=0)
+    assert committed == current, "\n".join(["python tests/public_api.py > tests/public_api.txt", *changes])
 
 
 @pytest.mark.uncounted
-@every
-def test_every_name_is_in_the_reference(module: str) -> None:
-    """Each public name has its place in the documentation."""
+@each_module
+def test_every_public_name_is_in_the_reference(module: str) -> None:
+    """Each public name has an entry in the reference documentation."""
     documented = set(re.findall(r":: ([\w.]+)", REFERENCE))
-    names = {found[0] for line in part(module) if (found := re.match(rf"{re.escape(module)}\.\w+(?=[: ])", line))}
+    names = {
+        match[0]
+        for line in committed_lines_of(module)
+        if (match := re.match(rf"{re.escape(module)}\.\w+(?=[: ])", line))
+    }
     assert {name for name in names - documented if name.rpartition(".")[2] not in NOT_DOCUMENTED} == set()
 
 
@@ -76,8 +80,8 @@ def test_every_name_is_in_the_reference(module: str) -> None:
         ("import os", []),
     ],
 )
-def test_what_is_written_down(code: str, lines: list[str]) -> None:
-    """Parameters, defaults, types, bases, fields and members are; what begins with an underscore is not."""
+def test_lines_of_a_definition(code: str, lines: list[str]) -> None:
+    """The lines contain parameters, defaults, types, bases, fields and members, but no private names."""
     (node,) = ast.parse(code).body
     names = public_api.names_of(node)
     assert [line for name in names for line in public_api.statement(f"m.{name}", node)] == lines

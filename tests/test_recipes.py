@@ -1,7 +1,7 @@
 """
-The recipes: each run as its first lines say, in a process of its own, by its framework's own server.
+Runs each recipe as its first lines say: in its own process, with its framework's own server.
 
-It is copied into an empty folder with shop.py, as a reader downloads it.
+A recipe is copied into an empty folder together with shop.py, as a reader downloads it.
 """
 
 import contextlib
@@ -43,43 +43,43 @@ COMMANDS = {
 
 @frozen
 class Recipe:
-    """A shop that is being served."""
+    """A shop from a recipe, running in its own process. `browser` sends requests to it."""
 
     sandbox: Sandbox
     browser: httpx.Client
     folder: Path
 
-    def ask(self, email: str) -> httpx.Response:
-        """Order as a customer."""
-        given = {"data": {"email": email}} if self.folder.name.startswith("django") else {"json": {"email": email}}
-        return self.browser.post("/orders", **given)  # type: ignore[arg-type]  # httpx's own names
+    def post_order(self, email: str) -> httpx.Response:
+        """Order as a customer. Return the shop's response."""
+        body = {"data": {"email": email}} if self.folder.name.startswith("django") else {"json": {"email": email}}
+        return self.browser.post("/orders", **body)  # type: ignore[arg-type]  # httpx's parameters
 
     @property
     def log(self) -> str:
-        """What its server has printed."""
+        """What the shop's server has printed."""
         return (self.folder / "log").read_text("utf-8")
 
-    def told(self) -> list[str]:
-        """Which secrets its log holds, by their names."""
+    def leaked_secrets(self) -> list[str]:
+        """Return the names of the secrets that the log contains."""
         log = self.log
         return [
             name for name, secret in {"appsecret": self.sandbox.appsecret, "sign": "sign="}.items() if secret in log
         ]
 
     def order(self, email: str) -> str:
-        """Order as a customer; the number of the order."""
-        reply = self.ask(email)
+        """Order as a customer. Return the order number."""
+        reply = self.post_order(email)
         assert reply.status_code == 201, reply.text
         assert reply.json()["pay_at"].startswith("http://127.0.0.1:")
         return str(reply.json()["out_order_id"])
 
-    def paid(self, out_order_id: str) -> str:
-        """The customer pays; GatePay's callback, as query text."""
-        [order] = [each for each in self.sandbox.orders() if each.out_order_id == out_order_id]
+    def pay(self, out_order_id: str) -> str:
+        """Pay an order as a customer. Return GatePay's callback as a query string."""
+        [order] = [order for order in self.sandbox.orders() if order.out_order_id == out_order_id]
         return self.sandbox.callback_query(self.sandbox.pay(order))
 
     def deliver(self, query: str, *, post: bool = False) -> str:
-        """Call back, as GatePay does; the answer, of which only the two words are known to it."""
+        """Send a callback as GatePay does. Return the shop's answer; GatePay accepts only the text `success`."""
         if post:
             form = {"content-type": "application/x-www-form-urlencoded"}
             reply = self.browser.post("/gatepay/callback", content=query, headers=form)
@@ -89,22 +89,22 @@ class Recipe:
         assert (reply.status_code == 200) == (reply.text == "success")
         return reply.text
 
-    def sent(self, email: str) -> list[str]:
-        """What the shop has sent to a customer."""
+    def messages_to(self, email: str) -> list[str]:
+        """Return the messages that the shop has sent to a customer."""
         with contextlib.closing(sqlite3.connect(self.folder / "shop.sqlite3")) as records:
             return [text for (text,) in records.execute("SELECT text FROM outbox WHERE email = ?", (email,))]
 
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    """GatePay's other end, for all recipes."""
-    with Sandbox() as it:
-        yield it
+    """Return one sandbox for all recipes."""
+    with Sandbox() as sandbox:
+        yield sandbox
 
 
 @pytest.fixture(scope="module")
 def base_url(sandbox: Sandbox) -> Iterator[str]:
-    """The sandbox over real HTTP."""
+    """Serve the sandbox over real HTTP. Return its base URL."""
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(sandbox.serve()) as url:
         yield url
 
@@ -113,7 +113,7 @@ def base_url(sandbox: Sandbox) -> Iterator[str]:
 def recipe(
     request: pytest.FixtureRequest, sandbox: Sandbox, base_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Recipe]:
-    """A recipe, served."""
+    """Run a recipe in its framework's own server."""
     folder = tmp_path_factory.mktemp(request.param)
     for name in (request.param, "shop"):
         shutil.copy(RECIPES / f"{name}.py", folder)
@@ -126,19 +126,18 @@ def recipe(
         "PYTHONUNBUFFERED": "1",
     }
     if request.param == "aiohttp_shop":
-        environment["PYTHONASYNCIODEBUG"] = "1"  # then aiohttp prints its access log by itself, if it has one
+        environment["PYTHONASYNCIODEBUG"] = "1"  # makes aiohttp print its access log, if it is enabled
     with served(request.param, folder, environment) as url, httpx.Client(base_url=url, trust_env=False) as browser:
-        it = Recipe(sandbox, browser, folder)
-        yield it
-    # What it says when it stops. pytest reports this under the test that comes next, of another recipe: whatever can be
-    # seen before is the last test's.
-    assert [word for word in ("Traceback", "Warning") if word in it.log] == [], it.log
+        recipe = Recipe(sandbox, browser, folder)
+        yield recipe
+    # The server has stopped, so this also checks its last output. pytest reports a failure here under the next test.
+    assert [word for word in ("Traceback", "Warning") if word in recipe.log] == [], recipe.log
 
 
 @contextlib.contextmanager
 def served(name: str, folder: Path, environment: dict[str, str]) -> Iterator[str]:
-    """Run a recipe's server; its address, once it answers."""
-    for _ in range(3):  # between the look for a free port and the server's start another program may take it
+    """Run a recipe's server. Yield its URL once it accepts connections."""
+    for _ in range(3):  # another program may take the free port before the server starts
         port = free_port()
         command = [sys.executable, "-m", *COMMANDS[name].format(name=name, port=port).split()]
         with (
@@ -148,7 +147,7 @@ def served(name: str, folder: Path, environment: dict[str, str]) -> Iterator[str
             ) as server,
         ):
             try:
-                if answers(server, port):
+                if wait_until_ready(server, port):
                     yield f"http://127.0.0.1:{port}"
                     return
             finally:
@@ -156,47 +155,48 @@ def served(name: str, folder: Path, environment: dict[str, str]) -> Iterator[str
     pytest.fail((folder / "log").read_text("utf-8"))
 
 
-def answers(server: subprocess.Popen[bytes], port: int) -> bool:
-    """Wait until the server accepts; False if it has ended instead."""
-    wait_until(lambda: server.poll() is not None or accepts(port), every=0.02)
+def wait_until_ready(server: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until the server accepts connections. Return False if it has ended instead."""
+    wait_until(lambda: server.poll() is not None or accepts_connections(port), every=0.02)
     return server.poll() is None
 
 
-def accepts(port: int) -> bool:
+def accepts_connections(port: int) -> bool:
+    """Return whether a connection to the port can be opened."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
         return True
     return False
 
 
 @pytest.mark.parametrize("post", [False, True], ids=["GET", "POST"])
-def test_paid_is_delivered_once(recipe: Recipe, post: bool) -> None:  # noqa: FBT001 -- pytest gives it by name
-    """Ordered, paid, called back: the goods are sent; called back again: `success`, and nothing is sent twice."""
+def test_a_paid_order_is_delivered_once(recipe: Recipe, post: bool) -> None:  # noqa: FBT001 -- pytest passes it by name
+    """After the callback the shop delivers once. Repeated callbacks are answered `success` and deliver nothing."""
     email = f"terry+{'post' if post else 'get'} 100%&=é@例子.com"
-    query = recipe.paid(recipe.order(email))
-    assert recipe.sent(email) == []
+    query = recipe.pay(recipe.order(email))
+    assert recipe.messages_to(email) == []
     assert recipe.deliver(query, post=post) == "success"
-    [text] = recipe.sent(email)
+    [text] = recipe.messages_to(email)
     assert text.startswith("Thank you for ")
-    for again in (post, not post):
-        assert recipe.deliver(query, post=again) == "success"
-    assert recipe.sent(email) == [text]
+    for second_post in (post, not post):
+        assert recipe.deliver(query, post=second_post) == "success"
+    assert recipe.messages_to(email) == [text]
 
 
-def test_an_order_whose_reply_is_lost(recipe: Recipe) -> None:
-    """The customer is told so; if they pay all the same, the callback finds the order, and it is delivered."""
+def test_an_order_with_a_lost_reply_is_still_delivered(recipe: Recipe) -> None:
+    """If GatePay's reply to an order is lost, the customer is informed, and the callback still delivers the order."""
     recipe.sandbox.fault(Fault(FaultKind.CUT_AFTER, endpoint="pay/create"))
-    reply = recipe.ask("lost@example.com")
+    reply = recipe.post_order("lost@example.com")
     order = recipe.sandbox.orders()[-1]
     assert (reply.status_code, order.out_order_id in reply.text) == (201, True), reply.text
-    assert recipe.deliver(recipe.paid(order.out_order_id)) == "success"
-    assert len(recipe.sent("lost@example.com")) == 1
+    assert recipe.deliver(recipe.pay(order.out_order_id)) == "success"
+    assert len(recipe.messages_to("lost@example.com")) == 1
 
 
-def test_what_is_forged_is_refused(recipe: Recipe) -> None:
-    """Another price, a name twice, nothing at all, an order that isn't there: `fail`; the genuine one still works."""
+def test_forged_callbacks_are_refused(recipe: Recipe) -> None:
+    """A callback with another price, a repeated field, no fields or an unknown order is answered `fail`."""
     shop: dict[str, Any] = {"appkey": recipe.sandbox.appkey, "appsecret": recipe.sandbox.appsecret}
     number = recipe.order("forged@example.com")
-    genuine = recipe.paid(number)
+    genuine = recipe.pay(number)
     for bad in (
         genuine.replace("price=0.99", "price=0.01", 1),
         f"{genuine}&price=0.99",
@@ -207,63 +207,63 @@ def test_what_is_forged_is_refused(recipe: Recipe) -> None:
         signed_callback(appkey=shop["appkey"], appsecret="guessed", out_order_id=number, price="0.99"),
     ):
         assert recipe.deliver(bad) == "fail"
-    assert recipe.sent("forged@example.com") == []
+    assert recipe.messages_to("forged@example.com") == []
     assert recipe.deliver(genuine) == "success"
-    assert len(recipe.sent("forged@example.com")) == 1
+    assert len(recipe.messages_to("forged@example.com")) == 1
 
 
-def test_what_is_too_long_is_refused(recipe: Recipe) -> None:
-    """Far more than a callback can be is refused, and the shop is still there."""
+def test_too_long_callbacks_are_refused(recipe: Recipe) -> None:
+    """A request that is much longer than a callback is refused, and the shop keeps running."""
     reply = recipe.browser.post("/gatepay/callback", content="extend=" + "x" * 50_000)
     assert 400 <= reply.status_code < 500
     assert "success" not in reply.text
     assert recipe.deliver("") == "fail"
 
 
-def test_deliveries_at_once(recipe: Recipe) -> None:
-    """Eight deliveries of one payment at once: all are answered with `success`, and the goods are sent once."""
-    query = recipe.paid(recipe.order("at.once@example.com"))
+def test_concurrent_deliveries_deliver_once(recipe: Recipe) -> None:
+    """Eight concurrent callbacks of one payment are answered `success`, and the shop delivers once."""
+    query = recipe.pay(recipe.order("at.once@example.com"))
     with ThreadPoolExecutor(8) as threads:
         assert set(threads.map(recipe.deliver, [query] * 8)) == {"success"}
-    assert len(recipe.sent("at.once@example.com")) == 1
+    assert len(recipe.messages_to("at.once@example.com")) == 1
 
 
-def test_own_parameters_and_other_methods(recipe: Recipe) -> None:
-    """Parameters of the shop's own address don't disturb; a method that GatePay doesn't use is refused."""
-    query = recipe.paid(recipe.order("own@example.com"))
+def test_own_parameters_are_ignored_and_other_methods_refused(recipe: Recipe) -> None:
+    """Parameters of the shop's own URL are ignored. A method that GatePay doesn't use is refused."""
+    query = recipe.pay(recipe.order("own@example.com"))
     assert recipe.browser.put(f"/gatepay/callback?{query}").status_code == 405
-    assert recipe.sent("own@example.com") == []
+    assert recipe.messages_to("own@example.com") == []
     assert recipe.deliver(f"shop=1&lang=%E4%B8%AD+%20&{query}") == "success"
-    assert len(recipe.sent("own@example.com")) == 1
+    assert len(recipe.messages_to("own@example.com")) == 1
 
 
-def test_underpaid_is_refused(recipe: Recipe) -> None:
-    """A customer who pays 0.01 for an order of 0.99 gets `fail` and no goods; once the price is paid, the goods."""
+def test_an_underpaid_order_is_not_delivered(recipe: Recipe) -> None:
+    """If the customer pays too little, the answer is `fail`. Once the full price is paid, the shop delivers."""
     number = recipe.order("stingy@example.com")
-    [order] = [each for each in recipe.sandbox.orders() if each.out_order_id == number]
+    [order] = [order for order in recipe.sandbox.orders() if order.out_order_id == number]
     short = recipe.sandbox.callback_query(order, realprice=Decimal("0.01"))
     assert [recipe.deliver(short), recipe.deliver(short, post=True)] == ["fail", "fail"]
-    assert recipe.sent("stingy@example.com") == []
+    assert recipe.messages_to("stingy@example.com") == []
     assert recipe.deliver(recipe.sandbox.callback_query(order, realprice=Decimal("0.99"))) == "success"
-    assert len(recipe.sent("stingy@example.com")) == 1
+    assert len(recipe.messages_to("stingy@example.com")) == 1
 
 
-def test_without_an_appkey(recipe: Recipe) -> None:
-    """A callback without appkey, which GatePay's page has had since May 2019, is accepted; another's is refused."""
-    query = recipe.paid(recipe.order("later@example.com"))
-    rest = query.partition("&")[2]
-    assert recipe.deliver(f"appkey=another&{rest}", post=True) == "fail"
-    assert recipe.sent("later@example.com") == []
-    assert [recipe.deliver(rest, post=True), recipe.deliver(rest)] == ["success", "success"]
-    assert len(recipe.sent("later@example.com")) == 1
+def test_a_callback_without_appkey_is_accepted(recipe: Recipe) -> None:
+    """A callback without appkey, as documented by GatePay since May 2019, is accepted; another appkey is refused."""
+    query = recipe.pay(recipe.order("later@example.com"))
+    without_appkey = query.partition("&")[2]
+    assert recipe.deliver(f"appkey=another&{without_appkey}", post=True) == "fail"
+    assert recipe.messages_to("later@example.com") == []
+    assert [recipe.deliver(without_appkey, post=True), recipe.deliver(without_appkey)] == ["success", "success"]
+    assert len(recipe.messages_to("later@example.com")) == 1
 
 
-def test_the_log_holds_no_secret(recipe: Recipe) -> None:
-    """No signature and no secret is in the log: of callbacks accepted, of callbacks refused, of all tests before."""
-    query = recipe.paid(recipe.order("log@example.com"))
+def test_the_log_contains_no_secret(recipe: Recipe) -> None:
+    """The server's log contains no signature and no appsecret, after accepted, refused and malformed callbacks."""
+    query = recipe.pay(recipe.order("log@example.com"))
     assert [recipe.deliver(f"{query}x"), recipe.deliver(query)] == ["fail", "success"]
     url = recipe.browser.base_url
-    with socket.create_connection((url.host, url.port or 80)) as malformed:  # text that nobody has escaped
+    with socket.create_connection((url.host, url.port or 80)) as malformed:  # not URL-encoded
         malformed.sendall(f"GET /gatepay/callback?{query}&x=中 HTTP/1.1\r\nHost: shop\r\n\r\n".encode())
         assert malformed.recv(12).endswith(b" 400")
-    assert recipe.told() == []
+    assert recipe.leaked_secrets() == []

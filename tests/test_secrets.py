@@ -1,4 +1,4 @@
-"""A canary in each place where a secret can be, and a look into every place where it must not come up."""
+"""Plants secrets wherever one can occur, and checks that no error, repr, log line or pickle contains them."""
 
 import logging
 import pickle
@@ -33,26 +33,26 @@ SIGNATURES = [
 ]
 CANARIES = [SECRET, "CANARY-KEY", *SIGNATURES]
 FORM = encode(KaCreate(8, KEYS), Credentials(APPKEY, SECRET)).decode()
-# What servers answer with when they go wrong, repeating what they were told.
+# Replies of broken servers that repeat the request or contain card keys.
 REPLIES = {
-    "a debug page": f"<html><title>Error in {FORM}</title><body><pre>{FORM}</pre></body></html>",
-    "a debug page of keys": f"<html><body>POST content = {' '.join(KEYS)} sign = {SIGNATURES[0]}</body></html>",
-    "a refusal that repeats": (
+    "a debug page with the form": f"<html><title>Error in {FORM}</title><body><pre>{FORM}</pre></body></html>",
+    "a debug page with card keys": f"<html><body>POST content = {' '.join(KEYS)} sign = {SIGNATURES[0]}</body></html>",
+    "a refusal with card keys": (
         f'{{"code": 109, "msg": "{KEYS[0]} and {KEYS[1]}, {" ".join(SIGNATURES)}", "time": "1", "data": "{KEYS[0]}"}}'
     ),
     "a warning before the JSON": f'Warning: x in index.php {{"code": 100, "data": {{"ka": "{KEYS[0]}"}}}}',
-    "keys of another type": (
+    "card keys of another type": (
         '{"code": 100, "msg": "", "time": "1", "data": {"ka": {"total": 1, "per_page": 50, "current_page": 1, '
         f'"last_page": 1, "data": [{{"id": "{KEYS[0]}", "content": ["{KEYS[1]}"]}}]}}}}}}'
     ),
     "cut JSON": f'{{"code": 100, "data": {{"ka": {{"data": [{{"content": "{KEYS[0]}',
-    "no UTF-8": f'{{"code": 100, "msg": "{KEYS[0]} \udcff"}}',
-    "an answer that repeats": f'{{"code": 100, "msg": "", "time": "1", "data": "成功录入:1条卡密 {KEYS[0]}"}}',
+    "invalid UTF-8": f'{{"code": 100, "msg": "{KEYS[0]} \udcff"}}',
+    "a success with a card key": f'{{"code": 100, "msg": "", "time": "1", "data": "成功录入:1条卡密 {KEYS[0]}"}}',
 }
 
 
-def texts_of(error: BaseException, seen: set[int] | None = None) -> Iterator[str]:
-    """Whatever of *error* may come before somebody's eyes, its causes and their attributes included."""
+def all_texts_of(error: BaseException, seen: set[int] | None = None) -> Iterator[str]:
+    """Yield every text of *error* that may be displayed or logged, including its attributes and its chain."""
     seen = set() if seen is None else seen
     if id(error) in seen:
         return
@@ -62,21 +62,22 @@ def texts_of(error: BaseException, seen: set[int] | None = None) -> Iterator[str
     request = getattr(error, "_request", None)
     if isinstance(request, httpx.Request):
         yield request.read().decode()
-    for name in ("doc", "object"):  # of JSON's and Unicode's errors: all that was being read
+    for name in ("doc", "object"):  # the input of a JSONDecodeError or a UnicodeDecodeError
         yield repr(getattr(error, name, ""))
     for linked in (error.__cause__, error.__context__):
         if linked is not None:
-            yield from texts_of(linked, seen)
+            yield from all_texts_of(linked, seen)
 
 
-def look(text: str) -> None:
+def assert_no_canary(text: str) -> None:
+    """Check that *text* contains no canary, neither plain nor URL-encoded."""
     for canary in CANARIES:
         assert canary not in text
         assert quote_plus(canary) not in text
 
 
-async def provoke(gatepay: AsyncGatePay) -> list[object]:
-    """Make every call; what it returns or raises."""
+async def results_of_all_calls(gatepay: AsyncGatePay) -> list[object]:
+    """Make every call of the client. Return what each returns or raises."""
 
     async def walk() -> list[CardKey]:
         return [key async for key in gatepay.list_card_keys(8, prefetch=2)]
@@ -103,111 +104,112 @@ async def provoke(gatepay: AsyncGatePay) -> list[object]:
     return results
 
 
-def look_at(result: object) -> None:
+def assert_result_is_clean(result: object) -> None:
+    """Check that a result or an error, with its chunks and causes, contains no canary."""
     if isinstance(result, UploadReport):
-        look(repr(result))
-        look(repr(result.chunks))
+        assert_no_canary(repr(result))
+        assert_no_canary(repr(result.chunks))
         for chunk in result.chunks:
             if chunk.error is not None:
-                look_at(chunk.error)
+                assert_result_is_clean(chunk.error)
     elif isinstance(result, BaseException):
-        for text in texts_of(result):
-            look(text)
-        look(pickle.dumps(result).decode("latin-1"))
+        for text in all_texts_of(result):
+            assert_no_canary(text)
+        assert_no_canary(pickle.dumps(result).decode("latin-1"))
     else:
-        look(repr(result))
+        assert_no_canary(repr(result))
 
 
-@pytest.mark.asyncio  # what is looked for doesn't depend on the loop
+@pytest.mark.asyncio  # the texts don't depend on the event loop
 @pytest.mark.parametrize("name", REPLIES)
 @pytest.mark.parametrize("status", ["200 OK", "500 Internal Server Error"])
-async def test_strange_replies(name: str, status: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever a server repeats of what it was told, no error, report or log line repeats it."""
+async def test_no_secret_of_a_reply_is_repeated(name: str, status: str, caplog: pytest.LogCaptureFixture) -> None:
+    """If a server's reply repeats secrets, no error, report or log line contains them."""
     caplog.set_level(logging.DEBUG)
 
-    async def answer(stream: SocketStream, _: int) -> None:
+    async def send_reply(stream: SocketStream, _: int) -> None:
         about_keys = b" /api/ka/" in server.heads[-1]
-        # Where no card keys travel, what there is to repeat is the form, and in it the signature.
+        # Other requests contain no card keys, so the reply repeats their form with the signature.
         reply = REPLIES[name].encode("utf-8", "surrogateescape") if about_keys else b"<p>" + server.bodies[-1]
         await stream.send(http(reply, status=status))
 
     async with (
-        raw_server(answer) as server,
+        raw_server(send_reply) as server,
         AsyncGatePay(APPKEY, SECRET, base_url=server.base_url, retry=RetryPolicy(attempts=1)) as gatepay,
     ):
-        look(repr(gatepay))
-        results = await provoke(gatepay)
+        assert_no_canary(repr(gatepay))
+        results = await results_of_all_calls(gatepay)
     assert len(results) == 6
     for result in results:
-        look_at(result)
-    look(caplog.text)
+        assert_result_is_clean(result)
+    assert_no_canary(caplog.text)
 
 
-@pytest.mark.asyncio  # what is looked for doesn't depend on the loop
+@pytest.mark.asyncio  # the texts don't depend on the event loop
 @pytest.mark.parametrize("own_client", [False, True])
-async def test_nobody_answers(caplog: pytest.LogCaptureFixture, *, own_client: bool) -> None:
-    """Nor when the connection breaks: httpx hangs the request, with the signed form in it, on its errors."""
+async def test_no_secret_after_a_broken_connection(caplog: pytest.LogCaptureFixture, *, own_client: bool) -> None:
+    """Errors after a broken connection contain no secret, although httpx's errors refer to the signed request."""
     caplog.set_level(logging.DEBUG)
 
-    async def die(stream: SocketStream, _: int) -> None:
+    async def break_connection(stream: SocketStream, _: int) -> None:
         raise ConnectionAbortedError
 
     async with (
-        raw_server(die) as server,
-        httpx.AsyncClient() as own,
+        raw_server(break_connection) as server,
+        httpx.AsyncClient() as http_client,
         AsyncGatePay(
             APPKEY,
             SECRET,
             base_url=server.base_url,
-            http_client=own if own_client else None,
+            http_client=http_client if own_client else None,
             retry=RetryPolicy(attempts=1),
         ) as gatepay,
     ):
-        results = await provoke(gatepay)
+        results = await results_of_all_calls(gatepay)
     assert sum(isinstance(result, GatePayError) for result in results) == 5
     for result in results:
-        look_at(result)
-    look(caplog.text)
+        assert_result_is_clean(result)
+    assert_no_canary(caplog.text)
 
 
-@pytest.mark.asyncio  # what is looked for doesn't depend on the loop
-async def test_a_transport_that_quotes_what_it_was_given() -> None:
-    """A card key that looks like a word of a sentence comes up neither in the error nor in its cause."""
-    key = "ses" + "ame"  # so that the lines of this file that a traceback quotes don't hold it
+@pytest.mark.asyncio  # the texts don't depend on the event loop
+async def test_no_card_key_of_a_transports_error_is_repeated() -> None:
+    """If a transport's error quotes a card key, our error doesn't contain it, even if it looks like a word."""
+    key = "ses" + "ame"  # in two parts, because a traceback quotes the lines of this file
 
-    def quote(_: httpx.Request) -> NoReturn:
-        raise httpx.WriteError(f"the other end did not take {key}")
+    def raise_with_key(_: httpx.Request) -> NoReturn:
+        raise httpx.WriteError(f"the server did not accept {key}")
 
-    transport = httpx.MockTransport(quote)
+    transport = httpx.MockTransport(raise_with_key)
     async with AsyncGatePay(APPKEY, SECRET, transport=transport, retry=RetryPolicy(attempts=1)) as gatepay:
-        with pytest.raises(TransportError, match="did not take") as caught:
+        with pytest.raises(TransportError, match="did not accept") as caught:
             await gatepay.create_card_keys(8, [key])
     assert isinstance(caught.value.__cause__, httpx.WriteError)
-    assert key not in "".join(texts_of(caught.value))
+    assert key not in "".join(all_texts_of(caught.value))
 
 
-@pytest.mark.asyncio  # what is looked for doesn't depend on the loop
-async def test_keys_in_models(caplog: pytest.LogCaptureFixture) -> None:
-    """Card keys that were read are in no `repr`; nor are those that were uploaded in a log line."""
+@pytest.mark.asyncio  # the texts don't depend on the event loop
+async def test_no_card_key_in_reprs_and_logs(caplog: pytest.LogCaptureFixture) -> None:
+    """The reprs of fetched card keys, and the log of an upload, contain no card key."""
     caplog.set_level(logging.DEBUG)
     with Sandbox(seed=False) as sandbox:
         sandbox.fault(Fault(FaultKind.CUT_AFTER))
         async with sandbox.serve() as url, AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=url) as gatepay:
-            results = await provoke(gatepay)
+            results = await results_of_all_calls(gatepay)
             page = await gatepay.list_card_keys(8)
             assert [key.content for key in page.keys] == KEYS
-            look(repr(page))
+            assert_no_canary(repr(page))
     for result in results:
-        look_at(result)
-    look(caplog.text)
+        assert_result_is_clean(result)
+    assert_no_canary(caplog.text)
     assert sandbox.appsecret not in caplog.text
 
 
-@pytest.mark.asyncio  # what is looked for doesn't depend on the loop
-async def test_cancelled_upload() -> None:
-    """The report on a cancellation shows no card key either."""
+@pytest.mark.asyncio  # the texts don't depend on the event loop
+async def test_no_card_key_in_a_cancelled_uploads_report() -> None:
+    """The report of a cancelled upload contains no card key in its texts."""
 
-    async def never(*_: object) -> None:
+    async def never_reply(*_: object) -> None:
         await anyio.sleep_forever()
 
     caught: list[BaseException] = []
@@ -220,7 +222,7 @@ async def test_cancelled_upload() -> None:
             raise
 
     async with (
-        raw_server(never) as server,
+        raw_server(never_reply) as server,
         AsyncGatePay(APPKEY, SECRET, base_url=server.base_url) as gatepay,
         anyio.create_task_group() as group,
     ):
@@ -229,21 +231,21 @@ async def test_cancelled_upload() -> None:
         group.cancel_scope.cancel()
     [cancellation] = caught
     assert cast("Any", cancellation).report.unknown == len(KEYS)
-    for text in texts_of(cancellation):
-        look(text)
+    for text in all_texts_of(cancellation):
+        assert_no_canary(text)
 
 
-def test_callback() -> None:
-    """A callback that is not believed: its error repeats neither its signature nor the right one."""
+def test_no_signature_in_a_rejected_callbacks_error() -> None:
+    """The error for an invalid callback contains neither its signature nor the correct one."""
     fields = ["1", "T-1-X", "1.00", "1.00", "alipay", "1555750250", "custom"]
-    right = sign(Credentials(APPKEY, SECRET), fields)
+    correct_sign = sign(Credentials(APPKEY, SECRET), fields)
     query = (
         f"appkey={APPKEY}&order_id=1&out_order_id=T-1-X&price=1.00&realprice=1.00&type=alipay&paytime=1555750250"
         f"&extend=custom&sign={'0' * 32}"
     )
     with pytest.raises(GatePayError) as caught:
         parse_callback(query, appkey=APPKEY, appsecret=SECRET)
-    for text in texts_of(caught.value):
-        assert right not in text
+    for text in all_texts_of(caught.value):
+        assert correct_sign not in text
         assert "0" * 32 not in text.replace(query, "")
-        look(text)
+        assert_no_canary(text)

@@ -1,4 +1,4 @@
-"""What holds for the files of the project: no unfinished merge in any of them, and each test module in one lane."""
+"""Rules for all files: no conflict markers, each test module in one lane, each test with a docstring."""
 
 import ast
 import os
@@ -14,132 +14,135 @@ from lanes import LANES, lane_of_module, pytest_ignore_collect
 pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
 
 ROOT = Path(__file__).parents[1]
-HIDDEN_BUT_OURS = {".ci", ".github"}
-BUILT = {"__pycache__", "build", "dist", "node_modules"}
-# Not at the start of a line here, or this file would be found.
+HIDDEN_SOURCE_FOLDERS = {".ci", ".github"}
+BUILD_FOLDERS = {"__pycache__", "build", "dist", "node_modules"}
+# Written so that this file itself doesn't match.
 MARKER = re.compile(rb"^(?:<{7}|>{7}|[|]{7})(?: .*)?\r?$|^={7}\r?$", re.MULTILINE)
-# The exceptions to a lane for each module: some tests run again over PostgreSQL or Redis, in the slow lane.
+# Other files that may name a lane: fixtures with slow parameters for PostgreSQL or Redis.
 LANE_OF_A_PARAMETER = {"tests/durable/conftest.py": {"slow"}, "tests/callbacks/conftest.py": {"slow"}}
 
 
-def is_ours(folder: Path) -> bool:
-    """Whether a folder of the source tree holds files that we wrote. Works without git, as in a source archive."""
-    hidden = folder.name.startswith(".") and folder.name not in HIDDEN_BUT_OURS
-    built = folder.name in BUILT or folder.name.endswith(".egg-info") or (folder / "pyvenv.cfg").exists()
-    return not (hidden or built)
+def is_source_folder(folder: Path) -> bool:
+    """Return whether a folder contains sources. Works without git, as in a source archive."""
+    is_hidden = folder.name.startswith(".") and folder.name not in HIDDEN_SOURCE_FOLDERS
+    is_build = folder.name in BUILD_FOLDERS or folder.name.endswith(".egg-info") or (folder / "pyvenv.cfg").exists()
+    return not (is_hidden or is_build)
 
 
-def files(root: Path = ROOT) -> Iterator[Path]:
-    """Every file of the source tree, without build output, caches and virtual environments."""
-    for place, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if is_ours(Path(place, name))]
-        yield from (Path(place, name) for name in names)
+def source_files(root: Path = ROOT) -> Iterator[Path]:
+    """Yield every file of the source tree, without build output, caches and virtual environments."""
+    for parent, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if is_source_folder(Path(parent, name))]
+        yield from (Path(parent, name) for name in names)
 
 
-def conflicts(path: Path) -> list[str]:
-    """Where a merge left its markers: ``page.md:48``. A picture or an archive has none."""
+def conflict_markers(path: Path) -> list[str]:
+    """Return the places of conflict markers: ``page.md:48``. Binary files are skipped."""
     content = path.read_bytes()
     if b"\0" in content:
         return []
-    lines = [content.count(b"\n", 0, found.start()) + 1 for found in MARKER.finditer(content)]
+    lines = [content.count(b"\n", 0, match.start()) + 1 for match in MARKER.finditer(content)]
     return [f"{path}:{line}" for line in lines]
 
 
-def test_no_merge_was_left_unfinished() -> None:
-    """No file of the project has a conflict marker."""
-    found = [path for path in files() if path.is_file()]
-    assert {ROOT / "README.md", ROOT / "docs" / "zh" / "index.md", Path(__file__)} <= set(found)
-    assert [place for path in found for place in conflicts(path)] == []
+def test_no_file_has_conflict_markers() -> None:
+    """No file of the project has a conflict marker of an unfinished merge."""
+    files = [path for path in source_files() if path.is_file()]
+    assert {ROOT / "README.md", ROOT / "docs" / "zh" / "index.md", Path(__file__)} <= set(files)
+    assert [marker for path in files for marker in conflict_markers(path)] == []
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_an_unfinished_merge_is_found(tmp_path: Path, end: str) -> None:
-    """Each kind of marker is found by its line, but not what only looks like one; build output is left out."""
+def test_conflict_markers_are_found(tmp_path: Path, end: str) -> None:
+    """Each kind of conflict marker is found, but no similar lines. Build output is skipped."""
     left, base, middle, right = ("<" * 7, "|" * 7, "=" * 7, ">" * 7)
     lines = ["text", f"{left} HEAD", "ours", f"{base} 1a2b3c", "old", middle, "theirs", f"{right} branch"]
     lines += [f"a {left} b", "=" * 8, f"{left}<", f"{middle} title"]
     page = tmp_path / "page.md"
     page.write_bytes(end.join(lines).encode())
-    assert conflicts(page) == [f"{page}:{line}" for line in (2, 4, 6, 8)]
+    assert conflict_markers(page) == [f"{page}:{line}" for line in (2, 4, 6, 8)]
     page.write_bytes(page.read_bytes() + b"\0")
-    assert conflicts(page) == []
+    assert conflict_markers(page) == []
     for folder in ("build", ".nox", "x.egg-info", ".ci", "env"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "file").touch()
     (tmp_path / "env" / "pyvenv.cfg").touch()
-    assert set(files(tmp_path)) == {page, tmp_path / ".ci" / "file"}
+    assert set(source_files(tmp_path)) == {page, tmp_path / ".ci" / "file"}
 
 
-def lanes(node: ast.AST) -> list[str]:
-    """The lanes that are named in *node*, as ``pytest.mark.fast``."""
-    attributes = [each for each in ast.walk(node) if isinstance(each, ast.Attribute) and each.attr in LANES]
-    return sorted(each.attr for each in attributes if ast.unparse(each.value) == "pytest.mark")
+def lanes_in(node: ast.AST) -> list[str]:
+    """Return the lanes that are named in *node*, as ``pytest.mark.fast``."""
+    attributes = [inner for inner in ast.walk(node) if isinstance(inner, ast.Attribute) and inner.attr in LANES]
+    return sorted(attribute.attr for attribute in attributes if ast.unparse(attribute.value) == "pytest.mark")
 
 
 def lanes_of_module(tree: ast.Module) -> list[str]:
-    """The lanes in the ``pytestmark`` of a module."""
+    """Return the lanes in the ``pytestmark`` of a module."""
     marks = [
         node for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"
     ]
-    return [lane for node in marks for lane in lanes(node)]
+    return [lane for node in marks for lane in lanes_in(node)]
 
 
-def silent_tests(tree: ast.Module) -> list[str]:
-    """The tests of a module that have no docstring."""
-    inner = [each for node in tree.body if isinstance(node, ast.ClassDef) for each in node.body]
-    tests = [each for each in [*tree.body, *inner] if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)]
-    return [each.name for each in tests if each.name.startswith("test_") and not ast.get_docstring(each)]
+def undocumented_tests(tree: ast.Module) -> list[str]:
+    """Return the tests of a module that have no docstring."""
+    methods = [method for node in tree.body if isinstance(node, ast.ClassDef) for method in node.body]
+    functions = [node for node in [*tree.body, *methods] if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [test.name for test in functions if test.name.startswith("test_") and not ast.get_docstring(test)]
 
 
-def test_each_test_module_is_in_one_lane() -> None:
-    """A module of tests names one lane, and a single test may be slow; each test says what it tests."""
-    wrong = {}
+def test_each_test_module_has_one_lane_and_docstrings() -> None:
+    """A test module names one lane; single tests may be slow. Each test has a docstring."""
+    violations = {}
     for path in sorted((ROOT / "tests").rglob("*.py")):
         tree = ast.parse(path.read_text("utf-8"))
         name = path.relative_to(ROOT).as_posix()
-        assert silent_tests(tree) == [], f"{name}: these tests have no sentence that says what they test"
-        all_lanes, of_module = lanes(tree), lanes_of_module(tree)
-        expected = 1 if path.name.startswith("test_") else 0
-        single = set(all_lanes) - set(of_module)  # tests of a quicker module may be slow
-        elsewhere = not single <= {"slow"} or (not of_module and single != LANE_OF_A_PARAMETER.get(name, set()))
-        is_unseen = path.name.startswith("test_") and [lane_of_module(path)] != of_module
-        if len(of_module) != expected or elsewhere or is_unseen:
-            wrong[name] = all_lanes
-    assert wrong == {}
+        assert undocumented_tests(tree) == [], f"{name}: these tests have no docstring"
+        all_lanes, of_module = lanes_in(tree), lanes_of_module(tree)
+        expected_count = 1 if path.name.startswith("test_") else 0
+        of_single_tests = set(all_lanes) - set(of_module)
+        # Single tests of a faster module may be slow.
+        is_misplaced = not of_single_tests <= {"slow"} or (
+            not of_module and of_single_tests != LANE_OF_A_PARAMETER.get(name, set())
+        )
+        is_unreadable = path.name.startswith("test_") and [lane_of_module(path)] != of_module
+        if len(of_module) != expected_count or is_misplaced or is_unreadable:
+            violations[name] = all_lanes
+    assert violations == {}
 
 
-def test_a_module_in_two_lanes_is_seen() -> None:
-    """A lane is read from a mark, a list of marks, and what stands beside them."""
-    read = [
+def test_lanes_of_a_module_are_read() -> None:
+    """Lanes are read from a single mark and from a list of marks."""
+    cases = [
         ("pytestmark = pytest.mark.fast", ["fast"]),
         ("pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.fast]", ["fast", "slow"]),
         ("pytestmark = [pytest.mark.slow, pytest.mark.slow]", ["slow", "slow"]),
         ("@pytest.mark.fast\ndef test(): pass", []),
     ]
-    assert [lanes_of_module(ast.parse(text)) for text, _ in read] == [found for _, found in read]
-    assert lanes(ast.parse(read[3][0])) == ["fast"]
-    assert silent_tests(ast.parse("def test_one(): 'Says.'\nclass T:\n    async def test_two(self): pass")) == [
+    assert [lanes_of_module(ast.parse(text)) for text, _ in cases] == [expected for _, expected in cases]
+    assert lanes_in(ast.parse(cases[3][0])) == ["fast"]
+    assert undocumented_tests(ast.parse("def test_one(): 'Says.'\nclass T:\n    async def test_two(self): pass")) == [
         "test_two"
     ]
 
 
-def test_only_the_modules_of_a_lane_are_imported(tmp_path: Path) -> None:
-    """`--lane fast` leaves modules of other lanes unread, but for those that are named."""
-    for lane in (*LANES, "nobodys"):
+def test_modules_of_other_lanes_are_not_imported(tmp_path: Path) -> None:
+    """`--lane fast` imports no modules of other lanes, except those that `--and-module` names."""
+    for lane in (*LANES, "unknown"):
         (tmp_path / f"test_{lane}.py").write_text(f"pytestmark = [\n    pytest.mark.{lane},\n]\n")
-    left_out = {}
-    for asked, named in (
+    ignored = {}
+    for lane_options, module_options in (
         (["fast"], []),
         (["fast"], ["test_sockets.py"]),
         (["fast", "sockets"], []),
         (["slow"], []),
         (None, []),
     ):
-        options = {"--lane": asked, "--and-module": named}
+        options = {"--lane": lane_options, "--and-module": module_options}
         config = cast("pytest.Config", SimpleNamespace(getoption=options.__getitem__, rootpath=tmp_path))
-        found = [path.stem for path in tmp_path.iterdir() if pytest_ignore_collect(path, config)]
-        left_out[f"{asked} {named}"] = {stem.removeprefix("test_") for stem in found}
-    assert left_out == {
+        stems = [path.stem for path in tmp_path.iterdir() if pytest_ignore_collect(path, config)]
+        ignored[f"{lane_options} {module_options}"] = {stem.removeprefix("test_") for stem in stems}
+    assert ignored == {
         "['fast'] []": {"sockets", "slow"},
         "['fast'] ['test_sockets.py']": {"slow"},
         "['fast', 'sockets'] []": {"slow"},
@@ -149,6 +152,6 @@ def test_only_the_modules_of_a_lane_are_imported(tmp_path: Path) -> None:
 
 
 def test_ids_are_the_same_in_every_process(request: pytest.FixtureRequest) -> None:
-    """No test has the address of an object in its name: workers that share the tests would disagree."""
+    """No test ID contains the address of an object: the workers of pytest-xdist need the same IDs."""
     ids = [item.nodeid for item in request.session.items]
-    assert [each for each in ids if re.search(r" at 0x[0-9a-fA-F]+|object at ", each)] == []
+    assert [node_id for node_id in ids if re.search(r" at 0x[0-9a-fA-F]+|object at ", node_id)] == []

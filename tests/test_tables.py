@@ -1,4 +1,4 @@
-"""A table in one test: every row is tried, and every row that fails is named with its reason."""
+"""The decorator @rows: all rows run, and every failed row is reported with its reason."""
 
 import inspect
 from typing import Any
@@ -9,50 +9,50 @@ from tables import RowsFailedError, rows
 pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
 
 
-def test_every_failing_row_is_told() -> None:
-    """All rows are tried; those that fail are named by their values, with the reason and the line."""
+def test_all_failed_rows_are_reported() -> None:
+    """All rows run. Each failed row is reported with its values, the reason and the line."""
     tried = []
 
-    @rows(("one", "other"), [(1, 1), (1, 2), ("a", len), (3, 3)])
-    def same(one: Any, other: Any) -> None:
-        tried.append(one)
-        assert one == other, "not the same"
+    @rows(("left", "right"), [(1, 1), (1, 2), ("a", len), (3, 3)])
+    def same(left: Any, right: Any) -> None:
+        tried.append(left)
+        assert left == right, "not the same"
 
     line = inspect.getsourcelines(same)[1] + 3
     with pytest.raises(RowsFailedError) as caught:
         same()
     assert tried == [1, 1, "a", 3]
     assert caught.value.failures == [
-        f"one=1, other=2: AssertionError on line {line}: not the same assert 1 == 2",
-        f"one='a', other=len: AssertionError on line {line}: not the same assert 'a' == <built-in function len>",
+        f"left=1, right=2: AssertionError on line {line}: not the same assert 1 == 2",
+        f"left='a', right=len: AssertionError on line {line}: not the same assert 'a' == <built-in function len>",
     ]
     assert str(caught.value) == "\n".join(["2 of 4 rows failed:", *caught.value.failures])
     assert isinstance(caught.value.__cause__, AssertionError)
 
 
-def test_tables_are_combined() -> None:
-    """Each row of one table meets each of the other; errors, and errors that are missing, are failures too."""
+def test_two_tables_run_all_pairs_of_rows() -> None:
+    """With two tables the test runs for each pair of rows. Exceptions and missing exceptions are failures too."""
 
-    @rows("one", [2, 0])
-    @rows("other", [0, 4])
-    def divisible(one: int, other: int) -> None:
+    @rows("divisor", [2, 0])
+    @rows("number", [0, 4])
+    def divisible(divisor: int, number: int) -> None:
         with pytest.raises(ValueError, match="nothing raises it"):
-            assert other % one == 0
+            assert number % divisor == 0
 
     with pytest.raises(RowsFailedError) as caught:
         divisible()
     assert [failure.split(" on line")[0] for failure in caught.value.failures] == [
-        "one=2, other=0: Failed",
-        "one=2, other=4: Failed",
-        "one=0, other=0: ZeroDivisionError",
-        "one=0, other=4: ZeroDivisionError",
+        "divisor=2, number=0: Failed",
+        "divisor=2, number=4: Failed",
+        "divisor=0, number=0: ZeroDivisionError",
+        "divisor=0, number=4: ZeroDivisionError",
     ]
     assert caught.value.tried == 4
     assert not isinstance(caught.value.__cause__, RowsFailedError)
 
 
-def test_rows_that_pass() -> None:
-    """A table whose rows all hold is silent, and the test is still asked for its fixtures only."""
+def test_a_table_without_failures_passes() -> None:
+    """If all rows pass, the test passes. Its signature has only the fixtures."""
 
     @rows("value", range(3))
     def is_small(value: int, limit: int) -> None:
@@ -65,8 +65,8 @@ def test_rows_that_pass() -> None:
 
 
 @pytest.mark.anyio
-async def test_rows_of_a_coroutine() -> None:
-    """A coroutine is awaited for each row."""
+async def test_async_tests_are_awaited_for_each_row() -> None:
+    """An async test is awaited for each row."""
 
     @rows("value", [1, 2, 3])
     async def is_odd(value: int) -> None:
@@ -76,38 +76,38 @@ async def test_rows_of_a_coroutine() -> None:
         await is_odd()
 
 
-def test_a_table_that_says_nothing() -> None:
-    """An empty table, a row of another length, and a parameter that the test lacks are mistakes."""
+def test_invalid_tables_are_refused() -> None:
+    """An empty table, a row of the wrong length, and a parameter that the test lacks raise an error."""
     with pytest.raises(ValueError, match="no row for value"):
         rows("value", [])
     with pytest.raises(ValueError, match="zip"):
-        rows(("one", "other"), [(1, 2, 3)])
+        rows(("left", "right"), [(1, 2, 3)])
     with pytest.raises(ValueError, match="no row for value"):
         rows("value", lambda: ())(lambda value: value)()
     with pytest.raises(AssertionError, match="lacks one of"):
         rows("value", [1])(lambda other: other)
 
 
-def test_a_table_is_made_when_it_is_needed() -> None:
-    """A table that takes a while to make may be a function, which is called when the test runs."""
-    made = []
+def test_a_table_function_is_called_when_the_test_runs() -> None:
+    """If the table is a function, it is called once, when the test runs."""
+    calls = []
 
     def table() -> list[int]:
-        made.append("now")
+        calls.append("now")
         return [1, 2]
 
     @rows("value", table)
     def is_one(value: int) -> None:
         assert value == 1
 
-    assert made == []
+    assert calls == []
     with pytest.raises(RowsFailedError, match="1 of 2 rows failed:\nvalue=2"):
         is_one()
-    assert made == ["now"]
+    assert calls == ["now"]
 
 
-def test_no_row_is_skipped() -> None:
-    """A row that skips would hide those after it, so it fails."""
+def test_a_skipped_row_fails() -> None:
+    """A row that skips counts as failed, because skipping would hide the rows after it."""
 
     @rows("value", [1, 2])
     def skips(value: int) -> None:
@@ -118,7 +118,7 @@ def test_no_row_is_skipped() -> None:
 
 
 def test_a_long_value_is_cut() -> None:
-    """A value of any length leaves a message that can be read, even a number that Python doesn't write."""
+    """A long value is cut in the message, even an int that is too long for repr()."""
 
     @rows("value", ["x" * 5000, 10**5000])
     def is_short(value: Any) -> None:

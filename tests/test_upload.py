@@ -1,4 +1,4 @@
-"""Uploading card keys: against the sandbox over a real socket, and against a server whose timing is exact."""
+"""Uploads card keys: to the sandbox over a real socket, and to simulated servers with exact timing."""
 
 import asyncio
 import gc
@@ -49,20 +49,23 @@ from gatepay_async.protocol.retrying import Sent
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 from gatepay_async.upload import OnProgress, upload
 
+# The most calls that find one refused card key among 500: both halves of each part, until a part has one card key.
+MAX_HALVING_CALLS = 2 * (math.log2(500) + 1)
+
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio, pytest.mark.usefixtures("impatient_uploads")]
 
 
-def some(count: int, *, start: int = 0) -> list[str]:
+def make_keys(count: int, *, start: int = 0) -> list[str]:
     return [f"KEY-{number:05d}" for number in range(start, start + count)]
 
 
-# --- What always holds -------------------------------------------------------------------------------------
+# --- Checks of a report ------------------------------------------------------------------------------------
 
 
-def adds_up(report: UploadReport) -> UploadReport:
-    """The ledger of the contract, and outcomes that agree with it."""
-    settled = report.stored + report.already_there + report.refused + report.unknown + report.not_sent
-    assert report.read == report.blank + report.duplicates + settled
+def assert_adds_up(report: UploadReport) -> UploadReport:
+    """Check that each line is in exactly one column, and that the chunks agree with the columns. Return the report."""
+    total_of_results = report.stored + report.already_there + report.refused + report.unknown + report.not_sent
+    assert report.read == report.blank + report.duplicates + total_of_results
     by_fate = Counter[str]()
     for chunk in report.chunks:
         by_fate[chunk.fate] += chunk.count
@@ -76,40 +79,43 @@ def adds_up(report: UploadReport) -> UploadReport:
 
 
 def failed_keys(report: UploadReport, *fates: Fate) -> list[str]:
+    """Return the card keys in the chunks with these fates; without fates, in all chunks that are not stored."""
     return [key for chunk in report.chunks if not fates or chunk.fate in fates for key in chunk.keys]
 
 
 def columns(report: UploadReport) -> dict[str, int]:
+    """Return the result columns of the report that aren't 0."""
     names = ("stored", "already_there", "refused", "unknown", "not_sent")
     return {name: getattr(report, name) for name in names if getattr(report, name)}
 
 
-def report_on(error: BaseException) -> UploadReport:
+def report_of(error: BaseException) -> UploadReport:
+    """Return the report that an upload attached to its exception."""
     report = getattr(error, "report", None)
     assert isinstance(report, UploadReport)
-    return adds_up(report)
+    return assert_adds_up(report)
 
 
-def is_accounted(report: UploadReport, read: Iterable[str], on_server: Iterable[str]) -> None:
-    """Each key is on the server once, or the report says where it is."""
-    times = Counter(list(on_server))
-    assert max(times.values(), default=1) == 1
+def assert_accounted_for(report: UploadReport, read: Iterable[str], on_server: Iterable[str]) -> None:
+    """Check that each card key is on the server once, or in a chunk of the report that isn't stored."""
+    stored_counts = Counter(list(on_server))
+    assert max(stored_counts.values(), default=1) == 1
     failed = failed_keys(report)
     assert len(failed) == len(set(failed))
-    assert set(read) - set(failed) <= set(times)
-    assert not set(times) & set(failed_keys(report, Fate.REFUSED, Fate.NOT_SENT))
+    assert set(read) - set(failed) <= set(stored_counts)
+    assert not set(stored_counts) & set(failed_keys(report, Fate.REFUSED, Fate.NOT_SENT))
 
 
-# --- The other end -----------------------------------------------------------------------------------------
+# --- Simulated servers -------------------------------------------------------------------------------------
 
 Step = Callable[[KaCreate], None]
 
 
 class Server:
     """
-    ``send`` of a server that does to each call what the script says, and stores once the script is at its end.
+    A server whose ``send`` follows a script, one step per call. After the script it stores all card keys.
 
-    A step of the script is an exception to raise, a function to call first, or None.
+    A step is an exception to raise, a function to call before storing, or None.
     """
 
     def __init__(self, *script: Exception | Step | None) -> None:
@@ -118,8 +124,8 @@ class Server:
         self.calls: list[tuple[str, ...]] = []
         self.in_flight = 0
         self.most_in_flight = 0
-        self.gate: anyio.Event | None = None
-        self.steps = 1
+        self.gate: anyio.Event | None = None  # calls wait for it
+        self.steps = 1  # how often a call lets other tasks run before it is answered
 
     async def send(self, call: KaCreate) -> Sent[Stored]:
         assert call.product_id == 8
@@ -151,7 +157,7 @@ class Server:
         self, keys: Iterable[str], *, concurrency: int = 1, on_progress: OnProgress | None = None
     ) -> UploadReport:
         with anyio.fail_after(PATIENCE):
-            return adds_up(await upload(self.send, 8, keys, concurrency=concurrency, on_progress=on_progress))
+            return assert_adds_up(await upload(self.send, 8, keys, concurrency=concurrency, on_progress=on_progress))
 
 
 def refusal(kind: type[RefusedError] = RefusedError, code: int = 199, **facts: Any) -> RefusedError:
@@ -170,21 +176,21 @@ def garbled() -> ProtocolError:
 async def client_of(
     sandbox: Sandbox, *, appkey: str | None = None, appsecret: str | None = None
 ) -> AsyncIterator[AsyncGatePay]:
-    keys = (appkey or sandbox.appkey, appsecret or sandbox.appsecret)
+    credentials = (appkey or sandbox.appkey, appsecret or sandbox.appsecret)
     quick = RetryPolicy(first_wait=0, longest_wait=0)
-    async with sandbox.serve() as base_url, AsyncGatePay(*keys, base_url=base_url, retry=quick) as gatepay:
+    async with sandbox.serve() as base_url, AsyncGatePay(*credentials, base_url=base_url, retry=quick) as gatepay:
         yield gatepay
 
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    """Products without card keys: what is there was uploaded."""
+    """Return a sandbox without card keys, so that all of its card keys were uploaded."""
     with Sandbox(seed=False) as it:
         yield it
 
 
-class Counting:
-    """Lines without end, and how many were asked for."""
+class EndlessKeys:
+    """An endless iterable of card keys. `read` is the number of lines read so far."""
 
     def __init__(self) -> None:
         self.read = 0
@@ -195,14 +201,14 @@ class Counting:
             yield f"KEY-{self.read:07d}"
 
 
-# --- All goes well -----------------------------------------------------------------------------------------
+# --- Without faults ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("concurrency", [1, 4, 50])
-async def test_everything_is_stored_once(sandbox: Sandbox, gatepay: AsyncGatePay, concurrency: int) -> None:
-    """What is uploaded is on the server, each key once, and the report says so chunk by chunk."""
-    keys = some(2_750)
-    report = adds_up(await gatepay.upload_card_keys(8, keys, concurrency=concurrency))
+async def test_each_key_is_stored_once(sandbox: Sandbox, gatepay: AsyncGatePay, concurrency: int) -> None:
+    """Each uploaded card key is on the server once, and the report lists each chunk as stored."""
+    keys = make_keys(2_750)
+    report = assert_adds_up(await gatepay.upload_card_keys(8, keys, concurrency=concurrency))
     assert sorted(sandbox.keys(8)) == keys
     assert (report.read, columns(report), report.ok, report.stopped) == (2_750, {"stored": 2_750}, True, None)
     assert [(chunk.index, chunk.first_line, chunk.last_line) for chunk in report.chunks] == [
@@ -221,50 +227,50 @@ async def test_everything_is_stored_once(sandbox: Sandbox, gatepay: AsyncGatePay
     report.raise_for_failures()
 
 
-async def test_one_after_the_other_keeps_the_order(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
-    """With ``concurrency=1`` the keys are on the server in the order of the input."""
-    keys = some(1_700)[::-1]
+async def test_concurrency_1_keeps_the_order_of_the_keys(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
+    """With ``concurrency=1`` the server gets the card keys in the order of the input."""
+    keys = make_keys(1_700)[::-1]
     await gatepay.upload_card_keys(8, keys, concurrency=1)
     assert sandbox.keys(8) == keys
 
 
-async def test_uploading_the_same_again(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
-    """A second upload of the same input finds everything there, and that is no failure."""
-    keys = some(1_203)
+async def test_a_second_upload_of_the_same_keys_is_ok(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
+    """A second upload of the same card keys reports them as already there, and is `ok`."""
+    keys = make_keys(1_203)
     await gatepay.upload_card_keys(8, keys)
-    report = adds_up(await gatepay.upload_card_keys(8, [*keys, "", keys[0]]))
+    report = assert_adds_up(await gatepay.upload_card_keys(8, [*keys, "", keys[0]]))
     assert columns(report) == {"already_there": 1_203}
     assert (report.blank, report.duplicates, report.ok) == (1, 1, True)
     assert [chunk.stored for chunk in report.chunks] == [0, 0, 0]
     assert sorted(sandbox.keys(8)) == keys
 
 
-async def test_some_were_there_before(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
-    """Keys that the server had are told from new ones, also within one chunk."""
-    sandbox.add_keys(8, some(700))
-    report = adds_up(await gatepay.upload_card_keys(8, some(1_200)))
+async def test_new_and_existing_keys_are_counted_separately(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
+    """Card keys that the server already has are counted separately from new ones, even within one chunk."""
+    sandbox.add_keys(8, make_keys(700))
+    report = assert_adds_up(await gatepay.upload_card_keys(8, make_keys(1_200)))
     assert columns(report) == {"stored": 500, "already_there": 700}
     assert [chunk.stored for chunk in report.chunks] == [0, 300, 200]
     assert report.ok
 
 
-async def test_a_success_that_can_not_be_counted() -> None:
-    """A success whose sentence can't be read counts as stored, and its outcome says that the number isn't known."""
+async def test_a_success_without_a_count_is_stored() -> None:
+    """If the success message has no count, the card keys count as stored, and the chunk's `stored` is None."""
 
     async def send(_: KaCreate) -> Sent[Stored]:
         await anyio.lowlevel.checkpoint()
         return Sent(Stored(None, "?"), 3)
 
-    report = adds_up(await upload(send, 8, some(3)))
+    report = assert_adds_up(await upload(send, 8, make_keys(3)))
     assert columns(report) == {"stored": 3}
     assert [(chunk.stored, chunk.attempts) for chunk in report.chunks] == [(None, 3)]
 
 
-async def test_nothing_to_upload(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
-    """An empty input, or one of blanks, is an empty report and no request."""
-    report = adds_up(await gatepay.upload_card_keys(8, []))
+async def test_an_input_without_keys_sends_nothing(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
+    """An empty input, or one with only blank lines, sends no request."""
+    report = assert_adds_up(await gatepay.upload_card_keys(8, []))
     assert (report.read, report.chunks, report.ok) == (0, (), True)
-    report = adds_up(await gatepay.upload_card_keys(8, [" ", "\n"]))
+    report = assert_adds_up(await gatepay.upload_card_keys(8, [" ", "\n"]))
     assert (report.read, report.blank, report.ok) == (2, 2, True)
     assert sandbox.requests == []
 
@@ -274,21 +280,21 @@ async def test_nothing_to_upload(sandbox: Sandbox, gatepay: AsyncGatePay) -> Non
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize("concurrency", [1, 3, 8])
-async def test_no_more_than_concurrency_are_in_flight(concurrency: int) -> None:
-    """Never more than ``concurrency`` calls are under way, and that many while there is enough to send."""
+async def test_concurrency_limits_the_calls_in_flight(concurrency: int) -> None:
+    """The largest number of calls in flight is ``concurrency``."""
     server = Server()
     server.steps = 50
-    report = await server.upload(some(5_000), concurrency=concurrency)
+    report = await server.upload(make_keys(5_000), concurrency=concurrency)
     assert server.most_in_flight == concurrency
     assert columns(report) == {"stored": 5_000}
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
-async def test_a_slow_server_slows_the_reading(concurrency: int) -> None:
-    """While nothing is answered, one chunk more is read than is in flight, and no line more."""
+async def test_reading_waits_for_a_slow_server(concurrency: int) -> None:
+    """While no reply arrives, the upload reads one chunk more than is in flight, and then waits."""
     server = Server()
     server.gate = anyio.Event()
-    lines = Counting()
+    lines = EndlessKeys()
     async with anyio.create_task_group() as group:
         group.start_soon(upload, server.send, 8, lines)
         await anyio.wait_all_tasks_blocked()
@@ -296,10 +302,10 @@ async def test_a_slow_server_slows_the_reading(concurrency: int) -> None:
         group.cancel_scope.cancel()
 
 
-async def test_a_slow_consumer_of_progress_slows_the_reading() -> None:
-    """While ``on_progress`` takes its time, no more is read than while the server does."""
+async def test_reading_waits_for_a_slow_on_progress() -> None:
+    """While ``on_progress`` is running, the upload reads one chunk more than is in flight, and then waits."""
     server = Server()
-    lines = Counting()
+    lines = EndlessKeys()
 
     async def never_done(_: UploadProgress) -> None:
         await anyio.sleep_forever()
@@ -317,75 +323,75 @@ async def test_a_slow_consumer_of_progress_slows_the_reading() -> None:
 # --- Progress ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("plain", [True, False])
-async def test_progress(sandbox: Sandbox, gatepay: AsyncGatePay, *, plain: bool) -> None:
-    """``on_progress``, plain or async, hears of each chunk and of the end, never twice at a time, columns growing."""
-    heard: list[UploadProgress] = []
-    inside = 0
+@pytest.mark.parametrize("is_plain", [True, False])
+async def test_progress_after_each_chunk(sandbox: Sandbox, gatepay: AsyncGatePay, *, is_plain: bool) -> None:
+    """A plain or async ``on_progress`` is called after each chunk, never concurrently, with columns that only grow."""
+    events: list[UploadProgress] = []
+    running = 0
 
-    async def take_time(progress: UploadProgress) -> None:
-        nonlocal inside
-        inside += 1
-        assert inside == 1
+    async def record_slowly(progress: UploadProgress) -> None:
+        nonlocal running
+        running += 1
+        assert running == 1
         for _ in range(5):
             await anyio.lowlevel.checkpoint()
-        inside -= 1
-        heard.append(progress)
+        running -= 1
+        events.append(progress)
 
-    sandbox.add_keys(8, some(300))
-    keys = [*some(1_800), "", "a\nb", *some(100)]
-    report = adds_up(
-        await gatepay.upload_card_keys(8, keys, concurrency=3, on_progress=heard.append if plain else take_time)
+    sandbox.add_keys(8, make_keys(300))
+    keys = [*make_keys(1_800), "", "a\nb", *make_keys(100)]
+    report = assert_adds_up(
+        await gatepay.upload_card_keys(8, keys, concurrency=3, on_progress=events.append if is_plain else record_slowly)
     )
-    assert len(heard) == 5
-    for before, after in itertools.pairwise(heard):
+    assert len(events) == 5
+    for before, after in itertools.pairwise(events):
         for name in ("read", "blank", "duplicates", "stored", "already_there", "refused", "unknown", "not_sent"):
             assert getattr(before, name) <= getattr(after, name)
         assert before.chunks <= after.chunks
-    for progress in heard:
-        settled = progress.blank + progress.duplicates + progress.stored + progress.already_there + progress.refused
-        assert progress.read == settled + progress.in_flight
-    last = heard[-1]
+    for progress in events:
+        finished = progress.blank + progress.duplicates + progress.stored + progress.already_there + progress.refused
+        assert progress.read == finished + progress.in_flight
+    last = events[-1]
     assert (last.read, last.blank, last.duplicates, last.refused) == (1_902, 1, 100, 1)
     assert (last.stored, last.already_there, last.in_flight) == (1_500, 300, 0)
     assert last.chunks == len(report.chunks) == 5
 
 
-async def test_progress_of_nothing() -> None:
-    """Also an upload of nothing ends with a last word."""
-    heard: list[UploadProgress] = []
-    await Server().upload([], on_progress=heard.append)
-    assert [(progress.read, progress.in_flight, progress.chunks) for progress in heard] == [(0, 0, 0)]
+async def test_progress_of_an_empty_upload() -> None:
+    """An upload without lines calls ``on_progress`` once, at its end."""
+    events: list[UploadProgress] = []
+    await Server().upload([], on_progress=events.append)
+    assert [(progress.read, progress.in_flight, progress.chunks) for progress in events] == [(0, 0, 0)]
 
 
-@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("is_plain", [True, False])
 @pytest.mark.parametrize("at_the_end", [True, False])
-async def test_progress_that_fails(*, plain: bool, at_the_end: bool) -> None:
-    """What ``on_progress`` raises comes out, with the report, when nothing is in flight; nothing is lost."""
+async def test_an_error_in_on_progress_is_raised_with_the_report(*, is_plain: bool, at_the_end: bool) -> None:
+    """An error in ``on_progress`` is raised unchanged, with the report, after all calls in flight have ended."""
     server = Server()
-    failure = KeyError("a progress bar's own")
+    failure = KeyError("raised by on_progress")
 
     def fail(progress: UploadProgress) -> None:
         if not at_the_end or progress.stored == 1_900:
             raise failure
 
-    async def fail_later(progress: UploadProgress) -> None:
+    async def fail_async(progress: UploadProgress) -> None:
         await anyio.lowlevel.checkpoint()
         fail(progress)
 
-    keys = some(1_900)
+    keys = make_keys(1_900)
     with pytest.raises(KeyError) as caught:
-        await server.upload(keys, concurrency=2, on_progress=fail if plain else fail_later)
+        await server.upload(keys, concurrency=2, on_progress=fail if is_plain else fail_async)
     assert caught.value is failure
-    report = report_on(failure)
-    is_accounted(report, keys[: report.read], server.stored)
+    report = report_of(failure)
+    assert_accounted_for(report, keys[: report.read], server.stored)
     assert report.read == (1_900 if at_the_end else 1_500)
     assert server.in_flight == 0
     assert report.unknown == 0
 
 
-async def test_of_several_errors_the_first_is_raised() -> None:
-    """Where one thing after the other goes wrong, the first comes out: the others are its consequence."""
+async def test_the_first_of_several_errors_is_raised() -> None:
+    """If one error causes another, the upload raises the first one."""
     first, second = RuntimeError("first"), RuntimeError("second")
     failed = anyio.Event()
     server = Server()
@@ -402,12 +408,12 @@ async def test_of_several_errors_the_first_is_raised() -> None:
             raise first
 
     with pytest.raises(RuntimeError) as caught:
-        await upload(send, 8, some(3_000), concurrency=2, on_progress=fail)
+        await upload(send, 8, make_keys(3_000), concurrency=2, on_progress=fail)
     assert caught.value is first
-    assert columns(report_on(first)) == {"stored": 500, "unknown": 500, "not_sent": 500}
+    assert columns(report_of(first)) == {"stored": 500, "unknown": 500, "not_sent": 500}
 
 
-# --- Faults on the way -------------------------------------------------------------------------------------
+# --- Lost and failed calls ---------------------------------------------------------------------------------
 
 NOT_CARRIED_OUT = [
     Fault(FaultKind.CUT_BEFORE, skip=1),
@@ -422,41 +428,43 @@ CARRIED_OUT = [
 ]
 
 
-def kind_of(fault: Fault) -> str:
+def fault_id(fault: Fault) -> str:
     return fault.kind.value
 
 
 @pytest.mark.uncounted
-@pytest.mark.parametrize("fault", NOT_CARRIED_OUT, ids=kind_of)
-async def test_a_call_that_is_lost_is_sent_again(sandbox: Sandbox, gatepay: AsyncGatePay, fault: Fault) -> None:
-    """A chunk that the server did not store at first is stored by the second attempt."""
+@pytest.mark.parametrize("fault", NOT_CARRIED_OUT, ids=fault_id)
+async def test_a_failed_call_is_retried(sandbox: Sandbox, gatepay: AsyncGatePay, fault: Fault) -> None:
+    """A chunk that the server didn't store at the first attempt is stored by the second."""
     sandbox.fault(fault)
-    report = adds_up(await gatepay.upload_card_keys(8, some(1_200), concurrency=1))
+    report = assert_adds_up(await gatepay.upload_card_keys(8, make_keys(1_200), concurrency=1))
     assert columns(report) == {"stored": 1_200}
     assert [chunk.attempts for chunk in report.chunks] == [1, 2, 1]
-    assert sandbox.keys(8) == some(1_200)
+    assert sandbox.keys(8) == make_keys(1_200)
     assert report.ok
 
 
 @pytest.mark.uncounted
-@pytest.mark.parametrize("fault", CARRIED_OUT, ids=kind_of)
+@pytest.mark.parametrize("fault", CARRIED_OUT, ids=fault_id)
 @pytest.mark.parametrize("before", [0, 600])
-async def test_an_answer_that_is_lost(sandbox: Sandbox, gatepay: AsyncGatePay, fault: Fault, before: int) -> None:
-    """A chunk that was stored and not answered meets its own first copy: already there, and no failure."""
-    sandbox.add_keys(8, some(before))
+async def test_a_retry_after_a_lost_reply_is_already_there(
+    sandbox: Sandbox, gatepay: AsyncGatePay, fault: Fault, before: int
+) -> None:
+    """If a chunk is stored but its reply is lost, the retry reports the card keys as already there."""
+    sandbox.add_keys(8, make_keys(before))
     sandbox.fault(fault)
-    report = adds_up(await gatepay.upload_card_keys(8, some(1_200), concurrency=1))
+    report = assert_adds_up(await gatepay.upload_card_keys(8, make_keys(1_200), concurrency=1))
     assert columns(report) == {"stored": 700 - (500 if before else 0), "already_there": 500 + (500 if before else 0)}
     assert [chunk.attempts for chunk in report.chunks] == [1, 2, 1]
-    assert sorted(sandbox.keys(8)) == some(1_200)
+    assert sorted(sandbox.keys(8)) == make_keys(1_200)
     assert report.ok
 
 
 @pytest.mark.parametrize("fault", [FaultKind.SLOW, FaultKind.DRIP])
-async def test_an_answer_that_is_slow(sandbox: Sandbox, gatepay: AsyncGatePay, fault: FaultKind) -> None:
-    """An answer that comes late, or byte by byte, is an answer."""
+async def test_a_slow_reply_is_accepted(sandbox: Sandbox, gatepay: AsyncGatePay, fault: FaultKind) -> None:
+    """A reply that arrives late, or byte by byte, is accepted."""
     sandbox.fault(Fault(fault, times=2, seconds=0.002))
-    assert columns(adds_up(await gatepay.upload_card_keys(8, some(600)))) == {"stored": 600}
+    assert columns(assert_adds_up(await gatepay.upload_card_keys(8, make_keys(600)))) == {"stored": 600}
 
 
 @pytest.mark.parametrize(
@@ -471,9 +479,9 @@ async def test_an_answer_that_is_slow(sandbox: Sandbox, gatepay: AsyncGatePay, f
         (Fault(FaultKind.CODE, times=None, code=113), "refused", StorageFailedError, False),
         (Fault(FaultKind.CODE, times=None, code=199), "refused", RefusedError, False),
     ],
-    ids=lambda value: kind_of(value) if isinstance(value, Fault) else "",
+    ids=lambda value: fault_id(value) if isinstance(value, Fault) else "",
 )
-async def test_a_fault_that_stays(
+async def test_a_permanent_fault_is_in_the_matching_column(
     sandbox: Sandbox,
     gatepay: AsyncGatePay,
     *,
@@ -482,11 +490,11 @@ async def test_a_fault_that_stays(
     error: type[RefusedError],
     carried_out: bool,
 ) -> None:
-    """What fails every time is in the column that says what is known of it, with its error and its keys."""
+    """Card keys whose calls always fail are in the matching column, with the error."""
     sandbox.fault(fault)
-    keys = some(60 if fault.code == 199 else 600)  # each key is asked about by itself
-    report = adds_up(await gatepay.upload_card_keys(8, keys, concurrency=3))
-    # On a slow machine the server counts as away before the last chunk is sent.
+    keys = make_keys(60 if fault.code == 199 else 600)  # halved until each call has one card key, so few of them
+    report = assert_adds_up(await gatepay.upload_card_keys(8, keys, concurrency=3))
+    # On a slow machine the upload may stop before the last chunk is sent.
     assert columns(report).keys() - {"not_sent"} == {column}
     assert failed_keys(report) == keys
     assert {type(chunk.error) for chunk in report.chunks} == {error}
@@ -497,13 +505,13 @@ async def test_a_fault_that_stays(
     assert caught.value.report is report
 
 
-async def test_nobody_listens(quick: RetryPolicy) -> None:
-    """Where no connection comes about no byte has left: not sent, whatever was tried."""
+async def test_keys_are_not_sent_without_a_connection(quick: RetryPolicy) -> None:
+    """If no connection can be opened, all card keys count as not sent."""
     with Sandbox() as sandbox:
         async with sandbox.serve() as base_url:
             pass
         async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, retry=quick) as gatepay:
-            report = adds_up(await gatepay.upload_card_keys(8, some(1_200)))
+            report = assert_adds_up(await gatepay.upload_card_keys(8, make_keys(1_200)))
     assert columns(report) == {"not_sent": 1_200}
     assert all(chunk.attempts >= 1 for chunk in report.chunks)
     assert isinstance(report.stopped, TransportError)
@@ -511,29 +519,29 @@ async def test_nobody_listens(quick: RetryPolicy) -> None:
 
 @pytest.mark.slow
 @pytest.mark.uncounted
-async def test_a_bad_day(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
-    """Whatever goes wrong, at random and often, each key is on the server once or in the report with its error."""
+async def test_random_faults_lose_no_key(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
+    """With frequent random faults, each card key is on the server once, or in the report with its error."""
     for kind in (FaultKind.CUT_BEFORE, FaultKind.CUT_AFTER, FaultKind.HALF_JSON, FaultKind.BAD_GATEWAY):
         sandbox.fault(Fault(kind, times=None, probability=0.3, seed=1))
     sandbox.fault(Fault(FaultKind.CODE, times=None, probability=0.3, seed=1, code=199))
-    keys = some(3_000)
-    report = adds_up(await gatepay.upload_card_keys(8, keys, concurrency=4))
-    is_accounted(report, keys[: report.read], sandbox.keys(8))
+    keys = make_keys(3_000)
+    report = assert_adds_up(await gatepay.upload_card_keys(8, keys, concurrency=4))
+    assert_accounted_for(report, keys[: report.read], sandbox.keys(8))
     assert all((chunk.error is None) == (chunk.fate is Fate.STORED) for chunk in report.chunks)
     sandbox.clear_faults()
-    report = adds_up(await gatepay.upload_card_keys(8, keys))
+    report = assert_adds_up(await gatepay.upload_card_keys(8, keys))
     assert report.ok
     assert sorted(sandbox.keys(8)) == keys
 
 
 # --- Refusals ----------------------------------------------------------------------------------------------
 
-Spoil = Callable[[Sandbox], None]
+Change = Callable[[Sandbox], None]
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
 @pytest.mark.parametrize(
-    ("error", "product_id", "appkey", "spoil"),
+    ("error", "product_id", "appkey", "change"),
     [
         (InvalidAppKeyError, 8, "nobody", None),
         (EndpointClosedError, 8, None, lambda sandbox: sandbox.change_shop(closed=True)),
@@ -542,21 +550,21 @@ Spoil = Callable[[Sandbox], None]
     ],
     ids=["appkey", "closed", "shop", "product"],
 )
-async def test_what_every_chunk_would_meet_stops_the_upload(
+async def test_a_refusal_that_concerns_all_chunks_stops_the_upload(
     sandbox: Sandbox,
     *,
     concurrency: int,
     error: type[RefusedError],
     product_id: int,
     appkey: str | None,
-    spoil: Spoil | None,
+    change: Change | None,
 ) -> None:
-    """A refusal that every chunk would meet ends the upload: what was read is accounted for, the rest stays unread."""
-    if spoil is not None:
-        spoil(sandbox)
-    lines = Counting()
+    """A refusal that would repeat for every chunk ends the upload, and the rest of the input isn't read."""
+    if change is not None:
+        change(sandbox)
+    lines = EndlessKeys()
     async with client_of(sandbox, appkey=appkey) as gatepay:
-        report = adds_up(await gatepay.upload_card_keys(product_id, lines, concurrency=concurrency))
+        report = assert_adds_up(await gatepay.upload_card_keys(product_id, lines, concurrency=concurrency))
     assert type(report.stopped) is error
     assert report.read == lines.read <= (concurrency + 1) * 500
     assert len(sandbox.requests) <= concurrency
@@ -568,23 +576,23 @@ async def test_what_every_chunk_would_meet_stops_the_upload(
     assert sandbox.keys(8) == []
 
 
-async def test_auto_tries_more_than_four_at_once() -> None:
-    """Over a socket: more than four calls are in flight before long, and never more than there may be connections."""
+async def test_auto_concurrency_over_a_socket() -> None:
+    """``concurrency='auto'`` has more than four calls in flight, and at most ``max_connections``."""
     shop = Shop(latency=0.1)
     async with serving(shop), AsyncGatePay("key", "secret", base_url=shop.base_url, max_connections=20) as gatepay:
-        report = adds_up(await gatepay.upload_card_keys(8, some(15_000), concurrency="auto"))
+        report = assert_adds_up(await gatepay.upload_card_keys(8, make_keys(15_000), concurrency="auto"))
         with pytest.raises(InvalidRequestError, match='concurrency: must be a whole number above 0, or "auto"'):
-            await gatepay.upload_card_keys(8, [], concurrency="fast")  # type: ignore[arg-type]  # that is the point
+            await gatepay.upload_card_keys(8, [], concurrency="fast")  # type: ignore[arg-type]  # tests the refusal
     assert (report.ok, report.stored, set(shop.sent.values())) == (True, 15_000, {1})
     assert 4 < shop.most_in_flight <= 20
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
 async def test_a_wrong_secret_stops_the_upload(sandbox: Sandbox, concurrency: int) -> None:
-    """A wrong secret costs as many calls as are under way at once, or three; nothing more is read."""
-    lines = Counting()
+    """A wrong appsecret ends the upload after the calls in flight, or after three calls."""
+    lines = EndlessKeys()
     async with client_of(sandbox, appsecret="wrong") as gatepay:
-        report = adds_up(await gatepay.upload_card_keys(8, lines, concurrency=concurrency))
+        report = assert_adds_up(await gatepay.upload_card_keys(8, lines, concurrency=concurrency))
     assert type(report.stopped) is SignatureRejectedError
     assert len(sandbox.requests) <= max(concurrency, 3)
     assert report.read == lines.read <= (concurrency + 1) * 500
@@ -593,9 +601,9 @@ async def test_a_wrong_secret_stops_the_upload(sandbox: Sandbox, concurrency: in
     assert all(type(chunk.error) is SignatureRejectedError for chunk in report.chunks)
 
 
-async def test_a_text_that_breaks_the_signature_of_the_first_chunk() -> None:
-    """A rejected signature at the very beginning ends nothing while calls are under way that may still succeed."""
-    keys = ["BAD", *some(1_999)]
+async def test_a_rejected_signature_waits_for_the_calls_in_flight() -> None:
+    """A rejected signature doesn't end the upload while other calls are in flight, which may succeed."""
+    keys = ["BAD", *make_keys(1_999)]
     server = Server()
     rejected = anyio.Event()
 
@@ -604,7 +612,7 @@ async def test_a_text_that_breaks_the_signature_of_the_first_chunk() -> None:
             server.calls.append(call.keys)
             await anyio.wait_all_tasks_blocked()
             if rejected.is_set():
-                assert server.stored, "sent before the others were answered"
+                assert server.stored, "retried before the other calls were answered"
             rejected.set()
             raise refusal(SignatureRejectedError, 106)
         await rejected.wait()
@@ -612,20 +620,20 @@ async def test_a_text_that_breaks_the_signature_of_the_first_chunk() -> None:
         return await server.send(call)
 
     with anyio.fail_after(PATIENCE):
-        report = adds_up(await upload(send, 8, keys, concurrency=4))
+        report = assert_adds_up(await upload(send, 8, keys, concurrency=4))
     assert (columns(report), report.stopped) == ({"stored": 1_999, "refused": 1}, None)
     assert failed_keys(report) == ["BAD"]
-    assert len(server.calls) <= 3 + 2 * (math.log2(500) + 1)
+    assert len(server.calls) <= 3 + MAX_HALVING_CALLS
 
 
 async def test_a_stop_does_not_wait_for_a_slow_input() -> None:
-    """Once stopped, the upload takes the line that comes next, and doesn't wait for a whole chunk of them."""
+    """After a stop the upload ends when the next line arrives. It doesn't wait for a full chunk."""
     server = Server(refusal(EndpointClosedError, 107))
     read = 0
 
     async def trickle() -> AsyncGenerator[str, None]:
         nonlocal read
-        for key in some(5_000):
+        for key in make_keys(5_000):
             read += 1
             if read > 500:
                 await anyio.wait_all_tasks_blocked()
@@ -633,32 +641,32 @@ async def test_a_stop_does_not_wait_for_a_slow_input() -> None:
 
     async with aclosing(trickle()) as lines:
         with anyio.fail_after(PATIENCE):
-            report = adds_up(await upload(server.send, 8, lines, concurrency=2))
+            report = assert_adds_up(await upload(server.send, 8, lines, concurrency=2))
     assert columns(report) == {"refused": 500, "not_sent": 1}
 
 
 async def test_a_stop_does_not_wait_for_a_long_input_without_new_keys() -> None:
-    """Once stopped, the upload does not read repetitions without end in search of a chunk."""
+    """After a stop the upload doesn't read on through endless repetitions to fill a chunk."""
     server = Server(refusal(EndpointClosedError, 107))
-    report = await server.upload(itertools.chain(some(500), itertools.repeat("KEY-00000")), concurrency=2)
+    report = await server.upload(itertools.chain(make_keys(500), itertools.repeat("KEY-00000")), concurrency=2)
     assert columns(report) == {"refused": 500}
     assert report.read < 20_000
 
 
-async def test_the_last_chunk_may_stop_it_too() -> None:
-    """A fatal refusal of the only chunk is an upload that was stopped, although nothing was left to send."""
-    report = await Server(refusal(EndpointClosedError, 107)).upload(some(10))
+async def test_the_only_chunk_can_stop_the_upload() -> None:
+    """If the only chunk gets a fatal refusal, the report says that the upload was stopped."""
+    report = await Server(refusal(EndpointClosedError, 107)).upload(make_keys(10))
     assert isinstance(report.stopped, EndpointClosedError)
     assert columns(report) == {"refused": 10}
 
 
-async def test_what_only_one_chunk_met_stops_nothing(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
-    """A refusal without a meaning of its own is its chunk's affair: the others are stored, its halves are tried."""
+async def test_an_unknown_refusal_does_not_stop_the_upload(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
+    """After a refusal with an unknown code the upload halves that chunk and stores the others."""
     sandbox.fault(Fault(FaultKind.CODE, code=199, skip=1))
-    report = adds_up(await gatepay.upload_card_keys(8, some(1_501), concurrency=1))
+    report = assert_adds_up(await gatepay.upload_card_keys(8, make_keys(1_501), concurrency=1))
     assert columns(report) == {"stored": 1_501}
     sandbox.fault(Fault(FaultKind.CODE, code=199))
-    report = adds_up(await gatepay.upload_card_keys(8, ["ALONE"]))
+    report = assert_adds_up(await gatepay.upload_card_keys(8, ["ALONE"]))
     assert columns(report) == {"refused": 1}
     assert report.stopped is None
     (chunk,) = report.chunks
@@ -667,34 +675,34 @@ async def test_what_only_one_chunk_met_stops_nothing(sandbox: Sandbox, gatepay: 
 
 
 async def test_a_refusal_in_doubt_is_unknown() -> None:
-    """A refusal after an attempt that may have been carried out says nothing about that attempt."""
-    report = await Server(refusal(in_doubt=True, attempts=2)).upload(some(1))
+    """A refusal says nothing about an earlier attempt that may have succeeded, so the outcome is unknown."""
+    report = await Server(refusal(in_doubt=True, attempts=2)).upload(make_keys(1))
     assert columns(report) == {"unknown": 1}
     assert report.chunks[0].attempts == 2
 
 
-async def test_there_already_after_a_doubt() -> None:
-    """112 after an attempt that broke off means that all of them are there."""
-    report = await Server(refusal(AlreadyStoredError, 112, in_doubt=True, attempts=2)).upload(some(5))
+async def test_code_112_settles_an_earlier_attempt() -> None:
+    """After an attempt with unknown outcome, code 112 (all card keys exist) means that they are stored."""
+    report = await Server(refusal(AlreadyStoredError, 112, in_doubt=True, attempts=2)).upload(make_keys(5))
     assert columns(report) == {"already_there": 5}
     assert report.ok
 
 
-# --- Content that GatePay objects to -----------------------------------------------------------------------
+# --- Chunks refused for a single card key ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("one", "other"), [(0, 1), (0, 499), (248, 251), (498, 499)])
-async def test_keys_that_differ_in_case_only(one: int, other: int) -> None:
-    """Where the server takes two keys for one, the chunk is halved until they stand apart; all others are stored."""
-    keys = some(1_000)
-    keys[one], keys[other] = "abc", "ABC"
+@pytest.mark.parametrize(("first", "second"), [(0, 1), (0, 499), (248, 251), (498, 499)])
+async def test_keys_that_the_server_considers_equal_are_split(first: int, second: int) -> None:
+    """If two card keys are equal for the server, the chunk is halved until they are in different calls."""
+    keys = make_keys(1_000)
+    keys[first], keys[second] = "abc", "ABC"
     with Sandbox(seed=False, case_insensitive_keys=True) as sandbox:
         async with client_of(sandbox) as gatepay:
-            report = adds_up(await gatepay.upload_card_keys(8, keys))
+            report = assert_adds_up(await gatepay.upload_card_keys(8, keys))
         assert sorted(sandbox.keys(8)) == sorted(set(keys) - {"ABC"})
         assert columns(report) == {"stored": 999, "already_there": 1}
         assert report.ok
-        assert len(sandbox.requests) <= 2 * (math.log2(500) + 1) + 1
+        assert len(sandbox.requests) <= MAX_HALVING_CALLS + 1
     parts = [chunk for chunk in report.chunks if chunk.index == 0]
     assert sum(chunk.count for chunk in parts) == 500
     assert [parts[0].first_line, parts[-1].last_line] == [1, 500]
@@ -707,9 +715,9 @@ async def test_keys_that_differ_in_case_only(one: int, other: int) -> None:
     ("kind", "code"), [(DuplicateKeysError, 109), (EmptyContentError, 110), (TooManyKeysError, 111)]
 )
 @pytest.mark.parametrize("place", [0, 251, 499])
-async def test_a_key_that_the_server_objects_to(kind: type[RefusedError], code: int, place: int) -> None:
-    """One key that spoils every call it is in is found by halving, and refused alone, by its line."""
-    keys = some(500)
+async def test_a_refused_key_is_found_by_halving(kind: type[RefusedError], code: int, place: int) -> None:
+    """A card key for which every call is refused is found by halving, and is the only one refused."""
+    keys = make_keys(500)
     keys[place] = "BAD"
     server = Server()
 
@@ -719,34 +727,34 @@ async def test_a_key_that_the_server_objects_to(kind: type[RefusedError], code: 
             raise refusal(kind, code)
         return await server.send(call)
 
-    report = adds_up(await upload(send, 8, keys))
+    report = assert_adds_up(await upload(send, 8, keys))
     assert columns(report) == {"stored": 499, "refused": 1}
     (refused,) = [chunk for chunk in report.chunks if chunk.error]
     assert (refused.keys, refused.first_line, refused.last_line) == (("BAD",), place + 1, place + 1)
     assert isinstance(refused.error, kind)
     assert list(server.stored) == [key for key in keys if key != "BAD"]
-    assert len(server.calls) <= 2 * (math.log2(500) + 1)
+    assert len(server.calls) <= MAX_HALVING_CALLS
 
 
-async def test_a_stop_in_the_middle_of_the_halves() -> None:
-    """Halves that are not sent any more, because the upload has ended, are not sent."""
+async def test_a_stop_while_halving_leaves_the_other_halves_unsent() -> None:
+    """If the upload stops while it halves a chunk, the remaining halves aren't sent."""
     repeats = refusal(DuplicateKeysError, 109)
     server = Server(repeats, repeats, refusal(EndpointClosedError, 107))
-    report = await server.upload(some(500))
+    report = await server.upload(make_keys(500))
     assert columns(report) == {"refused": 125, "not_sent": 375}
     outcomes = [(chunk.fate, chunk.first_line, chunk.last_line) for chunk in report.chunks]
     assert outcomes == [(Fate.REFUSED, 1, 125), (Fate.NOT_SENT, 126, 250), (Fate.NOT_SENT, 251, 500)]
     assert [len(keys) for keys in server.calls] == [500, 250, 125]
 
 
-# --- Nobody answers ----------------------------------------------------------------------------------------
+# --- Unreachable servers -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("sent", "column"), [(False, "not_sent"), (True, "unknown")])
-async def test_a_server_that_is_away_stops_the_upload(*, sent: bool, column: str) -> None:
-    """Calls that nobody answers end an upload, which holds what is in flight and reads nothing more meanwhile."""
+async def test_an_unreachable_server_stops_the_upload(*, sent: bool, column: str) -> None:
+    """Calls without a reply end the upload. Meanwhile it reads no further lines."""
     server = Server(*(unreachable(sent=sent) for _ in range(10_000)))
-    lines = Counting()
+    lines = EndlessKeys()
     report = await server.upload(lines, concurrency=3)
     assert isinstance(report.stopped, TransportError)
     assert report.read == lines.read == 2_000
@@ -754,11 +762,11 @@ async def test_a_server_that_is_away_stops_the_upload(*, sent: bool, column: str
     assert getattr(report, column) >= 500
 
 
-@pytest.mark.parametrize("what", [garbled, lambda: refusal(StorageFailedError, 113)], ids=["garbled", "113"])
-async def test_calls_in_vain_stop_the_upload(what: Callable[[], Exception]) -> None:
-    """So do calls that somebody else answers (a wrong address), or after which the database stores nothing."""
-    server = Server(*(what() for _ in range(10_000)))
-    report = await server.upload(some(10_000))
+@pytest.mark.parametrize("make_error", [garbled, lambda: refusal(StorageFailedError, 113)], ids=["garbled", "113"])
+async def test_repeated_failures_stop_the_upload(make_error: Callable[[], Exception]) -> None:
+    """If all replies are invalid (a wrong URL), or all calls fail to store, the upload ends."""
+    server = Server(*(make_error() for _ in range(10_000)))
+    report = await server.upload(make_keys(10_000))
     assert report.stopped is not None
     assert report.stored == 0
     assert len(server.calls) < 500
@@ -767,12 +775,12 @@ async def test_calls_in_vain_stop_the_upload(what: Callable[[], Exception]) -> N
 # --- Cancelled, closed, broken -----------------------------------------------------------------------------
 
 
-class HalfWay:
-    """An upload that stands still: two chunks stored, two in flight, one waiting, and no line read beyond."""
+class HalfDoneUpload:
+    """An upload that can't proceed: two chunks are stored, two are in flight, and one is waiting."""
 
     def __init__(self) -> None:
         self.server = Server(None, None)
-        self.lines = Counting()
+        self.lines = EndlessKeys()
         self.report: UploadReport | None = None
 
     async def send(self, call: KaCreate) -> Sent[Stored]:
@@ -789,7 +797,7 @@ class HalfWay:
         try:
             await upload(self.send, 8, self.lines, concurrency=2)
         except BaseException as error:
-            self.report = report_on(error)
+            self.report = report_of(error)
             raise
 
     def check(self) -> None:
@@ -801,19 +809,19 @@ class HalfWay:
         assert self.server.in_flight == 0
 
 
-async def test_cancelled_by_a_scope() -> None:
-    """Cancelled half-way, the upload has its report on the exception, and what was in flight is unknown."""
-    half_way = HalfWay()
+async def test_a_cancelled_scope_raises_with_the_report() -> None:
+    """The exception of a cancelled upload has the report, in which calls in flight are unknown."""
+    half_done = HalfDoneUpload()
     async with anyio.create_task_group() as group:
-        group.start_soon(half_way.run)
+        group.start_soon(half_done.run)
         await anyio.wait_all_tasks_blocked()
         group.cancel_scope.cancel()
-    half_way.check()
+    half_done.check()
 
 
-async def test_cancelled_by_a_deadline() -> None:
-    """The same under ``fail_after``: the report is on what is raised inside its scope."""
-    half_way = HalfWay()
+async def test_fail_after_raises_with_the_report() -> None:
+    """If ``fail_after`` ends the upload, the exception inside the scope has the report."""
+    half_done = HalfDoneUpload()
 
     async def end(scope: anyio.CancelScope) -> None:
         await anyio.wait_all_tasks_blocked()
@@ -822,25 +830,25 @@ async def test_cancelled_by_a_deadline() -> None:
     async def run() -> None:
         with anyio.fail_after(PATIENCE) as scope:
             group.start_soon(end, scope)
-            await half_way.run()
+            await half_done.run()
 
     async with anyio.create_task_group() as group:
         with pytest.raises(TimeoutError):
             await run()
-    half_way.check()
+    half_done.check()
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_cancelled_the_way_of_asyncio() -> None:
-    """``task.cancel()`` and ``asyncio.timeout()`` leave the report on the CancelledError."""
-    half_way = HalfWay()
-    task = asyncio.create_task(half_way.run())
+async def test_asyncio_cancellation_raises_with_the_report() -> None:
+    """After ``task.cancel()`` or ``asyncio.timeout()`` the CancelledError has the report."""
+    half_done = HalfDoneUpload()
+    task = asyncio.create_task(half_done.run())
     await anyio.wait_all_tasks_blocked()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    half_way.check()
-    half_way = HalfWay()
+    half_done.check()
+    half_done = HalfDoneUpload()
 
     async def end(limit: asyncio.Timeout) -> None:
         await anyio.wait_all_tasks_blocked()
@@ -849,61 +857,65 @@ async def test_cancelled_the_way_of_asyncio() -> None:
     async def run() -> None:
         async with asyncio.timeout(PATIENCE) as limit:
             group.start_soon(end, limit)
-            await half_way.run()
+            await half_done.run()
 
     async with anyio.create_task_group() as group:
         with pytest.raises(TimeoutError):
             await run()
-    half_way.check()
+    half_done.check()
 
 
 @pytest.mark.slow
-async def test_cancelled_at_any_step() -> None:
-    """Wherever the cancellation strikes, every line that was read is in one column."""
+async def test_a_cancellation_at_any_step_adds_up() -> None:
+    """Wherever the upload is cancelled, every line that was read is in one column."""
     for steps in range(60):
         server = Server(None, refusal(DuplicateKeysError, 109), refusal())
-        lines = some(2_600)
+        lines = make_keys(2_600)
         report = None
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as group:
                 group.start_soon(cancel_after, steps, scope.cancel)
                 try:
-                    report = await upload(server.send, 8, lines, concurrency=2, on_progress=a_moment)
+                    report = await upload(server.send, 8, lines, concurrency=2, on_progress=yield_once)
                 except BaseException as error:
-                    report = report_on(error)
+                    report = report_of(error)
                     raise
         assert report is not None
-        is_accounted(adds_up(report), lines[: report.read], server.stored)
+        assert_accounted_for(assert_adds_up(report), lines[: report.read], server.stored)
 
 
-# asyncio's own words on a task that was cancelled before it began.
+# asyncio warns about a task that was cancelled before it started.
 @pytest.mark.filterwarnings("ignore:coroutine '.*' was never awaited:RuntimeWarning")
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_every_task_cancelled_at_any_step() -> None:
-    """As when asyncio.run() ends: each task is cancelled by itself, also one that has not begun; the ledger adds up."""
-    this = asyncio.current_task()
-    before = asyncio.all_tasks()
+async def test_tasks_cancelled_separately_at_any_step_add_up() -> None:
+    """
+    If each task is cancelled separately, even one that hasn't started, every line is in one column.
+
+    That is what asyncio.run() does when it ends.
+    """
+    this_task = asyncio.current_task()
+    other_tasks = asyncio.all_tasks()
     for steps in range(40):
         server = Server(None, refusal(DuplicateKeysError, 109), refusal())
-        lines = some(2_600)
-        task = asyncio.create_task(upload(server.send, 8, lines, concurrency=3, on_progress=a_moment))
+        lines = make_keys(2_600)
+        task = asyncio.create_task(upload(server.send, 8, lines, concurrency=3, on_progress=yield_once))
         for _ in range(steps):
             await asyncio.sleep(0)
-        for other in asyncio.all_tasks() - before - {this}:
-            other.cancel()
+        for started in asyncio.all_tasks() - other_tasks - {this_task}:
+            started.cancel()
         try:
             report = await task
         except asyncio.CancelledError as error:
             if steps == 0:
-                continue  # the upload itself had not begun
-            report = report_on(error)
-        is_accounted(adds_up(report), lines[: report.read], server.stored)
-    # What never began hangs in cycles; it must go while the filter above holds, and not when the whole run ends.
-    del task, other, report
+                continue  # the upload itself had not started
+            report = report_of(error)
+        assert_accounted_for(assert_adds_up(report), lines[: report.read], server.stored)
+    # Coroutines that never started are in reference cycles. Collect them while the warning filter above is active.
+    del task, started, report
     gc.collect()
 
 
-async def a_moment(_: UploadProgress) -> None:
+async def yield_once(_: UploadProgress) -> None:
     await anyio.lowlevel.checkpoint()
 
 
@@ -913,10 +925,10 @@ async def cancel_after(steps: int, cancel: Callable[[], None]) -> None:
     cancel()
 
 
-async def test_cancelled_over_a_real_socket(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
-    """Cancelled in the middle of real requests, nothing is lost, and the client goes on."""
+async def test_a_cancelled_upload_can_be_repeated(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
+    """A cancelled upload over a real socket loses no card key, and the client can upload again."""
     sandbox.fault(Fault(FaultKind.SLOW, skip=3, times=None, seconds=60))
-    keys = some(10_000)
+    keys = make_keys(10_000)
     report = None
     async with anyio.create_task_group() as group:
 
@@ -925,7 +937,7 @@ async def test_cancelled_over_a_real_socket(sandbox: Sandbox, gatepay: AsyncGate
             try:
                 await gatepay.upload_card_keys(8, keys, concurrency=3)
             except BaseException as error:
-                report = report_on(error)
+                report = report_of(error)
                 raise
 
         group.start_soon(run)
@@ -933,53 +945,53 @@ async def test_cancelled_over_a_real_socket(sandbox: Sandbox, gatepay: AsyncGate
         group.cancel_scope.cancel()
     assert report is not None
     assert columns(report) == {"stored": 1_500, "unknown": 1_500, "not_sent": 500}
-    is_accounted(report, keys[:3_500], sandbox.keys(8))
+    assert_accounted_for(report, keys[:3_500], sandbox.keys(8))
     sandbox.clear_faults()
-    assert adds_up(await gatepay.upload_card_keys(8, keys)).ok
+    assert assert_adds_up(await gatepay.upload_card_keys(8, keys)).ok
     assert sorted(sandbox.keys(8)) == keys
 
 
-async def test_a_client_that_is_closed_half_way(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
-    """Closing the client under an upload ends it with the error that says so, and the report."""
+async def test_closing_the_client_ends_the_upload(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
+    """If the client is closed during an upload, the upload raises InvalidRequestError with the report."""
 
     async def close(_: UploadProgress) -> None:
         await gatepay.__aexit__(None, None, None)
 
-    keys = some(10_000)
+    keys = make_keys(10_000)
     with pytest.raises(InvalidRequestError, match="has been closed") as caught:
         await gatepay.upload_card_keys(8, keys, concurrency=2, on_progress=close)
-    report = report_on(caught.value)
+    report = report_of(caught.value)
     assert report.stored >= 500
     assert report.not_sent >= 500
-    is_accounted(report, keys[: report.read], sandbox.keys(8))
+    assert_accounted_for(report, keys[: report.read], sandbox.keys(8))
 
 
-async def test_a_client_that_is_not_open(sandbox: Sandbox) -> None:
-    """Through a client that was never opened nothing is sent, and the report says so."""
-    lines = Counting()
+async def test_an_unopened_client_sends_nothing(sandbox: Sandbox) -> None:
+    """An upload with a client that was never opened raises InvalidRequestError with the report."""
+    lines = EndlessKeys()
     with pytest.raises(InvalidRequestError, match="not open yet") as caught:
         await AsyncGatePay(sandbox.appkey, sandbox.appsecret).upload_card_keys(8, lines)
-    report = report_on(caught.value)
+    report = report_of(caught.value)
     assert columns(report) == {"not_sent": report.read}
     assert report.read == lines.read <= 2_500
 
 
-class Odd(httpx.AsyncBaseTransport):
-    """A transport that raises what no transport should."""
+class BrokenTransport(httpx.AsyncBaseTransport):
+    """A transport that raises an exception that isn't httpx's."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:  # noqa: ARG002 -- httpx's
         await anyio.lowlevel.checkpoint()
-        raise ZeroDivisionError("a transport's own")
+        raise ZeroDivisionError("raised by the transport")
 
 
-async def test_an_error_of_the_transports_own(sandbox: Sandbox, quick: RetryPolicy) -> None:
-    """An exception that is none of ours comes out as it is, with the report: what was in flight is unknown."""
-    keys = some(1_200)
-    client = AsyncGatePay(sandbox.appkey, sandbox.appsecret, transport=Odd(), retry=quick)
+async def test_an_unexpected_error_of_the_transport_is_raised(sandbox: Sandbox, quick: RetryPolicy) -> None:
+    """An unexpected exception of the transport is raised unchanged, with the report; calls in flight are unknown."""
+    keys = make_keys(1_200)
+    client = AsyncGatePay(sandbox.appkey, sandbox.appsecret, transport=BrokenTransport(), retry=quick)
     async with client as gatepay:
         with pytest.raises(ZeroDivisionError) as caught:
             await gatepay.upload_card_keys(8, keys, concurrency=1)
-    report = report_on(caught.value)
+    report = report_of(caught.value)
     assert columns(report) == {"unknown": 500, "not_sent": 500}
     assert (report.read, report.stopped) == (1_000, None)
 
@@ -988,13 +1000,14 @@ async def test_an_error_of_the_transports_own(sandbox: Sandbox, quick: RetryPoli
 
 
 async def test_no_key_is_shown(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
-    """Neither the report, its outcomes, their errors nor UploadIncomplete show a card key."""
+    """The texts of the report, its chunks and errors, and of UploadIncomplete contain no card key."""
     keys = ["SECRET\nSECRET", "SECRET-\ud83d", ["SECRET"], *(f"SECRET-{number}" for number in range(4))]
     refusing, failing = Fault(FaultKind.CODE, code=199, times=None), Fault(FaultKind.BAD_GATEWAY, times=None)
-    for fault, shown in (refusing, "199"), (failing, "502"):
+    for fault, code in (refusing, "199"), (failing, "502"):
         sandbox.clear_faults()
         sandbox.fault(fault)
-        report = adds_up(await gatepay.upload_card_keys(8, keys, concurrency=1))  # type: ignore[arg-type]  # on purpose
+        uploading = gatepay.upload_card_keys(8, keys, concurrency=1)  # type: ignore[arg-type]  # a list is no card key
+        report = assert_adds_up(await uploading)
         with pytest.raises(UploadIncomplete) as caught:
             report.raise_for_failures()
         text = repr(report) + str(report) + repr(caught.value) + "".join(traceback.format_exception(caught.value))
@@ -1003,42 +1016,42 @@ async def test_no_key_is_shown(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
             text += repr(chunk) + repr(chunk.error) + "".join(traceback.format_exception(chunk.error))
         assert "SECRET" not in text
         assert repr(report.chunks[0]).startswith("ChunkOutcome(index=")
-        assert shown in text
+        assert code in text
 
 
-# --- Whatever happens --------------------------------------------------------------------------------------
+# --- Random uploads ----------------------------------------------------------------------------------------
 
 STEPS: dict[str, Callable[[], Exception | None]] = {
     "stores": lambda: None,
-    "there already": lambda: refusal(AlreadyStoredError, 112),
-    "objects": lambda: refusal(DuplicateKeysError, 109),
-    "fails": lambda: refusal(StorageFailedError, 113),
+    "already there": lambda: refusal(AlreadyStoredError, 112),
+    "duplicates": lambda: refusal(DuplicateKeysError, 109),
+    "storage fails": lambda: refusal(StorageFailedError, 113),
     "refuses": refusal,
-    "refuses in doubt": lambda: refusal(in_doubt=True),
-    "closes": lambda: refusal(EndpointClosedError, 107),
-    "never sends": lambda: unreachable(sent=False),
-    "breaks": unreachable,
-    "garbles": garbled,
-    "is closed": lambda: InvalidRequestError(field="client", problem="has been closed"),
-    "is odd": lambda: ValueError("odd"),
+    "refuses after a doubt": lambda: refusal(in_doubt=True),
+    "shop closed": lambda: refusal(EndpointClosedError, 107),
+    "not sent": lambda: unreachable(sent=False),
+    "connection breaks": unreachable,
+    "garbled": garbled,
+    "client closed": lambda: InvalidRequestError(field="client", problem="has been closed"),
+    "unexpected error": lambda: ValueError("odd"),
 }
-LETTERS = st.text("abAB \n\r\t\ufeff\u3000\ud83d密", max_size=4)
+LINES = st.text("abAB \n\r\t\ufeff\u3000\ud83d密", max_size=4)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @given(
-    blocks=st.lists(st.one_of(st.integers(1, 700), st.lists(LETTERS, max_size=8)), max_size=6),
+    blocks=st.lists(st.one_of(st.integers(1, 700), st.lists(LINES, max_size=8)), max_size=6),
     steps=st.lists(st.sampled_from(sorted(STEPS)), max_size=14),
     concurrency=st.integers(1, 4),
     cancelled=st.integers(0, 60),
 )
-async def test_whatever_happens_the_ledger_adds_up(
+async def test_random_uploads_add_up(
     *, blocks: list[int | list[str]], steps: list[str], concurrency: int, cancelled: int
 ) -> None:
-    """Any input, any outcomes, cancelled anywhere or not: each line is in one column, each key is accounted for."""
+    """Any input, replies and cancellation: each line is in one column, and each card key is accounted for."""
     lines: list[str] = []
     for block in blocks:
-        lines += some(block, start=len(lines) // 2) if isinstance(block, int) else block
+        lines += make_keys(block, start=len(lines) // 2) if isinstance(block, int) else block
     server = Server(*(STEPS[step]() for step in steps))
     report: UploadReport | None = None
     with anyio.CancelScope() as scope:
@@ -1046,24 +1059,24 @@ async def test_whatever_happens_the_ledger_adds_up(
             async with anyio.create_task_group() as group:
                 if cancelled < 40:
                     group.start_soon(cancel_after, cancelled, scope.cancel)
-                report = await upload(server.send, 8, lines, concurrency=concurrency, on_progress=a_moment)
+                report = await upload(server.send, 8, lines, concurrency=concurrency, on_progress=yield_once)
                 group.cancel_scope.cancel()
-        except* Exception as errors:  # noqa: BLE001 -- whatever it is, it has the report
+        except* Exception as errors:  # noqa: BLE001 -- any error has the report
             (error,) = errors.exceptions
-            report = report_on(error)
+            report = report_of(error)
         except* asyncio.CancelledError as errors:
-            report = report_on(errors.exceptions[0])
+            report = report_of(errors.exceptions[0])
             raise
     assert report is not None
-    adds_up(report)
-    clean = [invisible.strip(line) for line in lines[: report.read]]
-    assert report.blank == clean.count("")
-    times = Counter(server.calls[0]) if server.calls else Counter[str]()
-    assert max(times.values(), default=1) == 1
-    claimed = {key for chunk in report.chunks for key in chunk.keys}
-    there = set(server.stored)
-    if "there already" in steps:
-        there |= {key for keys in server.calls for key in keys}
-    assert {key for key in clean if key} - claimed <= there
+    assert_adds_up(report)
+    cleaned = [invisible.strip(line) for line in lines[: report.read]]
+    assert report.blank == cleaned.count("")
+    first_call = Counter(server.calls[0]) if server.calls else Counter[str]()
+    assert max(first_call.values(), default=1) == 1
+    not_stored = {key for chunk in report.chunks for key in chunk.keys}
+    on_server = set(server.stored)
+    if "already there" in steps:
+        on_server |= {key for keys in server.calls for key in keys}
+    assert {key for key in cleaned if key} - not_stored <= on_server
     assert not set(server.stored) & set(failed_keys(report, Fate.REFUSED, Fate.NOT_SENT))
     assert isinstance(report.chunks[0], ChunkOutcome) if report.chunks else report.read >= 0

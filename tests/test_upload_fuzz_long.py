@@ -1,4 +1,4 @@
-"""As test_upload_fuzz, for longer."""
+"""Like test_upload_fuzz.py, with more uploads."""
 
 import pytest
 import upload_fuzz
@@ -7,8 +7,8 @@ from seeds import fresh_seed
 pytestmark = [pytest.mark.slow, pytest.mark.uncounted, pytest.mark.hang_limit(180)]
 
 
-def test_whatever_happens_the_report_is_true_for_longer() -> None:
-    """Hundreds of uploads of anything: none of their reports says what isn't so."""
+def test_reports_of_many_random_uploads_agree_with_the_server() -> None:
+    """The reports of 120 random uploads agree with what the server stored."""
     seed = fresh_seed()
     print(f"seed {seed}")  # noqa: T201 -- pytest shows it when the test fails
     ended = upload_fuzz.run_many(seed, 120)

@@ -1,4 +1,4 @@
-"""An upload to a server that asks for a pause, or answers no more, in virtual time."""
+"""Uploads to a server that asks for a pause, stops replying, or breaks connections, in virtual time."""
 
 from urllib.parse import parse_qs
 
@@ -13,15 +13,15 @@ pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
 
 
 class Pausing(httpx.AsyncBaseTransport):
-    """Asks for a pause of forty seconds once, and stores everything after it; it notes when each call came."""
+    """Answers the first call with 429 and Retry-After: 40, later ones with success. Records the time of each call."""
 
     def __init__(self) -> None:
-        self.came: list[float] = []
+        self.call_times: list[float] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self.came.append(anyio.current_time())
+        self.call_times.append(anyio.current_time())
         await request.aread()
-        if len(self.came) == 1:
+        if len(self.call_times) == 1:
             return httpx.Response(429, headers={"retry-after": "40"})
         await anyio.sleep(1)
         return httpx.Response(200, json={"code": 100, "msg": "", "time": "1", "data": "成功录入:500条卡密"})
@@ -33,18 +33,18 @@ async def upload(transport: Pausing) -> UploadReport:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_nothing_is_sent_while_the_server_wants_a_pause(backend: str) -> None:
-    """No call is made before the time that the server gave has passed, whatever card keys it is for."""
+def test_no_call_before_retry_after_has_passed(backend: str) -> None:
+    """After a Retry-After header no call is made before its time has passed, for any chunk."""
     transport = Pausing()
     report = virtual_time.run(upload, transport, backend=backend)
     assert report.ok
-    assert transport.came[0] == 0
-    assert len(transport.came) == 7
-    assert min(transport.came[1:]) >= 40
+    assert transport.call_times[0] == 0
+    assert len(transport.call_times) == 7
+    assert min(transport.call_times[1:]) >= 40
 
 
 class Hanging(httpx.AsyncBaseTransport):
-    """Stores what comes in its first seconds; answers nothing after them."""
+    """Stores card keys for *seconds* seconds. After that it never replies."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -64,8 +64,8 @@ async def upload_until(transport: Hanging) -> tuple[UploadReport, float]:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_server_that_hangs_ends_an_upload_within_forty_seconds(backend: str) -> None:
-    """From the start, or at any moment of it: forty seconds after its last answer the upload has ended."""
+def test_an_upload_ends_forty_seconds_after_the_last_reply(backend: str) -> None:
+    """If the server stops replying, at the start or later, the upload ends within forty seconds."""
     for seconds in (0, 1, 3.3, 5):
         report, ended = virtual_time.run(upload_until, Hanging(seconds), backend=backend)
         assert ended - seconds < 40, seconds
@@ -74,11 +74,17 @@ def test_a_server_that_hangs_ends_an_upload_within_forty_seconds(backend: str) -
 
 
 class Cutting(httpx.AsyncBaseTransport):
-    """Breaks the connection at each call with one of *bad* in it (None: at every call), and stores all others."""
+    """
+    Breaks the connection for each call with one of the card keys *bad*, and stores all others.
+
+    Args:
+        bad: The card keys; None: every call.
+        hangs: Whether these calls never get a reply, instead of a broken connection.
+    """
 
     def __init__(self, bad: set[str] | None, *, hangs: bool = False) -> None:
         self._bad = bad
-        self._hangs = hangs  # instead of breaking it
+        self._hangs = hangs
         self.calls = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -93,18 +99,18 @@ class Cutting(httpx.AsyncBaseTransport):
         return httpx.Response(200, json={"code": 100, "msg": "", "time": "1", "data": data})
 
 
-async def upload_few(transport: Cutting) -> tuple[UploadReport, float]:
+async def upload_one_chunk(transport: Cutting) -> tuple[UploadReport, float]:
     async with AsyncGatePay("k", "s", transport=transport) as gatepay:
         report = await gatepay.upload_card_keys(8, (f"KEY-{number}" for number in range(1, 501)))
         return report, anyio.current_time()
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_key_that_breaks_the_connection_stands_alone(backend: str) -> None:
-    """In an upload of one chunk, too, it is found by halving; that one is in doubt, and the others are stored."""
+def test_a_key_that_breaks_the_connection_is_found_by_halving(backend: str) -> None:
+    """If a card key breaks the connection of every call, its outcome is unknown and the other keys are stored."""
     for place in (1, 250, 500):
         transport = Cutting({f"KEY-{place}"})
-        report, ended = virtual_time.run(upload_few, transport, backend=backend)
+        report, ended = virtual_time.run(upload_one_chunk, transport, backend=backend)
         assert (report.stored, report.unknown, report.stopped) == (499, 1, None), place
         (outcome,) = (chunk for chunk in report.chunks if chunk.fate is not Fate.STORED)
         assert outcome.keys == (f"KEY-{place}",)
@@ -113,18 +119,18 @@ def test_a_key_that_breaks_the_connection_stands_alone(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_key_that_is_never_answered_costs_few_others(backend: str) -> None:
-    """A firewall swallows each call that holds one card key: most others are stored, and none is lost."""
+def test_a_key_without_replies_affects_few_others(backend: str) -> None:
+    """If calls with a certain card key never get a reply, at least 375 of 500 are stored, and none is lost."""
     for place in (1, 123, 250, 377, 500):
-        report, _ = virtual_time.run(upload_few, Cutting({f"KEY-{place}"}, hangs=True), backend=backend)
+        report, _ = virtual_time.run(upload_one_chunk, Cutting({f"KEY-{place}"}, hangs=True), backend=backend)
         assert (report.stored >= 375, report.stored + report.unknown) == (True, 500), (place, report.stored)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_server_that_breaks_every_connection_ends_an_upload(backend: str) -> None:
-    """Within forty seconds, at few calls: what is halved is not sent again without a pause."""
+def test_an_upload_ends_if_every_connection_breaks(backend: str) -> None:
+    """If every connection breaks, the upload ends within forty seconds, after few calls."""
     transport = Cutting(None)
-    report, ended = virtual_time.run(upload_few, transport, backend=backend)
+    report, ended = virtual_time.run(upload_one_chunk, transport, backend=backend)
     assert ended < 40
     assert transport.calls < 40
     assert isinstance(report.stopped, TransportError)

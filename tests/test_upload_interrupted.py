@@ -59,11 +59,11 @@ async def card_keys(
         yield f"KEY-{number:06d}"
 
 
-def checked(report: Any, server: Server) -> UploadReport:
+def checked_report(report: Any, server: Server) -> UploadReport:
     """Return the report of an interrupted upload, after checking that it adds up and agrees with the server."""
     assert isinstance(report, UploadReport)
-    settled = report.stored + report.already_there + report.refused + report.unknown + report.not_sent
-    assert report.read == report.blank + report.duplicates + settled
+    total_of_results = report.stored + report.already_there + report.refused + report.unknown + report.not_sent
+    assert report.read == report.blank + report.duplicates + total_of_results
     failed = {key for chunk in report.chunks for key in chunk.keys}
     everything = {f"KEY-{number:06d}" for number in range(report.read)}
     assert everything - failed <= server.stored
@@ -75,7 +75,9 @@ def checked(report: Any, server: Server) -> UploadReport:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("interrupt", [await_a_cancelled_task, raise_cancelled_error])
 @pytest.mark.parametrize("where", ["on_progress", "at the end", "the transport", "keys"])
-async def test_an_unexpected_cancellation(interrupt: Callable[[], Awaitable[None]], where: str) -> None:
+async def test_an_unexpected_cancellation_raises_an_error_with_the_report(
+    interrupt: Callable[[], Awaitable[None]], where: str
+) -> None:
     """A CancelledError that isn't meant for the upload raises an error with the report."""
     server = Server(before=3 if where == "the transport" else -1, interrupt=interrupt)
     notifications = 0
@@ -89,13 +91,13 @@ async def test_an_unexpected_cancellation(interrupt: Callable[[], Awaitable[None
     keys = card_keys(5_000, before=2_600 if where == "keys" else -1, interrupt=interrupt)
     with anyio.fail_after(PATIENCE), pytest.raises(GatePayError, match="this call was not cancelled") as caught:
         await upload(server.send, 8, keys, on_progress=on_progress)
-    report = checked(caught.value.report, server)  # type: ignore[attr-defined]  # the upload adds it
+    report = checked_report(caught.value.report, server)  # type: ignore[attr-defined]  # the upload adds it
     assert report.read == 5_000 if where == "at the end" else report.read < 5_000
     assert not asyncio.current_task().cancelling()  # type: ignore[union-attr]  # a task is running
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_one_task_of_an_upload_is_cancelled() -> None:
+async def test_a_cancelled_task_of_an_upload_raises_an_error_with_the_report() -> None:
     """Cancelling a single task of an upload raises an error that says so and has the report."""
 
     async def cancel_one() -> None:
@@ -106,7 +108,7 @@ async def test_one_task_of_an_upload_is_cancelled() -> None:
         server = Server(before=before, interrupt=cancel_one)
         with anyio.fail_after(PATIENCE), pytest.raises(GatePayError, match="a task of the upload") as caught:
             await upload(server.send, 8, card_keys(5_000))
-        checked(caught.value.report, server)  # type: ignore[attr-defined]  # the upload adds it
+        checked_report(caught.value.report, server)  # type: ignore[attr-defined]  # the upload adds it
 
 
 class Stop(BaseException):
@@ -140,4 +142,4 @@ async def test_a_base_exception_is_not_wrapped(kind: type[BaseException], where:
     with anyio.fail_after(PATIENCE), pytest.raises(kind) as caught:
         await upload(server.send, 8, keys, on_progress=on_progress)
     assert type(caught.value) is kind
-    checked(caught.value.report, server)  # type: ignore[attr-defined]  # the upload adds it
+    checked_report(caught.value.report, server)  # type: ignore[attr-defined]  # the upload adds it

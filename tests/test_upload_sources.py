@@ -1,4 +1,4 @@
-"""What can be uploaded: every kind of input, and what is made of its lines."""
+"""The inputs of an upload: lists, iterators, files and pipes, and how their lines are cleaned."""
 
 import gzip
 import io
@@ -26,12 +26,12 @@ from gatepay_async.upload import upload
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
-# More than a file is read of at a time, and no whole number of chunks.
+# More than one batch of a file, and not a multiple of the chunk size.
 KEYS = [f"KEY-{number:05d}" for number in range(4_101)]
 
 
 class Server:
-    """``send`` of a server that stores whatever comes, in the order it comes."""
+    """A server whose ``send`` stores all card keys in the order they arrive."""
 
     def __init__(self) -> None:
         self.stored: list[str] = []
@@ -45,33 +45,35 @@ class Server:
 
     async def upload(self, keys: Any, *, concurrency: int = 1) -> UploadReport:
         with anyio.fail_after(PATIENCE):
-            return adds_up(await upload(self.send, 8, keys, concurrency=concurrency))
+            return assert_adds_up(await upload(self.send, 8, keys, concurrency=concurrency))
 
 
-def adds_up(report: UploadReport) -> UploadReport:
-    settled = report.stored + report.already_there + report.refused + report.unknown + report.not_sent
-    assert report.read == report.blank + report.duplicates + settled
-    assert sum(chunk.count for chunk in report.chunks) == settled
+def assert_adds_up(report: UploadReport) -> UploadReport:
+    """Check that each line is in one column. Return the report."""
+    total_of_results = report.stored + report.already_there + report.refused + report.unknown + report.not_sent
+    assert report.read == report.blank + report.duplicates + total_of_results
+    assert sum(chunk.count for chunk in report.chunks) == total_of_results
     return report
 
 
-def shown(error: BaseException) -> str:
-    """All that a log could hold of *error* and of the errors that hang on it."""
+def everything_in(error: BaseException) -> str:
+    """Return all text in *error* and in its chain that a log could contain."""
     text = "".join(traceback.format_exception(error))
     chain: list[BaseException | None] = [error]
     while chain:
-        link = chain.pop()
-        if link is not None:
-            facts = {name: value for name, value in vars(link).items() if name != "report"}
-            text += f"{link!r} {link.args!r} {facts!r} {getattr(link, 'object', '')!r}"
-            chain += [link.__cause__, link.__context__]
+        linked = chain.pop()
+        if linked is not None:
+            attributes = {name: value for name, value in vars(linked).items() if name != "report"}
+            text += f"{linked!r} {linked.args!r} {attributes!r} {getattr(linked, 'object', '')!r}"
+            chain += [linked.__cause__, linked.__context__]
     return text
 
 
-# --- Every kind of input -----------------------------------------------------------------------------------
+# --- Types of input ----------------------------------------------------------------------------------------
 
 
-async def trickle(lines: list[str]) -> AsyncIterator[str]:
+async def one_by_one(lines: list[str]) -> AsyncIterator[str]:
+    """Yield each line after letting other tasks run."""
     for line in lines:
         await anyio.lowlevel.checkpoint()
         yield line
@@ -108,7 +110,7 @@ IN_MEMORY: dict[str, Callable[[], Any]] = {
     "iterator": lambda: iter(KEYS),
     "generator": lambda: (key for key in KEYS),
     "map": lambda: map(str.encode, KEYS),
-    "async generator": lambda: trickle(KEYS),
+    "async generator": lambda: one_by_one(KEYS),
     "StringIO": lambda: io.StringIO("\n".join(KEYS)),
     "BytesIO": lambda: io.BytesIO("\r\n".join(KEYS).encode()),
 }
@@ -125,8 +127,8 @@ FILES: dict[str, Callable[[AsyncExitStack, Path], Any]] = {
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize("kind", IN_MEMORY)
-async def test_what_is_in_memory(kind: str) -> None:
-    """Any iterable or asynchronous iterable of text or bytes is uploaded whole, in its order, 500 a call."""
+async def test_iterables_are_uploaded_in_order(kind: str) -> None:
+    """Any iterable or async iterable of text or bytes is uploaded completely, in order, with 500 card keys per call."""
     server = Server()
     report = await server.upload(IN_MEMORY[kind]())
     assert server.stored == KEYS
@@ -135,8 +137,8 @@ async def test_what_is_in_memory(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [set, frozenset])
-async def test_sets(kind: type[set[str]]) -> None:
-    """A set is uploaded whole, in whatever order it has."""
+async def test_sets_are_uploaded_in_any_order(kind: type[set[str]]) -> None:
+    """A set is uploaded completely, in the order in which it iterates."""
     server = Server()
     await server.upload(kind(KEYS))
     assert sorted(server.stored) == KEYS
@@ -145,8 +147,8 @@ async def test_sets(kind: type[set[str]]) -> None:
 @pytest.mark.uncounted
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 @pytest.mark.parametrize("kind", FILES)
-async def test_open_files(tmp_path: Path, kind: str, ending: str) -> None:
-    """An open file of any make, text or binary, is uploaded line by line, from where it stands."""
+async def test_open_files_are_uploaded_by_line(tmp_path: Path, kind: str, ending: str) -> None:
+    """An open text or binary file of any type is uploaded line by line, from its current position."""
     path = tmp_path / "keys.txt"
     path.write_bytes(ending.join(KEYS).encode())
     server = Server()
@@ -159,8 +161,8 @@ async def test_open_files(tmp_path: Path, kind: str, ending: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["r", "rb"])
-async def test_an_asynchronous_file(tmp_path: Path, mode: str) -> None:
-    """A file that was opened with anyio is uploaded line by line."""
+async def test_anyio_files_are_uploaded_by_line(tmp_path: Path, mode: str) -> None:
+    """A file opened with anyio is uploaded line by line."""
     path = tmp_path / "keys.txt"
     path.write_bytes("\n".join(KEYS[:1_001]).encode())
     server = Server()
@@ -172,8 +174,8 @@ async def test_an_asynchronous_file(tmp_path: Path, mode: str) -> None:
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize("lines", [0, 1, 1_999, 2_000, 2_001, 4_000])
-async def test_a_file_of_just_so_many_lines(lines: int) -> None:
-    """A file's end is found wherever it falls between two reads of the worker thread."""
+async def test_the_end_of_a_file_at_a_batch_boundary(lines: int) -> None:
+    """The end of a file is found even if it falls between two reads of the worker thread."""
     server = Server()
     report = await server.upload(io.BytesIO(b"".join(b"%d\n" % line for line in range(lines))))
     assert report.read == report.stored == lines
@@ -181,8 +183,8 @@ async def test_a_file_of_just_so_many_lines(lines: int) -> None:
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize(("count", "sizes"), [(0, []), (499, [499]), (500, [500]), (501, [500, 1]), (1_000, [500] * 2)])
-async def test_just_so_many_keys(count: int, sizes: list[int]) -> None:
-    """Chunks are of 500; the last is what is left, and there is no empty one."""
+async def test_chunks_have_500_keys_and_the_last_one_the_rest(count: int, sizes: list[int]) -> None:
+    """Chunks have 500 card keys. The last one has the rest, and no chunk is empty."""
     server = Server()
     report = await server.upload(KEYS[:count])
     assert server.sizes == sizes
@@ -195,14 +197,14 @@ async def test_just_so_many_keys(count: int, sizes: list[int]) -> None:
     ["AAA\nBBB", b"AAA", bytearray(b"AAA"), mmap.mmap(-1, 8), Path("keys.txt"), None, 5, 1.5, object()],
     ids=["text", "bytes", "bytearray", "mmap", "path", "none", "int", "float", "object"],
 )
-async def test_what_is_no_input_is_refused(keys: Any) -> None:
-    """One text, a path, or what can't be iterated is refused before anything is sent."""
+async def test_an_input_of_the_wrong_type_is_refused(keys: Any) -> None:
+    """A single text, a path, or an object that can't be iterated is refused before anything is sent."""
     server = Server()
     with pytest.raises(InvalidRequestError) as caught:
         await server.upload(keys)
     assert caught.value.field == "keys"
     assert ("open file" in caught.value.problem) is isinstance(keys, str | bytes | bytearray | Path)
-    assert "AAA" not in shown(caught.value)
+    assert "AAA" not in everything_in(caught.value)
     assert server.sizes == []
 
 
@@ -216,7 +218,7 @@ async def test_what_is_no_input_is_refused(keys: Any) -> None:
     ],
 )
 async def test_numbers_out_of_range_are_refused(arguments: dict[str, Any], field: str) -> None:
-    """A number that can't be right is refused before a line is read."""
+    """An invalid number is refused before a line is read."""
     server = Server()
     lines = iter(KEYS)
     with pytest.raises(InvalidRequestError) as caught:
@@ -226,7 +228,7 @@ async def test_numbers_out_of_range_are_refused(arguments: dict[str, Any], field
     assert server.sizes == []
 
 
-# --- What is made of a line --------------------------------------------------------------------------------
+# --- Lines -------------------------------------------------------------------------------------------------
 
 BLANKS = " \t\r\n\x0b\x0c\x1c\x85\xa0\u2003\u2028\u3000"
 LINES = [
@@ -234,7 +236,7 @@ LINES = [
     "BBB\r\n",
     "\r\n",
     f"{BLANKS}CCC{BLANKS}",
-    "\ufeffDDD",  # 5: files that were put together
+    "\ufeffDDD",  # 5: a second file, appended to the first
     "AAA",
     BLANKS,
     "\ufeff",
@@ -250,7 +252,7 @@ CLEANED = ["AAA", "BBB", "CCC", "DDD", "in  side\tstays", "bbb", "卡密-一", "
 
 @pytest.mark.parametrize("as_bytes", [False, True])
 async def test_lines_are_cleaned(*, as_bytes: bool) -> None:
-    """Byte-order marks, line ends and every kind of blank around a key go; blank lines and repetitions are counted."""
+    """Byte-order marks, line ends and spaces around a card key are removed. Blank lines and repetitions are counted."""
     server = Server()
     report = await server.upload([line.encode() for line in LINES] if as_bytes else LINES)
     assert server.stored == CLEANED
@@ -259,8 +261,8 @@ async def test_lines_are_cleaned(*, as_bytes: bool) -> None:
     assert (chunk.first_line, chunk.last_line) == (1, 13)
 
 
-async def test_a_file_with_every_line_end(tmp_path: Path) -> None:
-    """A file whose lines end now so, now so, and last not at all, gives each key once, as text or as bytes."""
+async def test_mixed_line_ends_are_removed(tmp_path: Path) -> None:
+    """In a file with mixed line ends, and none after the last line, each card key is found, as text and as bytes."""
     path = tmp_path / "keys.txt"
     path.write_bytes(b"\xef\xbb\xbfAAA\r\nBBB\n\r\n  CCC \r\r\n\n AAA\nDDD")
     for kind in ("text", "text, newline=''", "binary", "unbuffered"):
@@ -271,8 +273,8 @@ async def test_a_file_with_every_line_end(tmp_path: Path) -> None:
         assert (report.duplicates, report.ok) == (1, True)
 
 
-async def test_repetitions_far_apart() -> None:
-    """A key that comes again chunks later is sent once, and line numbers go on counting the lines left out."""
+async def test_repetitions_in_later_chunks_are_left_out() -> None:
+    """A card key that repeats in a later chunk is sent once. Line numbers count the lines that are left out."""
     server = Server()
     report = await server.upload([*KEYS[:700], "", *KEYS[:700], *KEYS[:800]], concurrency=3)
     assert sorted(server.stored) == KEYS[:800]
@@ -281,8 +283,8 @@ async def test_repetitions_far_apart() -> None:
     assert lines == [(1, 500, 500), (501, 2_201, 300)]
 
 
-async def test_lines_that_can_not_be_keys() -> None:
-    """An inner line break, half a character, or no text at all is refused by its line; the others are stored."""
+async def test_invalid_lines_are_refused_by_line_number() -> None:
+    """A line break inside a line, half a character, or an object that isn't text is refused; other lines are stored."""
     server = Server()
     lines = ["AAA", "one\ntwo", "BBB", "\ud83d", None, 5, ["CCC"], "DDD", b"x\ry", b"\xff\xfe"]
     report = await server.upload(lines)
@@ -310,10 +312,10 @@ async def test_lines_that_can_not_be_keys() -> None:
     assert [chunk.keys for chunk in refused[:2]] == [("one\ntwo",), ("\ud83d",)]
 
 
-async def test_a_pipe_that_gives_no_more() -> None:
-    """Cancelled while a pipe keeps it waiting, an upload has in its report what the pipe gave."""
-    ours, theirs = os.pipe()
-    with os.fdopen(ours, "rb") as file, os.fdopen(theirs, "wb", buffering=0) as pipe:
+async def test_a_cancelled_upload_from_a_pipe_reports_its_lines() -> None:
+    """If an upload is cancelled while a pipe has no more data, its report has the lines read so far."""
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end, "rb") as file, os.fdopen(write_end, "wb", buffering=0) as pipe:
         pipe.write(b"".join(b"KEY-%d\n" % number for number in range(100)))
         with anyio.move_on_after(1):
             try:
@@ -321,12 +323,12 @@ async def test_a_pipe_that_gives_no_more() -> None:
             except BaseException as error:
                 report = cast("Any", error).report
                 raise
-        pipe.close()  # which ends the reading thread
+        pipe.close()  # ends the thread that reads
     assert (report.read, report.not_sent) == (100, 100)
 
 
 async def test_on_progress_must_be_callable() -> None:
-    """What can't be called is refused before anything is sent."""
+    """An `on_progress` that isn't callable is refused before anything is sent."""
     server = Server()
     not_callable: Any = 5
     with pytest.raises(InvalidRequestError) as caught:
@@ -336,16 +338,16 @@ async def test_on_progress_must_be_callable() -> None:
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
-async def test_a_utf_16_file(encoding: str) -> None:
-    """Each line of a UTF-16 file is refused, although most of its bytes are UTF-8 as well: with NULs in them."""
+async def test_a_utf_16_file_is_refused(encoding: str) -> None:
+    """Each line of a UTF-16 file is refused: its bytes are mostly valid UTF-8, but contain NULs."""
     server = Server()
     report = await server.upload(io.BytesIO("AAA-1\nAAA-2\nAAA-3\n".encode(encoding)))
     assert (report.stored, report.refused, server.stored) == (0, report.read, [])
     assert "contains a NUL character; the file may be UTF-16" in str(report.chunks[-1].error)
 
 
-async def test_lines_of_another_encoding() -> None:
-    """Lines of a binary file that are not UTF-8 are refused by number, neighbours together; the others are stored."""
+async def test_lines_that_are_not_utf_8_are_refused() -> None:
+    """Lines of a binary file that aren't UTF-8 are refused, adjacent lines together; other lines are stored."""
     server = Server()
     file = io.BytesIO(b"AAA\n" + "卡密一\n卡密二\n".encode("gbk") + b"BBB\n" + "密\n".encode("gbk"))
     report = await server.upload(file)
@@ -358,8 +360,8 @@ async def test_lines_of_another_encoding() -> None:
     ]
 
 
-async def test_nothing_but_lines_that_can_not_be_keys() -> None:
-    """An input of which nothing can be sent is a report all the same, in outcomes of at most 500 lines."""
+async def test_an_input_with_only_invalid_lines() -> None:
+    """An input with only invalid lines sends nothing. The report has chunks of at most 500 lines."""
     server = Server()
     report = await server.upload(["a\nb"] * 1_200)
     assert (report.read, report.refused, server.sizes) == (1_200, 1_200, [])
@@ -369,12 +371,12 @@ async def test_nothing_but_lines_that_can_not_be_keys() -> None:
 # --- The event loop is not blocked -------------------------------------------------------------------------
 
 
-class Tape:
-    """A file that waits, in whatever thread reads it, until it is let go on."""
+class WaitingFile:
+    """A file whose reads wait until `go_on` is set. `reading_threads` has the threads that read it."""
 
     def __init__(self, lines: Iterator[str]) -> None:
         self.go_on = threading.Event()
-        self.read_in: set[int] = set()
+        self.reading_threads: set[int] = set()
         self._lines = lines
 
     def readline(self) -> str:
@@ -384,52 +386,52 @@ class Tape:
         return self
 
     def __next__(self) -> str:
-        self.read_in.add(threading.get_ident())
+        self.reading_threads.add(threading.get_ident())
         assert self.go_on.wait(PATIENCE)
         return self.readline()
 
 
 async def test_a_file_is_read_in_a_worker_thread() -> None:
-    """Other tasks run while a file keeps its reader waiting, and the file is never touched on their thread."""
+    """A file is read in another thread, so other tasks run while a read waits."""
     server = Server()
-    tape = Tape(iter(KEYS))
+    file = WaitingFile(iter(KEYS))
 
-    async def let_go_on() -> None:
-        # On a blocked loop this would come too late.
-        await until(lambda: tape.read_in)
-        tape.go_on.set()
+    async def allow_read() -> None:
+        # If the read blocked the event loop, this task would not run, and the read would time out.
+        await until(lambda: file.reading_threads)
+        file.go_on.set()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(let_go_on)
-        await server.upload(tape)
+        group.start_soon(allow_read)
+        await server.upload(file)
     assert server.stored == KEYS
-    assert threading.get_ident() not in tape.read_in
+    assert threading.get_ident() not in file.reading_threads
 
 
-async def test_cancelled_while_a_file_keeps_it_waiting() -> None:
-    """A cancellation does not wait for a file that gives nothing; what was read before is in the report."""
+async def test_a_cancellation_does_not_wait_for_a_read() -> None:
+    """A cancelled upload doesn't wait for a blocked read. Its report has the lines read so far."""
     server = Server()
-    tape = Tape(iter(KEYS))
+    file = WaitingFile(iter(KEYS))
     with anyio.CancelScope() as scope:
         async with anyio.create_task_group() as group:
 
             async def cancel() -> None:
-                await until(lambda: tape.read_in)
+                await until(lambda: file.reading_threads)
                 scope.cancel()
 
             group.start_soon(cancel)
             try:
-                await server.upload(tape)
+                await server.upload(file)
             except BaseException as error:
-                report = adds_up(error.report)  # type: ignore[attr-defined]  # hung on whatever was raised
+                report = assert_adds_up(error.report)  # type: ignore[attr-defined]  # an upload adds it to any exception
                 raise
-    tape.go_on.set()
+    file.go_on.set()
     assert scope.cancelled_caught
     assert (report.read, report.chunks) == (0, ())
 
 
-async def test_long_stretches_without_a_new_key_let_others_run() -> None:
-    """Blanks and repetitions by the ten thousand, which fill no chunk, leave other tasks their turn."""
+async def test_thousands_of_repetitions_let_other_tasks_run() -> None:
+    """Other tasks run while an upload reads many repetitions, which fill no chunk."""
     server = Server()
     turns = 0
 
@@ -452,65 +454,67 @@ async def test_long_stretches_without_a_new_key_let_others_run() -> None:
 # --- An input that fails -----------------------------------------------------------------------------------
 
 
-def broken(error: BaseException, *, after: int) -> Iterator[str]:
+def keys_then_error(error: BaseException, *, after: int) -> Iterator[str]:
+    """Yield *after* card keys, then raise *error*."""
     yield from KEYS[:after]
     raise error
 
 
 class BrokenFile(io.StringIO):
-    """A file whose reader fails behind its last line."""
+    """A file whose iterator fails after the last line."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__("\n".join(KEYS[:1_203]) + "\n")
         self.error = error
 
-    def __next__(self) -> str:  # type: ignore[override]  # typeshed has StringIO give bytes
+    def __next__(self) -> str:  # type: ignore[override]  # typeshed declares that StringIO yields bytes
         line = self.readline()
         if not line:
             raise self.error
         return line
 
 
-async def broken_trickle(error: Exception) -> AsyncIterator[str]:
-    async for key in trickle(KEYS[:1_203]):
+async def async_keys_then_error(error: Exception) -> AsyncIterator[str]:
+    """Yield card keys, then raise *error*."""
+    async for key in one_by_one(KEYS[:1_203]):
         yield key
     raise error
 
 
 @pytest.mark.parametrize("kind", ["generator", "file", "async generator", "__iter__", "__aiter__"])
-async def test_an_input_that_fails_half_way(kind: str) -> None:
-    """What the input raises comes out as it is, with the report: full chunks stored, the rest not sent."""
+async def test_an_error_of_the_input_is_raised_with_the_report(kind: str) -> None:
+    """An error of the input is raised unchanged, with the report: full chunks are stored, the rest is not sent."""
 
-    class Unready:
+    class FailingIterable:
         def __iter__(self) -> Iterator[str]:
             raise failure
 
-    class AsyncUnready:
+    class AsyncFailingIterable:
         def __aiter__(self) -> AsyncIterator[str]:
             raise failure
 
     failure = OSError(5, "Input/output error")
     inputs: dict[str, Any] = {
-        "generator": broken(failure, after=1_203),
+        "generator": keys_then_error(failure, after=1_203),
         "file": BrokenFile(failure),
-        "async generator": broken_trickle(failure),
-        "__iter__": Unready(),
-        "__aiter__": AsyncUnready(),
+        "async generator": async_keys_then_error(failure),
+        "__iter__": FailingIterable(),
+        "__aiter__": AsyncFailingIterable(),
     }
     server = Server()
     with pytest.raises(OSError, match="Input/output") as caught:
         await server.upload(inputs[kind], concurrency=2)
     assert caught.value is failure
-    report = adds_up(failure.report)  # type: ignore[attr-defined]  # hung on whatever was raised
+    report = assert_adds_up(failure.report)  # type: ignore[attr-defined]  # an upload adds it to any exception
     expected = (0, 0, 0) if kind.startswith("__") else (1_203, 1_000, 203)
     assert (report.read, report.stored, report.not_sent) == expected
     assert len(server.stored) == report.stored
-    kept = [key for chunk in report.chunks for key in chunk.keys]
-    assert kept == KEYS[report.stored : report.read]
+    not_stored = [key for chunk in report.chunks for key in chunk.keys]
+    assert not_stored == KEYS[report.stored : report.read]
 
 
-async def test_an_error_that_takes_no_report() -> None:
-    """An error that nothing can be hung on comes out all the same."""
+async def test_an_error_that_accepts_no_report_is_raised_unchanged() -> None:
+    """An error that doesn't accept the attribute `report` is raised without it."""
 
     class SealedError(Exception):
         def __setattr__(self, name: str, value: object) -> None:
@@ -520,26 +524,26 @@ async def test_an_error_that_takes_no_report() -> None:
 
     failure = SealedError("sealed")
     with pytest.raises(SealedError) as caught:
-        await Server().upload(broken(failure, after=3))
+        await Server().upload(keys_then_error(failure, after=3))
     assert caught.value is failure
     assert not hasattr(failure, "report")
 
 
-async def test_an_interrupt_by_the_input() -> None:
-    """Also what is no Exception, such as Ctrl-C, comes out with the report, and nothing stays in flight."""
+async def test_a_base_exception_of_the_input_is_raised_with_the_report() -> None:
+    """A BaseException of the input, such as KeyboardInterrupt, is raised with the report."""
 
     class Interrupt(BaseException):
         pass
 
     failure = Interrupt()
     with pytest.raises(BaseException) as caught:  # noqa: PT011 -- trio may wrap it in a group
-        await Server().upload(broken(failure, after=1_203), concurrency=1)
-    report = adds_up(caught.value.report)  # type: ignore[attr-defined]  # hung on whatever was raised
+        await Server().upload(keys_then_error(failure, after=1_203), concurrency=1)
+    report = assert_adds_up(caught.value.report)  # type: ignore[attr-defined]  # an upload adds it to any exception
     assert report.read == 1_203
 
 
-async def test_a_text_file_in_another_encoding(tmp_path: Path) -> None:
-    """A GBK file opened as UTF-8 is an InvalidRequestError that shows none of it; the full chunks before are stored."""
+async def test_a_decoding_error_shows_no_card_key(tmp_path: Path) -> None:
+    """A GBK file opened as UTF-8 raises InvalidRequestError without its text. Full chunks before it are stored."""
     path = tmp_path / "keys.txt"
     path.write_bytes("\n".join([*KEYS[:3_000], "SECRET-卡密", "SECRET-2"]).encode("gbk"))
     server = Server()
@@ -547,19 +551,19 @@ async def test_a_text_file_in_another_encoding(tmp_path: Path) -> None:
         with pytest.raises(InvalidRequestError) as caught:
             await server.upload(text_file(stack, path, None), concurrency=2)
     error = caught.value
-    report = adds_up(error.report)  # type: ignore[attr-defined]  # hung on whatever was raised
+    report = assert_adds_up(error.report)  # type: ignore[attr-defined]  # an upload adds it to any exception
     assert error.field == "keys"
     assert f"what follows line {report.read} is not utf-8" in error.problem
-    assert 2_000 < report.read <= 3_000  # a text file decodes some thousand characters at once
+    assert 2_000 < report.read <= 3_000  # a text file decodes thousands of characters at once
     assert sorted(server.stored) == KEYS[: report.stored]
     assert report.stored == report.read // 500 * 500
     assert report.not_sent == report.read % 500
-    assert "KEY-" not in shown(error)
-    assert "SECRET" not in shown(error)
+    assert "KEY-" not in everything_in(error)
+    assert "SECRET" not in everything_in(error)
 
 
-async def test_a_generator_that_decodes(tmp_path: Path) -> None:
-    """A decoding error in a generator of yours is treated the same: the text it failed on must not be shown."""
+async def test_a_decoding_error_in_a_generator_shows_no_card_key(tmp_path: Path) -> None:
+    """A decoding error in the caller's generator raises InvalidRequestError without the text that failed to decode."""
 
     def decoded() -> Iterator[str]:
         yield "AAA"
@@ -567,27 +571,27 @@ async def test_a_generator_that_decodes(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidRequestError) as caught:
         await Server().upload(decoded())
-    assert "SECRET" not in shown(caught.value)
-    assert caught.value.report.not_sent == 1  # type: ignore[attr-defined]  # hung on whatever was raised
+    assert "SECRET" not in everything_in(caught.value)
+    assert caught.value.report.not_sent == 1  # type: ignore[attr-defined]  # an upload adds it to any exception
 
 
-async def test_what_is_not_read_stays_in_the_input() -> None:
-    """After an upload broke off, a generator goes on where the report says that reading stopped."""
+async def test_unread_lines_stay_in_the_generator() -> None:
+    """After an upload failed, the generator continues after the last line that the report counts as read."""
     lines = iter(KEYS)
 
     async def refuse(_: KaCreate) -> Sent[Stored]:
         await anyio.lowlevel.checkpoint()
-        raise RuntimeError("a transport's own")
+        raise RuntimeError("raised by the transport")
 
     with pytest.raises(RuntimeError) as caught:
         await upload(refuse, 8, lines, concurrency=1)
-    report = adds_up(caught.value.report)  # type: ignore[attr-defined]  # hung on whatever was raised
+    report = assert_adds_up(caught.value.report)  # type: ignore[attr-defined]  # an upload adds it to any exception
     assert report.read < len(KEYS)
     assert next(lines) == KEYS[report.read]
 
 
-async def test_line_ends_that_are_none(tmp_path: Path) -> None:
-    """An open text file is cut into lines at line feeds only, and not at Unicode's other line ends."""
+async def test_files_are_split_at_line_feeds_only(tmp_path: Path) -> None:
+    """A text file is split at line feeds only, not at Unicode's other line separators."""
     keys = ["A\u2028B", "C\u2029D", "E\x85F", "G\u00a0H"]
     path = tmp_path / "keys.txt"
     path.write_text("\n".join(keys), "utf-8")

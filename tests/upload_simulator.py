@@ -16,12 +16,12 @@ CLIENT_CPU_S = 0.0004  # CPU time of a call in the client, which sends calls one
 @define(kw_only=True)
 class Server:
     """
-    A simulated server. Its functions receive the time.
+    A simulated server. The functions *latency*, *workers* and *most* receive the time, so that they can change with it.
 
     Attributes:
         latency: Returns the seconds that a call takes. It also receives a random generator and the calls in flight.
         workers: Returns how many calls are processed concurrently; the others queue. None: no limit.
-        most: Returns the number of calls in flight from which further calls are refused.
+        most: Returns the number of calls in flight from which on further calls are refused.
         retry_after: The seconds that a refusal asks the client to wait.
         stalls: The start and end of a period in which the server sends no replies.
     """
@@ -34,12 +34,12 @@ class Server:
     _in_flight: int = 0
     _busy_until: list[float] = field(factory=list[float])
 
-    def take(self, now: float, chance: random.Random) -> tuple[float, AttemptEnd]:
+    def start_call(self, now: float, rng: random.Random) -> tuple[float, AttemptEnd]:
         """Start a call. Return when its reply is sent, and which reply it is."""
         if self._in_flight >= self.most(now):
-            return now + 0.001, AttemptEnd.REFUSED
+            return now + 0.001, AttemptEnd.REFUSED  # a refusal is fast
         self._in_flight += 1
-        work = self.latency(chance, now, self._in_flight)
+        work = self.latency(rng, now, self._in_flight)
         workers, start = self.workers(now), now
         if workers is not None:
             self._busy_until = sorted(until for until in self._busy_until if until > now)
@@ -49,8 +49,8 @@ class Server:
         until = self.stalls[1] if self.stalls[0] <= start + work <= self.stalls[1] else start + work
         return until, AttemptEnd.ANSWERED
 
-    def answered(self) -> None:
-        """Note that a reply was sent."""
+    def finish_call(self) -> None:
+        """Count a call as finished."""
         self._in_flight -= 1
 
 
@@ -85,51 +85,52 @@ def simulate(
     read: Callable[[float], float] = lambda _now: 0.0,
 ) -> Result:
     """Upload *chunks* chunks. Reading the next chunk takes *read* seconds."""
-    chance, order = random.Random(seed), itertools.count()  # noqa: S311 -- not for security
-    due: list[tuple[float, int, str, Any]] = []
+    rng, order = random.Random(seed), itertools.count()  # noqa: S311 -- not for security
+    events: list[tuple[float, int, str, Any]] = []  # a heap: time, order, kind, details
     now = sending_until = readable_at = 0.0
-    left, taken, attempts, refused = chunks, 0, 0, 0
+    unread, in_flight, attempts, refused = chunks, 0, 0, 0
     is_reading = False
     limits: list[int] = []
 
-    def later(at: float, what: str, details: Any = None) -> None:
-        heapq.heappush(due, (at, next(order), what, details))
+    def schedule(at: float, kind: str, details: Any = None) -> None:
+        heapq.heappush(events, (at, next(order), kind, details))
 
     def send(number: int) -> None:
         nonlocal sending_until
         sending_until = max(now, sending_until) + CLIENT_CPU_S
-        later(sending_until, "sent", number)
+        schedule(sending_until, "sent", number)
 
-    later(0.0, "read")
-    while due:
-        now, _, what, details = heapq.heappop(due)
-        if what == "read":
+    schedule(0.0, "read")
+    while events:
+        now, _, kind, details = heapq.heappop(events)
+        if kind == "read":
             is_reading = False
-        elif what == "sent":
+        elif kind == "sent":
             attempts += 1
             attempt = limit.began(now)
-            at, end = server.take(now, chance)
-            later(at, "reply", (attempt, end, details))
-        elif what == "reply":
+            at, end = server.start_call(now, rng)
+            schedule(at, "reply", (attempt, end, details))
+        elif kind == "reply":
             attempt, end, number = details
             limit.ended(attempt, end, max(now, sending_until))
             limits.append(limit.limit)
             if end is AttemptEnd.ANSWERED:
-                server.answered()
-                taken -= 1
+                server.finish_call()
+                in_flight -= 1
             else:
                 refused += 1
-                wait = 0.25 * 2 ** (number - 1) * (1 - chance.random() / 2)
-                later(now + max(wait, server.retry_after), "again", number + 1)
+                # The client's default retry policy: exponential, with jitter.
+                wait = 0.25 * 2 ** (number - 1) * (1 - rng.random() / 2)
+                schedule(now + max(wait, server.retry_after), "retry", number + 1)
         else:
             send(details)
-        while left and taken < limit.limit and not is_reading:
+        while unread and in_flight < limit.limit and not is_reading:
             if readable_at > now:
                 is_reading = True
-                later(readable_at, "read")
+                schedule(readable_at, "read")
                 break
             readable_at = now + read(now)
-            left, taken = left - 1, taken + 1
+            unread, in_flight = unread - 1, in_flight + 1
             send(1)
-    assert taken == left == 0
+    assert in_flight == unread == 0
     return Result(now, refused / attempts, limits)

@@ -10,7 +10,7 @@ import trio.testing
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Waits only for threads. Instead of waiting for time to pass, it advances the clock."""
+    """A selector that advances the clock instead of waiting for timers. It waits only for other threads."""
 
     def __init__(self) -> None:
         super().__init__()

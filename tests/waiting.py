@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import anyio
 
-# In seconds. Even on a busy machine, no wait takes that long: it ends a hanging test. It is below hanging._LIMIT, whose
-# message is less clear.
+# In seconds. Ends a test that would wait forever; successful waits are much shorter, even on a busy machine. It must be
+# below hanging._LIMIT, because this time-out has the clearer message.
 PATIENCE = 45
 
 

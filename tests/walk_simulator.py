@@ -1,5 +1,5 @@
 """
-Simulates listings of random stocks that change at random moments, on every kind of server that we know.
+Simulates walks over random stocks that change at random moments, on every known kind of server.
 
 The simulator knows the true stock, and checks each walk: it returns every key that existed the whole time, returns none
 twice, and misses keys only where the documentation allows it. Each walk has its own seed, which a failure prints:
@@ -30,8 +30,10 @@ from gatepay_async.protocol.errors import InvalidPageError, ProtocolError, Trans
 from gatepay_async.protocol.models import CardKey, CardKeyPage
 from gatepay_async.protocol.paging import Walk
 
+# What a server returns for a page beyond the last one: an empty page; its last page, with the number of that page or
+# with the requested number; an error; or an empty page with the number of the last page, as ThinkPHP's paginator does.
 SERVERS = ("empty", "clamping", "echo", "refusing", "thinkphp")
-# What may happen to a stock: deletions, additions at its end, rows that come back with their old ids, another per_page.
+# The changes of a stock: deletions, additions at its end, rows that come back with their old ids, another per_page.
 KINDS = ("delete", "add", "come back", "resize")
 SIZES = (1, 2, 3, 4)
 
@@ -64,18 +66,19 @@ class Settings:
     first: int
 
     @classmethod
-    def drawn(cls, chance: random.Random, **fixed: Any) -> Settings:
+    def draw(cls, rng: random.Random, **fixed: Any) -> Settings:
+        """Return random settings, except for those in *fixed*."""
         drawn: dict[str, Any] = {
-            "server": chance.choice(SERVERS),
-            "kinds": tuple(kind for kind in KINDS if chance.random() < (0.4 if kind == "resize" else 0.85)),
-            "rows": chance.randrange(26),
-            "per_page": chance.choice(SIZES),
-            "rate": chance.choice((0.02, 0.1, 0.3, 0.3, 0.6)),
+            "server": rng.choice(SERVERS),
+            "kinds": tuple(kind for kind in KINDS if rng.random() < (0.4 if kind == "resize" else 0.85)),
+            "rows": rng.randrange(26),
+            "per_page": rng.choice(SIZES),
+            "rate": rng.choice((0.02, 0.1, 0.3, 0.3, 0.6)),
             "changes": 40,
-            "failing": chance.choice((0, 0, 0.1)),
-            "prefetch": chance.randrange(1, 9),
-            "thorough": chance.random() < 0.4,
-            "first": 1 if chance.random() < 0.8 else chance.randrange(1, 4),
+            "failing": rng.choice((0, 0, 0.1)),
+            "prefetch": rng.randrange(1, 9),
+            "thorough": rng.random() < 0.4,
+            "first": 1 if rng.random() < 0.8 else rng.randrange(1, 4),
         }
         return cls(**{**drawn, **fixed})
 
@@ -92,61 +95,64 @@ class Reply:
 class Stock:
     """The true stock: its rows, and what has happened to them."""
 
-    def __init__(self, settings: Settings, chance: random.Random) -> None:
+    def __init__(self, settings: Settings, rng: random.Random) -> None:
         self.settings = settings
-        self.chance = chance
+        self.rng = rng
         self.rows = list(range(1, settings.rows + 1))
         self.newest = settings.rows
-        self.gone: list[int] = []
+        self.deleted: list[int] = []  # deleted rows, which may come back
         self.per_page = settings.per_page
-        self.left = settings.changes
+        self.changes_left = settings.changes
         self.resized = False
         self.stayed = set(self.rows)  # the rows that have existed since the first reply
-        self.always: set[int] = set()
-        self.asked = False
+        self.required: set[int] = set()  # the rows that the walk must return
+        self.has_replied = False  # whether a reply was sent
         self.changed = False  # since the first reply
         self.come_backs = 0
         self.replies: list[Reply] = []
         self.log: list[tuple[object, ...]] = []
 
     def change(self) -> None:
-        while self.left > 0 and self.settings.kinds and self.chance.random() < self.settings.rate:
-            self.left -= 1
-            kind = self.chance.choice(self.settings.kinds)
-            happened = self._delete() if kind == "delete" else self._grow(kind)
-            if happened:
-                self.changed |= self.asked
-                self.log.append(happened)
+        """Change the stock at random, not at all or several times."""
+        while self.changes_left > 0 and self.settings.kinds and self.rng.random() < self.settings.rate:
+            self.changes_left -= 1
+            kind = self.rng.choice(self.settings.kinds)
+            log_entry = self._delete() if kind == "delete" else self._grow(kind)
+            if log_entry:
+                self.changed |= self.has_replied
+                self.log.append(log_entry)
 
     def _delete(self) -> tuple[object, ...]:
+        """Delete one row or several. Return a log entry; empty if there are no rows."""
         if not self.rows:
             return ()
-        at = self.chance.randrange(len(self.rows))
-        several = self.chance.random() < 0.3
-        gone = self.rows[at : at + (self.chance.randrange(1, 3 * self.per_page + 2) if several else 1)]
-        del self.rows[at : at + len(gone)]
-        self.stayed.difference_update(gone)
-        self.always.difference_update(gone)
-        self.gone += gone
-        return ("deleted", gone)
+        at = self.rng.randrange(len(self.rows))
+        several = self.rng.random() < 0.3
+        deleted = self.rows[at : at + (self.rng.randrange(1, 3 * self.per_page + 2) if several else 1)]
+        del self.rows[at : at + len(deleted)]
+        self.stayed.difference_update(deleted)
+        self.required.difference_update(deleted)
+        self.deleted += deleted
+        return ("deleted", deleted)
 
     def _grow(self, kind: str) -> tuple[object, ...]:
+        """Add rows, restore deleted rows, or change per_page. Return a log entry; empty if nothing changed."""
         if kind == "add":
-            fresh = range(self.newest + 1, self.newest + 1 + self.chance.choice((1, 1, 1, 2, 4)))
+            fresh = range(self.newest + 1, self.newest + 1 + self.rng.choice((1, 1, 1, 2, 4)))
             self.newest = fresh[-1]
             self.rows += fresh
             return ("added", list(fresh))
-        if kind == "come back" and self.gone:
-            back = [self.gone.pop(self.chance.randrange(len(self.gone)))]
-            if self.chance.random() < 0.3:
-                back += self.gone
-                self.gone = []
+        if kind == "come back" and self.deleted:
+            back = [self.deleted.pop(self.rng.randrange(len(self.deleted)))]
+            if self.rng.random() < 0.3:
+                back += self.deleted
+                self.deleted = []
             self.rows = sorted({*self.rows, *back})
             self.come_backs += 1
             return ("came back", back)
         if kind == "resize" and not self.resized:
             self.resized = True
-            self.per_page = self.chance.choice([size for size in SIZES if size != self.per_page])
+            self.per_page = self.rng.choice([size for size in SIZES if size != self.per_page])
             return ("per_page", self.per_page)
         return ()
 
@@ -154,27 +160,27 @@ class Stock:
         """Return the reply of this kind of server; None: the page is refused as invalid."""
         total, size = len(self.rows), self.per_page
         last = max(1, -(-total // size))
-        past = asked > last
-        if not self.asked:
-            self.asked, self.stayed = True, set(self.rows)
+        is_beyond = asked > last
+        if not self.has_replied:
+            self.has_replied, self.stayed = True, set(self.rows)
         server = self.settings.server
-        if past and server == "refusing":
+        if is_beyond and server == "refusing":
             self.log.append(("asked", asked, "refused"))
             return None
-        shows = min(asked, last) if server in ("clamping", "echo") else asked
+        shown = min(asked, last) if server in ("clamping", "echo") else asked
         number = min(asked, last) if server in ("clamping", "thinkphp") else asked
-        ids = self.rows[(shows - 1) * size : shows * size]
-        said = 0 if server == "thinkphp" and not total else last
+        ids = self.rows[(shown - 1) * size : shown * size]
+        stated_last = 0 if server == "thinkphp" and not total else last
         self.replies.append(Reply(tuple(self.rows), size, self.come_backs))
         self.come_backs = 0
         self.log.append(("asked", asked, "page", number, ids, "total", total, "per_page", size))
         keys = cast("tuple[CardKey, ...]", tuple([ROWS[i] for i in ids]))
-        return CardKeyPage(total, size, number if said else 0, said, keys)
+        return CardKeyPage(total, size, number if stated_last else 0, stated_last, keys)
 
     def note_first_page(self, asked: int) -> None:
         """Note which rows the walk must return: those from its first page on that existed from the start."""
         rows = set(self.rows[(asked - 1) * self.per_page :])
-        self.always = rows & self.stayed if self.asked else rows
+        self.required = rows & self.stayed if self.has_replied else rows
 
     def may_be_missed(self, row: int, *, thorough: bool) -> bool:
         """
@@ -183,23 +189,24 @@ class Stock:
         Without `thorough`, it may if the row's rank changed between two replies whose totals don't show that. With
         `thorough`, it may only if rows came back between two such replies, because no order of reading detects that.
         """
-        for one, two in pairwise(self.replies):
-            grown = len(two.rows) - len(one.rows)
+        for before, after in pairwise(self.replies):
+            growth = len(after.rows) - len(before.rows)
             if thorough:
-                if two.come_backs and grown <= 0:
+                if after.come_backs and growth <= 0:
                     return True
             else:
-                moved = _rank(two.rows, row) - _rank(one.rows, row)
-                if (moved < 0 <= grown) or (moved > 0 >= grown):
+                shift = _rank(after.rows, row) - _rank(before.rows, row)
+                if (shift < 0 <= growth) or (shift > 0 >= growth):
                     return True
         return False
 
     def has_seen_change(self) -> bool:
         """Whether the replies show that something changed."""
-        return len({(len(one.rows), one.per_page) for one in self.replies}) > 1
+        return len({(len(reply.rows), reply.per_page) for reply in self.replies}) > 1
 
 
 def _rank(rows: tuple[int, ...], row: int) -> int:
+    """Return how many rows are before *row*."""
     return sum(other < row for other in rows)
 
 
@@ -208,11 +215,11 @@ class Outcome:
     """The result of a walk."""
 
     settings: Settings
-    wrong: list[str] = field(factory=list[str])
+    wrong: list[str] = field(factory=list[str])  # violations of the contract
     exempt: bool = False  # the walk missed keys that it may miss
     unsettled: bool = False  # the walk gave up: the stock changed too fast
     calls: int = 0
-    given: int = 0
+    returned: int = 0  # the number of card keys
     most_kept: int = 0
     log: list[tuple[object, ...]] = field(factory=list[tuple[object, ...]])
 
@@ -225,19 +232,20 @@ class Outcome:
 
 def simulate(seed: int, **fixed: Any) -> Outcome:
     """Simulate one walk without an event loop. The replies of a wave arrive in any order."""
-    chance = random.Random(seed)  # noqa: S311 -- not for security
-    settings = Settings.drawn(chance, **fixed)
-    stock = Stock(settings, chance)
+    rng = random.Random(seed)  # noqa: S311 -- not for security
+    settings = Settings.draw(rng, **fixed)
+    stock = Stock(settings, rng)
     walk = Walk(first=settings.first, prefetch=settings.prefetch, thorough=settings.thorough)
     outcome = Outcome(settings, log=stock.log)
     ids: list[int] = []
     try:
-        for out in _run(walk, stock, outcome):
-            ids += out
+        for page_ids in _run(walk, stock, outcome):
+            ids += page_ids
     except MisreadError as error:
         outcome.note_error(error, stock)
-    except Exception as error:  # noqa: BLE001 -- a finding; reported with its seed
+    except Exception as error:  # noqa: BLE001 -- reported with the seed
         outcome.wrong.append(f"raised {error!r}")
+    # A walk may hold three waves of pages; with `thorough`, three blocks of at least 8 pages.
     if outcome.most_kept > 3 * settings.prefetch * (-(-8 // settings.prefetch) if settings.thorough else 1):
         outcome.wrong.append(f"held {outcome.most_kept} pages")
     return _judge(outcome, stock, ids, drifted=walk.drifted)
@@ -245,22 +253,22 @@ def simulate(seed: int, **fixed: Any) -> Outcome:
 
 async def simulate_listing(seed: int, **fixed: Any) -> Outcome:
     """Run one walk through ``CardKeyListing`` on the running event loop. Failed calls are retried."""
-    chance = random.Random(seed)  # noqa: S311 -- not for security
-    settings = Settings.drawn(chance, **fixed)
-    stock = Stock(settings, chance)
+    rng = random.Random(seed)  # noqa: S311 -- not for security
+    settings = Settings.draw(rng, **fixed)
+    stock = Stock(settings, rng)
     outcome = Outcome(settings, log=stock.log)
-    begun = False
+    has_begun = False
 
     async def send(call: KaShow) -> CardKeyPage:
-        nonlocal begun
-        for _ in range(chance.randrange(1, 4)):
+        nonlocal has_begun
+        for _ in range(rng.randrange(1, 4)):
             await anyio.lowlevel.checkpoint()
         stock.change()
         outcome.calls += 1
-        if chance.random() < settings.failing:
+        if rng.random() < settings.failing:
             raise TransportError(endpoint=call.path, sent=True, problem="the connection broke")
-        if call.page == settings.first and not begun:
-            begun = True
+        if call.page == settings.first and not has_begun:
+            has_begun = True
             stock.note_first_page(call.page)
         page = stock.reply(call.page)
         if page is None:
@@ -284,15 +292,16 @@ async def simulate_listing(seed: int, **fixed: Any) -> Outcome:
 
 
 def _judge(outcome: Outcome, stock: Stock, ids: list[int], *, drifted: bool) -> Outcome:
+    """Check the walk against the contract. Add violations to *outcome*."""
     settings = outcome.settings
-    outcome.given = len(ids)
-    if any(one >= two for one, two in pairwise(ids)):
-        outcome.wrong.append(f"given twice or out of order: {ids}")
-    lost: set[int] = set() if outcome.unsettled else stock.always - set(ids)
-    unseen = {row for row in lost if stock.may_be_missed(row, thorough=settings.thorough)}
-    outcome.exempt = bool(unseen)
-    if lost - unseen:
-        outcome.wrong.append(f"lost {sorted(lost - unseen)}, given {ids}")
+    outcome.returned = len(ids)
+    if any(before >= after for before, after in pairwise(ids)):
+        outcome.wrong.append(f"returned twice or out of order: {ids}")
+    lost: set[int] = set() if outcome.unsettled else stock.required - set(ids)
+    excused = {row for row in lost if stock.may_be_missed(row, thorough=settings.thorough)}
+    outcome.exempt = bool(excused)
+    if lost - excused:
+        outcome.wrong.append(f"lost {sorted(lost - excused)}, returned {ids}")
     if stock.has_seen_change() and not drifted:
         outcome.wrong.append("drifted is False, though the replies show a change")
     if drifted and not stock.changed:
@@ -301,30 +310,31 @@ def _judge(outcome: Outcome, stock: Stock, ids: list[int], *, drifted: bool) -> 
 
 
 def _run(walk: Walk, stock: Stock, outcome: Outcome) -> Iterator[list[int]]:
-    chance, failing = stock.chance, stock.settings.failing
+    """Run the walk with random failures. Yield the ids of each page that it returns."""
+    rng, failing = stock.rng, stock.settings.failing
     while not walk.ended:
         asked = walk.next_wave()
         assert len(set(asked)) == len(asked) <= stock.settings.prefetch, f"asked for {asked}"
         replies: dict[int, CardKeyPage | None] = {}
-        for number in chance.sample(asked, len(asked)):
+        for number in rng.sample(asked, len(asked)):
             stock.change()
             outcome.calls += 1
-            if failing and chance.random() < failing:
+            if failing and rng.random() < failing:
                 stock.log.append(("failed", number))
-                if chance.random() < 0.3:
+                if rng.random() < 0.3:
                     break  # cancelled: the other replies of the wave don't arrive
                 continue
             if not walk.begun and number == stock.settings.first:
                 stock.note_first_page(number)
             replies[number] = stock.reply(number)
         pages = walk.receive(asked, replies)
-        waiting = sum(one.page is not None for one in walk._kept)
-        outcome.most_kept = max(outcome.most_kept, waiting)
-        stock.log.append(("wave of", asked, "gives", [[key.id for key in page.keys] for page in pages]))
+        held = sum(kept.page is not None for kept in walk._kept)
+        outcome.most_kept = max(outcome.most_kept, held)
+        stock.log.append(("wave of", asked, "returns", [[key.id for key in page.keys] for page in pages]))
         for page in pages:
             yield [key.id for key in page.keys]
         if outcome.calls > 20_000:
-            outcome.wrong.append("no end")
+            outcome.wrong.append("did not end")
             return
 
 
@@ -334,16 +344,16 @@ def print_line(*words: object, **how: Any) -> None:
 
 
 def check(outcomes: Iterable[tuple[int, Outcome]]) -> Counter[str]:
-    """Raise if a walk was wrong, with the commands to replay it. Otherwise count the conditions that the walks met."""
-    met: Counter[str] = Counter()
-    wrong: list[str] = []
+    """Raise if a walk violated the contract, with commands to replay it. Otherwise count the servers and changes."""
+    conditions: Counter[str] = Counter()
+    messages: list[str] = []
     for seed, outcome in outcomes:
-        wrong += [f"python tests/walk_simulator.py --replay {seed}: {each}" for each in outcome.wrong]
-        met[outcome.settings.server] += 1
-        met.update(outcome.settings.kinds)
-        met["gave up"] += outcome.unsettled
-    assert not wrong, "\n".join(wrong[:10])
-    return met
+        messages += [f"python tests/walk_simulator.py --replay {seed}: {problem}" for problem in outcome.wrong]
+        conditions[outcome.settings.server] += 1
+        conditions.update(outcome.settings.kinds)
+        conditions["gave up"] += outcome.unsettled
+    assert not messages, "\n".join(messages[:10])
+    return conditions
 
 
 def main() -> None:
@@ -355,29 +365,29 @@ def main() -> None:
     parser.add_argument("--replay", type=int, help="the seed of one walk")
     parser.add_argument("--set", action="append", default=[], help="a setting as NAME=VALUE, in Python syntax")
     options = parser.parse_args()
-    fixed = {name: eval(value) for name, _, value in (one.partition("=") for one in options.set)}  # noqa: S307 -- the user's own input
+    fixed = {name: eval(value) for name, _, value in (setting.partition("=") for setting in options.set)}  # noqa: S307 -- the user's own input
     if options.replay is not None:
         outcome = simulate(options.replay, **fixed)
         print_line(outcome.settings, *outcome.log, f"wrong: {outcome.wrong}", f"calls: {outcome.calls}", sep="\n")
         sys.exit(bool(outcome.wrong))
     print_line(f"seed {options.seed}", flush=True)
     counts: Counter[str] = Counter()
-    began = time.process_time()
+    started = time.process_time()
     for walk in range(options.walks):
-        if time.process_time() - began > options.seconds:
+        if time.process_time() - started > options.seconds:
             break
         outcome = simulate(options.seed + walk, **fixed)
         counts += Counter(
             walks=1,
             calls=outcome.calls,
-            given=outcome.given,
+            returned=outcome.returned,
             exempt=outcome.exempt,
             gave_up=outcome.unsettled,
             wrong=bool(outcome.wrong),
         )
         if outcome.wrong:
             print_line(f"--replay {options.seed + walk}: {outcome.wrong}")
-    print_line(dict(counts), f"{time.process_time() - began:.1f} s of CPU")
+    print_line(dict(counts), f"{time.process_time() - started:.1f} s of CPU")
     sys.exit(bool(counts["wrong"]))
 
 

@@ -1,4 +1,4 @@
-"""The worked example of CONTRIBUTING, "A new endpoint, in four steps", on a copy of the package."""
+"""Tests the example in CONTRIBUTING, "A new endpoint, in four steps", on a copy of the package."""
 
 import os
 import re
@@ -11,7 +11,7 @@ import pytest
 
 import gatepay_async
 
-pytestmark = [pytest.mark.sockets, pytest.mark.uncounted]  # a process
+pytestmark = [pytest.mark.sockets, pytest.mark.uncounted]  # starts a process
 
 PACKAGE = Path(gatepay_async.__file__).parent
 CONTRIBUTING = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text("utf-8")
@@ -21,14 +21,14 @@ PLACE = re.compile(r"# src/gatepay_async/(\S+), (at the end|below|above)(?:: (.*
 
 
 def apply(block: str, package: Path) -> None:
-    """Put *block* where its first line says."""
+    """Insert *block* into the file and at the place that its first line names."""
     place = PLACE.match(block)
     assert place is not None
     path, where, line = package / place[1], place[2], place[3]
     lines = path.read_text("utf-8").splitlines(keepends=True)
     at = len(lines)
     if where != "at the end":
-        [at] = [number for number, each in enumerate(lines) if each.strip() == line]
+        [at] = [index for index, text in enumerate(lines) if text.strip() == line]
         at += where == "below"
     path.write_text(
         "".join([*lines[:at], "\n" if where == "at the end" else "", block[place.end() :], *lines[at:]]), "utf-8"
@@ -36,8 +36,8 @@ def apply(block: str, package: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_worked_example(tmp_path: Path) -> None:
-    """The blocks, put where they say, make an endpoint: it is called, signed, answered and refused."""
+def test_the_example_endpoint_works(tmp_path: Path) -> None:
+    """The blocks, inserted at their places, add an endpoint that can be called and refused."""
     pytest.importorskip("starlette", reason="the extra `sandbox` is not installed")
     shutil.copytree(PACKAGE, tmp_path / "gatepay_async", ignore=shutil.ignore_patterns("cli", "durable", "docs"))
     *steps, (_, program), (_, printed) = BLOCKS

@@ -1,4 +1,4 @@
-"""The check that one language doesn't lag behind the other; and that it sees when one does."""
+"""The check that English and Chinese pages agree: on our pages, and on pages with differences."""
 
 import runpy
 from pathlib import Path
@@ -38,35 +38,35 @@ pip install x  # 注释
 """
 
 
-def lag(tmp_path: Path, chinese: str, english: str = ENGLISH) -> str:
-    """What the check says of a page and a translation that was stamped, then changed."""
-    one, other = tmp_path / "page.md", tmp_path / "zh.md"
-    one.write_text(ENGLISH, "utf-8")
-    other.write_text(chinese, "utf-8")
-    LANGUAGES.stamp(one, other)
-    one.write_text(english, "utf-8")
-    return "\n".join(LANGUAGES.differences(one, other))
+def differences_after_change(tmp_path: Path, chinese: str, english: str = ENGLISH) -> str:
+    """Stamp the translation, then change the English page. Return the differences that the check finds."""
+    english_page, chinese_page = tmp_path / "page.md", tmp_path / "zh.md"
+    english_page.write_text(ENGLISH, "utf-8")
+    chinese_page.write_text(chinese, "utf-8")
+    LANGUAGES.stamp(english_page, chinese_page)
+    english_page.write_text(english, "utf-8")
+    return "\n".join(LANGUAGES.differences(english_page, chinese_page))
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: str(pair[0].relative_to(ROOT)))
-def test_no_language_lags(pair: tuple[Path, Path]) -> None:
-    """Each page is there in both languages, with the same headings, code, names and links, and up to date."""
+def test_pages_and_translations_agree(pair: tuple[Path, Path]) -> None:
+    """Each page has an up-to-date translation with the same headings, code, names and links."""
     assert list(LANGUAGES.differences(*pair)) == []
 
 
-def test_every_page_is_looked_at() -> None:
-    """The pairs are the README's and those of each page in either folder."""
+def test_pairs_include_every_page() -> None:
+    """The pairs include the README and every page of either language."""
     pages = {path for lang in ("en", "zh") for path in (ROOT / "docs" / lang).rglob("*.md")}
     assert {path for pair in PAIRS for path in pair} == {*pages, ROOT / "README.md", ROOT / "README.zh-CN.md"}
 
 
-def test_a_translation_agrees(tmp_path: Path) -> None:
-    """Comments may be translated, and the names of headings that a link leads to."""
-    assert lag(tmp_path, CHINESE) == ""
+def test_translated_comments_and_anchors_are_accepted(tmp_path: Path) -> None:
+    """Comments in code and anchors of links may be translated."""
+    assert differences_after_change(tmp_path, CHINESE) == ""
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "difference"),
     [
         (("# 标题", "## 标题"), "has other headings"),
         (("gatepay.close()", "gatepay.open()"), "has another block 1"),
@@ -79,51 +79,53 @@ def test_a_translation_agrees(tmp_path: Path) -> None:
         (("请调用 `close()`，见", "请调用 `close()`，\n见"), "breaks a paragraph"),
     ],
 )
-def test_what_is_seen(tmp_path: Path, change: tuple[str, str], said: str) -> None:
-    """A translation that says something else is found out."""
-    assert said in lag(tmp_path, CHINESE.replace(*change))
+def test_a_different_translation_is_found(tmp_path: Path, change: tuple[str, str], difference: str) -> None:
+    """A translation with other headings, code, names, links, pictures or line breaks is reported."""
+    assert difference in differences_after_change(tmp_path, CHINESE.replace(*change))
 
 
-def test_an_english_page_that_has_changed(tmp_path: Path) -> None:
-    """A sentence that is new in English, and in nothing else, makes the translation an older one's."""
-    assert "translates an older page.md" in lag(tmp_path, CHINESE, ENGLISH.replace("Call", "Always call"))
+def test_a_changed_english_page_is_found(tmp_path: Path) -> None:
+    """If only a sentence changes in the English page, the translation is reported as older."""
+    assert "translates an older page.md" in differences_after_change(
+        tmp_path, CHINESE, ENGLISH.replace("Call", "Always call")
+    )
 
 
-def test_a_page_that_was_never_stamped(tmp_path: Path) -> None:
-    """A translation must say what it translates."""
-    one, other = tmp_path / "page.md", tmp_path / "zh.md"
-    one.write_text(ENGLISH, "utf-8")
-    other.write_text(CHINESE, "utf-8")
-    assert "translates an older page.md" in "\n".join(LANGUAGES.differences(one, other))
+def test_a_translation_without_a_stamp_is_found(tmp_path: Path) -> None:
+    """A translation without a stamp is reported as older."""
+    english_page, chinese_page = tmp_path / "page.md", tmp_path / "zh.md"
+    english_page.write_text(ENGLISH, "utf-8")
+    chinese_page.write_text(CHINESE, "utf-8")
+    assert "translates an older page.md" in "\n".join(LANGUAGES.differences(english_page, chinese_page))
 
 
-def test_a_page_with_two_stamps(tmp_path: Path) -> None:
-    """An unfinished merge of two stamps is found, although one of them is right; stamping leaves one."""
-    one, other = tmp_path / "page.md", tmp_path / "zh.md"
-    one.write_text(ENGLISH, "utf-8")
-    other.write_text(CHINESE, "utf-8")
-    LANGUAGES.stamp(one, other)
-    right = other.read_text("utf-8")
+def test_a_translation_with_two_stamps_is_found(tmp_path: Path) -> None:
+    """A translation with two stamps, after a merge, is reported; stamping again leaves one stamp."""
+    english_page, chinese_page = tmp_path / "page.md", tmp_path / "zh.md"
+    english_page.write_text(ENGLISH, "utf-8")
+    chinese_page.write_text(CHINESE, "utf-8")
+    LANGUAGES.stamp(english_page, chinese_page)
+    stamped = chinese_page.read_text("utf-8")
     stale = f"<!-- translates page.md, sha256:{'0' * 16} -->"
     for before, after in (("", f"\n{stale}\n"), (f"{stale}\n", ""), (f"{stale}\n\n{stale}\n", "")):
-        other.write_text(right.replace("<!--", f"{before}<!--") + after, "utf-8")
-        assert "stamps instead of one" in "\n".join(LANGUAGES.differences(one, other))
-        LANGUAGES.stamp(one, other)
-        assert other.read_text("utf-8") == right
+        chinese_page.write_text(stamped.replace("<!--", f"{before}<!--") + after, "utf-8")
+        assert "stamps instead of one" in "\n".join(LANGUAGES.differences(english_page, chinese_page))
+        LANGUAGES.stamp(english_page, chinese_page)
+        assert chinese_page.read_text("utf-8") == stamped
 
 
-def test_a_page_without_a_translation(tmp_path: Path) -> None:
-    """A page that is there in one language only is missing."""
+def test_a_missing_translation_is_found(tmp_path: Path) -> None:
+    """A page that exists in only one language is reported as missing."""
     assert list(LANGUAGES.differences(tmp_path / "page.md", ROOT / "README.md")) == ["is missing"]
 
 
-def test_stamping_twice(tmp_path: Path) -> None:
-    """A stamp takes the place of the one before it."""
-    one, other = tmp_path / "page.md", tmp_path / "zh.md"
-    one.write_text(ENGLISH, "utf-8")
-    other.write_text(CHINESE, "utf-8")
-    LANGUAGES.stamp(one, other)
-    once = other.read_text("utf-8")
-    LANGUAGES.stamp(one, other)
-    assert other.read_text("utf-8") == once
+def test_stamping_twice_leaves_one_stamp(tmp_path: Path) -> None:
+    """A new stamp replaces the old one."""
+    english_page, chinese_page = tmp_path / "page.md", tmp_path / "zh.md"
+    english_page.write_text(ENGLISH, "utf-8")
+    chinese_page.write_text(CHINESE, "utf-8")
+    LANGUAGES.stamp(english_page, chinese_page)
+    once = chinese_page.read_text("utf-8")
+    LANGUAGES.stamp(english_page, chinese_page)
+    assert chinese_page.read_text("utf-8") == once
     assert once.count("<!--") == 1

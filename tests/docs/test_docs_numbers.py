@@ -1,4 +1,4 @@
-"""The numbers that a page gives are the code's."""
+"""Numbers in the documentation equal those in the code."""
 
 import inspect
 import re
@@ -14,8 +14,8 @@ pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_defaults_of_time_limits_and_retries() -> None:
-    """The page of time-outs has each setting with its default, in both languages."""
+def test_documented_defaults_equal_the_codes() -> None:
+    """The page about time-outs lists each setting with its default, in both languages."""
     parameters = inspect.signature(AsyncGatePay).parameters
     defaults = {name: parameters[name].default for name in ("timeout", "deadline")} | asdict(RetryPolicy())
     for language in ("en", "zh"):

@@ -1,4 +1,4 @@
-"""The reference in Chinese has a sentence for each name that it shows, and an introduction in each section."""
+"""The Chinese reference has a sentence for each name, and an introduction in each section."""
 
 import re
 import tomllib
@@ -20,8 +20,8 @@ AUTODOC = re.compile(r"^ *\.\. auto(class|function|method):: (\S+)\n((?: +:\S+:.
 PAGES = [page for language in ("en", "zh") for page in (REFERENCE.parents[1] / language / "reference").glob("*.md")]
 
 
-def documented() -> Iterator[str]:
-    """The names that the reference shows, and their members that have a docstring of their own."""
+def documented_names() -> Iterator[str]:
+    """Yield the names that the reference shows, and their members with a docstring."""
     for page in sorted(REFERENCE.glob("*.md")):
         for kind, name, options in AUTODOC.findall(page.read_text("utf-8")):
             yield name
@@ -31,36 +31,36 @@ def documented() -> Iterator[str]:
 
 
 def members(name: str, *, inherited: bool) -> Iterator[str]:
-    """The public methods and properties of a class that have a docstring."""
+    """Yield the public methods and properties of a class that have a docstring."""
     module, _, attribute = name.rpartition(".")
     thing = getattr(import_module(module), attribute)
     if isinstance(thing, type) and not issubclass(thing, Enum):
         shown = thing.__mro__[:-1] if inherited else (thing,)
-        for member, value in (pair for each in shown for pair in vars(each).items()):
+        for member, value in (item for class_ in shown for item in vars(class_).items()):
             function = getattr(value, "fget", None) or getattr(value, "__func__", value)
             if not member.startswith("_") and callable(function) and function.__doc__:
                 yield member
 
 
 def test_each_name_has_a_sentence() -> None:
-    """The table holds the names of the reference, all of them and no others."""
-    pytest.importorskip("dbos", reason="the extra `durable`, which some pages are about, is not installed")
-    names = {name.removeprefix("gatepay_async.") for name in documented()}
-    assert {"missing": names - SENTENCES.keys(), "left over": SENTENCES.keys() - names} == {
+    """The table has a sentence for every name in the reference, and for no others."""
+    pytest.importorskip("dbos", reason="some pages document the extra `durable`, which is not installed")
+    names = {name.removeprefix("gatepay_async.") for name in documented_names()}
+    assert {"missing": names - SENTENCES.keys(), "unused": SENTENCES.keys() - names} == {
         "missing": set(),
-        "left over": set(),
+        "unused": set(),
     }
 
 
-def test_all_methods_of_the_client() -> None:
-    """The page has them in the order of their files; Sphinx would sort what a class inherits by the alphabet."""
+def test_the_reference_lists_all_methods_of_the_client() -> None:
+    """The client's page lists every method explicitly, because Sphinx would sort inherited methods by name."""
     shown = {f"gatepay_async.AsyncGatePay.{name}" for name in members("gatepay_async.AsyncGatePay", inherited=True)}
-    assert shown <= set(documented())
+    assert shown <= set(documented_names())
 
 
 @rows(("name", "sentence"), SENTENCES.items)
 def test_sentences_are_chinese(name: str, sentence: str) -> None:
-    """Each ends as a Chinese sentence does, and leaves names of Python as they are."""
+    """Each sentence is Chinese and ends like a Chinese sentence. Python names are formatted as code."""
     assert re.search("[\u4e00-\u9fff]", sentence), name
     assert sentence.endswith(("。", "：")), name
     assert sentence.count("``") % 2 == 0, name
@@ -68,6 +68,6 @@ def test_sentences_are_chinese(name: str, sentence: str) -> None:
 
 @rows("page", PAGES)
 def test_each_section_has_an_introduction(page: Path) -> None:
-    """Below each heading is a sentence before the first name."""
+    """Each heading is followed by a sentence before the first name."""
     for heading, below in re.findall(r"^#+ (.*)\n\n(.*)$", page.read_text("utf-8"), re.MULTILINE):
         assert not below.startswith(("```", "#")), f"{page.parent.parent.name}/{page.name}: {heading}"

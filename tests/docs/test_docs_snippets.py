@@ -1,9 +1,9 @@
 """
-The programs on the pages are run as a reader runs them: each is copied out alone and run against a sandbox.
+Runs the programs on the pages as a reader does: each in an empty folder, with a sandbox.
 
 A block of ``python`` with a title is a program. It is saved under that name in an empty folder, next to the files that
 the page shows (blocks of ``text`` with a title), and must print what the block of ``text`` below it shows. A block of
-``python`` without a title is a fragment: a few lines that are no program.
+``python`` without a title is a fragment: a few lines that aren't a complete program.
 """
 
 import ast
@@ -38,12 +38,12 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 FENCE = runpy.run_path(str(DOCS / "languages.py"))["FENCE"]
 PAGES = sorted(page for lang in ("en", "zh") for page in (DOCS / lang).rglob("*.md"))
-# Installed, the pytest plugin is found by its entry point; from the folder, it is named.
-INSTALLED = "gatepay-async" in importlib.metadata.entry_points(group="pytest11").names
-NAMED = [] if INSTALLED else ["-p", "_gatepay_async_pytest"]
+# pytest finds the installed plugin by its entry point. If the package isn't installed, an option must name the plugin.
+IS_PLUGIN_INSTALLED = "gatepay-async" in importlib.metadata.entry_points(group="pytest11").names
+PLUGIN_OPTIONS = [] if IS_PLUGIN_INSTALLED else ["-p", "_gatepay_async_pytest"]
 OUR_LOGS = ("gatepay_async", "gatepay_async.callbacks", "gatepay_async.durable", "gatepay_async.sandbox")
-# What is shown in a block of shell, and not run: it installs, starts a server, or needs the reader's own values.
-SHOWN = (
+# Commands in shell blocks that are not run: they install, start a server, or need the reader's own values.
+COMMANDS_NOT_RUN = (
     *("pip install ", "export ", "GATEPAY_", "uvicorn ", "gatepay sandbox ", "python examples/", "pytest", "curl "),
     *(
         "gatepay login",
@@ -58,12 +58,12 @@ KINDS = (
     *("python", "text", "console", "sh", "powershell", "bat", "ini", "yaml", "dockerfile"),
     *("{toctree}", "{eval-rst}", "{literalinclude}", "{catalogue}", "{speed}"),
 )
-LONGEST_FRAGMENT = 8  # lines; whatever is longer is a program
+MAX_FRAGMENT_LINES = 8  # longer code must be a program
 
 
 @frozen
 class Block:
-    """A block of code on a page; *title* is the name of its file, or nothing."""
+    """A code block on a page. *title* is its file name, or empty."""
 
     page: Path
     line: int
@@ -82,7 +82,7 @@ class Block:
 
 @frozen
 class Program:
-    """A program with the files of its page, and what the page says it prints."""
+    """A program with the other files of its page, and the output that the page shows."""
 
     block: Block
     files: list[Block]
@@ -90,45 +90,45 @@ class Program:
 
 
 def blocks(page: Path) -> list[Block]:
-    """All blocks of a page, in order."""
+    """Return all code blocks of a page, in order."""
     return list(_blocks(page))
 
 
 def _blocks(page: Path) -> Iterator[Block]:
     text = page.read_text("utf-8")
-    for found in FENCE.finditer(text):
-        kind, _, rest = found["info"].strip().partition(" ")
-        title = re.fullmatch(r'title="([^"]+)"', rest)
-        line = text.count("\n", 0, found.start()) + 2
-        yield Block(page, line, kind, title[1] if title else "", found["body"])
+    for match in FENCE.finditer(text):
+        kind, _, options = match["info"].strip().partition(" ")
+        title = re.fullmatch(r'title="([^"]+)"', options)
+        line = text.count("\n", 0, match.start()) + 2
+        yield Block(page, line, kind, title[1] if title else "", match["body"])
 
 
 def programs(page: Path) -> list[Program]:
-    """The programs of a page, each with what it prints."""
-    files = [each for each in blocks(page) if each.kind != "python" and each.title]
+    """Return the programs of a page, each with the output that the page shows."""
+    files = [block for block in blocks(page) if block.kind != "python" and block.title]
     return [Program(block, files, printed) for block, printed in with_output(page) if block.is_program]
 
 
 def with_output(page: Path) -> Iterator[tuple[Block, str]]:
-    """Each block of a page, with what is shown below it as printed."""
-    found = blocks(page)
-    for block, below in zip_longest(found, found[1:]):
-        yield block, below.code if below and below.kind == "text" and not below.title else ""
+    """Yield each block of a page with the output that the page shows below it."""
+    page_blocks = blocks(page)
+    for block, next_block in zip_longest(page_blocks, page_blocks[1:]):
+        yield block, next_block.code if next_block and next_block.kind == "text" and not next_block.title else ""
 
 
 def title(program: Program) -> str:
     return f"{program.block.page.relative_to(DOCS / 'en').with_suffix('')}/{program.block.title}"
 
 
-# test_docs_languages.py sees to it that the Chinese pages hold the same code and show the same output.
-in_english = [program for page in PAGES if "en" in page.parts for program in programs(page)]
-# Page -> what tells whether its extra is installed. `nox -s docs` has all of them.
+# Only the English ones: test_docs_languages.py checks that the Chinese pages have the same code and output.
+ENGLISH_PROGRAMS = [program for page in PAGES if "en" in page.parts for program in programs(page)]
+# Page -> a package of the extra that it needs. `nox -s docs` installs all extras.
 NEEDS = {"durable": "dbos"}
 
 
 @contextlib.contextmanager
-def logging_as_before() -> Iterator[None]:
-    """A program may set logging up; the tests that come after it in this process have theirs."""
+def restored_logging() -> Iterator[None]:
+    """Restore the logging configuration afterwards, because a program may change it."""
     root = logging.getLogger()
     handlers, levels = [*root.handlers], {name: logging.getLogger(name).level for name in ("root", *OUR_LOGS)}
     try:
@@ -141,12 +141,12 @@ def logging_as_before() -> Iterator[None]:
 
 @contextlib.contextmanager
 def surroundings(folder: Path, files: list[Block]) -> Iterator[Sandbox]:
-    """A folder with nothing but the page's files, and a sandbox that the environment names."""
+    """Enter a folder that has only the page's files. Yield a sandbox, whose settings are in the environment."""
     folder.mkdir()
-    for each in files:
-        (folder / each.title).write_text(each.code, "utf-8")
+    for file in files:
+        (folder / file.title).write_text(file.code, "utf-8")
     with (
-        logging_as_before(),
+        restored_logging(),
         Sandbox() as sandbox,
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(sandbox.serve()) as base_url,
@@ -155,14 +155,14 @@ def surroundings(folder: Path, files: list[Block]) -> Iterator[Sandbox]:
         patch.chdir(folder)
         for name, value in {"APPKEY": sandbox.appkey, "APPSECRET": sandbox.appsecret, "BASE_URL": base_url}.items():
             patch.setenv(f"GATEPAY_{name}", value)
-        # The variables of a durable upload's queue; on the page they name PostgreSQL and a shared folder.
+        # The settings of durable uploads. The page uses PostgreSQL and a shared folder instead.
         patch.setenv("GATEPAY_UPLOADS", "sqlite:///uploads.sqlite3")
         patch.setenv("GATEPAY_UPLOADS_SPOOL", str(folder / "spool"))
         yield sandbox
 
 
 def run(program: Program, folder: Path) -> str:
-    """Copy a program out alone and run it; return what it prints."""
+    """Run a program in a new folder. Return its output."""
     name, printed = program.block.title, io.StringIO()
     with surroundings(folder, program.files) as sandbox:
         (folder / name).write_text(program.block.code, "utf-8")
@@ -170,7 +170,7 @@ def run(program: Program, folder: Path) -> str:
             run_tests(name)
             return ""
         if "opentelemetry" in program.block.code:
-            return in_a_process_of_its_own(name)
+            return run_in_new_process(name)
         with contextlib.redirect_stdout(printed):
             names = runpy.run_path(name, run_name="__main__")
         if "app" in names:
@@ -179,15 +179,15 @@ def run(program: Program, folder: Path) -> str:
     return printed.getvalue()
 
 
-def in_a_process_of_its_own(name: str) -> str:
-    """Run a program that uses what a process has once: OpenTelemetry's provider, and its exporter's output."""
+def run_in_new_process(name: str) -> str:
+    """Run a program that sets OpenTelemetry's global provider, which a process can set only once."""
     done = subprocess.run([sys.executable, name], capture_output=True, text=True, encoding="utf-8", check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 
 async def serve(names: dict[str, Any], sandbox: Sandbox) -> None:
-    """Call an application object as its server would: it refuses what is forged and accepts a payment."""
+    """Call an application as its server would: it must reject a forged callback and accept a valid one."""
     replies: list[str] = []
     transport = httpx.ASGITransport(names["app"])
     async with httpx.AsyncClient(transport=transport, base_url="http://shop.example") as browser:
@@ -199,8 +199,19 @@ async def serve(names: dict[str, Any], sandbox: Sandbox) -> None:
 
 
 def run_tests(name: str) -> None:
-    """Run a file of tests as a reader would: with pytest, and the fixtures of the package."""
-    options = ["-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:faker", "-W", "error", *NAMED]
+    """Run a file of tests as a reader would: with pytest and the package's fixtures."""
+    options = [
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:hypothesispytest",
+        "-p",
+        "no:faker",
+        "-W",
+        "error",
+        *PLUGIN_OPTIONS,
+    ]
     strict = ["-o", "asyncio_default_fixture_loop_scope=function"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *strict, name], capture_output=True, text=True, check=False
@@ -208,13 +219,13 @@ def run_tests(name: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def same(printed: str, shown: str) -> bool:
-    """Whether it is what the page shows; `…` stands for anything within a line."""
+def matches(printed: str, shown: str) -> bool:
+    """Return whether the output is what the page shows; `…` stands for any text within a line."""
     return re.fullmatch(re.escape(shown).replace("…", "[^\n]*"), printed) is not None
 
 
-def lane(program: Program) -> list[pytest.MarkDecorator]:
-    """Programs with a queue, with tests in them or in a process of their own take seconds."""
+def lane_marks(program: Program) -> list[pytest.MarkDecorator]:
+    """Mark programs that take seconds as slow: those with a queue, with tests or in another process."""
     is_slow = (
         program.block.page.stem in NEEDS
         or program.block.title.startswith("test_")
@@ -223,42 +234,42 @@ def lane(program: Program) -> list[pytest.MarkDecorator]:
     return [pytest.mark.slow] if is_slow else []
 
 
-@pytest.mark.parametrize("program", [pytest.param(each, marks=lane(each), id=title(each)) for each in in_english])
-def test_program(program: Program, tmp_path: Path) -> None:
-    """Each program runs when it is copied out alone, and prints what the page shows."""
+@pytest.mark.parametrize("program", [pytest.param(p, marks=lane_marks(p), id=title(p)) for p in ENGLISH_PROGRAMS])
+def test_a_program_prints_the_shown_output(program: Program, tmp_path: Path) -> None:
+    """Each program runs without other files, and prints the output that the page shows."""
     if program.block.page.stem in NEEDS:
         pytest.importorskip(NEEDS[program.block.page.stem], reason="the page's extra is not installed")
     if "DBOS(config=" in program.block.code and sys.version_info >= (3, 12) and sqlite3.sqlite_version_info < (3, 42):
-        pytest.skip("on Python 3.12 or later, a DBOS of the application's needs SQLite 3.42, as the page says")
+        pytest.skip("on Python 3.12 or later, the application's own DBOS needs SQLite 3.42, as the page says")
     printed = run(program, tmp_path / "alone")
-    assert same(printed, program.prints), (
+    assert matches(printed, program.prints), (
         f"{program.block.where} shows\n{program.prints}\nbut this was printed:\n{printed}"
     )
 
 
 @rows("page", PAGES)
 def test_blocks_are_of_a_known_kind(page: Path) -> None:
-    """What is shown is run, or is of a kind that can't be: settings, and commands that install or serve."""
+    """Each block is of a known kind. Shell blocks have only commands that are not run here."""
     for block in blocks(page):
         assert block.kind in KINDS, block.where
         if block.kind == "sh":
-            assert all(each.startswith(SHOWN) for each in block.code.splitlines()), block.where
+            assert all(line.startswith(COMMANDS_NOT_RUN) for line in block.code.splitlines()), block.where
 
 
 @rows("page", PAGES)
-def test_fragments_are_short_and_right(page: Path) -> None:
-    """Python without a title is a few lines that compile; what they import exists, and nothing is shown as printed."""
+def test_fragments_are_short_and_valid(page: Path) -> None:
+    """Python code without a title is short, compiles, imports existing names, and shows no output."""
     for block, printed in with_output(page):
         if block.kind == "python" and not block.title:
-            assert block.code.count("\n") <= LONGEST_FRAGMENT, f"{block.where} is long: a program needs a title"
+            assert block.code.count("\n") <= MAX_FRAGMENT_LINES, f"{block.where} is long: a program needs a title"
             assert not printed, f"{block.where}: only a program prints"
             tree = compile(block.code, block.where, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
             check_imports(tree, block.where)
 
 
 def check_imports(tree: ast.AST, where: str) -> None:
-    """Each name that is imported from this package is there."""
+    """Check that each name imported from this package exists."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("gatepay_async"):
             module = importlib.import_module(str(node.module))
-            assert [each.name for each in node.names if not hasattr(module, each.name)] == [], where
+            assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == [], where

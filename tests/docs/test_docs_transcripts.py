@@ -34,7 +34,7 @@ $ gatepay callback verify 'a=1&b=2'
 
 def test_only_harmless_commands_are_run() -> None:
     """The pages run only `gatepay`, and commands that show files and the exit status or create a CSV file."""
-    shown = [each.command for page in TRANSCRIPTS.pages() for block in TRANSCRIPTS.blocks_of(page) for each in block]
+    shown = [line.command for page in TRANSCRIPTS.pages() for block in TRANSCRIPTS.blocks_of(page) for line in block]
     assert shown
     assert not [
         command
@@ -67,7 +67,7 @@ def test_pip_install_is_not_run() -> None:
 )
 def test_commands_without_a_shell(command: str, arguments: list[str] | None) -> None:
     """A command runs without a shell only if a shell would pass its words unchanged."""
-    assert TRANSCRIPTS.plain(command) == arguments
+    assert TRANSCRIPTS.arguments_without_shell(command) == arguments
 
 
 def test_output_is_updated(tmp_path: Path) -> None:
@@ -75,13 +75,13 @@ def test_output_is_updated(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(PAGE, "utf-8")
     blocks = TRANSCRIPTS.blocks_of(page)
-    assert [[(each.command, each.printed) for each in block] for block in blocks] == [
+    assert [[(line.command, line.printed) for line in block] for block in blocks] == [
         [("gatepay products", "8  a product\n"), ("echo $?", "0\n")],
         [("gatepay callback verify 'a=1&b=2'", "")],
     ]
-    assert TRANSCRIPTS.written(page, blocks) == PAGE
-    blocks[0][0] = TRANSCRIPTS.Shown("gatepay products", "9  another\n")
-    assert TRANSCRIPTS.written(page, blocks) == PAGE.replace("8  a product", "9  another")
+    assert TRANSCRIPTS.page_with_output(page, blocks) == PAGE
+    blocks[0][0] = TRANSCRIPTS.ShownCommand("gatepay products", "9  another\n")
+    assert TRANSCRIPTS.page_with_output(page, blocks) == PAGE.replace("8  a product", "9  another")
 
 
 @rows(
@@ -97,4 +97,4 @@ def test_output_is_updated(tmp_path: Path) -> None:
 )
 def test_varying_output_is_masked(printed: str, shown: str) -> None:
     """Ports, times, signatures, versions and trailing spaces are not compared."""
-    assert TRANSCRIPTS.steady(printed) == shown
+    assert TRANSCRIPTS.mask_variable_parts(printed) == shown

@@ -1,4 +1,4 @@
-"""What the extra `cli` promises: `gatepay demo`, with nothing else on the machine, in both languages."""
+"""Checks the extra `cli`: `gatepay demo` works in both languages, in an empty environment."""
 
 import subprocess
 import sys
@@ -7,11 +7,11 @@ from pathlib import Path
 
 GATEPAY = Path(sys.executable).with_name("gatepay")
 
-for language, held in (("en", "Everything works."), ("zh", "一切正常。")):
+for language, last_line in (("en", "Everything works."), ("zh", "一切正常。")):
     with tempfile.TemporaryDirectory() as folder:
-        # No PATH, no HOME, no locale, nothing of GatePay's, and a folder that is empty and stays so.
+        # The environment has no PATH, HOME, locale or GATEPAY_ variable. The folder is empty and must stay empty.
         command = [str(GATEPAY), "demo", "--lang", language]
         done = subprocess.run(command, cwd=folder, env={}, capture_output=True, encoding="utf-8", check=False)
         print(done.stdout + done.stderr)
-        if done.returncode or held not in done.stdout or done.stderr or any(Path(folder).iterdir()):
-            sys.exit(done.returncode or f"not as it should be: {sorted(Path(folder).iterdir())}")
+        if done.returncode or last_line not in done.stdout or done.stderr or any(Path(folder).iterdir()):
+            sys.exit(done.returncode or f"unexpected output, or files were left: {sorted(Path(folder).iterdir())}")

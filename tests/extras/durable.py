@@ -1,4 +1,4 @@
-"""What the extra `durable` promises: a file is uploaded through a queue, by a worker; the queue is a file itself."""
+"""Checks the extra `durable`: a worker uploads a file from a queue in a SQLite file."""
 
 import json
 import tempfile
@@ -16,10 +16,10 @@ stored: list[str] = []
 
 
 class Shop(BaseHTTPRequestHandler):
-    """Stores card keys."""
+    """A simulated GatePay that stores card keys."""
 
     def do_POST(self) -> None:
-        """The call ka/create."""
+        """Answer the call ka/create."""
         form = parse_qs(self.rfile.read(int(self.headers["content-length"])).decode())
         keys = form["content"][0].split("\n")
         stored.extend(keys)
@@ -31,11 +31,11 @@ class Shop(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Don't log requests."""
 
 
 async def main(folder: Path, base_url: str) -> None:
-    """Submit a file, and work until it is done."""
+    """Submit a file, and wait until a worker has uploaded it."""
     (folder / "keys.txt").write_text("AAA\nBBB\nAAA\n")
     uploads = DurableUploads(
         lambda: AsyncGatePay("a", "b", base_url=base_url), database=f"sqlite:///{folder}/uploads.sqlite3"

@@ -1,6 +1,6 @@
-"""What the extra `otel` promises: a client that is instrumented works, also without an SDK; and reports to a tracer."""
+"""Checks the extra `otel`: an instrumented client works without an SDK, and reports spans to a tracer."""
 
-from gatepay_async.otel import instrument  # first: it says which extra is missing
+from gatepay_async.otel import instrument  # imported first, because its error names the missing extra
 
 # isort: split
 import anyio
@@ -13,24 +13,24 @@ names: list[str] = []
 
 
 class Provider(trace.NoOpTracerProvider):
-    """Notes the names of spans."""
+    """A tracer provider whose tracers record the names of spans."""
 
     def get_tracer(self, *_: object, **__: object) -> trace.Tracer:
-        """One that notes them."""
-        return Noting()
+        """Return a tracer that records names."""
+        return RecordingTracer()
 
 
-class Noting(trace.NoOpTracer):
-    """As above."""
+class RecordingTracer(trace.NoOpTracer):
+    """A tracer that records the names of spans."""
 
     def start_span(self, name: str, *_: object, **__: object) -> trace.Span:
-        """A span that does nothing."""
+        """Record the name. Return a span that does nothing."""
         names.append(name)
         return trace.INVALID_SPAN
 
 
 async def main() -> None:
-    """The same call, without anybody who listens, and with somebody."""
+    """Make the same call without a tracer provider and with one."""
     body = {"code": 100, "msg": "", "time": "1", "data": {"category": []}}
     transport = httpx.MockTransport(lambda _: httpx.Response(200, json=body))
     for provider in (None, Provider()):

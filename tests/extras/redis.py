@@ -1,4 +1,4 @@
-"""What the extra `redis` promises: a callback is handled once, as a Redis remembers; where there is a redis-server."""
+"""Checks the extra `redis`: RedisStore handles a callback once. Without redis-server, only creates a store."""
 
 import shutil
 import subprocess
@@ -16,12 +16,12 @@ handled: list[str] = []
 
 
 async def handler(callback: Callback) -> None:
-    """Give the goods."""
+    """Deliver the order."""
     handled.append(callback.out_order_id)
 
 
 async def main(folder: str) -> None:
-    """The same callback, twice."""
+    """Send the same callback twice."""
     store = RedisStore(f"unix://{folder}/redis.sock")
     app = CallbackApp(handler, appkey="a", appsecret="b", store=store)
     with anyio.fail_after(30):

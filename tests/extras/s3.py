@@ -1,4 +1,4 @@
-"""What the extra `s3` promises: card keys are submitted from an object in a store, and wait in one."""
+"""Checks the extra `s3`: card keys are read from an object in a store, and the spool is in the same store."""
 
 import tempfile
 
@@ -11,7 +11,7 @@ from gatepay_async.durable.objects import ObjectSpool, StoredObject
 
 async def main(folder: str) -> None:
     """Submit an object."""
-    from obstore.store import MemoryStore  # noqa: PLC0415 -- that it is missing is for our own room to say
+    from obstore.store import MemoryStore  # noqa: PLC0415 -- our import above names the missing extra
 
     store = MemoryStore()
     await store.put_async("keys.txt", b"AAA\nBBB\nAAA\n")
@@ -19,7 +19,7 @@ async def main(folder: str) -> None:
     async with uploads.submitter() as submit:
         info = await (await submit.file(StoredObject(store, "keys.txt"), product_id=8)).info()
     print(info)
-    waiting = [each["path"] for page in store.list() for each in page if each["path"].endswith(".keys")]
+    waiting = [item["path"] for page in store.list() for item in page if item["path"].endswith(".keys")]
     assert (info.count, len(waiting)) == (2, 1)
 
 

@@ -1,4 +1,4 @@
-"""What the extra `sandbox` promises: GatePay's other end serves, and answers a call."""
+"""Checks the extra `sandbox`: the sandbox serves a call."""
 
 import anyio
 
@@ -7,7 +7,7 @@ from gatepay_async.sandbox import Sandbox
 
 
 async def main() -> None:
-    """One call over a socket."""
+    """Make one call over a socket."""
     with Sandbox() as sandbox:
         async with (
             sandbox.serve() as base_url,
