@@ -159,5 +159,5 @@ def test_plugin_allows_live_calls_outside_of_pytest() -> None:
     import _gatepay_async_pytest as plugin  # noqa: PLC0415 -- an earlier import would escape coverage
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plugin, "_allowed", [])
+        patch.setattr(plugin, "_live_calls_allowed", [])
         assert plugin.may_call_live()

@@ -89,7 +89,7 @@ class Console:
             Route("/faults", self.change_faults, methods=["POST"]),
         ]
 
-    # -- the first page ----------------------------------------------------------------------------------
+    # -- overview ----------------------------------------------------------------------------------------
 
     async def show_overview(self, request: Request) -> Response:
         """Show how to connect, and how many orders and callbacks there are."""

@@ -1,4 +1,4 @@
-"""What all endpoints share: the context of a call, the base class, and refusals."""
+"""The common parts of all endpoints: the context of a call, the base class, and refusals."""
 
 import re
 import sqlite3
@@ -43,7 +43,7 @@ class RefusedError(Exception):
 @frozen(kw_only=True)
 class CallContext:
     """
-    What an endpoint needs to carry out a call.
+    The data that an endpoint needs to execute a call.
 
     Attributes:
         connection: The open transaction.

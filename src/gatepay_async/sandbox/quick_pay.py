@@ -59,7 +59,7 @@ class _Choice:
 
 
 def _read_choice(query: dict[str, str], form: dict[str, str]) -> _Choice:
-    # If the link's values are fixed, ignore what the form sends for them.
+    # If the link's values are fixed, ignore the form's values for these fields.
     is_fixed = query.get("stable") == "1"
     linked = frozenset(name for name in ("price", "custom") if query.get(name))
     values = {
