@@ -89,7 +89,7 @@ def gatepay_options() -> dict[str, Any]:
 def gatepay_sandbox(gatepay_sandbox_options: dict[str, Any]) -> Iterator[Sandbox]:
     """A new Sandbox in memory, with the vendor's example shops (needs the extra `sandbox`)."""
     try:
-        from gatepay_async.sandbox import Sandbox  # noqa: PLC0415 -- see the top
+        from gatepay_async.sandbox import Sandbox  # noqa: PLC0415 -- see the module's docstring
     except ModuleNotFoundError as error:
         missing = error.name
     else:
@@ -102,7 +102,7 @@ def gatepay_sandbox(gatepay_sandbox_options: dict[str, Any]) -> Iterator[Sandbox
 @pytest.fixture
 def gatepay_base_url(gatepay_sandbox: Sandbox) -> Iterator[str]:
     """The base URL of gatepay_sandbox, which is served over HTTP on loopback, in its own thread."""
-    from anyio.from_thread import start_blocking_portal  # noqa: PLC0415 -- see the top
+    from anyio.from_thread import start_blocking_portal  # noqa: PLC0415 -- see the module's docstring
 
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(gatepay_sandbox.serve()) as base_url:
         yield base_url
@@ -158,7 +158,7 @@ async def _gatepay_on_anyio(
 
 def _asyncio_fixtures() -> ModuleType:
     """A plugin with one fixture per scope of pytest-asyncio, because a client belongs to the event loop it opens in."""
-    import pytest_asyncio  # noqa: PLC0415 -- see the top
+    import pytest_asyncio  # noqa: PLC0415 -- see the module's docstring
     from packaging.version import Version  # noqa: PLC0415 -- comes with pytest
 
     if Version(pytest_asyncio.__version__) < Version("1.1"):  # older versions find async fixtures only at collection
@@ -171,7 +171,7 @@ def _asyncio_fixtures() -> ModuleType:
 
 
 def _asyncio_fixture(name: str, scope: _LoopScope) -> object:
-    import pytest_asyncio  # noqa: PLC0415 -- see the top
+    import pytest_asyncio  # noqa: PLC0415 -- see the module's docstring
 
     @pytest_asyncio.fixture(name=name, loop_scope=scope)
     async def on_loop(
@@ -185,7 +185,7 @@ def _asyncio_fixture(name: str, scope: _LoopScope) -> object:
 
 @asynccontextmanager
 async def _open_client(sandbox: Sandbox, base_url: str, options: dict[str, Any]) -> AsyncGenerator[AsyncGatePay]:
-    from gatepay_async import AsyncGatePay, RetryPolicy  # noqa: PLC0415 -- see the top
+    from gatepay_async import AsyncGatePay, RetryPolicy  # noqa: PLC0415 -- see the module's docstring
 
     # The default number of retries, but without waiting, so that tests are fast.
     retry = RetryPolicy(first_wait=0, longest_wait=0)

@@ -219,14 +219,14 @@ def test_other():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("marked", ["pytest.mark.anyio", "pytest.mark.asyncio"])
-def test_example_passes_with_both_marks(pytester: pytest.Pytester, marked: str) -> None:
+@pytest.mark.parametrize("mark", ["pytest.mark.anyio", "pytest.mark.asyncio"])
+def test_example_passes_with_both_marks(pytester: pytest.Pytester, mark: str) -> None:
     """examples/test_my_shop.py passes with both marks that it mentions."""
     example = (ROOT / "examples" / "test_my_shop.py").read_text("utf-8")
     assert "pytestmark = pytest.mark.anyio" in example
-    pytester.makepyfile(test_my_shop=example.replace("pytest.mark.anyio", marked, 1))
+    pytester.makepyfile(test_my_shop=example.replace("pytest.mark.anyio", mark, 1))
     result = pytester.runpytest_inprocess(*BASE_OPTIONS, *STRICT_MODE, "-W", "error")
-    result.assert_outcomes(passed=10 if marked.endswith("anyio") else 5)
+    result.assert_outcomes(passed=10 if mark.endswith("anyio") else 5)
 
 
 def test_unused_plugin_imports_nothing(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

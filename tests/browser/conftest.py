@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from browser.stage import Stage, chromium, stage
+from browser.running_shop import RunningShop, chromium, run_shop
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from gatepay_async.sandbox import Sandbox
@@ -19,10 +19,10 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def shop() -> Iterator[Stage]:
+def shop() -> Iterator[RunningShop]:
     """A running shop without orders."""
-    with Sandbox(callback_interval=0) as sandbox, stage(sandbox) as running_stage:
-        yield running_stage
+    with Sandbox(callback_interval=0) as sandbox, run_shop(sandbox) as running_shop:
+        yield running_shop
 
 
 @pytest.fixture

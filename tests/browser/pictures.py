@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-from browser.stage import Stage, chromium, stage
+from browser.running_shop import RunningShop, chromium, run_shop
 
 from gatepay_async import PayType
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
@@ -31,7 +31,7 @@ SCREENSHOTS = {
 }
 
 
-def set_up(shop: Stage) -> dict[str, str]:
+def set_up(shop: RunningShop) -> dict[str, str]:
     """Create orders in all states. Return the URL of each page, by name."""
     sandbox = shop.sandbox
     pay_types = list(PayType) * 9
@@ -56,8 +56,8 @@ def set_up(shop: Stage) -> dict[str, str]:
         shop.any_amount(),
     ]
     names = ("waiting", "paid", "expired", "late", "another", "amount", "group", "going-back", "ran-out")
-    urls[5:-4] = []
-    [expired, paid] = sandbox.orders()[:-3:-1]
+    urls[5:-4] = []  # keep the pages that have a name in `names`
+    [expired, paid] = sandbox.orders()[:-3:-1]  # the two newest orders, for "ran-out" and "going-back"
     sandbox.pay(paid)
     sandbox.expire(expired)
     shop.portal.call(sandbox.wait_delivered)
@@ -88,7 +88,7 @@ CONSOLE = {
 def main(folder: Path, wanted: dict[str, tuple[str, tuple[int, int], str]] | None) -> None:
     """Take the wanted screenshots, or all of them if *wanted* is None."""
     folder.mkdir(parents=True, exist_ok=True)
-    with Sandbox(callback_interval=0) as sandbox, stage(sandbox) as shop, chromium() as browser:
+    with Sandbox(callback_interval=0) as sandbox, run_shop(sandbox) as shop, chromium() as browser:
         pages = set_up(shop)
         all_screenshots = {
             f"{name}-{width}-{language}": (name, (width, height), language)

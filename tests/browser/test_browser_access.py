@@ -5,7 +5,7 @@ from collections.abc import Callable
 from importlib.resources import files
 
 import pytest
-from browser.stage import Stage
+from browser.running_shop import RunningShop
 from playwright.sync_api import BrowserContext, Page, expect
 
 from gatepay_async.sandbox import Fault, FaultKind
@@ -18,7 +18,7 @@ RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "be
 
 
 @pytest.fixture
-def pages(shop: Stage) -> dict[str, str]:
+def pages(shop: RunningShop) -> dict[str, str]:
     """The URLs of every page in each of its states, by name."""
     urls = [shop.order(out_order_id=f"T-{number}-X") for number in range(1, 25)]
     sandbox = shop.sandbox
@@ -84,7 +84,7 @@ def test_pages_do_not_scroll_sideways(language: str, pages: dict[str, str], wind
             assert page.evaluate("document.documentElement.scrollWidth") <= width, (name, width)
 
 
-def test_payment_by_keyboard(shop: Stage, window: Window) -> None:
+def test_payment_by_keyboard(shop: RunningShop, window: Window) -> None:
     """A customer can pay with the keyboard alone. The focus is visible, and the first link skips to the content."""
     page = window().new_page()
     page.goto(shop.order())
@@ -107,7 +107,7 @@ def test_payment_by_keyboard(shop: Stage, window: Window) -> None:
     expect(page.get_by_text("¥0.50 received, less than the price. The shop should not deliver.")).to_be_visible()
 
 
-def test_accessibility_tree_of_the_payment_page(shop: Stage, window: Window) -> None:
+def test_accessibility_tree_of_the_payment_page(shop: RunningShop, window: Window) -> None:
     """The accessibility tree has the product, the amount, the state as a heading, and named buttons."""
     page = window().new_page()
     page.goto(shop.order())
@@ -132,7 +132,7 @@ def test_accessibility_tree_of_the_payment_page(shop: Stage, window: Window) -> 
     """)
 
 
-def test_chinese_browser_gets_chinese(shop: Stage, window: Window) -> None:
+def test_chinese_browser_gets_chinese(shop: RunningShop, window: Window) -> None:
     """A Chinese browser gets Chinese. A link switches the language, which is kept after a payment."""
     page = window(locale="zh-CN").new_page()
     page.goto(shop.order())
@@ -146,7 +146,7 @@ def test_chinese_browser_gets_chinese(shop: Stage, window: Window) -> None:
     expect(page.locator("#state")).to_have_text("已付款")
 
 
-def test_reduced_motion_disables_transitions(shop: Stage, window: Window) -> None:
+def test_reduced_motion_disables_transitions(shop: RunningShop, window: Window) -> None:
     """If the browser prefers reduced motion, no element has a transition."""
     page = window(reduced_motion="reduce").new_page()
     page.goto(shop.order())
@@ -154,7 +154,7 @@ def test_reduced_motion_disables_transitions(shop: Stage, window: Window) -> Non
     assert page.evaluate(f"{animated}.length") == 0
 
 
-def test_copy_button_fills_the_clipboard(shop: Stage, window: Window) -> None:
+def test_copy_button_fills_the_clipboard(shop: RunningShop, window: Window) -> None:
     """*Copy* copies the secret to the clipboard and shows a message."""
     context = window(permissions=["clipboard-read", "clipboard-write"])
     page = context.new_page()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
-from browser.stage import Stage
+from browser.running_shop import RunningShop
 from playwright.sync_api import BrowserContext, Page, expect
 
 pytestmark = pytest.mark.slow
@@ -13,7 +13,7 @@ Window = Callable[..., BrowserContext]
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
-def test_payment_is_called_back_and_shown(shop: Stage, window: Window) -> None:
+def test_payment_is_called_back_and_shown(shop: RunningShop, window: Window) -> None:
     """After a payment on the order's page, the merchant has handled the callback, and the page shows the delivery."""
     page = window().new_page()
     page.goto(shop.order())
@@ -26,7 +26,7 @@ def test_payment_is_called_back_and_shown(shop: Stage, window: Window) -> None:
     assert callback.realprice == Decimal("0.99")
 
 
-def test_open_page_updates_after_payment_elsewhere(shop: Stage, window: Window) -> None:
+def test_open_page_updates_after_payment_elsewhere(shop: RunningShop, window: Window) -> None:
     """An open page shows a payment that was made elsewhere, and announces it to screen readers."""
     page = window().new_page()
     page.goto(shop.order())
@@ -38,7 +38,7 @@ def test_open_page_updates_after_payment_elsewhere(shop: Stage, window: Window) 
     assert page.get_by_role("button").count() == 0
 
 
-def test_callback_sent_again_is_handled_once(shop: Stage, window: Window) -> None:
+def test_callback_sent_again_is_handled_once(shop: RunningShop, window: Window) -> None:
     """A callback sent again from the console is accepted, but not handled again."""
     page = window().new_page()
     page.goto(shop.order())
@@ -52,7 +52,7 @@ def test_callback_sent_again_is_handled_once(shop: Stage, window: Window) -> Non
     assert len(shop.sandbox.deliveries()) == 3
 
 
-def test_paying_less_is_underpaid(shop: Stage, window: Window) -> None:
+def test_paying_less_is_underpaid(shop: RunningShop, window: Window) -> None:
     """*Pay this amount* below the price is Underpaid, and the merchant rejects it. Invalid input shows an error."""
     page = window().new_page()
     page.goto(shop.order())
@@ -68,7 +68,7 @@ def test_paying_less_is_underpaid(shop: Stage, window: Window) -> None:
     assert shop.handled == []
 
 
-def test_payment_after_expiry_needs_confirmation(shop: Stage, window: Window) -> None:
+def test_payment_after_expiry_needs_confirmation(shop: RunningShop, window: Window) -> None:
     """After a late payment, the callback is sent only once *I have been paid* is pressed in the console."""
     page = window().new_page()
     page.goto(shop.order())
@@ -84,7 +84,7 @@ def test_payment_after_expiry_needs_confirmation(shop: Stage, window: Window) ->
 
 
 @pytest.mark.parametrize("options", [{}, PHONE], ids=["desktop", "phone"])
-def test_everything_works_without_javascript(options: dict[str, object], shop: Stage, window: Window) -> None:
+def test_everything_works_without_javascript(options: dict[str, object], shop: RunningShop, window: Window) -> None:
     """Without JavaScript one can pay, reload, set a URL, send a callback again, and add a fault."""
     page = window(java_script_enabled=False, **options).new_page()
     page.goto(shop.order())
@@ -119,7 +119,7 @@ def wait_for_updates(page: Page, number: int) -> None:
             pass
 
 
-def test_update_keeps_a_field_being_edited(shop: Stage, window: Window) -> None:
+def test_update_keeps_a_field_being_edited(shop: RunningShop, window: Window) -> None:
     """While a field is being edited, the page doesn't update. Afterwards it does, and keeps the text and the focus."""
     page = window().new_page()
     page.goto(f"{shop.root}/shops")
@@ -135,7 +135,7 @@ def test_update_keeps_a_field_being_edited(shop: Stage, window: Window) -> None:
     expect(page.get_by_role("button", name="Save").first).to_be_focused()
 
 
-def test_update_keeps_an_error_message(shop: Stage, window: Window) -> None:
+def test_update_keeps_an_error_message(shop: RunningShop, window: Window) -> None:
     """The error for an invalid amount is shown until the order's state changes."""
     page = window().new_page()
     page.goto(shop.order())
@@ -149,7 +149,7 @@ def test_update_keeps_an_error_message(shop: Stage, window: Window) -> None:
     expect(page.locator("#state")).to_have_text("Paid")
 
 
-def test_update_keeps_open_details_and_focus(shop: Stage, window: Window) -> None:
+def test_update_keeps_open_details_and_focus(shop: RunningShop, window: Window) -> None:
     """When a delivery is added, opened details stay open, and the focus is kept."""
     page = window().new_page()
     shop.order()
@@ -164,7 +164,7 @@ def test_update_keeps_open_details_and_focus(shop: Stage, window: Window) -> Non
     expect(page.get_by_role("button", name="Send again")).to_be_focused()
 
 
-def test_page_says_if_the_sandbox_is_offline(shop: Stage, window: Window) -> None:
+def test_page_says_if_the_sandbox_is_offline(shop: RunningShop, window: Window) -> None:
     """A page shows an alert while the sandbox can't be reached."""
     context = window()
     page = context.new_page()
@@ -175,7 +175,7 @@ def test_page_says_if_the_sandbox_is_offline(shop: Stage, window: Window) -> Non
     expect(page.locator("#offline")).to_be_hidden()
 
 
-def test_form_of_another_site_is_forbidden(shop: Stage, window: Window) -> None:
+def test_form_of_another_site_is_forbidden(shop: RunningShop, window: Window) -> None:
     """A form on another site's page, even on this machine, changes nothing in the sandbox."""
     page = window().new_page()
     page.goto(f"{shop.merchant}/evil")
@@ -184,7 +184,7 @@ def test_form_of_another_site_is_forbidden(shop: Stage, window: Window) -> None:
     assert shop.sandbox._faults.read() == []
 
 
-def test_concurrent_payments_are_handled_once(shop: Stage, window: Window) -> None:
+def test_concurrent_payments_are_handled_once(shop: RunningShop, window: Window) -> None:
     """If two windows pay the same order at the same time, the merchant handles it once."""
     url = shop.order()
     pages = [window().new_page() for _ in range(2)]
@@ -198,7 +198,7 @@ def test_concurrent_payments_are_handled_once(shop: Stage, window: Window) -> No
     assert len(shop.handled) == 1
 
 
-def test_browser_returns_to_the_shop(shop: Stage, window: Window) -> None:
+def test_browser_returns_to_the_shop(shop: RunningShop, window: Window) -> None:
     """After the callback was accepted, the browser is sent to the return URL."""
     page = window().new_page()
     page.goto(shop.any_amount(return_url=f"{shop.merchant}/thanks"))
@@ -209,7 +209,7 @@ def test_browser_returns_to_the_shop(shop: Stage, window: Window) -> None:
     assert [callback.order_id for callback in shop.handled] == [1]
 
 
-def test_expired_order_page_leaves_for_the_expiry_url(shop: Stage, window: Window) -> None:
+def test_expired_order_page_leaves_for_the_expiry_url(shop: RunningShop, window: Window) -> None:
     """When an order expires, its open page leaves for the shop's expiry URL."""
     shop.sandbox.change_shop(expired_url=f"{shop.merchant}/late")
     page = window().new_page()
@@ -218,7 +218,7 @@ def test_expired_order_page_leaves_for_the_expiry_url(shop: Stage, window: Windo
     expect(page.get_by_role("heading", name="Too late")).to_be_visible()
 
 
-def test_quick_payment_from_the_console(shop: Stage, window: Window) -> None:
+def test_quick_payment_from_the_console(shop: RunningShop, window: Window) -> None:
     """The console links to the quick-pay page, which creates an order that can be paid and is called back."""
     page = window(locale="zh-CN").new_page()
     page.goto(f"{shop.root}/shops")

@@ -18,6 +18,7 @@ from gatepay_async.sandbox import CallbackUrlError, Sandbox
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 SIGNED_FIELDS = ("order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend")
+LONGEST_OWN_QUERY = "own=" + "x" * 696  # 700 characters, the limit for the query of a callback URL
 
 
 async def test_post_callback_has_a_form_without_appkey(clock: Any) -> None:
@@ -80,17 +81,17 @@ async def test_shown_state_compares_price_and_payment(sandbox: Sandbox) -> None:
     for realprice, state in ((None, "paid"), (Decimal("1.00"), "paid"), (Decimal("0.98"), "underpaid")):
         order = sandbox.pay(await make_order(sandbox), realprice=realprice)
         assert (order.state, order.shown_state) == ("paid", state)
-    late = sandbox.expire(await make_order(sandbox))
-    assert late.shown_state == "expired"
-    assert sandbox.pay(late, realprice=Decimal("0.01")).shown_state == "late"
-    assert sandbox.confirm(late).shown_state == "underpaid"
+    expired = sandbox.expire(await make_order(sandbox))
+    assert expired.shown_state == "expired"
+    assert sandbox.pay(expired, realprice=Decimal("0.01")).shown_state == "late"
+    assert sandbox.confirm(expired).shown_state == "underpaid"
 
 
 def test_callback_url_with_long_query_is_rejected(sandbox: Sandbox) -> None:
     """A callback URL whose own query leaves no room for the callback's fields is rejected."""
-    sandbox.change_shop(callback_url="http://127.0.0.1/?own=" + "x" * 696)
+    sandbox.change_shop(callback_url=f"http://127.0.0.1/?{LONGEST_OWN_QUERY}")
     with pytest.raises(CallbackUrlError, match="700 characters") as caught:
-        sandbox.change_shop(callback_url="http://127.0.0.1/?own=" + "x" * 697)
+        sandbox.change_shop(callback_url=f"http://127.0.0.1/?{LONGEST_OWN_QUERY}x")
     assert caught.value.problem == "url_query"
 
 
@@ -101,10 +102,11 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 def test_client_accepts_the_callback_of_any_order(out_order_id: str, custom: str, repeat: int, method: Any) -> None:
     """`parse_callback` accepts the callback of any order within the limits, after the longest own query of a URL."""
+    # Repeated, so that long texts occur often.
     custom = (custom * repeat).encode()[:MAX_CUSTOM_BYTES].decode("utf-8", "ignore")
     out_order_id = out_order_id.encode()[:MAX_ORDER_NUMBER_BYTES].decode("utf-8", "ignore")
     with Sandbox(callback_method=method) as sandbox:
         order = anyio.run(lambda: make_order(sandbox, out_order_id=out_order_id, custom=custom))
-        query = "own=" + "x" * 696 + "&" + sandbox.callback_query(sandbox.pay(order))
+        query = f"{LONGEST_OWN_QUERY}&{sandbox.callback_query(sandbox.pay(order))}"
         callback = parse_callback(query, appkey=sandbox.appkey, appsecret=sandbox.appsecret)
     assert (callback.out_order_id, callback.extend) == (out_order_id, custom)

@@ -58,7 +58,7 @@ DOCUMENTED_CODES = {
     },
 }
 
-NOW = 1555750250
+NOW = 1555750250  # the time of the fixture `clock`, in whole seconds
 
 
 def unchanged(_sandbox: Sandbox) -> None:
@@ -98,8 +98,12 @@ CAUSES: list[Cause] = [
     ("pay/create", 102, unchanged, {"pay_type": "paypal"}),
     ("pay/create", 102, unchanged, {"pay_type": "WECHAT"}),
     ("pay/create", 103, unchanged, {"product_num": "2"}),
-    *[("pay/create", 104, unchanged, {"product_id": wrong}) for wrong in ("0", "-8", "8.0", "x", "八", "٨", "9" * 19)],
-    *[("pay/create", 105, unchanged, {"product_num": wrong}) for wrong in ("0", "-1", "1.5", "one", "9" * 19)],
+    # "٨" is an Arabic digit, which int() would accept. "9" * 19 is more than SQLite's largest integer.
+    *[
+        ("pay/create", 104, unchanged, {"product_id": invalid})
+        for invalid in ("0", "-8", "8.0", "x", "八", "٨", "9" * 19)
+    ],
+    *[("pay/create", 105, unchanged, {"product_num": invalid}) for invalid in ("0", "-1", "1.5", "one", "9" * 19)],
     ("pay/create", 106, unchanged, {"product_id": "7"}),
     ("pay/create", 106, unchanged, {"product_id": "3"}),
     ("pay/create", 107, remove_shop, {}),
@@ -125,7 +129,7 @@ CAUSES: list[Cause] = [
     ("ka/show", 105, unchanged, {"appkey": "nobody"}),
     ("ka/show", 106, unchanged, {"sign": "签名"}),
     ("ka/show", 107, close_endpoints, {}),
-    *[("ka/show", 108, unchanged, {"page": wrong}) for wrong in ("0", "-1", "1.0", "last", "9" * 19)],
+    *[("ka/show", 108, unchanged, {"page": invalid}) for invalid in ("0", "-1", "1.0", "last", "9" * 19)],
     ("ka/create", 100, unchanged, {}),
     ("ka/create", 101, unchanged, {"content": None}),
     *[

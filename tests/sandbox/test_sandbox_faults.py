@@ -19,6 +19,7 @@ ALL_KINDS = list(FaultKind)
 
 
 def order_count(sandbox: Sandbox) -> int:
+    """Return how many orders were created, which tells whether a pay/create was executed."""
     return len(sandbox.orders())
 
 

@@ -12,7 +12,7 @@ from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
 pytestmark = pytest.mark.sockets
 
-CREATIONS = ("anypay/create", "cloudpay/create", "grouppay/create", "stablepay/create")
+CREATING_ENDPOINTS = ("anypay/create", "cloudpay/create", "grouppay/create", "stablepay/create")
 # The codes in GatePay's documentation, copied by hand.
 SHARED = (101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 199)
 DOCUMENTED_CODES = {
@@ -22,7 +22,7 @@ DOCUMENTED_CODES = {
     "stablepay/create": (*SHARED, *range(201, 207)),
     "order/check": (*SHARED, 201),
 }
-NOW = 1555750250
+NOW = 1555750250  # the time of the fixture `clock`, in whole seconds
 LOOPBACK_URL = "http://127.0.0.1:1/"
 
 
@@ -74,12 +74,19 @@ def make_causes() -> list[Cause]:
     """Return the cause of each code that a shop's fields or settings can cause."""
     causes: list[Cause] = []
     for path in DOCUMENTED_CODES:
-        named = {"order/check": ["out_order_id"], "grouppay/create": ["fields"], "stablepay/create": ["product_id"]}
-        fields = [*named.get(path, ["price"]), *(() if path == "order/check" else ("type", "out_order_id", "custom"))]
+        own_fields = {
+            "order/check": ["out_order_id"],
+            "grouppay/create": ["fields"],
+            "stablepay/create": ["product_id"],
+        }
+        fields = [
+            *own_fields.get(path, ["price"]),
+            *(() if path == "order/check" else ("type", "out_order_id", "custom")),
+        ]
         causes += [(path, 101, set_urls, {"appkey": empty}) for empty in (None, "")]
         causes += [(path, 102, set_urls, {"appkey": "nobody"}), (path, 102, remove_shop, {})]
         causes += [(path, 103, set_urls, {"sign": empty}) for empty in (None, "")] + [(path, 103, expire_licence, {})]
-        causes += [(path, 104, set_urls, {"sign": wrong}) for wrong in ("0" * 32, "签名")]
+        causes += [(path, 104, set_urls, {"sign": invalid}) for invalid in ("0" * 32, "签名")]
         causes += [(path, 105, set_urls, {name: empty}) for name in fields for empty in (None, "")]
         causes += [(path, 106, set_urls, {"page": "1"}), (path, 107, close_endpoints, {})]
         causes += [(path, 108, set_only_callback_url, {}), (path, 109, set_only_return_url, {})]
@@ -90,7 +97,7 @@ def make_causes() -> list[Cause]:
             (path, 100, set_only_callback_url, {"return_url": LOOPBACK_URL}),
             (path, 100, set_only_return_url, {"notify_url": LOOPBACK_URL}),
         ]
-        for wrong in (
+        for invalid in (
             "",
             "shop",
             "ftp://127.0.0.1/",
@@ -98,31 +105,45 @@ def make_causes() -> list[Cause]:
             LOOPBACK_URL + "?sign=1",
             LOOPBACK_URL + "?x=" + "x" * 700,
         ):
-            causes += [(path, 106, set_urls, {name: wrong}) for name in ("notify_url", "return_url")]
-    for path in CREATIONS:
+            causes += [(path, 106, set_urls, {name: invalid}) for name in ("notify_url", "return_url")]
+    for path in CREATING_ENDPOINTS:
         causes += [(path, 100, set_urls, {}), (path, 110, set_small_quota, {})]
-    for path, first in (
+    for path, first_code in (
         ("anypay/create", 202),
         ("cloudpay/create", 202),
         ("grouppay/create", 201),
         ("stablepay/create", 201),
     ):
-        causes += [(path, first, set_urls, {"type": wrong}) for wrong in ("paypal", "ALIPAY", "onecode")]
+        causes += [(path, first_code, set_urls, {"type": invalid}) for invalid in ("paypal", "ALIPAY", "onecode")]
         causes += [
-            (path, first + 1, close_one_pay_type, {"type": "alipay"}),
+            (path, first_code + 1, close_one_pay_type, {"type": "alipay"}),
             (path, 100, close_one_pay_type, {"type": "wechat"}),
         ]
-        causes += [(path, first + 2, close_all_pay_types, {})]
+        causes += [(path, first_code + 2, close_all_pay_types, {})]
     for path in ("anypay/create", "cloudpay/create"):
-        wrongs = ("0.00", "1", "1.0", "1.000", "01.00", "-1.00", "1,00", "١.00", "1.00 ", "1000000000000.00", "free")
-        causes += [(path, 201, set_urls, {"price": wrong}) for wrong in wrongs]
+        invalid_prices = (
+            "0.00",
+            "1",
+            "1.0",
+            "1.000",
+            "01.00",
+            "-1.00",
+            "1,00",
+            "١.00",
+            "1.00 ",
+            "1000000000000.00",
+            "free",
+        )
+        causes += [(path, 201, set_urls, {"price": invalid}) for invalid in invalid_prices]
         causes += [(path, 100, set_urls, {"price": right}) for right in ("0.01", "999999999999.99")]
     causes += [("cloudpay/create", 209, set_no_agent, {}), ("anypay/create", 100, set_no_agent, {})]
-    for wrong in ("8", "8:", ":1", "8:0", "0:1", "8:1,", "8:1,8:2", "8:1;4:1", "8:1:1", "a:b", "8:1.5", "8: 1"):
-        causes.append(("grouppay/create", 106, set_urls, {"fields": wrong}))
-    for wrong in ("8:90", "8:1,5:2", "7:1", "3:1"):
-        causes.append(("grouppay/create", 204, set_urls, {"fields": wrong}))
-    causes += [("stablepay/create", 205, set_urls, {"product_id": wrong}) for wrong in ("7", "3", "0", "x", "9" * 19)]
+    for invalid in ("8", "8:", ":1", "8:0", "0:1", "8:1,", "8:1,8:2", "8:1;4:1", "8:1:1", "a:b", "8:1.5", "8: 1"):
+        causes.append(("grouppay/create", 106, set_urls, {"fields": invalid}))
+    for invalid in ("8:90", "8:1,5:2", "7:1", "3:1"):
+        causes.append(("grouppay/create", 204, set_urls, {"fields": invalid}))
+    causes += [
+        ("stablepay/create", 205, set_urls, {"product_id": invalid}) for invalid in ("7", "3", "0", "x", "9" * 19)
+    ]
     causes.append(("order/check", 201, set_urls, {"out_order_id": "T-1"}))
     return causes
 

@@ -46,7 +46,7 @@ def test_reply_and_order_of_each_creating_endpoint(path: str, price: str, name: 
     assert call.client.get(data["pay_url"]).status_code == 200
 
 
-def test_the_qr_code(call: Any) -> None:
+def test_qr_code_of_the_pay_url(call: Any) -> None:
     """qrcode_url is a PNG of the pay_url that other sites may embed; qrcode_body is the same image as a data URI."""
     data = call.reply("anypay/create")["data"]
     image = call.client.get(data["qrcode_url"])
@@ -55,8 +55,8 @@ def test_the_qr_code(call: Any) -> None:
     assert data["qrcode_body"].startswith("data:image/jpeg;base64,iVBOR")
     root = data["qrcode_url"].partition("text=")[0]
     assert call.client.get(f"{root}text=" + quote("支" * 500)).status_code == 200
-    for wrong in ("", "text=", "text=" + "x" * 501):
-        assert call.client.get(root.removesuffix("text=") + wrong).status_code == 400
+    for invalid_query in ("", "text=", "text=" + "x" * 501):
+        assert call.client.get(root.removesuffix("text=") + invalid_query).status_code == 400
 
 
 @rows(
@@ -132,18 +132,18 @@ def test_extra_fields_are_ignored(connect_to: Any, clock: Any) -> None:
         assert sandbox.orders()[0].notify_url is None
 
 
-def test_a_filter_before_the_signature(connect_to: Any, clock: Any) -> None:
+def test_input_filter_changes_signed_texts(connect_to: Any, clock: Any) -> None:
     """With `input_filter`, a text that the filter changes gets a signature error; any other text is accepted."""
     with Sandbox(clock=clock, input_filter=True) as sandbox:
         call = connect_to(sandbox)
-        for custom in ("a & b", "<b>a</b>", "it's", ' "x"', "a < b", "a<b"):
-            assert call.reply("anypay/create", custom=custom)["code"] == 104
-            assert call.reply("pay/create", custom=custom)["code"] == 109
+        for text in ("a & b", "<b>a</b>", "it's", ' "x"', "a < b", "a<b"):
+            assert call.reply("anypay/create", custom=text)["code"] == 104
+            assert call.reply("pay/create", custom=text)["code"] == 109
         assert call.reply("anypay/create", custom="密 a")["code"] == 100
     assert filtered({"x": "\t<b>a</b> & 'b' < c <d"}) == {"x": "a &amp; &#x27;b&#x27; &lt; c "}
 
 
-def test_alipay_only(connect_to: Any, clock: Any) -> None:
+def test_cloud_alipay_only(connect_to: Any, clock: Any) -> None:
     """With `cloud_alipay_only`, cloudpay/create accepts only alipay."""
     with Sandbox(clock=clock, cloud_alipay_only=True) as sandbox:
         call = connect_to(sandbox)
@@ -157,7 +157,7 @@ def test_alipay_only(connect_to: Any, clock: Any) -> None:
     assert codes == [202, 100, 100, 204]
 
 
-def test_a_paid_group_reduces_the_stock(sandbox: Sandbox, call: Any) -> None:
+def test_payment_of_a_group_reduces_the_stock(sandbox: Sandbox, call: Any) -> None:
     """Paying a group order sells card keys of each product. Paying an amount without a product sells none."""
     call.reply("grouppay/create")
     call.reply("anypay/create")

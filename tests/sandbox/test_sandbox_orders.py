@@ -62,10 +62,10 @@ async def test_payment_after_expiry_sells_nothing(sandbox: Sandbox, clock: Any) 
     sandbox.change_shop(callback_url=UNREACHABLE_URL)
     order = await make_order(sandbox)
     clock.now += 300
-    late = sandbox.pay(order, realprice=Decimal("0.98"))
-    assert (late.state, late.paid_at, late.realprice) == ("expired", int(clock.now), Decimal("0.98"))
+    expired = sandbox.pay(order, realprice=Decimal("0.98"))
+    assert (expired.state, expired.paid_at, expired.realprice) == ("expired", int(clock.now), Decimal("0.98"))
     clock.now += 5
-    assert sandbox.pay(order) == late
+    assert sandbox.pay(order) == expired
     assert (sandbox.deliveries(), count_sold_keys(sandbox)) == ([], 0)
 
 

@@ -45,12 +45,14 @@ def url(call: Any) -> str:
 
 
 def fetch_page(call: Any, url: str, **headers: str) -> Page:
+    """Fetch a page and parse it."""
     response = call.client.get(url, headers=headers)
     assert response.headers["content-type"] == "text/html; charset=utf-8"
     return Page(response.text)
 
 
 def post_form(call: Any, url: str, **form: str) -> Any:
+    """Submit a form of the page, and follow the redirect."""
     return call.client.post(url, data=form, follow_redirects=True)
 
 

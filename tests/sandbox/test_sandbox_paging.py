@@ -36,7 +36,7 @@ def test_a_page_looks_like_the_example(sandbox: Sandbox, call: Any) -> None:
     }
 
 
-def test_an_empty_stock_with_thinkphp(connect_to: Any) -> None:
+def test_thinkphp_has_page_0_for_an_empty_stock(connect_to: Any) -> None:
     """With ``thinkphp`` and no rows, both the current page and the last page are 0."""
     with Sandbox(past_last_page="thinkphp") as sandbox:
         sandbox.delete_keys(8, sandbox.key_ids(8))
@@ -53,7 +53,7 @@ def test_all_pages_contain_each_key_once(sandbox: Sandbox, call: Any) -> None:
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize(("count", "last"), [(0, 1), (1, 1), (50, 1), (51, 2), (100, 2), (101, 3)])
-def test_the_last_page(count: int, last: int, clock: Any, connect_to: Any) -> None:
+def test_last_page_is_the_number_of_pages(count: int, last: int, clock: Any, connect_to: Any) -> None:
     """last_page is the number of pages with rows, or 1 if there are no rows."""
     with Sandbox(seed=False, clock=clock) as sandbox:
         sandbox.add_keys(8, [f"K{number}" for number in range(count)])
@@ -69,7 +69,7 @@ def test_a_page_past_the_last_is_empty(page: int, call: Any) -> None:
     assert (fetched["current_page"], fetched["last_page"], fetched["data"]) == (page, 2, [])
 
 
-def test_clamped_pages(clock: Any, connect_to: Any) -> None:
+def test_clamp_returns_the_last_page(clock: Any, connect_to: Any) -> None:
     """With ``clamp``, a request for a page past the last one gets the last page, with the last page's number."""
     with Sandbox(clock=clock, past_last_page="clamp") as sandbox:
         call = connect_to(sandbox)

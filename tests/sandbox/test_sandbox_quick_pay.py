@@ -16,6 +16,7 @@ FORM = {"price": "1.88", "custom": "terry", "type": "wechat"}
 
 
 def quick_pay_url(call: Any, **fields: str) -> str:
+    """Return the URL of shop one's quick-pay page with *fields* as parameters."""
     state = call.sandbox.shop()
     root = str(call.client.base_url).removesuffix("api/")
     return f"{root}pay/any?{urlencode({'appkey': call.sandbox.appkey, 'token': state.token, **fields})}"

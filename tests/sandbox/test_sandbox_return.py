@@ -53,7 +53,7 @@ async def test_notify_url_replaces_the_shops_url(sandbox: Sandbox) -> None:
 
 
 async def test_notify_both_calls_both_urls(clock: Any) -> None:
-    """With `notify_both`, both URLs get the callback, each with its own attempts. So does send_again()."""
+    """With `notify_both`, both URLs get the callback, each with its own attempts. send_again() calls both, too."""
     with Sandbox(clock=clock, notify_both=True, callback_interval=0) as sandbox:
         async with (
             merchant("fail", "success", "success") as order_server,
@@ -119,7 +119,8 @@ async def test_browser_returns_after_an_accepted_callback(order_has_url: bool, s
     assert f'<code class="long">{RETURN_URL}</code>' in await fetch_page(sandbox, "/orders/1")
 
 
-def return_sign(sandbox: Sandbox, fields: dict[str, str]) -> str:
+def sign_return_query(sandbox: Sandbox, fields: dict[str, str]) -> str:
+    """Sign the fields of a return query without the sandbox's code."""
     names = ("price", "type", "product_id", "order_id", "out_order_id")
     text = sandbox.appkey + "".join(fields.get(name, "") for name in names)
     return md5_hex(md5_hex(text) + sandbox.appsecret)
@@ -139,7 +140,7 @@ async def test_return_query_has_product_id_and_signature(sandbox: Sandbox) -> No
             "order_id": str(order_id),
             "out_order_id": "T-2001-X",
         }
-        assert sign == return_sign(sandbox, fields)
+        assert sign == sign_return_query(sandbox, fields)
 
 
 async def test_return_query_without_product_id(clock: Any) -> None:
@@ -149,7 +150,7 @@ async def test_return_query_without_product_id(clock: Any) -> None:
         await create(sandbox, "stablepay/create", product_id="8")
         fields = dict(parse_qsl(sandbox.return_query(1), strict_parsing=True))
         assert "product_id" not in fields
-        assert fields.pop("sign") == return_sign(sandbox, fields)
+        assert fields.pop("sign") == sign_return_query(sandbox, fields)
         assert "product_id=8&" in sandbox.return_query(2)
 
 
@@ -169,7 +170,7 @@ async def test_invalid_return_urls_are_rejected(sandbox: Sandbox) -> None:
     for invalid in ("javascript:alert(1)", RETURN_URL + "?order_id=1"):
         for name in ("return_url", "expired_url"):
             with pytest.raises(CallbackUrlError):
-                sandbox.change_shop(**{name: invalid})  # type: ignore[arg-type]  # one name or the other
+                sandbox.change_shop(**{name: invalid})  # type: ignore[arg-type]  # either name
     state = sandbox.change_shop(return_url="https://shop.example/thanks", expired_url="https://shop.example/")
     assert sandbox.shop() == state
     assert sandbox.change_shop(return_url=None).expired_url == "https://shop.example/"

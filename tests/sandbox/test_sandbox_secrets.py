@@ -17,7 +17,7 @@ CANARY = "CANARY-KEY-0001"
 def test_logs_contain_no_secret(sandbox: Sandbox, connect_to: Any, caplog: pytest.LogCaptureFixture) -> None:
     """At the level DEBUG, no log line contains an appsecret, a signature or a card key."""
     caplog.set_level("DEBUG")
-    caplog.set_level("DEBUG", logger="uvicorn.error")  # tests of the command raise its level
+    caplog.set_level("DEBUG", logger="uvicorn.error")  # tests of the CLI leave it at a higher level
     call = connect_to(sandbox)
     call("ka/create", content=CANARY)
     call("ka/create", content=CANARY)

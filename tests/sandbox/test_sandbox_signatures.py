@@ -33,8 +33,8 @@ def test_recorded_signature_is_accepted(vector: Any) -> None:
     parts = [vector["params"][name] for name in ENDPOINTS[vector["kind"]].signed]
     keys = (vector["appkey"], vector["appsecret"])
     assert is_signed(vector["sign"], *keys, parts)
-    for wrong in (vector["sign"].upper(), vector["sign"][:-1], vector["sign"] + "0", "", "签" * 32):
-        assert not is_signed(wrong, *keys, parts)
+    for invalid in (vector["sign"].upper(), vector["sign"][:-1], vector["sign"] + "0", "", "签" * 32):
+        assert not is_signed(invalid, *keys, parts)
 
 
 @rows("vector", CALLBACKS)

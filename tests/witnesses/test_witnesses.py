@@ -246,5 +246,5 @@ def test_prices_computed_by_php(php_floats: Any, precision: str) -> None:
         inexact += Decimal(text) != exact
         assert whole_fen(Decimal(text)) == exact, (fen, number, text)
         assert format_price(fen, number, php_floats) == text, (fen, number)
-    # Otherwise the test would prove little.
+    # The sample contains enough inexact prices to test their rounding.
     assert inexact > len(factors) / 10

@@ -12,7 +12,7 @@ from gatepay_async.sandbox.deliveries import ACCEPTED, Answer
 
 __all__ = ["MAX_ANSWER_BYTES", "call"]
 
-MAX_ANSWER_BYTES = 4096  # a merchant replies `success` or `fail`
+MAX_ANSWER_BYTES = 4096  # more than enough for `success` and `fail`
 
 
 async def call(

@@ -65,7 +65,7 @@ class Console:
 
     Args:
         order_service: Carries out changes to orders.
-        faults: The faults to switch on and off.
+        faults: The faults that the console adds and removes.
         beyond_loopback: Whether a callback URL may lead to another machine.
     """
 
@@ -259,7 +259,7 @@ class Console:
         return self._render_faults(request)
 
     async def change_faults(self, request: Request) -> Response:
-        """Switch a fault on, one off, or all off."""
+        """Add a fault, remove one, or remove all."""
         form = await read_fields(request)
         if form.get("do") == "clear":
             self._faults.clear()

@@ -54,8 +54,8 @@ CREATE INDEX delivery_waiting ON delivery (due) WHERE answered IS NULL;
 CREATE INDEX delivery_order ON delivery (order_id);
 """,
     3: "ALTER TABLE delivery ADD COLUMN body TEXT;",
-    # For the later API. `items` is JSON: [[product, quantity], …]. `url_of` says whether the callback goes to the
-    # order's own URL or to the shop's.
+    # For the endpoints that GatePay documented later. `items` is JSON: [[product, quantity], …]. `url_of` says
+    # whether the callback goes to the order's own URL or to the shop's.
     4: """
 ALTER TABLE shop ADD COLUMN return_url TEXT;
 ALTER TABLE shop ADD COLUMN expired_url TEXT;

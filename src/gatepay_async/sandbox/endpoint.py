@@ -16,7 +16,7 @@ __all__ = ["CallContext", "Endpoint", "Form", "Json", "RefusedError", "is_positi
 Form = dict[str, str]
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
-_MAX_INTEGER = 2**63 - 1  # of SQLite
+_MAX_INTEGER = 2**63 - 1  # SQLite's largest integer
 
 
 class Json(str):

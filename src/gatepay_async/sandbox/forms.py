@@ -29,8 +29,8 @@ def read_form(content_type: str, body: bytes) -> dict[str, str]:
     Parse a body. Return its fields in the order sent.
 
     Raises:
-        MalformedFormError: The content type isn't a form's, a pair has no ``=``, a ``%`` isn't followed by two hex digits,
-            a text isn't UTF-8, or a name comes twice.
+        MalformedFormError: The content type isn't a form's, a pair has no ``=``, a ``%`` isn't followed by two hex
+            digits, a text isn't UTF-8, or a name comes twice.
     """
     if content_type.partition(";")[0].strip().lower() != _FORM:
         raise MalformedFormError(f"the content type is not {_FORM}")

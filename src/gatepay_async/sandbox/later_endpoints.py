@@ -48,8 +48,8 @@ class LaterEndpoint(Endpoint):
             RefusedError: A check failed.
         """
         shop = self._authenticate_shop(context, form)
-        until = shop.licence_until
-        require(until is None or datetime.fromtimestamp(context.now, UTC) < until, Cause.KEY_EXPIRED)
+        licence_until = shop.licence_until
+        require(licence_until is None or datetime.fromtimestamp(context.now, UTC) < licence_until, Cause.KEY_EXPIRED)
         for name in self.signed:
             require(bool(form.get(name)), Cause.MISSING, name)
         self._check_extra(context, form)

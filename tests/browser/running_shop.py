@@ -27,7 +27,7 @@ _QUIET_OPTIONS = (
 
 
 @frozen(kw_only=True)
-class Stage:
+class RunningShop:
     """
     A running sandbox and merchant.
 
@@ -88,7 +88,7 @@ class Stage:
 
 
 @contextmanager
-def stage(sandbox: Sandbox) -> Iterator[Stage]:
+def run_shop(sandbox: Sandbox) -> Iterator[RunningShop]:
     """Serve *sandbox*, and a merchant's FastAPI application that receives its callbacks."""
     app = FastAPI()
     handled: list[Callback] = []
@@ -122,7 +122,7 @@ def stage(sandbox: Sandbox) -> Iterator[Stage]:
                 return HTMLResponse(f"<!doctype html>{form}{button}</form>")
 
             sandbox.change_shop(callback_url=f"{merchant}/callback/")
-            yield Stage(sandbox=sandbox, base_url=base_url, merchant=merchant, portal=portal, handled=handled)
+            yield RunningShop(sandbox=sandbox, base_url=base_url, merchant=merchant, portal=portal, handled=handled)
         finally:
             server.stop()
 
