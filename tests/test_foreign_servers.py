@@ -51,6 +51,7 @@ async def test_listing_has_each_remaining_key_once(past_last_page: PastLastPage)
                         if not listed:
                             change_stock(event, sandbox)
                         listed += [key.id for key in page.keys]
+                # Ids up to 60 were deleted before the listing. They are back after "a page comes back".
                 remaining = {number for number in sandbox.key_ids(8) if number > 60}
                 if listed != sorted(set(listed)) or remaining - set(listed) or listing.drifted != (event != "nothing"):
                     failures.append(
@@ -60,7 +61,7 @@ async def test_listing_has_each_remaining_key_once(past_last_page: PastLastPage)
 
 
 async def test_refusal_of_page_1_is_raised() -> None:
-    """A refusal of page 1 is raised, because a server that refuses every page would look the same."""
+    """A refusal of page 1 is raised. A refusal of a later page ends the listing."""
 
     async def send(call: KaShow) -> CardKeyPage:
         await anyio.lowlevel.checkpoint()

@@ -51,6 +51,7 @@ def run(pytester: pytest.Pytester, test: str, *options: str) -> pytest.RunResult
 @pytest.mark.parametrize(
     ("mark", "options", "passed"),
     [
+        # 2: anyio's plugin runs a test twice, on asyncio and on trio.
         ("@pytest.mark.anyio", STRICT_MODE, 2),
         ("@pytest.mark.anyio", ["-p", "no:asyncio"], 2),
         ("", ["-p", "no:asyncio", "-o", "anyio_mode=auto"], 2),
@@ -226,7 +227,7 @@ def test_example_passes_with_both_marks(pytester: pytest.Pytester, mark: str) ->
     assert "pytestmark = pytest.mark.anyio" in example
     pytester.makepyfile(test_my_shop=example.replace("pytest.mark.anyio", mark, 1))
     result = pytester.runpytest_inprocess(*BASE_OPTIONS, *STRICT_MODE, "-W", "error")
-    result.assert_outcomes(passed=10 if mark.endswith("anyio") else 5)
+    result.assert_outcomes(passed=10 if mark.endswith("anyio") else 5)  # anyio's plugin runs each test twice
 
 
 def test_unused_plugin_imports_nothing(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def set_up(shop: RunningShop) -> dict[str, str]:
     """Create orders in all states. Return the URL of each page, by name."""
     sandbox = shop.sandbox
     pay_types = list(PayType) * 9
-    urls = [shop.order(pay_type, f"T-{1000 + number}-X") for number, pay_type in enumerate(pay_types)]
+    urls = [shop.create_payment(pay_type, f"T-{1000 + number}-X") for number, pay_type in enumerate(pay_types)]
     merchant = sandbox.change_shop().callback_url
     sandbox.change_shop(callback_url="http://127.0.0.1:9/callback")  # nothing listens there
     sandbox.pay(2)
@@ -50,10 +50,10 @@ def set_up(shop: RunningShop) -> dict[str, str]:
     sandbox.change_shop(expired_url=f"{shop.merchant}/late")
     thanks_url = f"{shop.merchant}/thanks"
     urls += [
-        shop.any_amount(return_url=thanks_url),
-        shop.group(),
-        shop.any_amount(return_url=thanks_url),
-        shop.any_amount(),
+        shop.order_amount(return_url=thanks_url),
+        shop.order_group(),
+        shop.order_amount(return_url=thanks_url),
+        shop.order_amount(),
     ]
     names = ("waiting", "paid", "expired", "late", "another", "amount", "group", "going-back", "ran-out")
     urls[5:-4] = []  # keep the pages that have a name in `names`
@@ -62,8 +62,8 @@ def set_up(shop: RunningShop) -> dict[str, str]:
     sandbox.expire(expired)
     shop.portal.call(sandbox.wait_delivered)
     links = {
-        "quick": shop.quick_pay(skin="1"),
-        "quick-fixed": shop.quick_pay(price="1.88", custom="room 7", stable="1"),
+        "quick": shop.quick_pay_url(skin="1"),
+        "quick-fixed": shop.quick_pay_url(price="1.88", custom="room 7", stable="1"),
     }
     sandbox.fault(Fault(FaultKind.CUT_AFTER, endpoint="ka/create"))
     sandbox.fault(Fault(FaultKind.CODE, code=110, times=None))

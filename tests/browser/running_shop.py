@@ -49,11 +49,11 @@ class RunningShop:
     def root(self) -> str:
         return self.base_url.removesuffix("/api/")
 
-    def order(self, pay_type: PayType = PayType.ALIPAY, out_order_id: str = "T-1001-X") -> str:
+    def create_payment(self, pay_type: PayType = PayType.ALIPAY, out_order_id: str = "T-1001-X") -> str:
         """Create a payment with the client, as a merchant's program does. Return the URL of its page."""
-        return self.portal.call(self._order, pay_type, out_order_id)
+        return self.portal.call(self._create_payment, pay_type, out_order_id)
 
-    async def _order(self, pay_type: PayType, out_order_id: str) -> str:
+    async def _create_payment(self, pay_type: PayType, out_order_id: str) -> str:
         account = self.sandbox.shops[0]
         async with AsyncGatePay(*account, base_url=self.base_url) as gatepay:
             payment = await gatepay.create_payment(
@@ -61,7 +61,7 @@ class RunningShop:
             )
         return payment.order_url
 
-    def create_order(self, path: str, signed: dict[str, str], **unsigned: str) -> str:
+    def call_later_endpoint(self, path: str, signed: dict[str, str], **unsigned: str) -> str:
         """Call a later creating endpoint, and sign the call without the client. Return the URL of the order's page."""
         appkey, appsecret = self.sandbox.shops[0]
         text = md5_hex(appkey + "".join(signed.values())) + appsecret
@@ -69,17 +69,17 @@ class RunningShop:
         reply = httpx.post(self.base_url + path, data=form, trust_env=False).json()
         return str(reply["data"]["pay_url"])
 
-    def any_amount(self, **unsigned: str) -> str:
+    def order_amount(self, **unsigned: str) -> str:
         """Create an order for an amount. Return the URL of its page."""
         signed = {"price": "1.88", "type": "alipay", "out_order_id": "T-2001-X", "custom": "terry"}
-        return self.create_order("anypay/create", signed, **unsigned)
+        return self.call_later_endpoint("anypay/create", signed, **unsigned)
 
-    def group(self) -> str:
+    def order_group(self) -> str:
         """Create an order for several products. Return the URL of its page."""
         signed = {"fields": "8:2,4:1", "type": "wechat", "out_order_id": "T-2002-X", "custom": "terry"}
-        return self.create_order("grouppay/create", signed)
+        return self.call_later_endpoint("grouppay/create", signed)
 
-    def quick_pay(self, **fields: str) -> str:
+    def quick_pay_url(self, **fields: str) -> str:
         """Return the shop's quick-pay link."""
         state = self.sandbox.shop()
         assert state is not None

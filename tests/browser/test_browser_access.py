@@ -20,13 +20,13 @@ RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "be
 @pytest.fixture
 def pages(shop: RunningShop) -> dict[str, str]:
     """The URLs of every page in each of its states, by name."""
-    urls = [shop.order(out_order_id=f"T-{number}-X") for number in range(1, 25)]
+    urls = [shop.create_payment(out_order_id=f"T-{number}-X") for number in range(1, 25)]
     sandbox = shop.sandbox
     sandbox.pay(2)
     sandbox.expire(3)
     sandbox.expire(4)
     sandbox.pay(4)
-    amount = shop.any_amount(return_url=f"{shop.merchant}/stay")
+    amount = shop.order_amount(return_url=f"{shop.merchant}/stay")
     sandbox.pay(25)
     sandbox.change_shop(closed=True)
     sandbox.fault(Fault(FaultKind.CODE, code=110, endpoint="pay/create", times=None))
@@ -34,8 +34,8 @@ def pages(shop: RunningShop) -> dict[str, str]:
     return {
         **dict(zip(("pending", "paid", "expired", "late"), urls, strict=False)),
         "an amount, going back": amount,
-        "quick pay": shop.quick_pay(skin="1"),
-        "quick pay, fixed": shop.quick_pay(price="1.88", custom="room 7", stable="1"),
+        "quick pay": shop.quick_pay_url(skin="1"),
+        "quick pay, fixed": shop.quick_pay_url(price="1.88", custom="room 7", stable="1"),
         "overview": f"{shop.root}/",
         "shops": f"{shop.root}/shops",
         "orders": f"{shop.root}/orders",
@@ -87,7 +87,7 @@ def test_pages_do_not_scroll_sideways(language: str, pages: dict[str, str], wind
 def test_payment_by_keyboard(shop: RunningShop, window: Window) -> None:
     """A customer can pay with the keyboard alone. The focus is visible, and the first link skips to the content."""
     page = window().new_page()
-    page.goto(shop.order())
+    page.goto(shop.create_payment())
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
@@ -95,11 +95,11 @@ def test_payment_by_keyboard(shop: RunningShop, window: Window) -> None:
     pay = page.get_by_role("button", name="Pay ¥0.99")
     expect(pay).to_be_focused()
     assert pay.evaluate("element => getComputedStyle(element).outlineStyle") == "solid"
-    stops = []
+    focused_ids = []
     for _ in range(3):
         page.keyboard.press("Tab")
-        stops.append(page.evaluate("document.activeElement.id"))
-    assert stops == ["expire", "amount", "another"]
+        focused_ids.append(page.evaluate("document.activeElement.id"))
+    assert focused_ids == ["expire", "amount", "another"]
     page.keyboard.press("Shift+Tab")
     page.keyboard.type("0.50")
     page.keyboard.press("Enter")  # in the amount field, submits the form
@@ -110,7 +110,7 @@ def test_payment_by_keyboard(shop: RunningShop, window: Window) -> None:
 def test_accessibility_tree_of_the_payment_page(shop: RunningShop, window: Window) -> None:
     """The accessibility tree has the product, the amount, the state as a heading, and named buttons."""
     page = window().new_page()
-    page.goto(shop.order())
+    page.goto(shop.create_payment())
     expect(page.locator("html")).to_have_attribute("lang", "en")
     expect(page.get_by_role("main")).to_match_aria_snapshot("""
         - main:
@@ -135,7 +135,7 @@ def test_accessibility_tree_of_the_payment_page(shop: RunningShop, window: Windo
 def test_chinese_browser_gets_chinese(shop: RunningShop, window: Window) -> None:
     """A Chinese browser gets Chinese. A link switches the language, which is kept after a payment."""
     page = window(locale="zh-CN").new_page()
-    page.goto(shop.order())
+    page.goto(shop.create_payment())
     expect(page.locator("html")).to_have_attribute("lang", "zh-CN")
     expect(page.locator("#state")).to_have_text("等待付款")
     page.get_by_role("link", name="English").click()
@@ -149,7 +149,7 @@ def test_chinese_browser_gets_chinese(shop: RunningShop, window: Window) -> None
 def test_reduced_motion_disables_transitions(shop: RunningShop, window: Window) -> None:
     """If the browser prefers reduced motion, no element has a transition."""
     page = window(reduced_motion="reduce").new_page()
-    page.goto(shop.order())
+    page.goto(shop.create_payment())
     animated = "[...document.querySelectorAll('*')].filter(e => parseFloat(getComputedStyle(e).transitionDuration) > 0)"
     assert page.evaluate(f"{animated}.length") == 0
 

@@ -16,7 +16,7 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobil
 def test_payment_is_called_back_and_shown(shop: RunningShop, window: Window) -> None:
     """After a payment on the order's page, the merchant has handled the callback, and the page shows the delivery."""
     page = window().new_page()
-    page.goto(shop.order())
+    page.goto(shop.create_payment())
     expect(page.locator("#state")).to_have_text("Waiting for payment")
     page.get_by_role("button", name="Pay ¥0.99").click()
     expect(page.locator("#state")).to_have_text("Paid")
@@ -29,7 +29,7 @@ def test_payment_is_called_back_and_shown(shop: RunningShop, window: Window) -> 
 def test_open_page_updates_after_payment_elsewhere(shop: RunningShop, window: Window) -> None:
     """An open page shows a payment that was made elsewhere, and announces it to screen readers."""
     page = window().new_page()
-    page.goto(shop.order())
+    page.goto(shop.create_payment())
     expect(page.get_by_role("timer")).not_to_have_text("5:00")  # the countdown runs
     shop.sandbox.pay(1, realprice=Decimal("1.00"))
     expect(page.locator("#state")).to_have_text("Paid")
@@ -41,7 +41,7 @@ def test_open_page_updates_after_payment_elsewhere(shop: RunningShop, window: Wi
 def test_callback_sent_again_is_handled_once(shop: RunningShop, window: Window) -> None:
     """A callback sent again from the console is accepted, but not handled again."""
     page = window().new_page()
-    page.goto(shop.order())
+    page.goto(shop.create_payment())
     page.get_by_role("button", name="Pay ¥0.99").click()
     expect(page.locator(".delivery .chip")).to_have_text("Accepted")
     page.get_by_role("link", name="Show this order in the console").click()
@@ -55,7 +55,7 @@ def test_callback_sent_again_is_handled_once(shop: RunningShop, window: Window) 
 def test_paying_less_is_underpaid(shop: RunningShop, window: Window) -> None:
     """*Pay this amount* below the price is Underpaid, and the merchant rejects it. Invalid input shows an error."""
     page = window().new_page()
-    page.goto(shop.order())
+    page.goto(shop.create_payment())
     field = page.get_by_label("Other amount (yuan)")
     field.fill("plenty")
     page.get_by_role("button", name="Pay this amount").click()
@@ -71,7 +71,7 @@ def test_paying_less_is_underpaid(shop: RunningShop, window: Window) -> None:
 def test_payment_after_expiry_needs_confirmation(shop: RunningShop, window: Window) -> None:
     """After a late payment, the callback is sent only once *I have been paid* is pressed in the console."""
     page = window().new_page()
-    page.goto(shop.order())
+    page.goto(shop.create_payment())
     page.get_by_role("button", name="Expire the order").click()
     expect(page.locator("#state")).to_have_text("Expired")
     page.get_by_role("button", name="Pay after expiry").click()
@@ -87,7 +87,7 @@ def test_payment_after_expiry_needs_confirmation(shop: RunningShop, window: Wind
 def test_everything_works_without_javascript(options: dict[str, object], shop: RunningShop, window: Window) -> None:
     """Without JavaScript one can pay, reload, set a URL, send a callback again, and add a fault."""
     page = window(java_script_enabled=False, **options).new_page()
-    page.goto(shop.order())
+    page.goto(shop.create_payment())
     expect(page.get_by_text("This page needs JavaScript to update by itself.")).to_be_visible()
     page.get_by_role("button", name="Pay ¥0.99").click()
     shop.portal.call(shop.sandbox.wait_delivered)
@@ -125,7 +125,7 @@ def test_update_keeps_a_field_being_edited(shop: RunningShop, window: Window) ->
     page.goto(f"{shop.root}/shops")
     field = page.get_by_label("Callback URL").first
     field.fill("http://127.0.0.1:9/half")
-    shop.order()
+    shop.create_payment()
     shop.sandbox.pay(1)
     wait_for_updates(page, 2)
     expect(page.get_by_role("cell", name="88")).to_be_hidden()  # not updated yet
@@ -138,7 +138,7 @@ def test_update_keeps_a_field_being_edited(shop: RunningShop, window: Window) ->
 def test_update_keeps_an_error_message(shop: RunningShop, window: Window) -> None:
     """The error for an invalid amount is shown until the order's state changes."""
     page = window().new_page()
-    page.goto(shop.order())
+    page.goto(shop.create_payment())
     page.get_by_label("Other amount (yuan)").fill("plenty")
     page.get_by_role("button", name="Pay this amount").click()
     error = page.get_by_text("Enter an amount from 0.01")
@@ -152,7 +152,7 @@ def test_update_keeps_an_error_message(shop: RunningShop, window: Window) -> Non
 def test_update_keeps_open_details_and_focus(shop: RunningShop, window: Window) -> None:
     """When a delivery is added, opened details stay open, and the focus is kept."""
     page = window().new_page()
-    shop.order()
+    shop.create_payment()
     shop.sandbox.pay(1)
     shop.portal.call(shop.sandbox.wait_delivered)
     page.goto(f"{shop.root}/orders/1")
@@ -168,7 +168,7 @@ def test_page_says_if_the_sandbox_is_offline(shop: RunningShop, window: Window) 
     """A page shows an alert while the sandbox can't be reached."""
     context = window()
     page = context.new_page()
-    page.goto(shop.order())
+    page.goto(shop.create_payment())
     context.set_offline(True)
     expect(page.get_by_role("alert")).to_have_text("The sandbox is not responding. This page may be out of date.")
     context.set_offline(False)
@@ -186,7 +186,7 @@ def test_form_of_another_site_is_forbidden(shop: RunningShop, window: Window) ->
 
 def test_concurrent_payments_are_handled_once(shop: RunningShop, window: Window) -> None:
     """If two windows pay the same order at the same time, the merchant handles it once."""
-    url = shop.order()
+    url = shop.create_payment()
     pages = [window().new_page() for _ in range(2)]
     for page in pages:
         page.goto(url)
@@ -201,7 +201,7 @@ def test_concurrent_payments_are_handled_once(shop: RunningShop, window: Window)
 def test_browser_returns_to_the_shop(shop: RunningShop, window: Window) -> None:
     """After the callback was accepted, the browser is sent to the return URL."""
     page = window().new_page()
-    page.goto(shop.any_amount(return_url=f"{shop.merchant}/thanks"))
+    page.goto(shop.order_amount(return_url=f"{shop.merchant}/thanks"))
     expect(page.get_by_text("任意金额支付:1.88元")).to_be_visible()
     page.get_by_role("button", name="Pay ¥1.88").click()
     expect(page.get_by_role("heading", name="Thank you")).to_be_visible()
@@ -213,7 +213,7 @@ def test_expired_order_page_leaves_for_the_expiry_url(shop: RunningShop, window:
     """When an order expires, its open page leaves for the shop's expiry URL."""
     shop.sandbox.change_shop(expired_url=f"{shop.merchant}/late")
     page = window().new_page()
-    page.goto(shop.group())
+    page.goto(shop.order_group())
     shop.sandbox.expire(1)
     expect(page.get_by_role("heading", name="Too late")).to_be_visible()
 

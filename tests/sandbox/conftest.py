@@ -69,6 +69,7 @@ class ApiClient:
         self.client = client
 
     def form(self, path: str, account: ShopAccount | None = None, **changes: str | None) -> dict[str, str]:
+        """Return the fields of a call with their signature."""
         key, secret = account or self.sandbox.shops[0]
         fields = {"appkey": key, **VALID_FIELDS[path], **changes}
         signed = [fields[name] or "" for name in ("appkey", *SIGNED_FIELDS[path])]
@@ -80,6 +81,7 @@ class ApiClient:
         return self.client.get(path, params=form) if path == "order/check" else self.client.post(path, data=form)
 
     def reply(self, path: str, account: ShopAccount | None = None, **changes: str | None) -> dict[str, Any]:
+        """Call an endpoint. Return the JSON object of the reply."""
         response = self(path, account, **changes)
         assert response.status_code == 200
         envelope: dict[str, Any] = response.json()
@@ -118,10 +120,12 @@ def connect_to(no_tls: ssl.SSLContext) -> Iterator[Callable[[Sandbox], ApiClient
 
 @pytest.fixture
 def sandbox(clock: Clock) -> Iterator[Sandbox]:
+    """A sandbox in memory, with the time of the fixture `clock`."""
     with Sandbox(clock=clock) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 def call(sandbox: Sandbox, connect_to: Callable[[Sandbox], ApiClient]) -> ApiClient:
+    """An API client of the fixture `sandbox`, which is served until the test ends."""
     return connect_to(sandbox)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.sockets
 
 @pytest.fixture
 def console(call: Any) -> Any:
-    """A client at the root of the sandbox's server."""
+    """An httpx client whose base URL is the root of the sandbox's server."""
     call.client.base_url = str(call.client.base_url).removesuffix("api/")
     return call.client
 
@@ -146,14 +146,14 @@ def test_console_creates_orders(sandbox: Sandbox, console: Any) -> None:
     sandbox.add_keys(3, ["A"])
     assert console.post("/orders", data={"product": "3", "out_order_id": " T-1-X "}).headers["location"] == "/orders/2"
     assert (sandbox.orders()[1].out_order_id, sandbox.orders()[1].expires_at is None) == ("T-1-X", False)
-    invalid = [
+    invalid_inputs = [
         ({"quantity": "0"}, "a quantity above 0"),
         ({"product": "99"}, "Choose a product"),
         ({"pay_type": "cash"}, "a payment method"),
         ({"pay_type": "wechat"}, "one item at a time"),
         ({"quantity": "90"}, "not enough stock"),
     ]
-    for change, message in invalid:
+    for change, message in invalid_inputs:
         response = console.post("/orders", data={**form, **change})
         assert message in text_of(response, 422)
         assert 'value="me"' in response.text
@@ -192,7 +192,7 @@ async def test_orders_are_paged_newest_first(sandbox: Sandbox, console: Any) -> 
 async def test_order_page_shows_details_and_allowed_actions(sandbox: Sandbox, console: Any) -> None:
     """An order's page shows its details and the actions that its state allows."""
     await make_order(sandbox)
-    response = console.get("/orders/1")
+    page = console.get("/orders/1")
     for text in (
         "T-1001-X",
         "¥0.99",
@@ -201,9 +201,9 @@ async def test_order_page_shows_details_and_allowed_actions(sandbox: Sandbox, co
         "c@d",
         "None: the shop has no callback URL",
     ):
-        assert text in text_of(response)
-    assert 'id="again"' not in response.text
-    assert 'id="confirm"' not in response.text
+        assert text in text_of(page)
+    assert 'id="again"' not in page.text
+    assert 'id="confirm"' not in page.text
     sandbox.expire(1)
     assert 'id="confirm"' in console.get("/orders/1").text
     sandbox.pay(1)

@@ -99,7 +99,7 @@ async def test_callback_is_retried_after_a_minute_until_success(sandbox: Sandbox
         assert len(await sandbox.wait_delivered()) == len(shop.heads) == 2
 
 
-HEAD = b"HTTP/1.1 200 OK\r\n"
+STATUS_LINE = b"HTTP/1.1 200 OK\r\n"
 
 
 @pytest.mark.parametrize(
@@ -113,12 +113,12 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
         (http(b"", status="302 Found", headers="Location: http://127.0.0.1/\r\n"), "not_success", 302, ""),
         (http(b"\xff<b>"), "not_success", 200, "\ufffd<b>"),
         (http(b"x" * 4097), "too_long", 200, "x" * 4096),
-        (HEAD + b"Content-Length: 9\r\n\r\nsuccess", "no_http", None, None),
+        (STATUS_LINE + b"Content-Length: 9\r\n\r\nsuccess", "no_http", None, None),
         (b"SSH-2.0-OpenSSH_9.6\r\n", "no_http", None, None),
-        (HEAD + b"x: " + b"y" * 100_000 + b"\r\n\r\n", "no_http", None, None),
-        (HEAD + b"\r\nsuccess", None, 200, "success"),
+        (STATUS_LINE + b"x: " + b"y" * 100_000 + b"\r\n\r\n", "no_http", None, None),
+        (STATUS_LINE + b"\r\nsuccess", None, 200, "success"),
         (b"HTTP/1.1 100 Continue\r\n\r\n" + http(b"success", status="201 Created"), None, 201, "success"),
-        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n4\r\nsucc\r\n3\r\ness\r\n0\r\n\r\n", None, 200, "success"),
+        (STATUS_LINE + b"Transfer-Encoding: chunked\r\n\r\n4\r\nsucc\r\n3\r\ness\r\n0\r\n\r\n", None, 200, "success"),
     ],
 )
 async def test_only_success_with_2xx_accepts_a_callback(

@@ -15,7 +15,7 @@ PAGES = ["/", "/orders", "/callbacks", "/faults", "/pay/index?id=x", "/nowhere",
 
 @pytest.fixture
 def browser(call: Any) -> Any:
-    """A client at the root of the sandbox's server."""
+    """An httpx client whose base URL is the root of the sandbox's server."""
     call.client.base_url = str(call.client.base_url).removesuffix("api/")
     return call.client
 

@@ -67,21 +67,22 @@ def test_page_shows_the_order(url: str, call: Any) -> None:
 def test_qr_code_contains_the_order_url(url: str, call: Any) -> None:
     """The QR code on the page, compared module by module, is that of order_url."""
     html = call.client.get(url).text
-    [drawn] = re.findall(r'<path[^>]*class="qrline"[^>]* d="([^"]+)"', html)
+    [svg_path] = re.findall(r'<path[^>]*class="qrline"[^>]* d="([^"]+)"', html)
     code = segno.make_qr(url, error="m")
-    # The SVG is one path of horizontal lines: M and m move, h draws.
-    dark = set()
+    # The path consists of horizontal lines. The commands M (absolute) and m (relative) move, and h draws.
+    dark_modules = set()
     x, y = 0.0, 0.0
-    for kind, first, second in re.findall(r"([Mmh])(-?[\d.]+)(?:[ ,]?(-?[\d.]+))?", drawn):
-        if kind == "h":
-            dark |= {(int(column), int(y - 0.5)) for column in range(int(x), int(x + float(first)))}
+    for command, first, second in re.findall(r"([Mmh])(-?[\d.]+)(?:[ ,]?(-?[\d.]+))?", svg_path):
+        if command == "h":
+            dark_modules |= {(int(column), int(y - 0.5)) for column in range(int(x), int(x + float(first)))}
             x += float(first)
-        elif kind == "M":
+        elif command == "M":
             x, y = float(first), float(second)
         else:
             x, y = x + float(first), y + float(second)
+    # The code has a border of two modules.
     expected = {(c + 2, r + 2) for r, row in enumerate(code.matrix) for c, module in enumerate(row) if module}
-    assert dark == expected
+    assert dark_modules == expected
 
 
 def test_pay_button_pays_the_order(url: str, sandbox: Sandbox, call: Any) -> None:
@@ -96,23 +97,23 @@ def test_pay_button_pays_the_order(url: str, sandbox: Sandbox, call: Any) -> Non
     assert "Paid" in Page(post_form(call, url, do="pay").text).text
 
 
-@pytest.mark.parametrize("written", ["0.5", "0.50", " ¥0.50 ", "￥0.50", "1,234.50", "9999999.99"])
-def test_pay_this_amount_accepts_common_notations(written: str, url: str, sandbox: Sandbox, call: Any) -> None:
+@pytest.mark.parametrize("text", ["0.5", "0.50", " ¥0.50 ", "￥0.50", "1,234.50", "9999999.99"])
+def test_pay_this_amount_accepts_common_notations(text: str, url: str, sandbox: Sandbox, call: Any) -> None:
     """*Pay this amount* accepts spaces, currency signs and thousands separators."""
-    page = Page(post_form(call, url, do="another", amount=written).text)
-    amount = Decimal(re.sub("[^0-9.]", "", written))
+    page = Page(post_form(call, url, do="another", amount=text).text)
+    amount = Decimal(re.sub("[^0-9.]", "", text))
     assert sandbox.orders()[0].realprice == amount
     assert f"Amount paid ¥{amount:,.2f}" in page.text
 
 
-@rows("written", ["", "0", "0.00", "-1", "0.001", "1e3", "abc", "NaN", "99999999", "１", HOSTILE])
-def test_invalid_amount_shows_an_error(written: str, url: str, sandbox: Sandbox, call: Any) -> None:
+@rows("text", ["", "0", "0.00", "-1", "0.001", "1e3", "abc", "NaN", "99999999", "１", HOSTILE])
+def test_invalid_amount_shows_an_error(text: str, url: str, sandbox: Sandbox, call: Any) -> None:
     """An invalid amount stays in its field with an error next to it, and nothing is paid."""
-    response = post_form(call, url, do="another", amount=written)
+    response = post_form(call, url, do="another", amount=text)
     assert response.status_code == 422
     page = Page(response.text)
     [field] = [attrs for tag, attrs in page.elements if attrs.get("id") == "amount"]
-    assert (field["value"], field["aria-invalid"], field["aria-describedby"]) == (written, "true", "amount-wrong")
+    assert (field["value"], field["aria-invalid"], field["aria-describedby"]) == (text, "true", "amount-wrong")
     assert "Enter an amount from 0.01" in page.text
     assert sandbox.orders()[0].state == "pending"
 

@@ -28,6 +28,7 @@ from gatepay_async.sandbox.prices import format_price
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 FOLDER = Path(__file__).parent
+# Characters that languages encode or escape differently.
 CUSTOM = "特里+1 & <a href='x'>100%\"密 \n钥"
 CLIENTS = {"php": ["php", str(FOLDER / "client.php")], "node": ["node", str(FOLDER / "client.js")]}
 SIGNED_FIELDS = {
@@ -80,6 +81,7 @@ def wait_for_receiver(server: subprocess.Popen[bytes], url: str) -> bool:
 
 
 def responds_fail(url: str) -> bool:
+    """Return whether the receiver responds to a request without a signature, which it does with `fail`."""
     try:
         return httpx.get(url, trust_env=False).text == "fail"
     except httpx.TransportError:

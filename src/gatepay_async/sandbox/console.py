@@ -247,7 +247,7 @@ class Console:
     ) -> _ListPage:
         with self._order_service.open() as (connection, _):
             total = count(connection)
-            last = max(1, -(-total // PER_PAGE))
+            last = max(1, -(-total // PER_PAGE))  # rounded up
             page = min(_parse_int(request.query_params.get("page", "")) or 1, last)
             rows = list_page(connection, offset=(page - 1) * PER_PAGE, limit=PER_PAGE)
         return _ListPage(rows=rows, page=page, last=last, total=total)

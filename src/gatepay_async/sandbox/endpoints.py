@@ -109,7 +109,7 @@ def _pay_create(context: CallContext, admin_id: int, form: Form) -> object:
     require(number <= card_keys.stock(context.connection, product.id), Cause.STOCK)
     price = product.price * number
     spent = orders.ordered_today(context.connection, admin_id, now=context.now)
-    require(shop.quota is None or spent + price <= shop.quota * 100, Cause.QUOTA)
+    require(shop.quota is None or spent + price <= shop.quota * 100, Cause.QUOTA)  # the quota is in yuan
     licence_until = shop.licence_until
     require(licence_until is None or datetime.fromtimestamp(context.now, UTC) < licence_until, Cause.LICENCE)
     order = NewOrder(
@@ -140,7 +140,7 @@ def _product_show(context: CallContext, admin_id: int, _form: Form) -> object:
 def _ka_show(context: CallContext, admin_id: int, form: Form) -> object:
     product = _find_product_of_open_shop(context, admin_id, form)
     total = card_keys.count(context.connection, product.id)
-    last = max(1, -(-total // context.per_page))
+    last = max(1, -(-total // context.per_page))  # rounded up
     requested = int(form["page"])
     page, has_rows = (
         _PAST_LAST_PAGE[context.options.past_last_page](requested, last) if requested > last else (requested, True)

@@ -90,7 +90,7 @@ class LaterEndpoint(Endpoint):
 
 def _check_quota(context: CallContext, shop: ShopState, price: int) -> None:
     spent = orders.ordered_today(context.connection, shop.admin_id, now=context.now)
-    require(shop.quota is None or spent + price <= shop.quota * 100, Cause.QUOTA)
+    require(shop.quota is None or spent + price <= shop.quota * 100, Cause.QUOTA)  # the quota is in yuan
 
 
 def _get_shop(context: CallContext, admin_id: int) -> ShopState:

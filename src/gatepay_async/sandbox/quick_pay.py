@@ -133,7 +133,7 @@ class QuickPayPage:
             spent = orders.ordered_today(connection, shop.admin_id, now=int(now))
             if not _is_shop_open(shop, now) or choice.pay_type in shop.closed_pay_types:
                 return None
-            if shop.quota is not None and spent + fen > shop.quota * 100:
+            if shop.quota is not None and spent + fen > shop.quota * 100:  # the quota is in yuan
                 return None
             order = NewOrder(
                 admin_id=shop.admin_id,
