@@ -25,7 +25,7 @@ _LoopScope = Literal["function", "class", "module", "package", "session"]
 _LOOP_SCOPES: tuple[_LoopScope, ...] = get_args(_LoopScope)
 _ASYNCIO_FIXTURES = "gatepay-async-asyncio"
 
-_NOT_CLAIMED = """\
+_NOT_CLAIMED_BY_A_PLUGIN = """\
 gatepay is an open client, for async tests that anyio's plugin or pytest-asyncio runs:
 mark the test with pytest.mark.anyio (its plugin comes with gatepay-async) or with
 pytest.mark.asyncio (pip install pytest-asyncio). A test that is not async can ask for
@@ -35,42 +35,42 @@ gatepay: both anyio's plugin and pytest-asyncio would run this test, each in its
 loop. Remove one of the two marks, or set asyncio_mode = "strict"."""
 
 
-# Whether default clients may call other machines. The last item applies: sessions can be nested (pytester), and each
-# test adds an item. Outside of pytest, the list is empty, and they may.
-_allowed: list[bool] = []
+# Whether default clients may call other machines. The last item applies: each session and each test adds an item, and
+# sessions can be nested (pytester). Outside of pytest, the list is empty, and live calls are allowed.
+_live_calls_allowed: list[bool] = []
 
 
 def may_call_live() -> bool:
     """Whether a default client may call other machines. The client calls this before it connects."""
-    return _allowed[-1] if _allowed else True
+    return _live_calls_allowed[-1] if _live_calls_allowed else True
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add an option and a setting that allow live calls for a whole session."""
-    what = "let AsyncGatePay clients without http_client or transport call hosts other than this machine"
-    parser.getgroup("gatepay-async").addoption("--gatepay-live", action="store_true", help=what)
-    parser.addini("gatepay_live", what, type="bool", default=False)
+    help_text = "let AsyncGatePay clients without http_client or transport call hosts other than this machine"
+    parser.getgroup("gatepay-async").addoption("--gatepay-live", action="store_true", help=help_text)
+    parser.addini("gatepay_live", help_text, type="bool", default=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, and read the option and the setting."""
     config.addinivalue_line("markers", "gatepay_live: a default AsyncGatePay may call hosts other than this machine")
-    _allowed.append(bool(config.getoption("--gatepay-live") or config.getini("gatepay_live")))
+    _live_calls_allowed.append(bool(config.getoption("--gatepay-live") or config.getini("gatepay_live")))
 
 
 def pytest_unconfigure() -> None:
     """Undo pytest_configure()."""
-    _allowed.pop()
+    _live_calls_allowed.pop()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Apply the marker to one test and its fixtures."""
-    _allowed.append(may_call_live() or item.get_closest_marker("gatepay_live") is not None)
+    _live_calls_allowed.append(may_call_live() or item.get_closest_marker("gatepay_live") is not None)
     try:
         return (yield)
     finally:
-        _allowed.pop()
+        _live_calls_allowed.pop()
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def gatepay_options() -> dict[str, Any]:
 def gatepay_sandbox(gatepay_sandbox_options: dict[str, Any]) -> Iterator[Sandbox]:
     """A new Sandbox in memory, with the vendor's example shops (needs the extra `sandbox`)."""
     try:
-        from gatepay_async.sandbox import Sandbox  # noqa: PLC0415 -- see the top
+        from gatepay_async.sandbox import Sandbox  # noqa: PLC0415 -- see the module's docstring
     except ModuleNotFoundError as error:
         missing = error.name
     else:
@@ -102,7 +102,7 @@ def gatepay_sandbox(gatepay_sandbox_options: dict[str, Any]) -> Iterator[Sandbox
 @pytest.fixture
 def gatepay_base_url(gatepay_sandbox: Sandbox) -> Iterator[str]:
     """The base URL of gatepay_sandbox, which is served over HTTP on loopback, in its own thread."""
-    from anyio.from_thread import start_blocking_portal  # noqa: PLC0415 -- see the top
+    from anyio.from_thread import start_blocking_portal  # noqa: PLC0415 -- see the module's docstring
 
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(gatepay_sandbox.serve()) as base_url:
         yield base_url
@@ -139,7 +139,7 @@ def _fixture_for(request: pytest.FixtureRequest) -> str:
     by_asyncio = asyncio_marker is not None and has_plugin("asyncio")
     by_anyio = "anyio_backend" in request.fixturenames and has_plugin("anyio")
     if by_asyncio == by_anyio:
-        _fail_test(_CLAIMED_BY_TWO_PLUGINS if by_asyncio else _NOT_CLAIMED)
+        _fail_test(_CLAIMED_BY_TWO_PLUGINS if by_asyncio else _NOT_CLAIMED_BY_A_PLUGIN)
     if by_anyio:
         return "_gatepay_on_anyio"
     if not has_plugin(_ASYNCIO_FIXTURES):
@@ -158,7 +158,7 @@ async def _gatepay_on_anyio(
 
 def _asyncio_fixtures() -> ModuleType:
     """A plugin with one fixture per scope of pytest-asyncio, because a client belongs to the event loop it opens in."""
-    import pytest_asyncio  # noqa: PLC0415 -- see the top
+    import pytest_asyncio  # noqa: PLC0415 -- see the module's docstring
     from packaging.version import Version  # noqa: PLC0415 -- comes with pytest
 
     if Version(pytest_asyncio.__version__) < Version("1.1"):  # older versions find async fixtures only at collection
@@ -171,7 +171,7 @@ def _asyncio_fixtures() -> ModuleType:
 
 
 def _asyncio_fixture(name: str, scope: _LoopScope) -> object:
-    import pytest_asyncio  # noqa: PLC0415 -- see the top
+    import pytest_asyncio  # noqa: PLC0415 -- see the module's docstring
 
     @pytest_asyncio.fixture(name=name, loop_scope=scope)
     async def on_loop(
@@ -185,7 +185,7 @@ def _asyncio_fixture(name: str, scope: _LoopScope) -> object:
 
 @asynccontextmanager
 async def _open_client(sandbox: Sandbox, base_url: str, options: dict[str, Any]) -> AsyncGenerator[AsyncGatePay]:
-    from gatepay_async import AsyncGatePay, RetryPolicy  # noqa: PLC0415 -- see the top
+    from gatepay_async import AsyncGatePay, RetryPolicy  # noqa: PLC0415 -- see the module's docstring
 
     # The default number of retries, but without waiting, so that tests are fast.
     retry = RetryPolicy(first_wait=0, longest_wait=0)
@@ -194,5 +194,5 @@ async def _open_client(sandbox: Sandbox, base_url: str, options: dict[str, Any])
         yield client
 
 
-def _fail_test(why: str) -> NoReturn:
-    pytest.fail(why, pytrace=False)
+def _fail_test(reason: str) -> NoReturn:
+    pytest.fail(reason, pytrace=False)

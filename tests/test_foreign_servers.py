@@ -1,4 +1,4 @@
-"""Listings of servers that answer a page past the last one each in its way, while the stock changes."""
+"""Listings from servers that differ in their replies to a page past the last one, while the stock changes."""
 
 import asyncio
 from typing import Literal, get_args
@@ -10,34 +10,34 @@ from gatepay_async import AsyncGatePay, CardKeyListing, CardKeyPage, InvalidPage
 from gatepay_async.protocol.calls import KaShow
 from gatepay_async.sandbox import Sandbox
 
-pytestmark = [pytest.mark.slow, pytest.mark.anyio]  # seventy-two shops, each over HTTP
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]  # 72 listings over HTTP
 
-Past = Literal["empty", "clamp", "refuse", "thinkphp"]
+PastLastPage = Literal["empty", "clamp", "refuse", "thinkphp"]
 
 
-def change(what: str, sandbox: Sandbox) -> None:
-    """What happens to 230 keys once the first page has been given."""
+def change_stock(event: str, sandbox: Sandbox) -> None:
+    """Change the stock of 230 keys as *event* says. Called after the first page was listed."""
     ids = sandbox.key_ids(8)
-    if what == "a page is sold":
+    if event == "a page is sold":
         sandbox.delete_keys(8, ids[:50])
-    elif what == "most are sold":
+    elif event == "most are sold":
         sandbox.delete_keys(8, ids[:190])
-    elif what == "all are sold":
+    elif event == "all are sold":
         sandbox.delete_keys(8, ids)
-    elif what == "a page comes back":
+    elif event == "a page comes back":
         sandbox.restore_keys(8, {number: f"OLD-{number}" for number in range(1, 51)})
-    elif what == "pages get shorter":
+    elif event == "pages get shorter":
         sandbox.set_per_page(20)
 
 
-@pytest.mark.parametrize("past", get_args(Past))
-async def test_no_server_hides_a_key(past: Past) -> None:
-    """Whatever comes past the last page, and whatever happens to the stock, each key that stays is given once."""
-    wrong: list[str] = []
-    happened = ["nothing", "a page is sold", "most are sold", "all are sold", "a page comes back", "pages get shorter"]
-    for what in happened:
+@pytest.mark.parametrize("past_last_page", get_args(PastLastPage))
+async def test_listing_has_each_remaining_key_once(past_last_page: PastLastPage) -> None:
+    """Every key that stays in the stock is listed once, whatever the server replies and however the stock changes."""
+    failures: list[str] = []
+    events = ["nothing", "a page is sold", "most are sold", "all are sold", "a page comes back", "pages get shorter"]
+    for event in events:
         for prefetch, thorough in ((1, False), (4, False), (3, True)):
-            with Sandbox(seed=False, past_last_page=past) as sandbox:
+            with Sandbox(seed=False, past_last_page=past_last_page) as sandbox:
                 sandbox.add_keys(8, [f"GONE-{number}" for number in range(60)])
                 sandbox.add_keys(8, [f"KEY-{number}" for number in range(230)])
                 sandbox.delete_keys(8, sandbox.key_ids(8)[:60])
@@ -46,19 +46,22 @@ async def test_no_server_hides_a_key(past: Past) -> None:
                     AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url) as gatepay,
                 ):
                     listing = gatepay.list_card_keys(8, prefetch=prefetch, thorough=thorough)
-                    given: list[int] = []
+                    listed: list[int] = []
                     async for page in listing.pages():
-                        if not given:
-                            change(what, sandbox)
-                        given += [key.id for key in page.keys]
-                stayed = {number for number in sandbox.key_ids(8) if number > 60}
-                if given != sorted(set(given)) or stayed - set(given) or listing.drifted != (what != "nothing"):
-                    wrong.append(f"{what}, prefetch {prefetch}, thorough {thorough}: {len(stayed - set(given))} lost")
-    assert wrong == []
+                        if not listed:
+                            change_stock(event, sandbox)
+                        listed += [key.id for key in page.keys]
+                # Ids up to 60 were deleted before the listing. They are back after "a page comes back".
+                remaining = {number for number in sandbox.key_ids(8) if number > 60}
+                if listed != sorted(set(listed)) or remaining - set(listed) or listing.drifted != (event != "nothing"):
+                    failures.append(
+                        f"{event}, prefetch {prefetch}, thorough {thorough}: {len(remaining - set(listed))} lost"
+                    )
+    assert failures == []
 
 
-async def test_page_1_that_is_refused_is_an_error() -> None:
-    """A refusal of page 1 is raised: it can't be told from a server that refuses every page."""
+async def test_refusal_of_page_1_is_raised() -> None:
+    """A refusal of page 1 is raised. A refusal of a later page ends the listing."""
 
     async def send(call: KaShow) -> CardKeyPage:
         await anyio.lowlevel.checkpoint()
@@ -70,10 +73,10 @@ async def test_page_1_that_is_refused_is_an_error() -> None:
     assert [key async for key in CardKeyListing(send, KaShow(8, 9), prefetch=1, thorough=False)] == []
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio's can't be raised by others
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio's Cancelled can't be raised by a program
 @pytest.mark.parametrize("prefetch", [1, 4])
-async def test_a_cancellation_of_something_else_is_an_error(prefetch: int) -> None:
-    """A CancelledError that comes out of a call nobody cancelled is a TransportError, and the walk can go on."""
+async def test_unrelated_cancelled_error_becomes_transport_error(prefetch: int) -> None:
+    """A CancelledError from a call that wasn't cancelled becomes a TransportError, and the listing can continue."""
     with Sandbox() as sandbox:
         async with sandbox.serve() as base_url:
             gatepay = AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, retry=RetryPolicy(attempts=1))
@@ -86,17 +89,17 @@ async def test_a_cancellation_of_something_else_is_an_error(prefetch: int) -> No
                     return await gatepay.send(call)
 
                 keys = aiter(CardKeyListing(send, KaShow(8), prefetch=prefetch, thorough=False))
-                given: list[int] = []
-                with pytest.raises(TransportError) as caught:  # noqa: PT012 -- what came before the error is kept
+                listed: list[int] = []
+                with pytest.raises(TransportError) as caught:  # noqa: PT012 -- the keys before the error are needed
                     async for key in keys:
-                        given.append(key.id)  # noqa: PERF401 -- a comprehension would lose it
+                        listed.append(key.id)  # noqa: PERF401 -- a comprehension would lose it
                 assert caught.value.problem == "the request was cancelled, but not by its caller"
                 broken = False
-                assert given + [key.id async for key in keys] == sandbox.key_ids(8)
+                assert listed + [key.id async for key in keys] == sandbox.key_ids(8)
 
 
-async def test_what_is_no_error_comes_as_itself() -> None:
-    """A BaseException of a call comes out as itself, not in a group."""
+async def test_base_exception_is_not_wrapped_in_a_group() -> None:
+    """A BaseException of a call is raised as it is, not in an exception group."""
 
     class StopEverythingError(BaseException):
         pass
@@ -110,9 +113,9 @@ async def test_what_is_no_error_comes_as_itself() -> None:
             [key async for key in CardKeyListing(send, KaShow(8), prefetch=prefetch, thorough=False)]
 
 
-def test_the_sandbox_knows_these_servers_only() -> None:
-    """Another way to answer, and a page without rows, are refused."""
+def test_sandbox_rejects_invalid_paging_options() -> None:
+    """An unknown past_last_page and a per_page of 0 are rejected."""
     with pytest.raises(ValueError, match="past_last_page"):
-        Sandbox(past_last_page="else")  # type: ignore[arg-type]  # the wrong one is what is tested
+        Sandbox(past_last_page="else")  # type: ignore[arg-type]  # invalid on purpose
     with Sandbox() as sandbox, pytest.raises(ValueError, match="per_page"):
         sandbox.set_per_page(0)

@@ -1,4 +1,4 @@
-"""The pytest plugin keeps a default client on this machine: a test makes no real orders unless somebody allows it."""
+"""The pytest plugin prevents real orders: a default client can only call this machine unless allowed otherwise."""
 
 import importlib.metadata
 import importlib.util
@@ -9,13 +9,13 @@ pytestmark = pytest.mark.sockets
 
 pytest_plugins = ["pytester"]
 
-# Installed, the plugin is found by its entry point; from the folder, it is named.
+# If the package is installed, pytest finds the plugin by its entry point. Otherwise it must be named.
 INSTALLED = "gatepay-async" in importlib.metadata.entry_points(group="pytest11").names
-NAMED = [] if INSTALLED else ["-p", "_gatepay_async_pytest"]
-PLUGINS = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:asyncio", *NAMED]
-PLAIN = [*PLUGINS, "--strict-markers", "-W", "error"]
+PLUGIN_OPTION = [] if INSTALLED else ["-p", "_gatepay_async_pytest"]
+PLUGINS = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:asyncio", *PLUGIN_OPTION]
+BASE_OPTIONS = [*PLUGINS, "--strict-markers", "-W", "error"]
 
-PAYS = """
+TEST_HEADER = """
 import httpx
 import pytest
 from gatepay_async import AsyncGatePay, GatePayError, InvalidRequestError, RetryPolicy
@@ -32,53 +32,53 @@ async def outcome(**options):
 
 
 @pytest.fixture(autouse=True)
-def alone(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sessions that nothing of ours is set for."""
+def clean_environment(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove the variables that would configure the nested sessions."""
     for name in ("PYTEST_ADDOPTS", "GATEPAY_BASE_URL", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
 
 
-def passes(pytester: pytest.Pytester, test: str, *options: str) -> None:
-    """A session in which that async test passes, on both loops."""
-    pytester.makepyfile(f"{PAYS}\n@pytest.mark.anyio\n{test}")
-    pytester.runpytest_inprocess(*PLAIN, *options).assert_outcomes(passed=2)
+def assert_passes(pytester: pytest.Pytester, test: str, *options: str) -> None:
+    """Assert that an async test passes in a nested session, on both event loops."""
+    pytester.makepyfile(f"{TEST_HEADER}\n@pytest.mark.anyio\n{test}")
+    pytester.runpytest_inprocess(*BASE_OPTIONS, *options).assert_outcomes(passed=2)
 
 
-def test_a_real_call_is_refused(pytester: pytest.Pytester) -> None:
-    """A default client is kept from another host before it connects, and the error names what allows it."""
+def test_call_to_another_host_is_refused(pytester: pytest.Pytester) -> None:
+    """A default client can't connect to another host. The error lists the ways to allow it."""
     test = """
 async def test():
-    kind, said = await outcome()
-    assert kind == "InvalidRequestError"
+    name, message = await outcome()
+    assert name == "InvalidRequestError"
     for word in ("base_url", "gatepay.invalid", "`gatepay`", "http_client", "gatepay_live", "--gatepay-live"):
-        assert word in said
+        assert word in message
 """
-    passes(pytester, test)
+    assert_passes(pytester, test)
 
 
 @pytest.mark.slow
-def test_through_a_proxy_too(pytester: pytest.Pytester) -> None:
-    """Behind a proxy of the environment, likewise: not even the proxy is called."""
+def test_call_through_a_proxy_is_refused(pytester: pytest.Pytester) -> None:
+    """With a proxy from the environment, the call is refused, too, and the proxy isn't contacted."""
     test = """
 async def test(monkeypatch):
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     assert (await outcome())[0] == "InvalidRequestError"
 """
-    passes(pytester, test)
+    assert_passes(pytester, test)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["marker", "option", "setting"])
-def test_it_can_be_allowed(pytester: pytest.Pytester, how: str) -> None:
-    """A marker allows it for a test, an option or a setting for all: then the network decides."""
-    mark = "@pytest.mark.gatepay_live" if how == "marker" else ""
-    options = {"marker": [], "option": ["--gatepay-live"], "setting": ["-o", "gatepay_live=true"]}[how]
-    passes(pytester, f"{mark}\nasync def test():\n    assert (await outcome())[0] == 'TransportError'", *options)
+@pytest.mark.parametrize("permission", ["marker", "option", "setting"])
+def test_live_calls_can_be_allowed(pytester: pytest.Pytester, permission: str) -> None:
+    """The marker allows live calls for one test; the option and the setting allow them for the session."""
+    mark = "@pytest.mark.gatepay_live" if permission == "marker" else ""
+    options = {"marker": [], "option": ["--gatepay-live"], "setting": ["-o", "gatepay_live=true"]}[permission]
+    assert_passes(pytester, f"{mark}\nasync def test():\n    assert (await outcome())[0] == 'TransportError'", *options)
 
 
 @pytest.mark.slow
-def test_what_is_intercepted_is_not_refused(pytester: pytest.Pytester) -> None:
-    """respx, a mock transport and a client of your own are asked, not refused."""
+def test_intercepted_calls_are_not_refused(pytester: pytest.Pytester) -> None:
+    """Calls through respx, a mock transport or a user's httpx client aren't refused."""
     test = """
 async def test():
     import respx
@@ -91,48 +91,48 @@ async def test():
     async with httpx.AsyncClient(transport=transport) as own:
         assert (await outcome(http_client=own))[0] == "OutOfStockError"
 """
-    passes(pytester, test)
+    assert_passes(pytester, test)
 
 
 @pytest.mark.slow
-def test_your_own_transport_is_not_refused(pytester: pytest.Pytester) -> None:
-    """A transport of httpx's own, which calls the network, is one that somebody has passed, too."""
+def test_user_transport_is_not_refused(pytester: pytest.Pytester) -> None:
+    """A user's transport isn't refused, even if it is httpx's own and uses the network."""
     test = """
 async def test():
     async with httpx.AsyncHTTPTransport() as transport:
         assert (await outcome(transport=transport))[0] == "TransportError"
 """
-    passes(pytester, test)
+    assert_passes(pytester, test)
 
 
 @pytest.mark.slow
-def test_nothing_is_looked_up(pytester: pytest.Pytester) -> None:
-    """It is refused before a name is looked up or anybody connected to, behind a proxy as well."""
+def test_refused_call_does_no_network_io(pytester: pytest.Pytester) -> None:
+    """A call is refused before any name is looked up and any connection opened, also with a proxy."""
     test = """
 @pytest.mark.parametrize("proxy", ["", "http://127.0.0.1:9"])
 async def test(monkeypatch, proxy):
     import socket
     monkeypatch.setenv("https_proxy", proxy)
-    done = []
+    network_calls = []
     def look_up(host, *_, **__):
-        done.append(host)
+        network_calls.append(host)
         raise socket.gaierror
     class Socket(socket.socket):
         def connect(self, address):
-            done.append(address)
+            network_calls.append(address)
             raise OSError
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     monkeypatch.setattr(socket, "socket", Socket)
     assert (await outcome())[0] == "InvalidRequestError"
-    assert done == []
+    assert network_calls == []
 """
-    pytester.makepyfile(f"{PAYS}\n@pytest.mark.anyio{test}")
-    pytester.runpytest_inprocess(*PLAIN).assert_outcomes(passed=4)
+    pytester.makepyfile(f"{TEST_HEADER}\n@pytest.mark.anyio{test}")
+    pytester.runpytest_inprocess(*BASE_OPTIONS).assert_outcomes(passed=4)
 
 
 @pytest.mark.slow
-def test_a_connection_that_was_allowed_before(pytester: pytest.Pytester) -> None:
-    """A connection that an earlier test has opened is not used by one that may not call there."""
+def test_open_connection_is_not_used_without_permission(pytester: pytest.Pytester) -> None:
+    """A connection that was opened with permission isn't used by a later call without permission."""
     test = """
 async def test(monkeypatch):
     import sys
@@ -151,13 +151,13 @@ async def test(monkeypatch):
                 await gatepay.create_payment(**ORDER)
         assert sandbox.orders() == []
 """
-    passes(pytester, test)
+    assert_passes(pytester, test)
 
 
-def test_outside_of_a_session() -> None:
-    """Where the plugin is imported and no session runs, it forbids nothing."""
-    import _gatepay_async_pytest as plugin  # noqa: PLC0415 -- before pytest has it, coverage would miss it
+def test_plugin_allows_live_calls_outside_of_pytest() -> None:
+    """If the plugin is imported outside of a pytest session, live calls are allowed."""
+    import _gatepay_async_pytest as plugin  # noqa: PLC0415 -- an earlier import would escape coverage
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plugin, "_allowed", [])
+        patch.setattr(plugin, "_live_calls_allowed", [])
         assert plugin.may_call_live()

@@ -39,28 +39,36 @@ def catalog(**stocks: int) -> Catalog:
         ([20, 19, 18, 19], [0, 1, 0, 0]),
         ([0], [1]),
         ([19, 20, 19], [1, 0, 1]),
-        ([5, None, 5], [1, 0, 1]),  # gone, and back
+        ([5, None, 5], [1, 0, 1]),  # removed, then added again
     ],
 )
 def test_one_alert_per_crossing(stocks: list[int | None], alerts: list[int]) -> None:
     """A product gives an alert when it becomes low, and another one when it becomes low again."""
     levels = StockLevels(20)
     catalogs = [catalog(p7=99) if stock is None else catalog(p7=99, p8=stock) for stock in stocks]
-    assert [len(levels.find_crossings(each)) for each in catalogs] == alerts
+    assert [len(levels.find_crossings(current)) for current in catalogs] == alerts
 
 
 async def test_watch_survives_outages(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """No reply and odd replies are logged and retried. Pauses vary by up to 10 %. A wrong key raises."""
-    down = TransportError(endpoint="product/show", sent=False, problem="CANARY")
-    odd = ProtocolError(endpoint="product/show", http_status=502, problem="CANARY")
-    wrong = InvalidAppKeyError(code=102, message="CANARY", endpoint="product/show")
-    replies: list[Any] = [down, catalog(p8=3, p4=2), odd, catalog(p8=3, p4=30), catalog(p8=30), catalog(p8=1), wrong]
+    """Missing and invalid replies are logged and retried. Pauses vary by up to 10 %. A wrong appkey raises an error."""
+    no_reply = TransportError(endpoint="product/show", sent=False, problem="CANARY")
+    odd_reply = ProtocolError(endpoint="product/show", http_status=502, problem="CANARY")
+    wrong_key = InvalidAppKeyError(code=102, message="CANARY", endpoint="product/show")
+    replies: list[Any] = [
+        no_reply,
+        catalog(p8=3, p4=2),
+        odd_reply,
+        catalog(p8=3, p4=30),
+        catalog(p8=30),
+        catalog(p8=1),
+        wrong_key,
+    ]
 
     async def fetch() -> Catalog:
         reply = replies.pop(0)
         if isinstance(reply, Exception):
             raise reply
-        return reply  # type: ignore[no-any-return]  # a catalog
+        return reply  # type: ignore[no-any-return]  # anything else is a Catalog
 
     pauses: list[float] = []
 
@@ -69,16 +77,16 @@ async def test_watch_survives_outages(monkeypatch: pytest.MonkeyPatch, caplog: p
 
     monkeypatch.setattr(anyio, "sleep", sleep)
     watch = StockWatch(fetch, below=20, every=timedelta(minutes=1))
-    found = [await anext(watch) for _ in range(3)]
+    found_alerts = [await anext(watch) for _ in range(3)]
     with pytest.raises(InvalidAppKeyError):
         await anext(watch)
-    assert [(alert.product.id, alert.product.stock) for alert in found] == [(8, 3), (4, 2), (8, 1)]
-    assert found[0] == StockAlert(found[0].product, 20)
+    assert [(alert.product.id, alert.product.stock) for alert in found_alerts] == [(8, 3), (4, 2), (8, 1)]
+    assert found_alerts[0] == StockAlert(found_alerts[0].product, 20)
     assert aiter(watch) is watch
     assert len(pauses) == 6
     assert all(54 <= seconds <= 66 for seconds in pauses)
     assert len(set(pauses)) > 1
-    fields = [(vars(each)["gatepay_error"], each.levelno) for each in caplog.records]
+    fields = [(vars(record)["gatepay_error"], record.levelno) for record in caplog.records]
     assert fields == [("TransportError", logging.WARNING), ("ProtocolError", logging.WARNING)]
     assert "CANARY" not in caplog.text
 

@@ -1,4 +1,4 @@
-"""signed_callback(): what a shop's own tests are given to deliver."""
+"""signed_callback(), which creates callbacks for the tests of a shop."""
 
 import json
 import time
@@ -29,8 +29,8 @@ SHOP: dict[str, Any] = {"appkey": "gp6appkey", "appsecret": "gp6secret"}
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize("vector", CALLBACKS, ids=lambda vector: vector["params"]["order_id"])
-def test_vectors(vector: dict[str, Any]) -> None:
-    """It writes the very text of each vector, which this code did not make."""
+def test_callbacks_equal_the_test_vectors(vector: dict[str, Any]) -> None:
+    """The query is exactly that of each test vector. The vectors were computed by other code."""
     params = vector["params"]
     query = signed_callback(
         appkey=vector["appkey"],
@@ -46,8 +46,8 @@ def test_vectors(vector: dict[str, Any]) -> None:
     assert query == vector["encoded"]
 
 
-def test_defaults_are_believed() -> None:
-    """With key and secret alone it is a callback of just now that parse_callback() believes."""
+def test_default_callback_is_accepted() -> None:
+    """With only appkey and appsecret, the result is a callback of the current time that parse_callback() accepts."""
     before = int(time.time())
     callback = parse_callback(signed_callback(**SHOP), **SHOP)
     assert (callback.out_order_id, callback.price, callback.realprice) == ("T-1001-X", Decimal(1), Decimal(1))
@@ -55,8 +55,8 @@ def test_defaults_are_believed() -> None:
     assert before <= callback.paid_at.timestamp() <= time.time()
 
 
-def test_every_field_is_set() -> None:
-    """What is given is what is signed: two decimals, whole seconds in UTC, the realprice that differs."""
+def test_all_arguments_are_signed() -> None:
+    """All arguments are signed: prices with two decimals, and the time in whole seconds."""
     paid_at = datetime(2026, 11, 23, 18, 30, 5, 999_999, timezone(timedelta(hours=8)))
     query = signed_callback(
         **SHOP,
@@ -81,10 +81,10 @@ def test_every_field_is_set() -> None:
     extend=st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
     order_id=st.none() | st.integers(1, 2**63 - 1),
 )
-def test_all_that_it_writes_is_believed(
+def test_callback_of_any_order_is_accepted(
     out_order_id: str, fen: int, pay_type: PayType, extend: str, order_id: int | None
 ) -> None:
-    """Whatever the order is, its callback is believed and says what was given."""
+    """parse_callback() accepts the callback of any order and returns its values."""
     price = Decimal(fen).scaleb(-2)
     query = signed_callback(
         **SHOP, out_order_id=out_order_id, price=price, pay_type=pay_type, extend=extend, order_id=order_id
@@ -94,17 +94,17 @@ def test_all_that_it_writes_is_believed(
     assert callback.order_id == order_id or order_id is None
 
 
-def test_another_order_has_another_number() -> None:
-    """The order_id is the order's: the same for the same out_order_id, another one for another."""
-    numbers = [
-        parse_callback(signed_callback(**SHOP, out_order_id=one), **SHOP).order_id
-        for one in ("T-1-X", "T-2-X", "T-1-X")
+def test_order_id_depends_on_out_order_id() -> None:
+    """By default, equal order numbers have equal order_ids, and different ones have different order_ids."""
+    order_ids = [
+        parse_callback(signed_callback(**SHOP, out_order_id=out_order_id), **SHOP).order_id
+        for out_order_id in ("T-1-X", "T-2-X", "T-1-X")
     ]
-    assert numbers[0] == numbers[2] != numbers[1]
+    assert order_ids[0] == order_ids[2] != order_ids[1]
 
 
 def test_own_parameters_are_not_signed() -> None:
-    """The parameters of the merchant's own URL come first, and take no part in the signature."""
+    """The parameters of the merchant's own URL come first and aren't signed."""
     plain = signed_callback(**SHOP, paid_at=1_700_000_000)
     query = signed_callback(**SHOP, paid_at=1_700_000_000, extra={"shop": "一 号", "lang": ""})
     assert query == f"shop=%E4%B8%80+%E5%8F%B7&lang=&{plain}"
@@ -113,16 +113,16 @@ def test_own_parameters_are_not_signed() -> None:
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize("name", ["order_id", "out_order_id", "price", "realprice", "paytime", "extend"])
-def test_a_changed_field_is_forged(name: str) -> None:
-    """A field that is changed after signing, in its exact form, is found by the signature."""
+def test_tampered_field_is_detected(name: str) -> None:
+    """A field that was changed after signing, to another valid value, fails the signature check."""
     value = {"price": "9.99", "realprice": "9.99", "paytime": "1700000000"}.get(name, "9")
     with pytest.raises(CallbackSignatureError) as raised:
         parse_callback(signed_callback(**SHOP, tampered={name: value}), **SHOP)
     assert raised.value.field == "sign"
 
 
-def test_a_changed_signature_is_forged() -> None:
-    """Another signature, another secret: not believed."""
+def test_wrong_signature_is_rejected() -> None:
+    """A changed signature and the signature of another appsecret are rejected."""
     with pytest.raises(CallbackSignatureError):
         parse_callback(signed_callback(**SHOP, tampered={"sign": "0" * 32}), **SHOP)
     with pytest.raises(CallbackSignatureError):
@@ -133,18 +133,18 @@ def test_a_changed_signature_is_forged() -> None:
 @pytest.mark.parametrize(
     "name", ["order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend", "sign"]
 )
-def test_a_field_can_be_left_out(name: str) -> None:
-    """None takes the field out of the text, and nothing else."""
-    whole = signed_callback(**SHOP, paid_at=1_700_000_000)
+def test_tampered_none_removes_the_field(name: str) -> None:
+    """With None in `tampered`, only that field is removed, and parse_callback() names it."""
+    complete = signed_callback(**SHOP, paid_at=1_700_000_000)
     query = signed_callback(**SHOP, paid_at=1_700_000_000, tampered={name: None})
-    assert query.split("&") == [pair for pair in whole.split("&") if not pair.startswith(f"{name}=")]
+    assert query.split("&") == [pair for pair in complete.split("&") if not pair.startswith(f"{name}=")]
     with pytest.raises(MalformedCallbackError) as raised:
         parse_callback(query, **SHOP)
     assert raised.value.field == name
 
 
 @pytest.mark.parametrize(
-    ("given", "field", "problem"),
+    ("arguments", "field", "problem"),
     [
         ({"appkey": ""}, "appkey", "must not be empty"),
         ({"appsecret": "sec\nret"}, "appsecret", "invisible character"),
@@ -166,7 +166,7 @@ def test_a_field_can_be_left_out(name: str) -> None:
         ({"pay_type": []}, "pay_type", "must be one of"),
         ({"order_id": 0}, "order_id", "must be from 1 to "),
         ({"order_id": "7"}, "order_id", "whole number, not str"),
-        ({"paid_at": datetime(2026, 1, 1)}, "paid_at", "must have a time zone"),  # noqa: DTZ001 -- what is refused
+        ({"paid_at": datetime(2026, 1, 1)}, "paid_at", "must have a time zone"),  # noqa: DTZ001 -- naive on purpose
         ({"paid_at": 10**9 - 1}, "paid_at", "ten digits"),
         ({"paid_at": True}, "paid_at", "a Unix timestamp"),
         ({"paid_at": 1.5}, "paid_at", "a Unix timestamp"),
@@ -182,12 +182,12 @@ def test_a_field_can_be_left_out(name: str) -> None:
         ({"tampered": {7: "1"}}, "tampered", "7 must be text"),
         ({"tampered": "price"}, "tampered", "must be a dict, not str"),
     ],
-    ids=lambda each: ascii(each)[:40] if isinstance(each, dict) else "",
+    ids=lambda value: ascii(value)[:40] if isinstance(value, dict) else "",
 )
-def test_what_can_not_be_right_is_refused(given: dict[str, Any], field: str, problem: str) -> None:
-    """An argument that can't be right is refused by its name, and no secret is repeated."""
+def test_invalid_arguments_are_rejected(arguments: dict[str, Any], field: str, problem: str) -> None:
+    """An invalid argument raises an error that names it and doesn't contain the appsecret."""
     with pytest.raises(InvalidRequestError) as raised:
-        signed_callback(**{**SHOP, **given})
+        signed_callback(**{**SHOP, **arguments})
     assert raised.value.field == field
     assert problem in raised.value.problem
     assert "secret" not in str(raised.value).removeprefix("appsecret")

@@ -1,11 +1,11 @@
-"""A browser for the whole session; a shop, and a window onto it, for each test."""
+"""Fixtures: one browser for the session, and for each test a running shop and browser windows."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from browser.stage import Stage, chromium, stage
+from browser.running_shop import RunningShop, chromium, run_shop
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from gatepay_async.sandbox import Sandbox
@@ -14,41 +14,47 @@ from gatepay_async.sandbox import Sandbox
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium."""
-    with chromium() as it:
-        yield it
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture
-def shop() -> Iterator[Stage]:
-    """A shop with nothing ordered yet."""
-    with Sandbox(callback_interval=0) as sandbox, stage(sandbox) as it:
-        yield it
+def shop() -> Iterator[RunningShop]:
+    """A running shop without orders."""
+    with Sandbox(callback_interval=0) as sandbox, run_shop(sandbox) as running_shop:
+        yield running_shop
 
 
 @pytest.fixture
 def window(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
-    """Open a window of any kind; whatever its pages complain of, or ask of other machines, fails the test."""
+    """
+    Return a function that opens a browser window.
+
+    The test fails if a page has an error, violates its Content-Security-Policy or requests another host.
+    """
     contexts: list[BrowserContext] = []
-    complaints: list[str] = []
+    problems: list[str] = []
 
     def watch(page: Page) -> None:
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda said: complaints.append(said.text) if "Content Security" in said.text else None)
-        page.on("request", lambda request: complaints.append(request.url) if is_away(request.url) else None)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on(
+            "console", lambda message: problems.append(message.text) if "Content Security" in message.text else None
+        )
+        page.on("request", lambda request: problems.append(request.url) if is_remote(request.url) else None)
 
-    def opened(**options: Any) -> BrowserContext:
+    def open_window(**options: Any) -> BrowserContext:
         context = browser.new_context(**{"locale": "en-GB", **options})
         context.set_default_timeout(20_000)
         context.on("page", watch)
         contexts.append(context)
         return context
 
-    yield opened
+    yield open_window
     for context in contexts:
         context.close()
-    assert complaints == []
+    assert problems == []
 
 
-def is_away(url: str) -> bool:
+def is_remote(url: str) -> bool:
     parts = urlsplit(url)
     return parts.scheme != "data" and parts.hostname != "127.0.0.1"

@@ -1,7 +1,7 @@
 """
-Takes the pictures of docs/images/ (`nox -s pictures`), or all that there are into the folder given as its argument.
+Takes the screenshots in docs/images/ (`nox -s pictures`), or all possible ones into a folder given as the argument.
 
-Look at each of them before you keep it: the desk and the telephone, both languages, light and dark.
+Look at each screenshot before you keep it: on desktop and phone, in both languages, light and dark.
 """
 
 import sys
@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-from browser.stage import Stage, chromium, stage
+from browser.running_shop import RunningShop, chromium, run_shop
 
 from gatepay_async import PayType
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
@@ -17,27 +17,27 @@ from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 Scheme = Literal["light", "dark"]
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
-DESK, PHONE = (1120, 700), (390, 780)
-# What is kept: its file, the page, the window, the language.
-KEPT = {
-    "order": ("waiting", DESK, "en"),
+DESKTOP, PHONE = (1120, 700), (390, 780)
+# The screenshots in docs/images/: file name, then page, window size and language.
+SCREENSHOTS = {
+    "order": ("waiting", DESKTOP, "en"),
     "order-phone-zh": ("waiting", PHONE, "zh"),
-    "paid": ("paid", DESK, "en"),
-    "paid-zh": ("paid", DESK, "zh"),
-    "console": ("overview", DESK, "en"),
-    "console-zh": ("overview", DESK, "zh"),
-    "console-order": ("order", DESK, "en"),
-    "console-order-zh": ("order", DESK, "zh"),
+    "paid": ("paid", DESKTOP, "en"),
+    "paid-zh": ("paid", DESKTOP, "zh"),
+    "console": ("overview", DESKTOP, "en"),
+    "console-zh": ("overview", DESKTOP, "zh"),
+    "console-order": ("order", DESKTOP, "en"),
+    "console-order-zh": ("order", DESKTOP, "zh"),
 }
 
 
-def set_up(shop: Stage) -> dict[str, str]:
-    """Make orders of every kind; the pages to be seen."""
+def set_up(shop: RunningShop) -> dict[str, str]:
+    """Create orders in all states. Return the URL of each page, by name."""
     sandbox = shop.sandbox
-    types = list(PayType) * 9
-    urls = [shop.order(pay_type, f"T-{1000 + number}-X") for number, pay_type in enumerate(types)]
+    pay_types = list(PayType) * 9
+    urls = [shop.create_payment(pay_type, f"T-{1000 + number}-X") for number, pay_type in enumerate(pay_types)]
     merchant = sandbox.change_shop().callback_url
-    sandbox.change_shop(callback_url="http://127.0.0.1:9/callback")  # nobody is there
+    sandbox.change_shop(callback_url="http://127.0.0.1:9/callback")  # nothing listens there
     sandbox.pay(2)
     shop.portal.call(sandbox.wait_delivered)
     sandbox.change_shop(callback_url=merchant)
@@ -48,17 +48,22 @@ def set_up(shop: Stage) -> dict[str, str]:
     sandbox.pay(5, realprice=Decimal("0.98"))
     shop.portal.call(sandbox.wait_delivered)
     sandbox.change_shop(expired_url=f"{shop.merchant}/late")
-    thanks = f"{shop.merchant}/thanks"
-    urls += [shop.any_amount(return_url=thanks), shop.group(), shop.any_amount(return_url=thanks), shop.any_amount()]
+    thanks_url = f"{shop.merchant}/thanks"
+    urls += [
+        shop.order_amount(return_url=thanks_url),
+        shop.order_group(),
+        shop.order_amount(return_url=thanks_url),
+        shop.order_amount(),
+    ]
     names = ("waiting", "paid", "expired", "late", "another", "amount", "group", "going-back", "ran-out")
-    urls[5:-4] = []
-    [ran_out, back] = sandbox.orders()[:-3:-1]
-    sandbox.pay(back)
-    sandbox.expire(ran_out)
+    urls[5:-4] = []  # keep the pages that have a name in `names`
+    [expired, paid] = sandbox.orders()[:-3:-1]  # the two newest orders, for "ran-out" and "going-back"
+    sandbox.pay(paid)
+    sandbox.expire(expired)
     shop.portal.call(sandbox.wait_delivered)
     links = {
-        "quick": shop.quick_pay(skin="1"),
-        "quick-fixed": shop.quick_pay(price="1.88", custom="room 7", stable="1"),
+        "quick": shop.quick_pay_url(skin="1"),
+        "quick-fixed": shop.quick_pay_url(price="1.88", custom="room 7", stable="1"),
     }
     sandbox.fault(Fault(FaultKind.CUT_AFTER, endpoint="ka/create"))
     sandbox.fault(Fault(FaultKind.CODE, code=110, times=None))
@@ -81,21 +86,21 @@ CONSOLE = {
 
 
 def main(folder: Path, wanted: dict[str, tuple[str, tuple[int, int], str]] | None) -> None:
-    """Take them."""
+    """Take the wanted screenshots, or all of them if *wanted* is None."""
     folder.mkdir(parents=True, exist_ok=True)
-    with Sandbox(callback_interval=0) as sandbox, stage(sandbox) as shop, chromium() as browser:
+    with Sandbox(callback_interval=0) as sandbox, run_shop(sandbox) as shop, chromium() as browser:
         pages = set_up(shop)
-        everything = {
+        all_screenshots = {
             f"{name}-{width}-{language}": (name, (width, height), language)
             for name in pages
-            for width, height in (DESK, PHONE)
+            for width, height in (DESKTOP, PHONE)
             for language in ("en", "zh")
         }
         schemes: list[Scheme] = ["light"] if wanted else ["light", "dark"]
         for scheme in schemes:
-            for name, (which, (width, height), language) in (wanted or everything).items():
+            for name, (page_name, (width, height), language) in (wanted or all_screenshots).items():
                 page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-                page.goto(pages[which] + ("&" if "?" in pages[which] else "?") + f"lang={language}")
+                page.goto(pages[page_name] + ("&" if "?" in pages[page_name] else "?") + f"lang={language}")
                 for details in [] if page.locator("details[open]").count() else page.locator("summary").all()[:1]:
                     details.click()
                 suffix = "" if wanted else f"-{scheme}"
@@ -107,4 +112,4 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         main(Path(sys.argv[1]), None)
     else:
-        main(IMAGES, KEPT)
+        main(IMAGES, SCREENSHOTS)

@@ -1,11 +1,11 @@
-"""For everybody: by keyboard, to a screen reader, in both languages, on a phone, in the dark."""
+"""Accessibility: keyboard, screen reader, both languages, phone sizes and dark mode."""
 
 import json
 from collections.abc import Callable
 from importlib.resources import files
 
 import pytest
-from browser.stage import Stage
+from browser.running_shop import RunningShop
 from playwright.sync_api import BrowserContext, Page, expect
 
 from gatepay_async.sandbox import Fault, FaultKind
@@ -18,15 +18,15 @@ RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "be
 
 
 @pytest.fixture
-def pages(shop: Stage) -> dict[str, str]:
-    """Every page in every state that it has."""
-    urls = [shop.order(out_order_id=f"T-{number}-X") for number in range(1, 25)]
+def pages(shop: RunningShop) -> dict[str, str]:
+    """The URLs of every page in each of its states, by name."""
+    urls = [shop.create_payment(out_order_id=f"T-{number}-X") for number in range(1, 25)]
     sandbox = shop.sandbox
     sandbox.pay(2)
     sandbox.expire(3)
     sandbox.expire(4)
     sandbox.pay(4)
-    amount = shop.any_amount(return_url=f"{shop.merchant}/stay")
+    amount = shop.order_amount(return_url=f"{shop.merchant}/stay")
     sandbox.pay(25)
     sandbox.change_shop(closed=True)
     sandbox.fault(Fault(FaultKind.CODE, code=110, endpoint="pay/create", times=None))
@@ -34,8 +34,8 @@ def pages(shop: Stage) -> dict[str, str]:
     return {
         **dict(zip(("pending", "paid", "expired", "late"), urls, strict=False)),
         "an amount, going back": amount,
-        "quick pay": shop.quick_pay(skin="1"),
-        "quick pay, fixed": shop.quick_pay(price="1.88", custom="room 7", stable="1"),
+        "quick pay": shop.quick_pay_url(skin="1"),
+        "quick pay, fixed": shop.quick_pay_url(price="1.88", custom="room 7", stable="1"),
         "overview": f"{shop.root}/",
         "shops": f"{shop.root}/shops",
         "orders": f"{shop.root}/orders",
@@ -52,16 +52,16 @@ def in_language(url: str, language: str) -> str:
 
 
 def violations(page: Page) -> list[str]:
-    found = page.evaluate(f"axe.run(document, {json.dumps(RULES)})")
-    return [f"{each['id']}: {node['html'][:120]}" for each in found["violations"] for node in each["nodes"]]
+    result = page.evaluate(f"axe.run(document, {json.dumps(RULES)})")
+    return [f"{rule['id']}: {node['html'][:120]}" for rule in result["violations"] for node in rule["nodes"]]
 
 
 @pytest.mark.parametrize(
-    ("language", "scheme", "width"),  # each value together with each of another
+    ("language", "scheme", "width"),  # every pair of two values occurs
     [("en", "light", 1180), ("en", "dark", 390), ("zh", "light", 390), ("zh", "dark", 1180)],
 )
-def test_nothing_to_complain_of(language: str, scheme: str, width: int, pages: dict[str, str], window: Window) -> None:
-    """Names, roles, contrast, languages, landmarks: axe finds nothing on any page, wide or narrow, light or dark."""
+def test_axe_finds_no_violations(language: str, scheme: str, width: int, pages: dict[str, str], window: Window) -> None:
+    """The axe tool finds no accessibility violations on any page, wide or narrow, light or dark."""
     page = window(color_scheme=scheme, viewport={"width": width, "height": 844}).new_page()
     page.add_init_script(AXE)
     for name, url in pages.items():
@@ -72,8 +72,8 @@ def test_nothing_to_complain_of(language: str, scheme: str, width: int, pages: d
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_no_sideways_scrolling(language: str, pages: dict[str, str], window: Window) -> None:
-    """At every width, from the narrowest phone on, no page is wider than its window."""
+def test_pages_do_not_scroll_sideways(language: str, pages: dict[str, str], window: Window) -> None:
+    """No page is wider than its window, at any width from the narrowest phone."""
     page = window().new_page()
     for name, url in pages.items():
         page.goto(in_language(url, language))
@@ -84,10 +84,10 @@ def test_no_sideways_scrolling(language: str, pages: dict[str, str], window: Win
             assert page.evaluate("document.documentElement.scrollWidth") <= width, (name, width)
 
 
-def test_by_keyboard(shop: Stage, window: Window) -> None:
-    """A customer pays with the keyboard alone, and sees where the focus is; the first stop leads past the frame."""
+def test_payment_by_keyboard(shop: RunningShop, window: Window) -> None:
+    """A customer can pay with the keyboard alone. The focus is visible, and the first link skips to the content."""
     page = window().new_page()
-    page.goto(shop.order())
+    page.goto(shop.create_payment())
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
@@ -95,22 +95,22 @@ def test_by_keyboard(shop: Stage, window: Window) -> None:
     pay = page.get_by_role("button", name="Pay ¥0.99")
     expect(pay).to_be_focused()
     assert pay.evaluate("element => getComputedStyle(element).outlineStyle") == "solid"
-    stops = []
+    focused_ids = []
     for _ in range(3):
         page.keyboard.press("Tab")
-        stops.append(page.evaluate("document.activeElement.id"))
-    assert stops == ["expire", "amount", "another"]
+        focused_ids.append(page.evaluate("document.activeElement.id"))
+    assert focused_ids == ["expire", "amount", "another"]
     page.keyboard.press("Shift+Tab")
     page.keyboard.type("0.50")
-    page.keyboard.press("Enter")  # in the field: the form's only button
+    page.keyboard.press("Enter")  # in the amount field, submits the form
     expect(page.locator("#state")).to_have_text("Underpaid")
     expect(page.get_by_text("¥0.50 received, less than the price. The shop should not deliver.")).to_be_visible()
 
 
-def test_what_a_screen_reader_reads(shop: Stage, window: Window) -> None:
-    """The page's outline: what is bought, for how much, its state as the heading, and each button by its name."""
+def test_accessibility_tree_of_the_payment_page(shop: RunningShop, window: Window) -> None:
+    """The accessibility tree has the product, the amount, the state as a heading, and named buttons."""
     page = window().new_page()
-    page.goto(shop.order())
+    page.goto(shop.create_payment())
     expect(page.locator("html")).to_have_attribute("lang", "en")
     expect(page.get_by_role("main")).to_match_aria_snapshot("""
         - main:
@@ -132,10 +132,10 @@ def test_what_a_screen_reader_reads(shop: Stage, window: Window) -> None:
     """)
 
 
-def test_in_chinese(shop: Stage, window: Window) -> None:
-    """A Chinese browser gets Chinese; the other language is a link, and stays over a payment."""
+def test_chinese_browser_gets_chinese(shop: RunningShop, window: Window) -> None:
+    """A Chinese browser gets Chinese. A link switches the language, which is kept after a payment."""
     page = window(locale="zh-CN").new_page()
-    page.goto(shop.order())
+    page.goto(shop.create_payment())
     expect(page.locator("html")).to_have_attribute("lang", "zh-CN")
     expect(page.locator("#state")).to_have_text("等待付款")
     page.get_by_role("link", name="English").click()
@@ -146,16 +146,16 @@ def test_in_chinese(shop: Stage, window: Window) -> None:
     expect(page.locator("#state")).to_have_text("已付款")
 
 
-def test_less_motion(shop: Stage, window: Window) -> None:
-    """Who asks for less motion gets none."""
+def test_reduced_motion_disables_transitions(shop: RunningShop, window: Window) -> None:
+    """If the browser prefers reduced motion, no element has a transition."""
     page = window(reduced_motion="reduce").new_page()
-    page.goto(shop.order())
-    moving = "[...document.querySelectorAll('*')].filter(e => parseFloat(getComputedStyle(e).transitionDuration) > 0)"
-    assert page.evaluate(f"{moving}.length") == 0
+    page.goto(shop.create_payment())
+    animated = "[...document.querySelectorAll('*')].filter(e => parseFloat(getComputedStyle(e).transitionDuration) > 0)"
+    assert page.evaluate(f"{animated}.length") == 0
 
 
-def test_copying_a_key(shop: Stage, window: Window) -> None:
-    """*Copy* puts the key on the clipboard, and says so."""
+def test_copy_button_fills_the_clipboard(shop: RunningShop, window: Window) -> None:
+    """*Copy* copies the secret to the clipboard and shows a message."""
     context = window(permissions=["clipboard-read", "clipboard-write"])
     page = context.new_page()
     page.goto(f"{shop.root}/shops")

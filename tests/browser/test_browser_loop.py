@@ -1,10 +1,10 @@
-"""The whole loop in a real browser: order, pay, callback, done."""
+"""Orders, payments and callbacks in a real browser."""
 
 from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
-from browser.stage import Stage
+from browser.running_shop import RunningShop
 from playwright.sync_api import BrowserContext, Page, expect
 
 pytestmark = pytest.mark.slow
@@ -13,24 +13,24 @@ Window = Callable[..., BrowserContext]
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
-def test_the_whole_loop(shop: Stage, window: Window) -> None:
-    """A customer opens the page that create_payment gave and pays; the merchant hears of it, and the page says so."""
+def test_payment_is_called_back_and_shown(shop: RunningShop, window: Window) -> None:
+    """After a payment on the order's page, the merchant has handled the callback, and the page shows the delivery."""
     page = window().new_page()
-    page.goto(shop.order())
+    page.goto(shop.create_payment())
     expect(page.locator("#state")).to_have_text("Waiting for payment")
     page.get_by_role("button", name="Pay ¥0.99").click()
     expect(page.locator("#state")).to_have_text("Paid")
-    expect(page.locator(".delivery .chip")).to_have_text("Accepted")  # by itself, without a reload
+    expect(page.locator(".delivery .chip")).to_have_text("Accepted")  # without a reload
     [callback] = shop.handled
     assert (callback.order_id, callback.out_order_id, callback.price) == (1, "T-1001-X", Decimal("0.99"))
     assert callback.realprice == Decimal("0.99")
 
 
-def test_the_page_turns_by_itself(shop: Stage, window: Window) -> None:
-    """A page that waits turns to paid when somebody pays elsewhere, and tells a screen reader."""
+def test_open_page_updates_after_payment_elsewhere(shop: RunningShop, window: Window) -> None:
+    """An open page shows a payment that was made elsewhere, and announces it to screen readers."""
     page = window().new_page()
-    page.goto(shop.order())
-    expect(page.get_by_role("timer")).not_to_have_text("5:00")  # it counts
+    page.goto(shop.create_payment())
+    expect(page.get_by_role("timer")).not_to_have_text("5:00")  # the countdown runs
     shop.sandbox.pay(1, realprice=Decimal("1.00"))
     expect(page.locator("#state")).to_have_text("Paid")
     expect(page.get_by_role("status")).to_have_text("Paid. ¥1.00 received. Thank you.")
@@ -38,24 +38,24 @@ def test_the_page_turns_by_itself(shop: Stage, window: Window) -> None:
     assert page.get_by_role("button").count() == 0
 
 
-def test_sent_again_and_handled_once(shop: Stage, window: Window) -> None:
-    """The console sends the callback again; the merchant says success again, and handles nothing twice."""
+def test_callback_sent_again_is_handled_once(shop: RunningShop, window: Window) -> None:
+    """A callback sent again from the console is accepted, but not handled again."""
     page = window().new_page()
-    page.goto(shop.order())
+    page.goto(shop.create_payment())
     page.get_by_role("button", name="Pay ¥0.99").click()
     expect(page.locator(".delivery .chip")).to_have_text("Accepted")
     page.get_by_role("link", name="Show this order in the console").click()
     for number in (2, 3):
         page.get_by_role("button", name="Send again").click()
         expect(page.locator(".delivery .chip.accepted")).to_have_count(number)
-    assert [each.order_id for each in shop.handled] == [1]
+    assert [callback.order_id for callback in shop.handled] == [1]
     assert len(shop.sandbox.deliveries()) == 3
 
 
-def test_another_amount(shop: Stage, window: Window) -> None:
-    """*Pay this amount* below the price is Underpaid, and the merchant fails it; nonsense is said at the field."""
+def test_paying_less_is_underpaid(shop: RunningShop, window: Window) -> None:
+    """*Pay this amount* below the price is Underpaid, and the merchant rejects it. Invalid input shows an error."""
     page = window().new_page()
-    page.goto(shop.order())
+    page.goto(shop.create_payment())
     field = page.get_by_label("Other amount (yuan)")
     field.fill("plenty")
     page.get_by_role("button", name="Pay this amount").click()
@@ -68,10 +68,10 @@ def test_another_amount(shop: Stage, window: Window) -> None:
     assert shop.handled == []
 
 
-def test_an_expired_order(shop: Stage, window: Window) -> None:
-    """Paid too late, the merchant hears nothing, until he says in the console that he has been paid."""
+def test_payment_after_expiry_needs_confirmation(shop: RunningShop, window: Window) -> None:
+    """After a late payment, the callback is sent only once *I have been paid* is pressed in the console."""
     page = window().new_page()
-    page.goto(shop.order())
+    page.goto(shop.create_payment())
     page.get_by_role("button", name="Expire the order").click()
     expect(page.locator("#state")).to_have_text("Expired")
     page.get_by_role("button", name="Pay after expiry").click()
@@ -80,14 +80,14 @@ def test_an_expired_order(shop: Stage, window: Window) -> None:
     assert shop.handled == []
     page.get_by_role("button", name="I have been paid").click()
     expect(page.locator(".delivery .chip")).to_have_text("Accepted")
-    assert [each.order_id for each in shop.handled] == [1]
+    assert [callback.order_id for callback in shop.handled] == [1]
 
 
-@pytest.mark.parametrize("options", [{}, PHONE], ids=["desk", "phone"])
-def test_without_javascript(options: dict[str, object], shop: Stage, window: Window) -> None:
-    """Without JavaScript all of it works: pay, reload by a link, enter a URL, send again, switch a fault on."""
+@pytest.mark.parametrize("options", [{}, PHONE], ids=["desktop", "phone"])
+def test_everything_works_without_javascript(options: dict[str, object], shop: RunningShop, window: Window) -> None:
+    """Without JavaScript one can pay, reload, set a URL, send a callback again, and add a fault."""
     page = window(java_script_enabled=False, **options).new_page()
-    page.goto(shop.order())
+    page.goto(shop.create_payment())
     expect(page.get_by_text("This page needs JavaScript to update by itself.")).to_be_visible()
     page.get_by_role("button", name="Pay ¥0.99").click()
     shop.portal.call(shop.sandbox.wait_delivered)
@@ -109,50 +109,50 @@ def test_without_javascript(options: dict[str, object], shop: Stage, window: Win
     expect(page.get_by_label("Seconds", exact=True)).to_be_visible()
     page.get_by_role("button", name="Switch on").click()
     expect(page.get_by_role("button", name="Switch off: slow")).to_be_visible()
-    assert [each.order_id for each in shop.handled] == [1]
+    assert [callback.order_id for callback in shop.handled] == [1]
 
 
-def wait_for_looks(page: Page, number: int) -> None:
-    """Wait until the page has looked so many times how things stand."""
+def wait_for_updates(page: Page, number: int) -> None:
+    """Wait until the page has requested its own URL *number* times, to update itself."""
     for _ in range(number):
         with page.expect_response(page.url):
             pass
 
 
-def test_a_field_that_is_being_filled_in(shop: Stage, window: Window) -> None:
-    """What somebody is writing stays while the page keeps itself up to date: in the field, and behind it."""
+def test_update_keeps_a_field_being_edited(shop: RunningShop, window: Window) -> None:
+    """While a field is being edited, the page doesn't update. Afterwards it does, and keeps the text and the focus."""
     page = window().new_page()
     page.goto(f"{shop.root}/shops")
     field = page.get_by_label("Callback URL").first
     field.fill("http://127.0.0.1:9/half")
-    shop.order()
+    shop.create_payment()
     shop.sandbox.pay(1)
-    wait_for_looks(page, 2)
-    expect(page.get_by_role("cell", name="88")).to_be_hidden()  # it waits
+    wait_for_updates(page, 2)
+    expect(page.get_by_role("cell", name="88")).to_be_hidden()  # not updated yet
     page.keyboard.press("Tab")
     expect(page.get_by_role("cell", name="88")).to_be_visible()
     expect(field).to_have_value("http://127.0.0.1:9/half")
     expect(page.get_by_role("button", name="Save").first).to_be_focused()
 
 
-def test_a_refusal_stays(shop: Stage, window: Window) -> None:
-    """What was wrong with an amount stays said, until the order's state changes."""
+def test_update_keeps_an_error_message(shop: RunningShop, window: Window) -> None:
+    """The error for an invalid amount is shown until the order's state changes."""
     page = window().new_page()
-    page.goto(shop.order())
+    page.goto(shop.create_payment())
     page.get_by_label("Other amount (yuan)").fill("plenty")
     page.get_by_role("button", name="Pay this amount").click()
-    refusal = page.get_by_text("Enter an amount from 0.01")
-    expect(refusal).to_be_visible()
-    wait_for_looks(page, 2)
-    expect(refusal).to_be_visible()
+    error = page.get_by_text("Enter an amount from 0.01")
+    expect(error).to_be_visible()
+    wait_for_updates(page, 2)
+    expect(error).to_be_visible()
     shop.sandbox.pay(1)
     expect(page.locator("#state")).to_have_text("Paid")
 
 
-def test_what_is_open_stays_open(shop: Stage, window: Window) -> None:
-    """A request that is being read stays open, and the focus stays where it is, when a delivery comes in."""
+def test_update_keeps_open_details_and_focus(shop: RunningShop, window: Window) -> None:
+    """When a delivery is added, opened details stay open, and the focus is kept."""
     page = window().new_page()
-    shop.order()
+    shop.create_payment()
     shop.sandbox.pay(1)
     shop.portal.call(shop.sandbox.wait_delivered)
     page.goto(f"{shop.root}/orders/1")
@@ -164,19 +164,19 @@ def test_what_is_open_stays_open(shop: Stage, window: Window) -> None:
     expect(page.get_by_role("button", name="Send again")).to_be_focused()
 
 
-def test_a_sandbox_that_ends(shop: Stage, window: Window) -> None:
-    """When the sandbox is gone the page says so, and when it is back, no longer."""
+def test_page_says_if_the_sandbox_is_offline(shop: RunningShop, window: Window) -> None:
+    """A page shows an alert while the sandbox can't be reached."""
     context = window()
     page = context.new_page()
-    page.goto(shop.order())
+    page.goto(shop.create_payment())
     context.set_offline(True)
     expect(page.get_by_role("alert")).to_have_text("The sandbox is not responding. This page may be out of date.")
     context.set_offline(False)
     expect(page.locator("#offline")).to_be_hidden()
 
 
-def test_another_sites_form(shop: Stage, window: Window) -> None:
-    """A form on another site's page, even one on this machine, changes nothing in the sandbox."""
+def test_form_of_another_site_is_forbidden(shop: RunningShop, window: Window) -> None:
+    """A form on another site's page, even on this machine, changes nothing in the sandbox."""
     page = window().new_page()
     page.goto(f"{shop.merchant}/evil")
     page.get_by_role("button", name="Win a prize").click()
@@ -184,9 +184,9 @@ def test_another_sites_form(shop: Stage, window: Window) -> None:
     assert shop.sandbox._faults.read() == []
 
 
-def test_two_customers(shop: Stage, window: Window) -> None:
-    """Two windows pay the same order at once: the merchant hears of it once."""
-    url = shop.order()
+def test_concurrent_payments_are_handled_once(shop: RunningShop, window: Window) -> None:
+    """If two windows pay the same order at the same time, the merchant handles it once."""
+    url = shop.create_payment()
     pages = [window().new_page() for _ in range(2)]
     for page in pages:
         page.goto(url)
@@ -198,28 +198,28 @@ def test_two_customers(shop: Stage, window: Window) -> None:
     assert len(shop.handled) == 1
 
 
-def test_the_way_back(shop: Stage, window: Window) -> None:
-    """A customer pays an amount; the browser is back in the shop once that has said `success`."""
+def test_browser_returns_to_the_shop(shop: RunningShop, window: Window) -> None:
+    """After the callback was accepted, the browser is sent to the return URL."""
     page = window().new_page()
-    page.goto(shop.any_amount(return_url=f"{shop.merchant}/thanks"))
+    page.goto(shop.order_amount(return_url=f"{shop.merchant}/thanks"))
     expect(page.get_by_text("任意金额支付:1.88元")).to_be_visible()
     page.get_by_role("button", name="Pay ¥1.88").click()
     expect(page.get_by_role("heading", name="Thank you")).to_be_visible()
     assert page.url == f"{shop.merchant}/thanks?{shop.sandbox.return_query(1)}"
-    assert [each.order_id for each in shop.handled] == [1]
+    assert [callback.order_id for callback in shop.handled] == [1]
 
 
-def test_the_way_away(shop: Stage, window: Window) -> None:
-    """A customer who waits too long is sent to the shop's address for that, by the open page itself."""
+def test_expired_order_page_leaves_for_the_expiry_url(shop: RunningShop, window: Window) -> None:
+    """When an order expires, its open page leaves for the shop's expiry URL."""
     shop.sandbox.change_shop(expired_url=f"{shop.merchant}/late")
     page = window().new_page()
-    page.goto(shop.group())
+    page.goto(shop.order_group())
     shop.sandbox.expire(1)
     expect(page.get_by_role("heading", name="Too late")).to_be_visible()
 
 
-def test_a_quick_payment(shop: Stage, window: Window) -> None:
-    """From the console to the quick-pay page, and from there to an order that is paid and called back."""
+def test_quick_payment_from_the_console(shop: RunningShop, window: Window) -> None:
+    """The console links to the quick-pay page, which creates an order that can be paid and is called back."""
     page = window(locale="zh-CN").new_page()
     page.goto(f"{shop.root}/shops")
     page.get_by_text("返回地址、过期跳转地址").first.click()
@@ -231,4 +231,4 @@ def test_a_quick_payment(shop: Stage, window: Window) -> None:
     page.get_by_role("button", name="付款 ¥1.88").click()
     expect(page.locator("#state")).to_have_text("已付款")
     expect(page.locator(".delivery .chip")).to_have_text("成功")
-    assert [(each.order_id, each.extend) for each in shop.handled] == [(1, "terry")]
+    assert [(callback.order_id, callback.extend) for callback in shop.handled] == [(1, "terry")]

@@ -1,4 +1,4 @@
-"""A sandbox on a real socket, and a caller that signs by itself: nothing of the client's is used here."""
+"""Fixtures: a sandbox on a real socket, and an API client that signs independently of the SDK's client."""
 
 import ssl
 from collections.abc import Callable, Iterator
@@ -11,21 +11,21 @@ from anyio.from_thread import start_blocking_portal
 
 from gatepay_async.sandbox import Sandbox, ShopAccount
 
-# The vendor's page again, typed off by hand: what is signed behind the appkey.
-SIGNED = {
+# Copied by hand from GatePay's documentation: the fields that each endpoint signs after the appkey, in order.
+SIGNED_FIELDS = {
     "pay/create": ("product_id", "product_num", "pay_type", "out_order_id", "custom"),
     "product/show": (),
     "ka/show": ("product_id",),
     "ka/create": ("product_id", "content"),
-    # The later pages.
+    # The endpoints that GatePay documented later.
     "anypay/create": ("price", "type", "out_order_id", "custom"),
     "cloudpay/create": ("price", "type", "out_order_id", "custom"),
     "grouppay/create": ("fields", "type", "out_order_id", "custom"),
     "stablepay/create": ("product_id", "type", "out_order_id", "custom"),
     "order/check": ("out_order_id",),
 }
-# A call of each that succeeds.
-GOOD = {
+# For each endpoint, the fields of a call that succeeds.
+VALID_FIELDS = {
     "pay/create": {
         "product_id": "8",
         "product_num": "1",
@@ -44,12 +44,12 @@ GOOD = {
 }
 
 
-def _hex(text: str) -> str:
+def _md5_hex(text: str) -> str:
     return md5(text.encode()).hexdigest()  # noqa: S324 -- md5 is the vendor's choice
 
 
 class Clock:
-    """The sandbox's clock, set by hand: the second of the vendor's first example."""
+    """The sandbox's clock, set by tests. It starts at the time in the vendor's first example."""
 
     now = 1555750250.75
 
@@ -57,18 +57,23 @@ class Clock:
         return self.now
 
 
-class Caller:
-    """Plain httpx: ``caller("ka/show", page="2")`` changes what GOOD has, and None drops a field."""
+class ApiClient:
+    """
+    Calls endpoints over plain httpx with the fields of VALID_FIELDS.
+
+    ``call("ka/show", page="2")`` overrides the field ``page``; None as a value leaves a field out.
+    """
 
     def __init__(self, sandbox: Sandbox, client: httpx.Client) -> None:
         self.sandbox = sandbox
         self.client = client
 
     def form(self, path: str, account: ShopAccount | None = None, **changes: str | None) -> dict[str, str]:
+        """Return the fields of a call with their signature."""
         key, secret = account or self.sandbox.shops[0]
-        fields = {"appkey": key, **GOOD[path], **changes}
-        signed = [fields[name] or "" for name in ("appkey", *SIGNED[path])]
-        fields = {"sign": _hex(_hex("".join(signed)) + secret), **fields}
+        fields = {"appkey": key, **VALID_FIELDS[path], **changes}
+        signed = [fields[name] or "" for name in ("appkey", *SIGNED_FIELDS[path])]
+        fields = {"sign": _md5_hex(_md5_hex("".join(signed)) + secret), **fields}
         return {name: value for name, value in fields.items() if value is not None}
 
     def __call__(self, path: str, account: ShopAccount | None = None, **changes: str | None) -> httpx.Response:
@@ -76,6 +81,7 @@ class Caller:
         return self.client.get(path, params=form) if path == "order/check" else self.client.post(path, data=form)
 
     def reply(self, path: str, account: ShopAccount | None = None, **changes: str | None) -> dict[str, Any]:
+        """Call an endpoint. Return the JSON object of the reply."""
         response = self(path, account, **changes)
         assert response.status_code == 200
         envelope: dict[str, Any] = response.json()
@@ -90,34 +96,36 @@ def clock() -> Clock:
 
 @pytest.fixture(scope="session")
 def no_tls() -> ssl.SSLContext:
-    # httpx would load the certificates for each client, 26 ms; there is no TLS on loopback.
+    # Loading the certificates takes httpx 26 ms per client. The sandbox doesn't use TLS.
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @pytest.fixture
-def visit(no_tls: ssl.SSLContext) -> Iterator[Callable[[Sandbox], Caller]]:
-    """Serve any sandbox on a real port until the test ends, and give a caller for it."""
+def connect_to(no_tls: ssl.SSLContext) -> Iterator[Callable[[Sandbox], ApiClient]]:
+    """Return a function that serves a sandbox on a free port until the test ends and returns an ApiClient for it."""
     with start_blocking_portal() as portal:
-        leave = []
+        clients = []
 
-        def served(sandbox: Sandbox) -> Caller:
+        def serve(sandbox: Sandbox) -> ApiClient:
             serving = portal.wrap_async_context_manager(sandbox.serve())
             client = httpx.Client(base_url=serving.__enter__(), verify=no_tls, timeout=20)
-            leave.append((client, serving))
-            return Caller(sandbox, client)
+            clients.append((client, serving))
+            return ApiClient(sandbox, client)
 
-        yield served
-        for client, serving in leave:
+        yield serve
+        for client, serving in clients:
             client.close()
             serving.__exit__(None, None, None)
 
 
 @pytest.fixture
 def sandbox(clock: Clock) -> Iterator[Sandbox]:
-    with Sandbox(clock=clock) as opened:
-        yield opened
+    """A sandbox in memory, with the time of the fixture `clock`."""
+    with Sandbox(clock=clock) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
-def call(sandbox: Sandbox, visit: Callable[[Sandbox], Caller]) -> Caller:
-    return visit(sandbox)
+def call(sandbox: Sandbox, connect_to: Callable[[Sandbox], ApiClient]) -> ApiClient:
+    """An API client of the fixture `sandbox`, which is served until the test ends."""
+    return connect_to(sandbox)

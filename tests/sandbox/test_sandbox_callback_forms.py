@@ -1,4 +1,4 @@
-"""Both forms of a callback, as the sandbox sends them; and what a customer sees who has paid too little."""
+"""The sandbox's callbacks as GET and as POST, and how underpaid orders are shown."""
 
 from decimal import Decimal
 from typing import Any
@@ -17,11 +17,12 @@ from gatepay_async.sandbox import CallbackUrlError, Sandbox
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
-SIGNED = ("order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend")
+SIGNED_FIELDS = ("order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend")
+LONGEST_OWN_QUERY = "own=" + "x" * 696  # 700 characters, the limit for the query of a callback URL
 
 
-async def test_a_post_without_an_appkey(clock: Any) -> None:
-    """With `callback_method="POST"` the fields are a form without appkey, signed with it; the URL keeps its query."""
+async def test_post_callback_has_a_form_without_appkey(clock: Any) -> None:
+    """With `callback_method="POST"`, the fields are a signed form without appkey. The URL keeps its query."""
     with Sandbox(clock=clock, callback_method="POST") as sandbox:
         async with merchant("success") as shop, sandbox.serve():
             sandbox.change_shop(callback_url=f"{shop.base_url}?shop=1")
@@ -36,18 +37,20 @@ async def test_a_post_without_an_appkey(clock: Any) -> None:
         assert query_of(head) == {"shop": "1"}
         sent = dict(parse_qsl(delivery.body, keep_blank_values=True, strict_parsing=True))
         sign = sent.pop("sign")
-        assert sign == md5_hex(md5_hex(sandbox.appkey + "".join(sent[name] for name in SIGNED)) + sandbox.appsecret)
-        assert list(sent) == list(SIGNED)
+        assert sign == md5_hex(
+            md5_hex(sandbox.appkey + "".join(sent[name] for name in SIGNED_FIELDS)) + sandbox.appsecret
+        )
+        assert list(sent) == list(SIGNED_FIELDS)
         assert delivery.body == sandbox.callback_query(order)
         assert delivery.url == f"{shop.base_url}?shop=1"
         assert sign not in repr(delivery)
-        page = await get(sandbox, f"/orders/{order.order_id}")
+        page = await fetch_page(sandbox, f"/orders/{order.order_id}")
         assert f"POST {delivery.url}" in page
         assert "extend=a%2Bb+%26c%3D%E5%AF%86" in page
 
 
-async def test_a_get_has_no_body(sandbox: Sandbox) -> None:
-    """The earlier form, which is the default, keeps no body."""
+async def test_get_callback_has_no_body(sandbox: Sandbox) -> None:
+    """With GET, the default, a delivery records no body."""
     async with merchant("success") as shop, sandbox.serve():
         sandbox.change_shop(callback_url=shop.base_url)
         sandbox.pay(await make_order(sandbox))
@@ -55,40 +58,40 @@ async def test_a_get_has_no_body(sandbox: Sandbox) -> None:
     assert delivery.body is None
 
 
-async def get(sandbox: Sandbox, path: str) -> str:
-    """A page, with its HTML entities undone where it matters."""
+async def fetch_page(sandbox: Sandbox, path: str) -> str:
+    """Return a page, with &amp; unescaped so that URLs can be compared."""
     transport = httpx.ASGITransport(sandbox.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as browser:
         return (await browser.get(path)).text.replace("&amp;", "&")
 
 
-async def test_underpaid_is_shown(sandbox: Sandbox) -> None:
-    """Where an order was paid with less than its price, every page says Underpaid, and none says Paid."""
+async def test_underpaid_orders_are_shown_as_underpaid(sandbox: Sandbox) -> None:
+    """If less than the price was paid, every page says Underpaid, and none says Paid."""
     order = sandbox.pay(await make_order(sandbox), realprice=Decimal("0.01"))
     for path in (f"/pay/index?id={order.page_id}", "/orders", f"/orders/{order.order_id}"):
         for lang, underpaid, paid in (("en", ">Underpaid<", ">Paid<"), ("zh", ">付款不足<", ">已付款<")):
-            page = "".join((await get(sandbox, f"{path}{'&' if '?' in path else '?'}lang={lang}")).split())
+            page = "".join((await fetch_page(sandbox, f"{path}{'&' if '?' in path else '?'}lang={lang}")).split())
             assert underpaid in page or f"</svg>{underpaid[1:]}" in page, path
             assert paid not in page, path
             assert f"</svg>{paid[1:]}" not in page, path
 
 
-async def test_states_that_are_shown(sandbox: Sandbox) -> None:
-    """Paid in full or more is paid; confirmed late at too little is underpaid; the state itself stays the vendor's."""
+async def test_shown_state_compares_price_and_payment(sandbox: Sandbox) -> None:
+    """An order paid with too little has `shown_state` "underpaid", but GatePay's own `state` "paid"."""
     for realprice, state in ((None, "paid"), (Decimal("1.00"), "paid"), (Decimal("0.98"), "underpaid")):
         order = sandbox.pay(await make_order(sandbox), realprice=realprice)
         assert (order.state, order.shown_state) == ("paid", state)
-    late = sandbox.expire(await make_order(sandbox))
-    assert late.shown_state == "expired"
-    assert sandbox.pay(late, realprice=Decimal("0.01")).shown_state == "late"
-    assert sandbox.confirm(late).shown_state == "underpaid"
+    expired = sandbox.expire(await make_order(sandbox))
+    assert expired.shown_state == "expired"
+    assert sandbox.pay(expired, realprice=Decimal("0.01")).shown_state == "late"
+    assert sandbox.confirm(expired).shown_state == "underpaid"
 
 
-def test_own_parameters_have_an_end(sandbox: Sandbox) -> None:
-    """A callback URL whose parameters would leave no room for the callback's is refused."""
-    sandbox.change_shop(callback_url="http://127.0.0.1/?own=" + "x" * 696)
+def test_callback_url_with_long_query_is_rejected(sandbox: Sandbox) -> None:
+    """A callback URL whose own query leaves no room for the callback's fields is rejected."""
+    sandbox.change_shop(callback_url=f"http://127.0.0.1/?{LONGEST_OWN_QUERY}")
     with pytest.raises(CallbackUrlError, match="700 characters") as caught:
-        sandbox.change_shop(callback_url="http://127.0.0.1/?own=" + "x" * 697)
+        sandbox.change_shop(callback_url=f"http://127.0.0.1/?{LONGEST_OWN_QUERY}x")
     assert caught.value.problem == "url_query"
 
 
@@ -97,12 +100,13 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 @given(out_order_id=TEXTS, custom=TEXTS, repeat=st.integers(1, 60), method=st.sampled_from(["GET", "POST"]))
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
-def test_every_order_comes_back(out_order_id: str, custom: str, repeat: int, method: Any) -> None:
-    """What the sandbox sends for any order within the limits is accepted, behind the longest parameters of a shop."""
+def test_client_accepts_the_callback_of_any_order(out_order_id: str, custom: str, repeat: int, method: Any) -> None:
+    """`parse_callback` accepts the callback of any order within the limits, after the longest own query of a URL."""
+    # Repeated, so that long texts occur often.
     custom = (custom * repeat).encode()[:MAX_CUSTOM_BYTES].decode("utf-8", "ignore")
     out_order_id = out_order_id.encode()[:MAX_ORDER_NUMBER_BYTES].decode("utf-8", "ignore")
     with Sandbox(callback_method=method) as sandbox:
         order = anyio.run(lambda: make_order(sandbox, out_order_id=out_order_id, custom=custom))
-        query = "own=" + "x" * 696 + "&" + sandbox.callback_query(sandbox.pay(order))
+        query = f"{LONGEST_OWN_QUERY}&{sandbox.callback_query(sandbox.pay(order))}"
         callback = parse_callback(query, appkey=sandbox.appkey, appsecret=sandbox.appsecret)
     assert (callback.out_order_id, callback.extend) == (out_order_id, custom)

@@ -1,4 +1,4 @@
-"""Where callbacks may go: to this machine, over HTTP, and nowhere by accident."""
+"""Which callback URLs the sandbox accepts: only loopback ones unless allowed otherwise."""
 
 import pytest
 from tables import rows
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.sockets
         ("http://shop.localhost/%E5%9B%9E", ("127.0.0.1", "::1"), 80),
     ],
 )
-def test_this_machine(url: str, hosts: tuple[str, ...], port: int) -> None:
-    """Loopback addresses and localhost are this machine; a name is never looked up."""
+def test_loopback_urls_are_accepted(url: str, hosts: tuple[str, ...], port: int) -> None:
+    """Loopback addresses and names under localhost are accepted. Names are never looked up in DNS."""
     check(url, beyond_loopback=False)
     target = target_of(url, beyond_loopback=False)
     assert (target.hosts, target.port, target.tls) == (hosts, port, url.startswith("https"))
@@ -41,8 +41,8 @@ def test_this_machine(url: str, hosts: tuple[str, ...], port: int) -> None:
         "http://127.0.0.1.example.com/",
     ],
 )
-def test_other_machines(url: str) -> None:
-    """Whatever else leads away is refused, unless it was allowed."""
+def test_other_hosts_are_rejected_unless_allowed(url: str) -> None:
+    """A URL that may lead to another host is rejected unless `callbacks_beyond_loopback` is set."""
     with pytest.raises(
         CallbackUrlError, match=r"must point to this machine .*callbacks_beyond_loopback=True"
     ) as caught:
@@ -76,8 +76,8 @@ def test_other_machines(url: str) -> None:
         "http://127.0.0.1/" + "x" * 2000,
     ],
 )
-def test_no_url(url: str) -> None:
-    """What is no absolute HTTP URL in plain ASCII is refused, however far callbacks may go."""
+def test_malformed_urls_are_rejected(url: str) -> None:
+    """Anything but an absolute HTTP URL in ASCII is rejected, with and without `callbacks_beyond_loopback`."""
     for beyond in (False, True):
         with pytest.raises(CallbackUrlError, match="a full http:// or https:// URL") as caught:
             check(url, beyond_loopback=beyond)
@@ -85,28 +85,28 @@ def test_no_url(url: str) -> None:
 
 
 @rows("url", ["http://me@127.0.0.1/", "http://me:secret@127.0.0.1/", "http://@127.0.0.1/"])
-def test_users_in_urls(url: str) -> None:
-    """A name or password in the URL is refused: it would be sent nowhere."""
+def test_credentials_in_urls_are_rejected(url: str) -> None:
+    """A URL with a user name or password is rejected, because the sandbox wouldn't send them."""
     with pytest.raises(CallbackUrlError, match="a user name or password") as caught:
         check(url, beyond_loopback=False)
     assert "secret" not in str(caught.value)
 
 
 @rows("name", ["sign", "price", "out_order_id"])
-def test_names_of_the_callbacks_own(name: str) -> None:
-    """A parameter that the callback has itself would come twice; a receiver has to refuse that."""
+def test_parameters_of_the_callback_are_rejected(name: str) -> None:
+    """A URL with a parameter of the callback is rejected: receivers must refuse duplicate parameters."""
     with pytest.raises(CallbackUrlError, match="a parameter with the same name"):
         check(f"http://127.0.0.1/?a=b&{name}=1", beyond_loopback=False)
 
 
-def url_of(sandbox: Sandbox) -> str | None:
+def callback_url_of(sandbox: Sandbox) -> str | None:
     state = sandbox.shop()
     assert state is not None
     return state.callback_url
 
 
-def test_a_shop_keeps_what_it_had() -> None:
-    """A URL that is refused changes nothing; None takes the URL away; other changes leave it."""
+def test_rejected_url_changes_nothing() -> None:
+    """A rejected URL leaves the shop unchanged, None removes its URL, and other changes keep it."""
     with Sandbox(callback_url="http://127.0.0.1/a") as sandbox:
         with pytest.raises(CallbackUrlError):
             sandbox.change_shop(callback_url="http://example.com", closed=True)
@@ -114,10 +114,10 @@ def test_a_shop_keeps_what_it_had() -> None:
         assert (state.callback_url, state.closed) == ("http://127.0.0.1/a", False)
         assert sandbox.change_shop(callback_url=None).callback_url is None
         sandbox.change_shop(sandbox.shops[1].appkey, callback_url="http://localhost/b")
-        assert url_of(sandbox) is None
+        assert callback_url_of(sandbox) is None
 
 
-def test_beyond_loopback_is_a_setting() -> None:
-    """With callbacks_beyond_loopback=True a shop may enter another machine's URL."""
+def test_other_hosts_are_accepted_if_allowed() -> None:
+    """With callbacks_beyond_loopback=True, a shop may have a URL on another host."""
     with Sandbox(callback_url="https://shop.example/callback", callbacks_beyond_loopback=True) as sandbox:
-        assert url_of(sandbox) == "https://shop.example/callback"
+        assert callback_url_of(sandbox) == "https://shop.example/callback"

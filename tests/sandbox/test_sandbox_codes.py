@@ -1,4 +1,4 @@
-"""Every code on GatePay's page, each produced by its real cause."""
+"""Every code in GatePay's documentation, each produced by its real cause."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -12,8 +12,8 @@ from gatepay_async.sandbox import Sandbox
 
 pytestmark = pytest.mark.sockets
 
-# 状态码表: the codes and messages, copied by hand from GatePay's page.
-PAGE = {
+# 状态码表: the codes and messages, copied by hand from GatePay's documentation.
+DOCUMENTED_CODES = {
     "pay/create": {
         100: "请求成功",
         101: "参数不完整",
@@ -58,7 +58,7 @@ PAGE = {
     },
 }
 
-NOW = 1555750250
+NOW = 1555750250  # the time of the fixture `clock`, in whole seconds
 
 
 def unchanged(_sandbox: Sandbox) -> None:
@@ -91,15 +91,19 @@ Cause = tuple[str, int, Callable[[Sandbox], None], Mapping[str, str | None]]
 CAUSES: list[Cause] = [
     ("pay/create", 100, unchanged, {}),
     *[
-        ("pay/create", 101, unchanged, {name: nothing})
+        ("pay/create", 101, unchanged, {name: empty})
         for name in ("appkey", "sign", "product_id", "out_order_id", "product_num", "pay_type", "custom")
-        for nothing in (None, "")
+        for empty in (None, "")
     ],
     ("pay/create", 102, unchanged, {"pay_type": "paypal"}),
     ("pay/create", 102, unchanged, {"pay_type": "WECHAT"}),
     ("pay/create", 103, unchanged, {"product_num": "2"}),
-    *[("pay/create", 104, unchanged, {"product_id": wrong}) for wrong in ("0", "-8", "8.0", "x", "八", "٨", "9" * 19)],
-    *[("pay/create", 105, unchanged, {"product_num": wrong}) for wrong in ("0", "-1", "1.5", "one", "9" * 19)],
+    # "٨" is an Arabic digit, which int() would accept. "9" * 19 is more than SQLite's largest integer.
+    *[
+        ("pay/create", 104, unchanged, {"product_id": invalid})
+        for invalid in ("0", "-8", "8.0", "x", "八", "٨", "9" * 19)
+    ],
+    *[("pay/create", 105, unchanged, {"product_num": invalid}) for invalid in ("0", "-1", "1.5", "one", "9" * 19)],
     ("pay/create", 106, unchanged, {"product_id": "7"}),
     ("pay/create", 106, unchanged, {"product_id": "3"}),
     ("pay/create", 107, remove_shop, {}),
@@ -109,14 +113,14 @@ CAUSES: list[Cause] = [
     ("pay/create", 111, set_no_quota, {}),
     ("pay/create", 112, expire_licence, {}),
     ("product/show", 100, unchanged, {}),
-    *[("product/show", 101, unchanged, {name: nothing}) for name in ("appkey", "sign") for nothing in (None, "")],
+    *[("product/show", 101, unchanged, {name: empty}) for name in ("appkey", "sign") for empty in (None, "")],
     ("product/show", 102, unchanged, {"appkey": "nobody"}),
     ("product/show", 103, unchanged, {"sign": "0" * 32}),
     ("ka/show", 100, unchanged, {}),
     *[
-        ("ka/show", 101, unchanged, {name: nothing})
+        ("ka/show", 101, unchanged, {name: empty})
         for name in ("appkey", "sign", "product_id", "page")
-        for nothing in (None, "")
+        for empty in (None, "")
     ],
     ("ka/show", 102, unchanged, {"product_id": "eight"}),
     ("ka/show", 103, unchanged, {"product_id": "7"}),
@@ -125,13 +129,13 @@ CAUSES: list[Cause] = [
     ("ka/show", 105, unchanged, {"appkey": "nobody"}),
     ("ka/show", 106, unchanged, {"sign": "签名"}),
     ("ka/show", 107, close_endpoints, {}),
-    *[("ka/show", 108, unchanged, {"page": wrong}) for wrong in ("0", "-1", "1.0", "last", "9" * 19)],
+    *[("ka/show", 108, unchanged, {"page": invalid}) for invalid in ("0", "-1", "1.0", "last", "9" * 19)],
     ("ka/create", 100, unchanged, {}),
     ("ka/create", 101, unchanged, {"content": None}),
     *[
-        ("ka/create", 101, unchanged, {name: nothing})
+        ("ka/create", 101, unchanged, {name: empty})
         for name in ("appkey", "sign", "product_id")
-        for nothing in (None, "")
+        for empty in (None, "")
     ],
     ("ka/create", 102, unchanged, {"product_id": "0"}),
     ("ka/create", 103, unchanged, {"product_id": "3"}),
@@ -140,7 +144,7 @@ CAUSES: list[Cause] = [
     ("ka/create", 106, unchanged, {"sign": "0" * 32}),
     ("ka/create", 107, close_endpoints, {}),
     ("ka/create", 109, unchanged, {"content": "AAA\nBBB\n AAA \n"}),
-    *[("ka/create", 110, unchanged, {"content": nothing}) for nothing in ("", "\n\n", " \r\n\t\n\x0b\0")],
+    *[("ka/create", 110, unchanged, {"content": empty}) for empty in ("", "\n\n", " \r\n\t\n\x0b\0")],
     ("ka/create", 111, unchanged, {"content": LINES_501}),
     ("ka/create", 112, add_stored_keys, {"content": "BBB\r\nAAA"}),
     ("ka/create", 113, unchanged, {"content": "CCC\n" + "x" * 256}),
@@ -158,17 +162,17 @@ def test_each_cause_has_its_code_and_message(arrange: Callable[[Sandbox], None],
         if arranged is arrange:
             with tally.row({"path": path, "code": code, "changes": changes}):
                 reply: dict[str, Any] = call.reply(path, **changes)
-                assert (reply["code"], reply["msg"]) == (code, PAGE[path][code])
+                assert (reply["code"], reply["msg"]) == (code, DOCUMENTED_CODES[path][code])
                 assert reply["time"] == str(NOW)
                 assert (reply["data"] is None) == (code != 100)
     tally.end()
     assert tally.tried
 
 
-def test_the_causes_cover_the_page() -> None:
-    """CAUSES contains each pair of endpoint and code on GatePay's page."""
+def test_causes_cover_the_documentation() -> None:
+    """CAUSES contains each pair of endpoint and code in GatePay's documentation."""
     assert {(path, code) for path, code, _, _ in CAUSES} == {
-        (path, code) for path, table in PAGE.items() for code in table
+        (path, code) for path, table in DOCUMENTED_CODES.items() for code in table
     }
 
 
@@ -186,8 +190,8 @@ def test_a_failed_insert_stores_nothing(sandbox: Sandbox, call: Any) -> None:
     assert sandbox.keys(8) == before
 
 
-def test_255_characters_are_stored(sandbox: Sandbox, call: Any) -> None:
-    """A card key may have up to 255 characters, however many bytes they are."""
+def test_keys_of_255_characters_are_stored(sandbox: Sandbox, call: Any) -> None:
+    """A card key may have up to 255 characters, regardless of its size in bytes."""
     assert call.reply("ka/create", content="密" * 255)["code"] == 100
     assert sandbox.keys(8)[-1] == "密" * 255
 
@@ -211,15 +215,15 @@ def test_quota_is_per_day(sandbox: Sandbox, call: Any, clock: Any) -> None:
 
 
 def test_licence_is_valid_until_its_end(sandbox: Sandbox, call: Any) -> None:
-    """One second before its end, the licence is still valid."""
+    """A licence is still valid one second before its end."""
     sandbox.change_shop(licence_until=datetime.fromtimestamp(NOW + 1, UTC))
     assert call.reply("pay/create")["code"] == 100
 
 
-def test_case_insensitive_keys_are_duplicates(clock: Any, visit: Any) -> None:
+def test_case_insensitive_keys_are_duplicates(clock: Any, connect_to: Any) -> None:
     """With MySQL's comparison, abc and ABC are duplicates: 109 within one call, 112 if one is stored already."""
     with Sandbox(clock=clock, case_insensitive_keys=True) as sandbox:
-        call = visit(sandbox)
+        call = connect_to(sandbox)
         codes = [call.reply("ka/create", content=content)["code"] for content in ("abc\nABC", "abc", "ABC")]
     assert codes == [109, 100, 112]
 
@@ -264,8 +268,8 @@ def test_a_removed_shop_has_no_products(sandbox: Sandbox, call: Any) -> None:
     assert call.reply("product/show")["data"] == {"category": []}
 
 
-def test_a_removed_shop_comes_back(sandbox: Sandbox, call: Any) -> None:
-    """Changing a removed shop creates it again."""
+def test_change_shop_restores_a_removed_shop(sandbox: Sandbox, call: Any) -> None:
+    """change_shop() creates a removed shop again."""
     remove_shop(sandbox)
     assert sandbox.shop() is None
     sandbox.change_shop()

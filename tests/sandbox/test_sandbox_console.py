@@ -1,4 +1,4 @@
-"""The console, as a browser without JavaScript sees it."""
+"""The sandbox's console, as a browser without JavaScript shows it."""
 
 import re
 from decimal import Decimal
@@ -17,53 +17,54 @@ pytestmark = pytest.mark.sockets
 
 @pytest.fixture
 def console(call: Any) -> Any:
-    """A client at the root of the sandbox's server."""
+    """An httpx client whose base URL is the root of the sandbox's server."""
     call.client.base_url = str(call.client.base_url).removesuffix("api/")
     return call.client
 
 
-def said(response: Any, status: int = 200) -> str:
+def text_of(response: Any, status: int = 200) -> str:
+    """Return the visible text of a response with the expected status."""
     assert response.status_code == status
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", response.text))
 
 
-def test_shops(sandbox: Sandbox, console: Any) -> None:
-    """`/shops` shows both shops' keys and secrets, loudly a sandbox's, and each product with its keys by state."""
-    page = said(console.get("/shops"))
+def test_shops_page_lists_shops_and_products(sandbox: Sandbox, console: Any) -> None:
+    """`/shops` shows the keys and secrets of both shops, a notice, and each product's stock and sold keys."""
+    page = text_of(console.get("/shops"))
     assert page.count("Sandbox") >= 1
     assert "its secrets are for testing" in page
-    for pair in sandbox.shops:
-        assert pair.appkey in page
-        assert pair.appsecret in page
+    for shop in sandbox.shops:
+        assert shop.appkey in page
+        assert shop.appsecret in page
     assert "8 腾讯视频SVIP账号 ¥0.99 89 0" in page
     assert "3 示例产品 ¥1.50 0 0" in page
 
 
 @pytest.mark.anyio
-async def test_selling_takes_a_key(sandbox: Sandbox, console: Any) -> None:
-    """A paid order moves its keys from the unsold to the sold ones."""
+async def test_payment_moves_keys_from_stock_to_sold(sandbox: Sandbox, console: Any) -> None:
+    """The shops page counts the keys of a paid order as sold."""
     sandbox.pay(await make_order(sandbox, product_num="2", pay_type="alipay"))
-    assert "8 腾讯视频SVIP账号 ¥0.99 87 2" in said(console.get("/shops"))
+    assert "8 腾讯视频SVIP账号 ¥0.99 87 2" in text_of(console.get("/shops"))
 
 
-def test_a_closed_and_a_removed_shop(sandbox: Sandbox, console: Any) -> None:
-    """A closed shop is marked, and a removed one has no URL to enter."""
+def test_closed_and_removed_shops_are_marked(sandbox: Sandbox, console: Any) -> None:
+    """A closed shop is marked. A removed shop is marked and has no field for a URL."""
     sandbox.change_shop(closed=True)
     sandbox.remove_shop(sandbox.shops[1].appkey)
     response = console.get("/shops")
-    assert "card key API closed" in said(response)
-    assert "This shop was deleted" in said(response)
+    assert "card key API closed" in text_of(response)
+    assert "This shop was deleted" in text_of(response)
     assert response.text.count('name="callback_url"') == 1
     console.post("/shops", data={"appkey": sandbox.shops[1].appkey, "callback_url": "http://127.0.0.1/"})
     assert sandbox.shop(sandbox.shops[1].appkey) is None
 
 
-def test_entering_a_url(sandbox: Sandbox, console: Any) -> None:
-    """A shop's URL is entered, shown again, and taken away by an empty one; an unknown shop's is passed over."""
+def test_callback_url_form_saves_shows_and_clears(sandbox: Sandbox, console: Any) -> None:
+    """The form saves and shows a shop's callback URL; an empty one removes it. Unknown appkeys are ignored."""
     url = "http://127.0.0.1:8000/callback?shop=1"
     form = {"appkey": sandbox.shops[1].appkey, "callback_url": f" {url} "}
     response = console.post("/shops", data=form, follow_redirects=True)
-    assert "Saved." in said(response)
+    assert "Saved." in text_of(response)
     assert f'value="{url}"' in response.text
     state = sandbox.shop(sandbox.shops[1].appkey)
     assert state is not None
@@ -77,7 +78,7 @@ def test_entering_a_url(sandbox: Sandbox, console: Any) -> None:
 
 
 @rows(
-    ("url", "sentence"),
+    ("url", "message"),
     [
         ("nonsense", "Enter a full http:// or https:// URL"),
         ('"><script>alert(1)</script>', "Enter a full http:// or https:// URL"),
@@ -86,10 +87,10 @@ def test_entering_a_url(sandbox: Sandbox, console: Any) -> None:
         ("http://example.com/", "allows other hosts"),
     ],
 )
-def test_a_url_that_cant_be(url: str, sentence: str, sandbox: Sandbox, console: Any) -> None:
-    """A URL that can't be is said beside its field, which keeps it, and changes nothing."""
+def test_invalid_callback_url_shows_an_error(url: str, message: str, sandbox: Sandbox, console: Any) -> None:
+    """An invalid URL stays in its field with an error next to it, and the shop isn't changed."""
     response = console.post("/shops", data={"appkey": sandbox.appkey, "callback_url": url})
-    assert sentence in said(response, 422).replace("&#39;", "'")
+    assert message in text_of(response, 422).replace("&#39;", "'")
     assert response.text.count('aria-invalid="true"') == 1
     assert "<script>" not in response.text
     state = sandbox.shop()
@@ -98,10 +99,10 @@ def test_a_url_that_cant_be(url: str, sentence: str, sandbox: Sandbox, console: 
 
 
 @pytest.mark.anyio
-async def test_beyond_loopback(visit: Any, clock: Any) -> None:
-    """Where callbacks may leave this machine, the console takes such a URL, too."""
+async def test_console_accepts_other_hosts_if_allowed(connect_to: Any, clock: Any) -> None:
+    """With `callbacks_beyond_loopback`, the console accepts the URL of another host."""
     with Sandbox(clock=clock, callbacks_beyond_loopback=True) as sandbox:
-        client = visit(sandbox).client
+        client = connect_to(sandbox).client
         root = str(client.base_url).removesuffix("api/")
         form = {"appkey": sandbox.appkey, "callback_url": "https://shop.example/cb"}
         assert client.post(f"{root}shops", data=form).status_code == 303
@@ -110,15 +111,15 @@ async def test_beyond_loopback(visit: Any, clock: Any) -> None:
         assert state.callback_url == "https://shop.example/cb"
 
 
-def test_the_overview(sandbox: Sandbox, console: Any, call: Any) -> None:
-    """`/` says how to connect, in the words of four shells, and how many orders, callbacks and faults there are."""
+def test_overview_shows_setup_and_counts(sandbox: Sandbox, console: Any, call: Any) -> None:
+    """`/` shows the environment variables for four shells and the numbers of orders, callbacks and faults."""
     sandbox.fault(Fault(FaultKind.BAD_GATEWAY, endpoint="ka/show"))
     sandbox.fault(Fault(FaultKind.CODE, code=110, endpoint="product/show"))
     for path in ("product/show", "pay/create", "pay/create"):
         console.post(f"/api/{path}", data=call.form(path))
     sandbox.pay(1)
     response = console.get("/")
-    page = said(response)
+    page = text_of(response)
     for line in (
         "export GATEPAY_APPKEY=",
         "set -gx GATEPAY_APPKEY &#39;",
@@ -133,10 +134,10 @@ def test_the_overview(sandbox: Sandbox, console: Any, call: Any) -> None:
     assert " UTC" in page
 
 
-def test_an_order_from_the_console(sandbox: Sandbox, console: Any) -> None:
-    """An order can be made in the console, of either shop; what can't be ordered is said, and the form kept."""
+def test_console_creates_orders(sandbox: Sandbox, console: Any) -> None:
+    """The console creates orders for either shop. Invalid input shows an error and stays in the form."""
     form = {"product": "8", "quantity": "2", "pay_type": "alipay", "out_order_id": "", "custom": "me"}
-    page = said(console.post("/orders", data=form, follow_redirects=True))
+    page = text_of(console.post("/orders", data=form, follow_redirects=True))
     assert "Order 1" in page
     [order] = sandbox.orders()
     assert (order.product_id, order.product_num, order.pay_type, order.custom) == (8, 2, "alipay", "me")
@@ -145,38 +146,38 @@ def test_an_order_from_the_console(sandbox: Sandbox, console: Any) -> None:
     sandbox.add_keys(3, ["A"])
     assert console.post("/orders", data={"product": "3", "out_order_id": " T-1-X "}).headers["location"] == "/orders/2"
     assert (sandbox.orders()[1].out_order_id, sandbox.orders()[1].expires_at is None) == ("T-1-X", False)
-    wrong = [
+    invalid_inputs = [
         ({"quantity": "0"}, "a quantity above 0"),
         ({"product": "99"}, "Choose a product"),
         ({"pay_type": "cash"}, "a payment method"),
         ({"pay_type": "wechat"}, "one item at a time"),
         ({"quantity": "90"}, "not enough stock"),
     ]
-    for change, sentence in wrong:
+    for change, message in invalid_inputs:
         response = console.post("/orders", data={**form, **change})
-        assert sentence in said(response, 422)
+        assert message in text_of(response, 422)
         assert 'value="me"' in response.text
     sandbox.remove_shop(sandbox.shops[1].appkey)
-    assert "Choose a product" in said(console.post("/orders", data={"product": "3"}), 422)
+    assert "Choose a product" in text_of(console.post("/orders", data={"product": "3"}), 422)
     assert len(sandbox.orders()) == 2
 
 
-def test_an_order_that_does_not_expire(visit: Any) -> None:
-    """Where orders don't expire, one from the console doesn't either."""
+def test_console_order_does_not_expire_without_limit(connect_to: Any) -> None:
+    """With `expires_after=None`, an order created in the console doesn't expire."""
     with Sandbox(expires_after=None) as sandbox:
-        client = visit(sandbox).client
+        client = connect_to(sandbox).client
         client.post(f"{str(client.base_url).removesuffix('api/')}orders", data={"product": "8"})
         assert sandbox.orders()[0].expires_at is None
 
 
 @pytest.mark.anyio
-async def test_many_orders(sandbox: Sandbox, console: Any) -> None:
-    """Orders come twenty a page, newest first; a page past the last, or none at all, is the nearest one."""
-    assert "No orders yet" in said(console.get("/"))
+async def test_orders_are_paged_newest_first(sandbox: Sandbox, console: Any) -> None:
+    """Orders are listed twenty per page, newest first. An invalid page number gets the nearest page, or the first."""
+    assert "No orders yet" in text_of(console.get("/"))
     for _ in range(45):
         await make_order(sandbox)
     pages = {
-        page: [int(n) for n in re.findall(r"Order (\d+)", said(console.get(f"/orders?page={page}")))]
+        page: [int(n) for n in re.findall(r"Order (\d+)", text_of(console.get(f"/orders?page={page}")))]
         for page in ("", "1", "2", "3", "4", "0", "-1", "x", "9999999999999", "²")
     }
     assert pages["1"] == list(range(45, 25, -1))
@@ -184,15 +185,15 @@ async def test_many_orders(sandbox: Sandbox, console: Any) -> None:
     assert pages["3"] == list(range(5, 0, -1))
     assert pages["4"] == pages["3"]
     assert pages[""] == pages["0"] == pages["-1"] == pages["x"] == pages["9999999999999"] == pages["²"] == pages["1"]
-    assert "Page 2 of 3" in said(console.get("/orders?page=2"))
+    assert "Page 2 of 3" in text_of(console.get("/orders?page=2"))
 
 
 @pytest.mark.anyio
-async def test_an_order(sandbox: Sandbox, console: Any) -> None:
-    """An order's page says all about it, and offers what its state allows."""
+async def test_order_page_shows_details_and_allowed_actions(sandbox: Sandbox, console: Any) -> None:
+    """An order's page shows its details and the actions that its state allows."""
     await make_order(sandbox)
-    response = console.get("/orders/1")
-    for each in (
+    page = console.get("/orders/1")
+    for text in (
         "T-1001-X",
         "¥0.99",
         "Waiting for payment",
@@ -200,33 +201,33 @@ async def test_an_order(sandbox: Sandbox, console: Any) -> None:
         "c@d",
         "None: the shop has no callback URL",
     ):
-        assert each in said(response)
-    assert 'id="again"' not in response.text
-    assert 'id="confirm"' not in response.text
+        assert text in text_of(page)
+    assert 'id="again"' not in page.text
+    assert 'id="confirm"' not in page.text
     sandbox.expire(1)
     assert 'id="confirm"' in console.get("/orders/1").text
     sandbox.pay(1)
-    assert "Paid after expiry" in said(console.get("/orders/1"))
+    assert "Paid after expiry" in text_of(console.get("/orders/1"))
     sandbox.change_shop(callback_url="http://127.0.0.1:1")
-    assert "No callback was sent" in said(console.get("/orders/1"))
+    assert "No callback was sent" in text_of(console.get("/orders/1"))
     for path in ("/orders/2", "/orders/99999999999999999999999"):
-        assert "Order not found" in said(console.get(path), 404)
-        assert "Order not found" in said(console.post(path, data={"do": "again"}), 404)
-    assert "Page not found" in said(console.get("/orders/x"), 404)
+        assert "Order not found" in text_of(console.get(path), 404)
+        assert "Order not found" in text_of(console.post(path, data={"do": "again"}), 404)
+    assert "Page not found" in text_of(console.get("/orders/x"), 404)
 
 
 @pytest.mark.anyio
-async def test_i_have_been_paid(sandbox: Sandbox, console: Any) -> None:
-    """*I have been paid* makes an expired order a paid one and calls back; *Send again* does so once more."""
+async def test_confirm_and_send_again_deliver_callbacks(sandbox: Sandbox, console: Any) -> None:
+    """*I have been paid* marks an expired order as paid and sends the callback. *Send again* sends it again."""
     async with merchant("fail", "success") as shop:
         sandbox.change_shop(callback_url=shop.base_url)
         await make_order(sandbox)
         sandbox.expire(1)
 
-        async def press(what: str) -> str:
-            return said(
+        async def press(action: str) -> str:
+            return text_of(
                 await anyio.to_thread.run_sync(
-                    lambda: console.post("/orders/1", data={"do": what}, follow_redirects=True)
+                    lambda: console.post("/orders/1", data={"do": action}, follow_redirects=True)
                 )
             )
 
@@ -234,27 +235,27 @@ async def test_i_have_been_paid(sandbox: Sandbox, console: Any) -> None:
         await sandbox.wait_delivered()
         await press("again")
         deliveries = await sandbox.wait_delivered()
-        assert [(each.attempt, each.state) for each in deliveries] == [(1, "refused"), (1, "accepted")]
+        assert [(delivery.attempt, delivery.state) for delivery in deliveries] == [(1, "refused"), (1, "accepted")]
         assert "Waiting" not in await press("nothing")
-    page = said(console.get("/orders/1"))
+    page = text_of(console.get("/orders/1"))
     assert "Accepted" in page
     assert "200 fail" in page
     assert "The response was not success." in page
     listed = console.get("/callbacks")
-    assert [int(n) for n in re.findall(r"Order (\d+)", said(listed))] == [1, 1]
+    assert [int(n) for n in re.findall(r"Order (\d+)", text_of(listed))] == [1, 1]
     assert f"GET {deliveries[0].url}".replace("&", "&amp;") in listed.text
 
 
 @pytest.mark.anyio
-async def test_nothing_to_send(sandbox: Sandbox, console: Any) -> None:
-    """*Send again* where nobody is to be told is answered with the reason."""
+async def test_send_again_of_pending_order_shows_an_error(sandbox: Sandbox, console: Any) -> None:
+    """*Send again* for an unpaid order responds with 409 and the reason."""
     await make_order(sandbox)
-    assert "A callback needs a paid order" in said(console.post("/orders/1", data={"do": "again"}), 409)
+    assert "A callback needs a paid order" in text_of(console.post("/orders/1", data={"do": "again"}), 409)
 
 
 @pytest.mark.anyio
-async def test_what_merchants_answered_is_text(sandbox: Sandbox, console: Any) -> None:
-    """An answer that is a page of HTML is shown as text; one that never came, or says nothing, is said to be so."""
+async def test_callback_responses_are_shown_escaped(sandbox: Sandbox, console: Any) -> None:
+    """HTML in a shop's response is shown as text. A missing or empty response is shown as such."""
     async with merchant("<script>alert(1)</script>" * 9, "") as shop:
         sandbox.change_shop(callback_url=shop.base_url)
         for _ in range(2):
@@ -265,36 +266,37 @@ async def test_what_merchants_answered_is_text(sandbox: Sandbox, console: Any) -
     response = console.get("/callbacks")
     assert "<script>alert" not in response.text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" * 9 in response.text
-    page = said(response)
+    page = text_of(response)
     assert "Could not connect" in page
     assert "due 2019-04-2" in page
     assert "Response (none)" in page
 
 
-def test_no_deliveries(console: Any) -> None:
-    """Without a delivery the page says how they begin."""
-    assert "No callbacks yet" in said(console.get("/callbacks"))
+def test_callbacks_page_without_deliveries(console: Any) -> None:
+    """Without deliveries, `/callbacks` says that there are none yet."""
+    assert "No callbacks yet" in text_of(console.get("/callbacks"))
 
 
-def test_faults(sandbox: Sandbox, console: Any, call: Any) -> None:
-    """A fault is switched on, hits, says how often it did, and is switched off; so are all of them."""
-    assert "No faults: everything works." in said(console.get("/faults"))
+def test_faults_page_adds_counts_and_removes_faults(sandbox: Sandbox, console: Any, call: Any) -> None:
+    """The faults page adds faults, counts how often they were applied, and removes one or all of them."""
+    assert "No faults: everything works." in text_of(console.get("/faults"))
     console.post("/faults", data={"do": "add", "kind": "code", "code": "110", "endpoint": "product/show", "times": "2"})
     console.post("/faults", data={"do": "add", "kind": "slow", "seconds": "3", "endpoint": "", "times": ""})
     sandbox.fault(Fault(FaultKind.BAD_GATEWAY))
     assert call.client.post("/api/product/show", data=call.form("product/show")).json()["code"] == 110
-    page = said(console.get("/faults"))
+    page = text_of(console.get("/faults"))
     assert "code 110 refused with a code, call not executed product/show 1 of 2" in page
     assert "slow 3 s slow response, call executed any endpoint 0 (no limit)" in page
     added = [
-        (each.fault.kind, each.fault.endpoint, each.fault.times, each.fault.seconds) for each in sandbox._faults.read()
+        (active.fault.kind, active.fault.endpoint, active.fault.times, active.fault.seconds)
+        for active in sandbox._faults.read()
     ]
     assert added[1] == (FaultKind.SLOW, None, None, 3.0)
     for number in ("2", "2", "x", "99"):
         assert console.post("/faults", data={"do": "remove", "number": number}).status_code == 303
-    assert [each.number for each in sandbox._faults.read()] == [1, 3]
+    assert [active.number for active in sandbox._faults.read()] == [1, 3]
     console.post("/faults", data={"do": "clear"})
-    assert "No faults" in said(console.get("/faults"))
+    assert "No faults" in text_of(console.get("/faults"))
     assert console.post("/faults", data={"x": ""}).status_code == 303
 
 
@@ -302,25 +304,25 @@ def test_faults(sandbox: Sandbox, console: Any, call: Any) -> None:
     "change",
     [{"kind": "nothing"}, {"kind": "code"}, {"endpoint": "pay/refund"}, {"times": "0"}, {"times": "x"}, {"kind": ""}],
 )
-def test_no_fault(change: dict[str, str], sandbox: Sandbox, console: Any) -> None:
-    """What is no fault is said, and nothing is switched on."""
+def test_invalid_fault_shows_an_error(change: dict[str, str], sandbox: Sandbox, console: Any) -> None:
+    """An invalid fault shows an error, and no fault is added."""
     response = console.post("/faults", data={"do": "add", "kind": "slow", "times": "1", **change})
-    assert "Invalid fault" in said(response, 422)
+    assert "Invalid fault" in text_of(response, 422)
     assert sandbox._faults.read() == []
 
 
 @pytest.fixture
-def one_order(sandbox: Sandbox, console: Any, call: Any) -> None:
-    """Paid with less than it costs."""
+def underpaid_order(sandbox: Sandbox, console: Any, call: Any) -> None:
+    """An order that was paid with less than its price."""
     console.post("/api/pay/create", data=call.form("pay/create"))
     sandbox.pay(1, realprice=Decimal("0.5"))
 
 
 @rows("path", ["/", "/shops", "/orders", "/orders/1", "/callbacks", "/faults", "/nowhere", "/orders/2"])
 @rows("language", ["en", "zh"])
-@pytest.mark.usefixtures("one_order")
+@pytest.mark.usefixtures("underpaid_order")
 def test_every_page_in_both_languages(path: str, language: str, console: Any) -> None:
-    """Every page of the console says on top that it is a sandbox, in either language, and which that is."""
+    """Every page of the console shows the sandbox warning in the requested language and declares that language."""
     response = console.get(path, params={"lang": language})
     assert f'<html lang="{"en" if language == "en" else "zh-CN"}">' in response.text
     assert response.headers["content-language"] == language
@@ -328,9 +330,11 @@ def test_every_page_in_both_languages(path: str, language: str, console: Any) ->
     assert warning in response.text
 
 
-def test_an_order_gone_meanwhile(sandbox: Sandbox, console: Any, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The order service of the console is the sandbox's own: what one does the other sees."""
+def test_console_uses_the_sandboxs_order_service(
+    sandbox: Sandbox, console: Any, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The console shows a change that was made through the sandbox object."""
     call.client.post("/api/pay/create", data=call.form("pay/create"))
     sandbox.expire(1)
-    assert "Expired" in said(console.get("/orders"))
+    assert "Expired" in text_of(console.get("/orders"))
     assert isinstance(sandbox._order_service, OrderService)

@@ -1,4 +1,4 @@
-"""The file: what survives a restart, and what two sandboxes on one file see."""
+"""The sandbox's database file: restarts, sharing it, and earlier versions of its schema."""
 
 import sqlite3
 from datetime import UTC, datetime
@@ -13,11 +13,11 @@ from gatepay_async.sandbox import LaterVersionError, Sandbox
 pytestmark = pytest.mark.sockets
 
 
-def test_everything_survives_a_restart(tmp_path: Path, clock: Any, visit: Any) -> None:
-    """Keys, orders, states and both shops' secrets are there again; what was deleted is not."""
+def test_everything_survives_a_restart(tmp_path: Path, clock: Any, connect_to: Any) -> None:
+    """After a restart, keys, orders, states and secrets are unchanged, and deleted keys and shops stay deleted."""
     path = tmp_path / "shop.sqlite3"
     with Sandbox(path, clock=clock) as first:
-        call = visit(first)
+        call = connect_to(first)
         call.reply("pay/create")
         call.reply("ka/create", content="AAA\nBBB")
         first.delete_keys(8, first.key_ids(8)[:1])
@@ -27,10 +27,10 @@ def test_everything_survives_a_restart(tmp_path: Path, clock: Any, visit: Any) -
     with Sandbox(str(path), clock=clock) as second:
         assert (second.shops, second.orders(), second.keys(8), second.shop()) == before
         assert second.shop(second.shops[1].appkey) is None
-        assert visit(second).reply("ka/show")["code"] == 107
+        assert connect_to(second).reply("ka/show")["code"] == 107
 
 
-def test_the_file_is_one_file_once_closed(tmp_path: Path) -> None:
+def test_closed_sandbox_leaves_one_file(tmp_path: Path) -> None:
     """A closed sandbox leaves one file, in WAL mode."""
     with Sandbox(tmp_path / "shop.sqlite3"):
         pass
@@ -41,23 +41,23 @@ def test_the_file_is_one_file_once_closed(tmp_path: Path) -> None:
 
 
 def test_two_sandboxes_share_a_file(tmp_path: Path) -> None:
-    """What one sandbox writes another on the same file reads."""
-    with Sandbox(tmp_path / "shop.sqlite3") as one, Sandbox(tmp_path / "shop.sqlite3") as other:
-        assert one.shops == other.shops
-        one.add_keys(3, ["AAA"])
-        assert other.keys(3) == ["AAA"]
+    """A sandbox reads what another one on the same file has written."""
+    with Sandbox(tmp_path / "shop.sqlite3") as first, Sandbox(tmp_path / "shop.sqlite3") as second:
+        assert first.shops == second.shops
+        first.add_keys(3, ["AAA"])
+        assert second.keys(3) == ["AAA"]
 
 
 def test_each_database_has_its_own_secrets() -> None:
-    """Two sandboxes in memory share neither keys nor secrets."""
-    with Sandbox() as one, Sandbox(":memory:") as other:
-        assert len({*one.shops, *other.shops}) == 4
-        assert len({secret for _, secret in [*one.shops, *other.shops]}) == 4
-        assert (one.appkey, one.appsecret) == one.shops[0]
+    """Two in-memory sandboxes have different appkeys and appsecrets."""
+    with Sandbox() as first, Sandbox(":memory:") as second:
+        assert len({*first.shops, *second.shops}) == 4
+        assert len({secret for _, secret in [*first.shops, *second.shops]}) == 4
+        assert (first.appkey, first.appsecret) == first.shops[0]
 
 
-def test_a_file_that_is_no_database(tmp_path: Path) -> None:
-    """A file that SQLite doesn't know is refused and not left open."""
+def test_file_that_is_no_database_is_rejected(tmp_path: Path) -> None:
+    """A file that isn't an SQLite database is rejected and not changed."""
     path = tmp_path / "shop.sqlite3"
     path.write_bytes(b"card keys, one a line\n" * 100)
     with pytest.raises(sqlite3.DatabaseError, match="not a database"):
@@ -65,8 +65,8 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(b"card keys")
 
 
-# What version 1 laid out, typed off from its release.
-FIRST_LAYOUT = """
+# The schema of version 1, copied from its release, and a few rows.
+SCHEMA_VERSION_1 = """
 CREATE TABLE account (appkey TEXT PRIMARY KEY, appsecret TEXT NOT NULL, admin_id INTEGER NOT NULL UNIQUE);
 CREATE TABLE shop (
     admin_id INTEGER PRIMARY KEY, closed INTEGER NOT NULL DEFAULT 0, quota INTEGER, licence_until INTEGER);
@@ -98,11 +98,11 @@ PRAGMA user_version = 1;
 """
 
 
-def test_a_file_of_the_first_layout(tmp_path: Path, clock: Any) -> None:
-    """A file that an earlier version made is brought up to date: nothing is lost, and its orders can be paid."""
+def test_schema_version_1_is_upgraded(tmp_path: Path, clock: Any) -> None:
+    """A file with schema version 1 is upgraded without data loss, and its orders can be paid."""
     path = tmp_path / "shop.sqlite3"
     connection = sqlite3.connect(path)
-    connection.executescript(FIRST_LAYOUT)
+    connection.executescript(SCHEMA_VERSION_1)
     connection.close()
     for _ in range(2):
         with Sandbox(path, clock=clock) as sandbox:
@@ -116,8 +116,8 @@ def test_a_file_of_the_first_layout(tmp_path: Path, clock: Any) -> None:
         assert len(sandbox.deliveries()) == 1
 
 
-# What versions 2 and 3 added to that, and a callback that waits.
-THIRD_LAYOUT = """
+# What versions 2 and 3 added to the schema, and a waiting callback.
+SCHEMA_VERSION_3 = """
 ALTER TABLE shop ADD COLUMN callback_url TEXT;
 ALTER TABLE pay_order ADD COLUMN expires REAL;
 ALTER TABLE pay_order ADD COLUMN paid INTEGER;
@@ -136,11 +136,11 @@ PRAGMA user_version = 3;
 """
 
 
-def test_a_file_of_the_third_layout(tmp_path: Path, clock: Any, visit: Any) -> None:
-    """Its waiting callback goes to the shop's URL still; its orders are found, and the later endpoints work."""
+def test_schema_version_3_is_upgraded(tmp_path: Path, clock: Any, connect_to: Any) -> None:
+    """After the upgrade from schema version 3, the waiting callback still has its URL, and all endpoints work."""
     path = tmp_path / "shop.sqlite3"
     connection = sqlite3.connect(path)
-    connection.executescript(FIRST_LAYOUT + THIRD_LAYOUT)
+    connection.executescript(SCHEMA_VERSION_1 + SCHEMA_VERSION_3)
     connection.close()
     with Sandbox(path, clock=clock) as sandbox:
         claimed = sandbox._outbox.claim()
@@ -149,7 +149,7 @@ def test_a_file_of_the_third_layout(tmp_path: Path, clock: Any, visit: Any) -> N
         state = sandbox.shop()
         assert state is not None
         assert (len(str(state.token)), state.agent, state.closed_pay_types) == (16, True, frozenset())
-        call = visit(sandbox)
+        call = connect_to(sandbox)
         assert call.reply("order/check", out_order_id="T-1-X")["data"]["order_name"] == "p"
         assert call.reply("anypay/create")["code"] == 100
         page = call.reply("ka/show", product_id="8", page="1")["data"]["ka"]
@@ -157,8 +157,8 @@ def test_a_file_of_the_third_layout(tmp_path: Path, clock: Any, visit: Any) -> N
         assert sandbox.orders()[-1].items == ()
 
 
-def test_a_file_of_a_later_layout(tmp_path: Path) -> None:
-    """A file that a later version made is refused with a sentence that says so, and left as it is."""
+def test_later_schema_version_is_rejected(tmp_path: Path) -> None:
+    """A file with a later schema version is rejected with an error that says so, and isn't changed."""
     path = tmp_path / "shop.sqlite3"
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
@@ -173,11 +173,11 @@ def test_a_file_of_a_later_layout(tmp_path: Path) -> None:
     connection.close()
 
 
-def test_a_layout_is_whole_or_not_there(tmp_path: Path) -> None:
-    """A file that can't be brought up to date stays what it was."""
+def test_failed_upgrade_changes_nothing(tmp_path: Path) -> None:
+    """A file that can't be upgraded isn't changed."""
     path = tmp_path / "shop.sqlite3"
     connection = sqlite3.connect(path)
-    connection.executescript(FIRST_LAYOUT + "CREATE TABLE delivery (somebody_elses INTEGER);")
+    connection.executescript(SCHEMA_VERSION_1 + "CREATE TABLE delivery (foreign_column INTEGER);")
     connection.close()
     with pytest.raises(sqlite3.OperationalError, match="delivery"):
         Sandbox(path)
@@ -188,7 +188,7 @@ def test_a_layout_is_whole_or_not_there(tmp_path: Path) -> None:
 
 
 def test_keys_are_added_all_or_none() -> None:
-    """add_keys() with a key that is there already, or twice, stores none."""
+    """If one of the keys exists already, add_keys() stores none of them."""
     with Sandbox() as sandbox:
         sandbox.add_keys(3, ["AAA"])
         with pytest.raises(sqlite3.IntegrityError):
@@ -196,8 +196,8 @@ def test_keys_are_added_all_or_none() -> None:
         assert sandbox.keys(3) == ["AAA"]
 
 
-def test_the_documented_clock_is_the_default() -> None:
-    """Without a clock of the test's own the sandbox tells the real time."""
+def test_sandbox_works_without_a_clock() -> None:
+    """Without `clock`, the sandbox uses the system's clock."""
     with Sandbox() as sandbox:
         sandbox.change_shop(licence_until=datetime(2020, 1, 1, tzinfo=UTC))
         state = sandbox.shop()

@@ -1,4 +1,4 @@
-"""Callbacks go out: signed, four times at most, kept with what was answered, and never for what expired."""
+"""The sandbox's callbacks: signature, retries, recorded responses, and no callback for expired orders."""
 
 import sqlite3
 import ssl
@@ -23,22 +23,22 @@ from gatepay_async.sandbox.outbox import Outbox
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
-SIGNED = ("order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend")
+SIGNED_FIELDS = ("order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend")
 
 
 @pytest.fixture
-def impatient(clock: Any) -> Iterator[Sandbox]:
-    """A sandbox that waits for nothing between two attempts."""
-    with Sandbox(clock=clock, callback_interval=0, callback_timeout=5) as it:
-        yield it
+def instant_retry_sandbox(clock: Any) -> Iterator[Sandbox]:
+    """A sandbox that doesn't wait between two delivery attempts."""
+    with Sandbox(clock=clock, callback_interval=0, callback_timeout=5) as sandbox:
+        yield sandbox
 
 
 def outcomes(deliveries: list[Delivery]) -> list[tuple[int, str, str | None]]:
-    return [(each.attempt, each.state, each.problem) for each in deliveries]
+    return [(delivery.attempt, delivery.state, delivery.problem) for delivery in deliveries]
 
 
-async def test_a_paid_order_is_told_of(sandbox: Sandbox, clock: Any) -> None:
-    """A payment calls the shop's URL with a GET, signed as the vendor says; the answer and the times are kept."""
+async def test_payment_sends_signed_callback(sandbox: Sandbox, clock: Any) -> None:
+    """A payment sends a signed GET to the shop's URL. The delivery records the response and the times."""
     async with merchant("success") as shop, sandbox.serve():
         sandbox.change_shop(callback_url=f"{shop.base_url}?shop=1")
         order = await make_order(sandbox, custom="a+b &c=密", pay_type="alipay")
@@ -50,7 +50,7 @@ async def test_a_paid_order_is_told_of(sandbox: Sandbox, clock: Any) -> None:
     assert head.startswith(b"GET /callback?shop=1&appkey=")
     assert b"\r\nuser-agent: gatepay-sandbox\r\n" in head.lower()
     assert sent.pop("sign") == md5_hex(
-        md5_hex(sandbox.appkey + "".join(sent[name] for name in SIGNED)) + sandbox.appsecret
+        md5_hex(sandbox.appkey + "".join(sent[name] for name in SIGNED_FIELDS)) + sandbox.appsecret
     )
     assert sent == {
         "shop": "1",
@@ -71,20 +71,20 @@ async def test_a_paid_order_is_told_of(sandbox: Sandbox, clock: Any) -> None:
     assert sandbox.callback_query(order) in delivery.url
 
 
-async def test_a_merchant_who_fails_is_asked_four_times(impatient: Sandbox) -> None:
-    """After anything but `success` there are three more tries, then no more."""
-    async with merchant("fail") as shop, impatient.serve():
-        impatient.change_shop(callback_url=shop.base_url)
-        impatient.pay(await make_order(impatient))
-        deliveries = await impatient.wait_delivered()
+async def test_failed_callback_is_attempted_four_times(instant_retry_sandbox: Sandbox) -> None:
+    """If the response isn't `success`, the callback is retried three times."""
+    async with merchant("fail") as shop, instant_retry_sandbox.serve():
+        instant_retry_sandbox.change_shop(callback_url=shop.base_url)
+        instant_retry_sandbox.pay(await make_order(instant_retry_sandbox))
+        deliveries = await instant_retry_sandbox.wait_delivered()
         assert outcomes(deliveries) == [(number, "refused", "not_success") for number in (1, 2, 3, 4)]
-        assert [each.answer for each in deliveries] == ["fail"] * 4
+        assert [delivery.answer for delivery in deliveries] == ["fail"] * 4
     assert len(shop.heads) == 4
-    assert len(set(shop.heads)) == 1  # the same callback, byte for byte
+    assert len(set(shop.heads)) == 1  # all attempts are identical
 
 
-async def test_attempts_are_a_minute_apart(sandbox: Sandbox, clock: Any) -> None:
-    """The next try waits for its minute; the one that meets `success` is the last."""
+async def test_callback_is_retried_after_a_minute_until_success(sandbox: Sandbox, clock: Any) -> None:
+    """A retry is sent a minute after the failed attempt. After `success` there are no more attempts."""
     async with merchant("fail", "success") as shop, sandbox.serve():
         sandbox.change_shop(callback_url=shop.base_url)
         sandbox.pay(await make_order(sandbox))
@@ -99,7 +99,7 @@ async def test_attempts_are_a_minute_apart(sandbox: Sandbox, clock: Any) -> None
         assert len(await sandbox.wait_delivered()) == len(shop.heads) == 2
 
 
-HEAD = b"HTTP/1.1 200 OK\r\n"
+STATUS_LINE = b"HTTP/1.1 200 OK\r\n"
 
 
 @pytest.mark.parametrize(
@@ -113,18 +113,18 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
         (http(b"", status="302 Found", headers="Location: http://127.0.0.1/\r\n"), "not_success", 302, ""),
         (http(b"\xff<b>"), "not_success", 200, "\ufffd<b>"),
         (http(b"x" * 4097), "too_long", 200, "x" * 4096),
-        (HEAD + b"Content-Length: 9\r\n\r\nsuccess", "no_http", None, None),
+        (STATUS_LINE + b"Content-Length: 9\r\n\r\nsuccess", "no_http", None, None),
         (b"SSH-2.0-OpenSSH_9.6\r\n", "no_http", None, None),
-        (HEAD + b"x: " + b"y" * 100_000 + b"\r\n\r\n", "no_http", None, None),
-        (HEAD + b"\r\nsuccess", None, 200, "success"),
+        (STATUS_LINE + b"x: " + b"y" * 100_000 + b"\r\n\r\n", "no_http", None, None),
+        (STATUS_LINE + b"\r\nsuccess", None, 200, "success"),
         (b"HTTP/1.1 100 Continue\r\n\r\n" + http(b"success", status="201 Created"), None, 201, "success"),
-        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n4\r\nsucc\r\n3\r\ness\r\n0\r\n\r\n", None, 200, "success"),
+        (STATUS_LINE + b"Transfer-Encoding: chunked\r\n\r\n4\r\nsucc\r\n3\r\ness\r\n0\r\n\r\n", None, 200, "success"),
     ],
 )
-async def test_what_merchants_answer(
+async def test_only_success_with_2xx_accepts_a_callback(
     answer: bytes, problem: str | None, status: int | None, text: str | None, sandbox: Sandbox
 ) -> None:
-    """Only a successful reply whose body is the bare `success` counts; whatever else comes is kept as it came."""
+    """A delivery is accepted only if the status is 2xx and the body is exactly `success`. Any response is recorded."""
     async with merchant(answer) as shop, sandbox.serve():
         sandbox.change_shop(callback_url=shop.base_url)
         sandbox.pay(await make_order(sandbox))
@@ -132,21 +132,21 @@ async def test_what_merchants_answer(
     assert (first.problem, first.status, first.answer) == (problem, status, text)
 
 
-async def test_nobody_is_there(impatient: Sandbox) -> None:
-    """A URL where nobody listens fails four times, also where a name has two addresses."""
-    async with merchant("success") as gone:
+async def test_unreachable_url_fails_four_times(instant_retry_sandbox: Sandbox) -> None:
+    """If nothing listens at the URL, all four attempts fail, also for a name with two addresses."""
+    async with merchant("success") as closed_shop:
         pass
-    async with impatient.serve():
+    async with instant_retry_sandbox.serve():
         for host in ("127.0.0.1", "localhost"):
-            impatient.change_shop(callback_url=gone.base_url.replace("127.0.0.1", host))
-            order = await make_order(impatient)
-            impatient.pay(order)
-            deliveries = await impatient.wait_delivered(order)
+            instant_retry_sandbox.change_shop(callback_url=closed_shop.base_url.replace("127.0.0.1", host))
+            order = await make_order(instant_retry_sandbox)
+            instant_retry_sandbox.pay(order)
+            deliveries = await instant_retry_sandbox.wait_delivered(order)
             assert outcomes(deliveries) == [(number, "refused", "connection") for number in (1, 2, 3, 4)]
 
 
-async def test_localhost_is_either_loopback(sandbox: Sandbox) -> None:
-    """`localhost` finds a merchant who listens on IPv6 alone, and one on IPv4 alone."""
+async def test_localhost_reaches_ipv4_and_ipv6(sandbox: Sandbox) -> None:
+    """A callback to `localhost` reaches a shop that listens only on IPv6, or only on IPv4."""
     for host in ("127.0.0.1", "::1"):
         listener = await anyio.create_tcp_listener(local_host=host)
         port = listener.extra(SocketAttribute.local_port)  # noqa: S610 -- not Django's extra()
@@ -165,8 +165,8 @@ async def test_localhost_is_either_loopback(sandbox: Sandbox) -> None:
             group.cancel_scope.cancel()
 
 
-async def test_an_untrusted_certificate(sandbox: Sandbox) -> None:
-    """A merchant whose HTTPS can't be trusted is not told anything."""
+async def test_untrusted_certificate_gets_no_callback(sandbox: Sandbox) -> None:
+    """If the certificate of the shop's server isn't trusted, nothing is sent."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert("localhost").configure_cert(context)
 
@@ -180,34 +180,35 @@ async def test_an_untrusted_certificate(sandbox: Sandbox) -> None:
     assert shop.heads == []
 
 
-async def test_a_slow_merchant_holds_up_nobody(clock: Any) -> None:
-    """A merchant who never answers is given up after the time-out, and others are told meanwhile."""
+async def test_slow_shop_does_not_delay_other_callbacks(clock: Any) -> None:
+    """A shop that never responds is abandoned after the time-out. Other callbacks are delivered meanwhile."""
     with Sandbox(clock=clock, callback_timeout=4) as sandbox:
         async with merchant("") as slow, merchant("success") as quick, sandbox.serve():
             sandbox.change_shop(callback_url=slow.base_url)
-            late = await make_order(sandbox)
-            sandbox.pay(late)
+            slow_order = await make_order(sandbox)
+            sandbox.pay(slow_order)
             await until(lambda: slow.heads)
             sandbox.change_shop(callback_url=quick.base_url)
             order = await make_order(sandbox)
             sandbox.pay(order)
             assert outcomes(await sandbox.wait_delivered(order)) == [(1, "accepted", None)]
-            assert outcomes(sandbox.deliveries(late)) == [(1, "sending", None)]
-            assert outcomes(await sandbox.wait_delivered(late))[0] == (1, "refused", "timeout")
+            assert outcomes(sandbox.deliveries(slow_order)) == [(1, "sending", None)]
+            assert outcomes(await sandbox.wait_delivered(slow_order))[0] == (1, "refused", "timeout")
 
 
-async def test_many_at_once(sandbox: Sandbox) -> None:
-    """Fifty payments are told of, each once, at most sixteen at a time."""
-    at_once = [0, 0]
-    go_on = anyio.Event()
+async def test_concurrent_deliveries_are_limited(sandbox: Sandbox) -> None:
+    """Fifty payments cause one callback each. Each of the two servers sends at most sixteen concurrently."""
+    active = peak = 0
+    sixteen_active = anyio.Event()
 
     async def answer(stream: SocketStream, _: int) -> None:
-        at_once[0] += 1
-        at_once[1] = max(at_once)
-        if at_once[1] == 16:
-            go_on.set()
-        await go_on.wait()
-        at_once[0] -= 1
+        nonlocal active, peak
+        active += 1
+        peak = max(peak, active)
+        if peak == 16:
+            sixteen_active.set()
+        await sixteen_active.wait()
+        active -= 1
         await stream.send(http(b"success"))
         raise ConnectionAbortedError
 
@@ -218,11 +219,11 @@ async def test_many_at_once(sandbox: Sandbox) -> None:
         deliveries = await sandbox.wait_delivered(timeout=60)
     assert outcomes(deliveries) == [(1, "accepted", None)] * 50
     assert sorted(int(query_of(head)["order_id"]) for head in shop.heads) == list(range(1, 51))
-    assert 16 <= at_once[1] <= 32  # two senders
+    assert 16 <= peak <= 32  # two servers, 16 each
 
 
-async def test_no_url_no_callback(sandbox: Sandbox) -> None:
-    """A shop without a URL is told nothing, and there is nothing to send again."""
+async def test_shop_without_url_gets_no_callback(sandbox: Sandbox) -> None:
+    """A shop without a callback URL gets no callback, and send_again() raises an error."""
     async with sandbox.serve():
         order = sandbox.pay(await make_order(sandbox))
         assert await sandbox.wait_delivered() == []
@@ -230,8 +231,8 @@ async def test_no_url_no_callback(sandbox: Sandbox) -> None:
         sandbox.send_again(order)
 
 
-async def test_an_unpaid_order_is_not_sent(sandbox: Sandbox) -> None:
-    """What isn't paid can't be called back for."""
+async def test_callback_of_unpaid_order_cannot_be_sent(sandbox: Sandbox) -> None:
+    """send_again() raises an error for a pending order and for an unknown order number."""
     order = await make_order(sandbox)
     sandbox.change_shop(callback_url="http://127.0.0.1:1")
     with pytest.raises(NoCallbackError, match="order 1 is pending: only paid orders have a callback"):
@@ -242,8 +243,8 @@ async def test_an_unpaid_order_is_not_sent(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("change", ["url", "shop"])
-async def test_the_url_is_taken_away(change: str, sandbox: Sandbox) -> None:
-    """A delivery that waits while the shop's URL, or the shop, goes, says so: what counts is the URL of that moment."""
+async def test_waiting_callback_fails_without_url(change: str, sandbox: Sandbox) -> None:
+    """A waiting delivery fails with `no_url` if the shop or its URL is removed before the attempt."""
     sandbox.change_shop(callback_url="http://127.0.0.1:1")
     sandbox.pay(await make_order(sandbox))
     sandbox.change_shop(callback_url=None) if change == "url" else sandbox.remove_shop()
@@ -252,8 +253,8 @@ async def test_the_url_is_taken_away(change: str, sandbox: Sandbox) -> None:
     assert (first.problem, first.url, first.status) == ("no_url", None, None)
 
 
-async def test_a_removed_shop_hears_nothing(sandbox: Sandbox) -> None:
-    """An order of a shop that was removed can be paid; nobody is told."""
+async def test_removed_shop_gets_no_callback(sandbox: Sandbox) -> None:
+    """An order of a removed shop can be paid, but no callback is sent."""
     sandbox.change_shop(callback_url="http://127.0.0.1:1")
     order = await make_order(sandbox)
     sandbox.remove_shop()
@@ -261,8 +262,8 @@ async def test_a_removed_shop_hears_nothing(sandbox: Sandbox) -> None:
     assert sandbox.deliveries() == []
 
 
-async def test_a_url_put_right_between_two_attempts(sandbox: Sandbox, clock: Any) -> None:
-    """The next attempt goes to the URL as it is by then."""
+async def test_retry_uses_the_changed_url(sandbox: Sandbox, clock: Any) -> None:
+    """If the shop's URL changes between two attempts, the next attempt uses the new URL."""
     async with merchant("success") as shop, sandbox.serve():
         sandbox.change_shop(callback_url="http://127.0.0.1:1")
         sandbox.pay(await make_order(sandbox))
@@ -272,8 +273,8 @@ async def test_a_url_put_right_between_two_attempts(sandbox: Sandbox, clock: Any
         assert outcomes(await sandbox.wait_delivered()) == [(1, "refused", "connection"), (2, "accepted", None)]
 
 
-async def test_send_again(sandbox: Sandbox, clock: Any) -> None:
-    """A callback sent again says the same again, with all attempts anew; the attempt that waited is replaced."""
+async def test_send_again_restarts_the_attempts(sandbox: Sandbox, clock: Any) -> None:
+    """send_again() sends the same callback with a new series of attempts, which replaces a waiting attempt."""
     async with merchant("fail", "fail", "success", "success") as shop, sandbox.serve():
         sandbox.change_shop(callback_url=shop.base_url)
         order = sandbox.pay(await make_order(sandbox))
@@ -289,8 +290,8 @@ async def test_send_again(sandbox: Sandbox, clock: Any) -> None:
     assert len(set(shop.heads)) == 1
 
 
-async def test_what_waits_survives_a_restart(tmp_path: Path) -> None:
-    """A payment made while nobody serves is told of at the next start; so is a try that was broken off."""
+async def test_waiting_callbacks_survive_a_restart(tmp_path: Path) -> None:
+    """A callback that was waiting or being sent when the sandbox closed is sent after the next start."""
     path = tmp_path / "shop.sqlite3"
     with Sandbox(path, callback_url="http://127.0.0.1:1/callback", callback_timeout=600) as first:
         order = first.pay(await make_order(first))
@@ -309,24 +310,25 @@ async def test_what_waits_survives_a_restart(tmp_path: Path) -> None:
         assert query_of(shop.heads[0]) == query_of(silent.heads[0])
 
 
-async def test_a_sender_that_died(tmp_path: Path) -> None:
-    """A delivery that another process took on and never finished is taken on again, once that must be dead."""
+async def test_delivery_of_dead_process_is_sent_after_its_lease(tmp_path: Path) -> None:
+    """A delivery claimed by a process that died is sent by another process after the lease expires."""
     path = tmp_path / "shop.sqlite3"
     async with merchant("success") as shop:
         with Sandbox(path, callback_url=shop.base_url) as sandbox:
             sandbox.pay(await make_order(sandbox))
-            assert sandbox._outbox.claim() is not None  # and then its process is killed
+            assert sandbox._outbox.claim() is not None  # as if the process died here
             async with sandbox.serve():
                 with pytest.raises(TimeoutError, match=r"still due after 0\.1 s"):
                     await sandbox.wait_delivered(timeout=0.1)
                 assert shop.heads == []
                 with sandbox._database.transaction() as connection:
+                    # The lease lasts 40 s.
                     connection.execute("UPDATE delivery SET claimed = claimed - 41")
                 assert outcomes(await sandbox.wait_delivered()) == [(1, "accepted", None)]
 
 
-async def test_a_url_that_is_no_longer_allowed(tmp_path: Path) -> None:
-    """A URL beyond this machine that was entered while that was allowed is not called once it isn't."""
+async def test_url_on_other_host_is_not_called_once_forbidden(tmp_path: Path) -> None:
+    """A stored URL on another host isn't called by a sandbox that allows only loopback URLs."""
     path = tmp_path / "shop.sqlite3"
     with Sandbox(path, callback_url="http://shop.example/", callbacks_beyond_loopback=True) as sandbox:
         sandbox.pay(await make_order(sandbox))
@@ -335,63 +337,65 @@ async def test_a_url_that_is_no_longer_allowed(tmp_path: Path) -> None:
             assert (await sandbox.wait_delivered())[0].problem == "url_host"
 
 
-async def test_the_first_answer_counts(sandbox: Sandbox) -> None:
-    """When two senders carried out the same delivery, what the first wrote down stays, and there is one next try."""
+async def test_second_result_of_a_delivery_is_ignored(sandbox: Sandbox) -> None:
+    """If two senders finish one delivery, the first result is stored, and only one retry is scheduled."""
     sandbox.change_shop(callback_url="http://127.0.0.1:1")
     sandbox.pay(await make_order(sandbox))
-    errand = sandbox._outbox.claim()
-    assert errand is not None
-    sandbox._outbox.finish(errand, Answer(problem="timeout"))
-    sandbox._outbox.finish(errand, Answer(status=200, text="success"))
-    sandbox._outbox.finish(errand, Answer(problem="connection"))
-    sandbox._outbox.release(errand)
+    claimed = sandbox._outbox.claim()
+    assert claimed is not None
+    sandbox._outbox.finish(claimed, Answer(problem="timeout"))
+    sandbox._outbox.finish(claimed, Answer(status=200, text="success"))
+    sandbox._outbox.finish(claimed, Answer(problem="connection"))
+    sandbox._outbox.release(claimed)
     assert outcomes(sandbox.deliveries()) == [(1, "refused", "timeout"), (2, "waiting", None)]
 
 
-async def test_an_order_of_the_first_layout_is_called_back(sandbox: Sandbox) -> None:
-    """An order that has no price paid and no time of payment, as earlier versions left them, can be sent again."""
+async def test_order_of_schema_version_1_can_be_sent_again(sandbox: Sandbox) -> None:
+    """An order stored by an earlier version, without paid price and payment time, can be sent again."""
     sandbox.change_shop(callback_url="http://127.0.0.1:1")
     order = sandbox.pay(await make_order(sandbox))
     with sandbox._database.transaction() as connection:
         connection.execute("UPDATE pay_order SET paid = NULL, realprice = NULL")
     sandbox.send_again(order)
-    errand = sandbox._outbox.claim()
-    assert errand is not None
-    assert "price=0.99&realprice=0.99&type=wechat&paytime=1555750250" in str(errand.url)
+    claimed = sandbox._outbox.claim()
+    assert claimed is not None
+    assert "price=0.99&realprice=0.99&type=wechat&paytime=1555750250" in str(claimed.url)
 
 
-async def test_nothing_is_sent_unserved(sandbox: Sandbox) -> None:
-    """Without serve() a callback waits, and who waits for it is told why."""
+async def test_waiting_without_serve_times_out(sandbox: Sandbox) -> None:
+    """Callbacks aren't sent without serve(). The TimeoutError of wait_delivered() says so."""
     sandbox.change_shop(callback_url="http://127.0.0.1:1")
     sandbox.pay(await make_order(sandbox))
     with pytest.raises(TimeoutError, match=r"callbacks are sent while serve\(\) is open"):
         await sandbox.wait_delivered(timeout=0.05)
 
 
-@pytest.mark.parametrize("where", ["claim", "finish"])
-async def test_a_database_that_is_locked(where: str, clock: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
-    """A database error stops no sender: it is logged, and the work goes on."""
-    real = getattr(Outbox, where)
+@pytest.mark.parametrize("method", ["claim", "finish"])
+async def test_sender_survives_a_database_error(
+    method: str, clock: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """A database error doesn't stop the sender: it is logged, and the callback is delivered later."""
+    original = getattr(Outbox, method)
     failures = [sqlite3.OperationalError("database is locked")]
 
     def fail_once(*args: Any) -> Any:
         if failures:
             raise failures.pop()
-        return real(*args)
+        return original(*args)
 
-    monkeypatch.setattr(Outbox, where, fail_once)
+    monkeypatch.setattr(Outbox, method, fail_once)
     with Sandbox(clock=clock) as sandbox:
         async with merchant("success") as shop, sandbox.serve():
             sandbox.change_shop(callback_url=shop.base_url)
             sandbox.pay(await make_order(sandbox))
             await until(lambda: shop.heads and not failures and "database is locked" in caplog.text)
-            with sandbox._database.transaction() as connection:  # as if its lease had run out
+            with sandbox._database.transaction() as connection:  # as if its lease had expired
                 connection.execute("UPDATE delivery SET claimed = 0 WHERE answered IS NULL")
             assert outcomes(await sandbox.wait_delivered()) == [(1, "accepted", None)]
 
 
-async def test_the_sender_leaves(sandbox: Sandbox) -> None:
-    """When serve() ends no thread of the sandbox is left, whatever happens in the block."""
+async def test_no_thread_remains_after_serve(sandbox: Sandbox) -> None:
+    """When serve() ends, also with an exception, all threads of the sandbox have ended."""
 
     async def fail() -> None:
         async with sandbox.serve():
@@ -403,8 +407,8 @@ async def test_the_sender_leaves(sandbox: Sandbox) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("gatepay-sandbox")]
 
 
-async def test_no_signature_is_shown(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither the repr of a delivery nor a log line holds the signature of a callback."""
+async def test_repr_and_logs_contain_no_signature(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the repr of a delivery nor a log line contains the callback's signature."""
     caplog.set_level("DEBUG")
     async with merchant("success") as shop, sandbox.serve():
         sandbox.change_shop(callback_url=shop.base_url)
@@ -412,13 +416,13 @@ async def test_no_signature_is_shown(sandbox: Sandbox, caplog: pytest.LogCapture
         deliveries = await sandbox.wait_delivered()
     sign = query_of(shop.heads[0])["sign"]
     assert sign in str(deliveries[0].url)
-    ours = [record for record in caplog.records if not record.name.startswith(("httpx", "httpcore"))]
-    assert "callback of order 1, attempt 1: accepted" in [record.getMessage() for record in ours]
-    assert sign not in repr(deliveries) + "".join(str(vars(record)) for record in ours)
+    records = [record for record in caplog.records if not record.name.startswith(("httpx", "httpcore"))]
+    assert "callback of order 1, attempt 1: accepted" in [record.getMessage() for record in records]
+    assert sign not in repr(deliveries) + "".join(str(vars(record)) for record in records)
 
 
 @rows(
-    ("given", "sentence"),
+    ("settings", "message"),
     [
         ({"callback_interval": -1}, "callback_interval must be 0 or a positive number of seconds, not -1"),
         ({"callback_interval": float("nan")}, "callback_interval"),
@@ -427,8 +431,8 @@ async def test_no_signature_is_shown(sandbox: Sandbox, caplog: pytest.LogCapture
         ({"callback_url": "ftp://127.0.0.1/"}, "not a callback URL. Enter a full http"),
     ],
 )
-def test_invalid_settings(given: Any, sentence: str, tmp_path: Path) -> None:
+def test_invalid_settings(settings: Any, message: str, tmp_path: Path) -> None:
     """The error names the invalid setting, and no file is created."""
-    with pytest.raises(ValueError, match=sentence):
-        Sandbox(tmp_path / "shop.sqlite3", **given)
+    with pytest.raises(ValueError, match=message):
+        Sandbox(tmp_path / "shop.sqlite3", **settings)
     assert list(tmp_path.iterdir()) == []

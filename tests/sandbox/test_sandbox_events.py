@@ -1,4 +1,4 @@
-"""What the sandbox tells whoever watches it."""
+"""The events that the sandbox sends to its watchers."""
 
 from typing import Any
 
@@ -12,15 +12,15 @@ pytestmark = pytest.mark.sockets
 
 
 @pytest.fixture
-def seen(sandbox: Sandbox) -> list[SandboxEvent]:
-    """All that it tells."""
+def events(sandbox: Sandbox) -> list[SandboxEvent]:
+    """All events of the sandbox."""
     events: list[SandboxEvent] = []
     sandbox.watch(events.append)
     return events
 
 
-def test_calls(sandbox: Sandbox, call: Any, seen: list[SandboxEvent]) -> None:
-    """Each call is told with its answer, the field at fault, the fault that struck; never a secret or a card key."""
+def test_each_call_sends_an_event(sandbox: Sandbox, call: Any, events: list[SandboxEvent]) -> None:
+    """Each call sends an event with its code, the field at fault and the fault, but without secrets and card keys."""
     sandbox.fault(Fault(FaultKind.CODE, endpoint="pay/create", code=110))
     sandbox.fault(Fault(FaultKind.HALF_JSON, endpoint="ka/show"))
     calls: list[tuple[str, dict[str, str | None], tuple[Any, ...]]] = [
@@ -44,21 +44,23 @@ def test_calls(sandbox: Sandbox, call: Any, seen: list[SandboxEvent]) -> None:
         call(endpoint, **changes)
     call.client.post("product/show", content=b"sign=%", headers={"content-type": "application/x-www-form-urlencoded"})
     call.client.get("../console")
-    told = [each for each in seen if isinstance(each, CallEvent)]
-    assert [(each.endpoint, (each.code, each.reason, each.field, each.fault, each.card_keys)) for each in told] == [
+    call_events = [event for event in events if isinstance(event, CallEvent)]
+    assert [
+        (event.endpoint, (event.code, event.reason, event.field, event.fault, event.card_keys)) for event in call_events
+    ] == [
         *((endpoint, expected) for endpoint, _, expected in calls),
         ("product/show", (101, "malformed", "a % is not followed by two hex digits", "", None)),
     ]
-    assert told[3].out_order_id == "T-1001-X"
-    assert all(each.at == 1555750250.75 and each.milliseconds > 0 for each in told)
+    assert call_events[3].out_order_id == "T-1001-X"
+    assert all(event.at == 1555750250.75 and event.milliseconds > 0 for event in call_events)
     for secret in (sandbox.appsecret, "AAA", "EXAMPLE", "0" * 32):
-        assert secret not in repr(seen)
+        assert secret not in repr(events)
 
 
 @pytest.mark.anyio
-async def test_callbacks(sandbox: Sandbox, call: Any, seen: list[SandboxEvent]) -> None:
-    """Each callback is told with what the shop answered: its first line, cut."""
-    del call  # it serves
+async def test_each_callback_sends_an_event(sandbox: Sandbox, call: Any, events: list[SandboxEvent]) -> None:
+    """Each callback sends an event with the start of the first line of the shop's response."""
+    del call  # only needed because it serves the sandbox
     async with merchant("success", "x" * 99 + "\nmore") as shop:
         sandbox.change_shop(callback_url=shop.base_url)
         for _ in range(2):
@@ -67,8 +69,10 @@ async def test_callbacks(sandbox: Sandbox, call: Any, seen: list[SandboxEvent]) 
     sandbox.change_shop(callback_url="http://127.0.0.1:1")
     sandbox.pay(await make_order(sandbox))
     await sandbox.wait_delivered()
-    told = [each for each in seen if isinstance(each, CallbackEvent)]
-    assert [(each.order_id, each.attempt, each.status, each.answer, each.problem) for each in told] == [
+    callback_events = [event for event in events if isinstance(event, CallbackEvent)]
+    assert [
+        (event.order_id, event.attempt, event.status, event.answer, event.problem) for event in callback_events
+    ] == [
         (1, 1, 200, "success", None),
         (2, 1, 200, "x" * 40, "not_success"),
         (3, 1, None, None, "connection"),

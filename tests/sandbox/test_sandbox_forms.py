@@ -1,4 +1,4 @@
-"""The sandbox's own reading of forms: strict where PHP would mend."""
+"""The sandbox's form parser, which rejects malformed forms that PHP would accept."""
 
 import json
 from pathlib import Path
@@ -19,15 +19,15 @@ VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "signatures.json")
 
 
 @rows("vector", VECTORS)
-def test_a_form_that_php_wrote_is_read(vector: Any) -> None:
-    """Every recorded form, written by PHP's http_build_query, gives its fields back."""
+def test_forms_encoded_by_php_are_read(vector: Any) -> None:
+    """Each recorded form, encoded by PHP's http_build_query, is parsed into its fields."""
     form = read_form(FORM, vector["encoded"].encode())
     assert form == {**vector["params"], "sign": vector["sign"]}
 
 
 @given(st.dictionaries(st.text(), st.text(), min_size=1))
-def test_any_text_comes_through(fields: dict[str, str]) -> None:
-    """Whatever text is percent-encoded, byte for byte, comes out as it was, in the order sent."""
+def test_any_percent_encoded_text_is_read(fields: dict[str, str]) -> None:
+    """Any percent-encoded text is decoded unchanged, and the fields keep their order."""
     pairs = [
         f"{quote_from_bytes(n.encode(), safe='')}={quote_from_bytes(v.encode(), safe='')}" for n, v in fields.items()
     ]
@@ -50,24 +50,24 @@ def test_any_text_comes_through(fields: dict[str, str]) -> None:
         (b"a=%0A%0D%00", {"a": "\n\r\0"}),
     ],
 )
-def test_odd_forms_that_are_right(body: bytes, form: dict[str, str]) -> None:
-    """Odd, but a form: plus and percent are decoded once, and only & and the first = divide."""
+def test_unusual_valid_forms_are_read(body: bytes, form: dict[str, str]) -> None:
+    """Plus and percent are decoded once, and only & and the first = are separators."""
     assert read_form(FORM, body) == form
 
 
 @rows("content_type", [FORM, FORM + "; charset=utf-8", " Application/X-WWW-Form-URLEncoded "])
-def test_the_content_type_may_carry_parameters(content_type: str) -> None:
-    """The content type's case, blanks and parameters don't matter."""
+def test_content_type_may_have_parameters(content_type: str) -> None:
+    """The content type's case, surrounding spaces and parameters don't matter."""
     assert read_form(content_type, b"a=1") == {"a": "1"}
 
 
-HOSTILE = {
-    "a name twice": b"a=1&a=1",
-    "a name twice, once encoded": b"a=1&%61=2",
+MALFORMED = {
+    "a duplicate name": b"a=1&a=1",
+    "a duplicate name, once encoded": b"a=1&%61=2",
     "a piece without =": b"a=1&b",
     "an empty piece": b"a=1&&b=2",
     "a lone percent": b"a=%",
-    "a percent cut short": b"a=%4",
+    "a percent with one digit": b"a=%4",
     "a percent without hex": b"a=%zz",
     "a percent with a sign": b"a=%+1",
     "a percent with full-width digits": "a=%４１".encode(),
@@ -76,13 +76,13 @@ HOSTILE = {
     "a raw byte that is not UTF-8": b"a=\xff",
     "a surrogate": b"a=%ED%A0%80",
     "an overlong slash": b"a=%C0%AF",
-    "a character cut in half": b"a=%E5%AF",
+    "an incomplete character": b"a=%E5%AF",
 }
 
 
-@rows("body", HOSTILE.values())
-def test_a_hostile_form_is_refused(body: bytes) -> None:
-    """What is no form, or two forms at once, is refused, and the error doesn't quote it."""
+@rows("body", MALFORMED.values())
+def test_malformed_forms_are_rejected(body: bytes) -> None:
+    """A malformed or ambiguous form is rejected, and the error doesn't quote it."""
     with pytest.raises(MalformedFormError) as caught:
         read_form(FORM, body)
     assert caught.value.__cause__ is None
@@ -90,7 +90,7 @@ def test_a_hostile_form_is_refused(body: bytes) -> None:
 
 
 @rows("content_type", ["", "application/json", "multipart/form-data; boundary=x", FORM + "x"])
-def test_another_content_type_is_refused(content_type: str) -> None:
-    """Only a form is read as one."""
+def test_other_content_types_are_rejected(content_type: str) -> None:
+    """A body with any other content type is rejected."""
     with pytest.raises(MalformedFormError, match="content type"):
         read_form(content_type, b"a=1")

@@ -1,4 +1,4 @@
-"""What keeps strangers out of the console: names, other sites' forms, frames, scripts."""
+"""What protects the console: checks of the host name and of a form's origin, and security headers."""
 
 from typing import Any
 
@@ -15,14 +15,14 @@ PAGES = ["/", "/orders", "/callbacks", "/faults", "/pay/index?id=x", "/nowhere",
 
 @pytest.fixture
 def browser(call: Any) -> Any:
-    """A client at the root of the sandbox's server."""
+    """An httpx client whose base URL is the root of the sandbox's server."""
     call.client.base_url = str(call.client.base_url).removesuffix("api/")
     return call.client
 
 
 @rows("path", PAGES)
-def test_what_pages_may_do(path: str, browser: Any) -> None:
-    """Every page forbids scripts and styles of its own, other servers, frames, guessing and keeping."""
+def test_security_headers_of_every_page(path: str, browser: Any) -> None:
+    """Every page forbids inline scripts and styles, other servers, framing, MIME sniffing and caching."""
     headers = browser.get(path).headers
     policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
     assert policy["default-src"] == policy["base-uri"] == policy["frame-ancestors"] == "'none'"
@@ -35,8 +35,8 @@ def test_what_pages_may_do(path: str, browser: Any) -> None:
 
 
 @rows("host", ["localhost:1", "127.0.0.1", "127.0.0.2:80", "[::1]:8000", "shop.localhost", "LOCALHOST"])
-def test_names_of_this_machine(host: str, browser: Any) -> None:
-    """Whatever this machine calls itself is answered, on any port: one may be forwarded."""
+def test_loopback_host_names_are_accepted(host: str, browser: Any) -> None:
+    """Any loopback name is accepted in the Host header, with any port, because a port may be forwarded."""
     assert browser.get("/", headers={"Host": host}).status_code == 200
 
 
@@ -55,8 +55,8 @@ def test_names_of_this_machine(host: str, browser: Any) -> None:
     ],
 )
 @rows("method", ["GET", "POST"])
-def test_other_names(host: str, method: str, browser: Any, sandbox: Sandbox) -> None:
-    """A name that somebody else points at this machine is refused, and no secret is in the refusal."""
+def test_other_host_names_are_rejected(host: str, method: str, browser: Any, sandbox: Sandbox) -> None:
+    """A Host header with another name, as in DNS rebinding, gets a 421 without secrets."""
     response = browser.request(method, "/", headers={"Host": host})
     assert response.status_code == 421
     assert sandbox.appsecret not in response.text
@@ -81,36 +81,36 @@ FORM = {"do": "add", "kind": "slow"}
         ({"Origin": ""}, 403),
     ],
 )
-def test_forms_of_other_sites(headers: dict[str, str], status: int, browser: Any) -> None:
-    """A form is taken from our own pages, and from what is no browser; never from another site's page."""
+def test_forms_of_other_sites_are_rejected(headers: dict[str, str], status: int, browser: Any) -> None:
+    """A form is accepted from the sandbox's pages and from programs, but not from other sites."""
     origin = str(browser.base_url).rstrip("/")
-    given = {name: value.replace("{origin}", origin) for name, value in headers.items()}
+    sent_headers = {name: value.replace("{origin}", origin) for name, value in headers.items()}
     browser.post("/faults", data={"do": "clear"})
-    assert browser.post("/faults", data=FORM, headers=given).status_code == status
+    assert browser.post("/faults", data=FORM, headers=sent_headers).status_code == status
     assert ("slow" in browser.get("/faults").text.partition("<form")[0]) == (status == 303)
 
 
 @rows("path", ["/shops", "/orders/1", "/faults", "/pay/index?id=x"])
-def test_forms_that_are_none(path: str, browser: Any) -> None:
-    """What is no form, or larger than any of ours, is refused with a sentence."""
+def test_malformed_forms_are_rejected(path: str, browser: Any) -> None:
+    """A malformed form gets a 400. A form that is too large is read as an empty one."""
     for body in (b"a=b&a=c", b"%zz=1", b"x"):
         response = browser.post(path, content=body, headers={"Content-Type": "application/x-www-form-urlencoded"})
         assert (response.status_code, response.text[:13]) == (400, "Bad Request: "), path
     assert browser.post(path, json={"do": "add"}).status_code == 400
     large = b"x=" + b"x" * 65_536
     response = browser.post(path, content=large, headers={"Content-Type": "application/x-www-form-urlencoded"})
-    assert response.status_code in (303, 404)  # as an empty one
+    assert response.status_code in (303, 404)  # the statuses for an empty form
 
 
 @rows("path", ["/", "/orders", "/callbacks", "/faults", "/pay/index", "/static/sandbox.css"])
-def test_other_methods(path: str, browser: Any) -> None:
-    """Another method than GET, HEAD or POST is answered 405, and HEAD says what GET would."""
+def test_put_gets_405_and_head_works(path: str, browser: Any) -> None:
+    """PUT gets a 405 on every page, and HEAD works."""
     assert browser.put(path).status_code == 405
     assert browser.head("/orders").status_code == 200
 
 
-def test_static_files(browser: Any) -> None:
-    """The script, the sheet and the icon say what they are; another name is not found, nor is a way out."""
+def test_static_files_have_their_types(browser: Any) -> None:
+    """Static files have their media types. An unknown name and a path outside the directory get a 404."""
     types = {"sandbox.js": "text/javascript", "sandbox.css": "text/css", "icon.svg": "image/svg+xml"}
     for name, media_type in types.items():
         assert browser.get(f"/static/{name}").headers["content-type"].partition(";")[0] == media_type
@@ -119,8 +119,8 @@ def test_static_files(browser: Any) -> None:
 
 
 @pytest.mark.anyio
-async def test_in_one_process(sandbox: Sandbox) -> None:
-    """Without a socket the host is what the caller calls it, and another one in the header is refused."""
+async def test_host_is_checked_without_a_socket(sandbox: Sandbox) -> None:
+    """Over ASGI, without a socket, the Host header must match the host of the requested URL."""
     transport = httpx.ASGITransport(sandbox.app)
     async with httpx.AsyncClient(transport=transport, base_url="https://gatepay.example/") as client:
         assert (await client.get("/")).status_code == 200

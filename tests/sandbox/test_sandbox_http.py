@@ -1,4 +1,4 @@
-"""What is asked and answered around the calls: methods, paths, sizes, forms that are none."""
+"""HTTP around the calls: methods, paths, body sizes and malformed forms."""
 
 import importlib
 import json
@@ -23,20 +23,20 @@ PATHS = ["pay/create", "product/show", "ka/show", "ka/create"]
 
 @rows("path", PATHS)
 @rows("method", ["GET", "PUT", "DELETE"])
-def test_only_post(method: str, path: str, call: Any) -> None:
-    """Another method than POST gets a plain 405."""
+def test_other_methods_get_405(method: str, path: str, call: Any) -> None:
+    """A method other than POST gets a plain-text 405."""
     response = call.client.request(method, path)
     assert response.status_code == 405
     assert response.headers["content-type"].startswith("text/plain")
 
 
-def test_an_unknown_path(call: Any) -> None:
-    """A path that is no endpoint gets a 404."""
+def test_unknown_path_gets_404(call: Any) -> None:
+    """A path that isn't an endpoint gets a 404."""
     assert call.client.post("pay/refund", data=call.form("pay/create")).status_code == 404
 
 
 @rows(
-    "spoil",
+    "corrupt",
     [
         lambda body: body + b"&product_id=8",
         lambda body: body + b"&custom=%FF",
@@ -46,44 +46,44 @@ def test_an_unknown_path(call: Any) -> None:
         lambda _body: b"",
     ],
 )
-def test_a_form_that_is_none(spoil: Any, sandbox: Sandbox, call: Any) -> None:
-    """A hostile form that holds a right call is answered 101, and not carried out."""
+def test_malformed_form_gets_101(corrupt: Any, sandbox: Sandbox, call: Any) -> None:
+    """A call whose form is malformed gets code 101 and isn't executed."""
     body = urlencode(call.form("pay/create")).encode()
-    response = call.client.post("pay/create", content=spoil(body), headers=FORM)
+    response = call.client.post("pay/create", content=corrupt(body), headers=FORM)
     assert (response.status_code, response.json()["code"], response.json()["data"]) == (200, 101, None)
     assert sandbox.orders() == []
 
 
-def test_a_json_body_is_no_form(sandbox: Sandbox, call: Any) -> None:
-    """A call sent as JSON is answered 101: nothing of it is read."""
+def test_json_body_gets_101(sandbox: Sandbox, call: Any) -> None:
+    """A call sent as JSON gets code 101 and isn't executed."""
     assert call.client.post("pay/create", json=call.form("pay/create")).json()["code"] == 101
     assert sandbox.orders() == []
 
 
 def test_unknown_fields_are_ignored(call: Any) -> None:
-    """A field that the endpoint doesn't know is passed over."""
+    """A field that the endpoint doesn't have is ignored."""
     assert call.reply("product/show", page="x", lang="zh")["code"] == 100
 
 
-def test_the_order_of_fields_is_free(call: Any) -> None:
-    """Fields may come in any order."""
+def test_fields_may_be_in_any_order(call: Any) -> None:
+    """A call whose fields are in reverse order is accepted."""
     backwards = dict(reversed(call.form("pay/create").items()))
     assert call.client.post("pay/create", data=backwards).json()["code"] == 100
 
 
 @pytest.mark.parametrize(("size", "status"), [(8 * 1024 * 1024, 200), (8 * 1024 * 1024 + 1, 413)])
-def test_a_body_too_large(size: int, status: int, call: Any) -> None:
-    """8 MiB are read; a byte more is refused with a plain 413."""
+def test_body_over_8_mib_gets_413(size: int, status: int, call: Any) -> None:
+    """A body of 8 MiB is read; one byte more gets a plain-text 413."""
     body = urlencode(call.form("product/show")).encode() + b"&x="
     response = call.client.post("product/show", content=body.ljust(size, b"x"), headers=FORM)
     assert response.status_code == status
 
 
 @pytest.mark.parametrize("kind", [None, FaultKind.SLOW, FaultKind.BAD_GATEWAY])
-def test_a_client_that_leaves_in_the_middle(
+def test_unfinished_request_is_not_executed(
     kind: FaultKind, sandbox: Sandbox, call: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A request that is never finished is never carried out, fault or no fault, and no error is logged."""
+    """A request whose body ends early isn't executed, with or without a fault, and no error is logged."""
     url = call.client.base_url
     body = urlencode(call.form("pay/create"))
     head = (
@@ -95,16 +95,16 @@ def test_a_client_that_leaves_in_the_middle(
     with socket.create_connection((url.host, url.port), timeout=20) as connection:
         connection.sendall((head + body).encode())
         while not sandbox.requests:
-            call.client.get("ka/show")  # a round trip on the server's loop
-    for _ in range(5):
+            call.client.get("ka/show")  # gives the server time
+    for _ in range(5):  # enough for the server to notice the closed connection
         call.client.get("ka/show")
     assert sandbox.orders() == []
     assert [record for record in caplog.records if record.levelname not in ("DEBUG", "INFO")] == []
 
 
 @pytest.mark.anyio
-async def test_both_loops_carry_the_application(sandbox: Sandbox, call: Any) -> None:
-    """The application runs on the caller's own loop too, and makes the page's address of the caller's."""
+async def test_app_runs_over_asgi(sandbox: Sandbox, call: Any) -> None:
+    """The ASGI app runs on the caller's event loop, and order_url has the origin of the caller's request."""
     transport = httpx.ASGITransport(sandbox.app)
     async with httpx.AsyncClient(transport=transport, base_url="https://gatepay.io/api/") as client:
         replies = [(await client.post(path, data=call.form(path))).json() for path in PATHS]
@@ -115,8 +115,8 @@ async def test_both_loops_carry_the_application(sandbox: Sandbox, call: Any) -> 
 
 
 @pytest.mark.anyio
-async def test_the_database_does_not_block_the_loop(sandbox: Sandbox, call: Any) -> None:
-    """While one caller holds the database, the loop that waits for it goes on."""
+async def test_locked_database_does_not_block_the_loop(sandbox: Sandbox, call: Any) -> None:
+    """While another caller holds the database, a call waits without blocking the event loop."""
     transport = httpx.ASGITransport(sandbox.app)
     replies = []
 
@@ -135,15 +135,15 @@ async def test_the_database_does_not_block_the_loop(sandbox: Sandbox, call: Any)
     assert replies == [100]
 
 
-def test_the_reply_is_not_escaped_twice(call: Any) -> None:
-    """The JSON is what json.loads reads back, emoji included."""
+def test_replies_round_trip_through_json(call: Any) -> None:
+    """Emoji and backslashes in a reply are unchanged after json.loads."""
     call.reply("ka/create", content="😀\\n")
     assert json.loads(call("ka/show", page="2").content)["data"]["ka"]["data"][-1]["content"] == "😀\\n"
 
 
 @pytest.mark.parametrize("missing", ["h11", "gatepay_async.sandbox.database"])
-def test_without_the_extra(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without what the extra brings, the room says how to install it; a module of our own is another matter."""
+def test_import_without_the_extra_says_how_to_install(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing dependency of the extra raises an error with the pip command. A missing module of our own doesn't."""
     for name in [name for name in sys.modules if name.startswith("gatepay_async.sandbox")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)

@@ -27,12 +27,12 @@ NAMES = ["pay_url", "qrcode_url", "qrcode_body", "params"]
         ("stablepay/create", "0.99", "腾讯视频SVIP账号", ((8, 1),)),
     ],
 )
-def test_a_creation(path: str, price: str, name: str, items: object, call: Any) -> None:
-    """The reply has the page's URL, the image's URL and the fields that were sent. The order is stored as requested."""
+def test_reply_and_order_of_each_creating_endpoint(path: str, price: str, name: str, items: object, call: Any) -> None:
+    """The reply has the page's URL, the image's URL and the sent fields. The order is stored as requested."""
     reply = call.reply(path)
     assert (reply["code"], reply["msg"]) == (100, "请求成功")
     data, order = reply["data"], call.sandbox.orders()[-1]
-    assert list(data) == [each for each in NAMES if path != "cloudpay/create" or each != "qrcode_body"]
+    assert list(data) == [field for field in NAMES if path != "cloudpay/create" or field != "qrcode_body"]
     root = str(call.client.base_url).removesuffix("/api/")
     assert data["pay_url"] == f"{root}/pay/api?id={order.page_id}&type={order.pay_type}"
     assert data["qrcode_url"] == f"{root}/qrcode/build?size=130&text={quote(data['pay_url'], safe='')}"
@@ -46,7 +46,7 @@ def test_a_creation(path: str, price: str, name: str, items: object, call: Any) 
     assert call.client.get(data["pay_url"]).status_code == 200
 
 
-def test_the_qr_code(call: Any) -> None:
+def test_qr_code_of_the_pay_url(call: Any) -> None:
     """qrcode_url is a PNG of the pay_url that other sites may embed; qrcode_body is the same image as a data URI."""
     data = call.reply("anypay/create")["data"]
     image = call.client.get(data["qrcode_url"])
@@ -55,12 +55,12 @@ def test_the_qr_code(call: Any) -> None:
     assert data["qrcode_body"].startswith("data:image/jpeg;base64,iVBOR")
     root = data["qrcode_url"].partition("text=")[0]
     assert call.client.get(f"{root}text=" + quote("支" * 500)).status_code == 200
-    for wrong in ("", "text=", "text=" + "x" * 501):
-        assert call.client.get(root.removesuffix("text=") + wrong).status_code == 400
+    for invalid_query in ("", "text=", "text=" + "x" * 501):
+        assert call.client.get(root.removesuffix("text=") + invalid_query).status_code == 400
 
 
 @rows(
-    ("switch", "signed", "unsigned"),
+    ("params_option", "signed", "unsigned"),
     [
         ("as shown", ["anypay/create", "cloudpay/create"], ["grouppay/create", "stablepay/create"]),
         ("signed", CREATING_ENDPOINTS, []),
@@ -68,20 +68,20 @@ def test_the_qr_code(call: Any) -> None:
         ("absent", [], []),
     ],
 )
-def test_params(switch: Any, signed: list[str], unsigned: list[str], visit: Any, clock: Any) -> None:
+def test_params(params_option: Any, signed: list[str], unsigned: list[str], connect_to: Any, clock: Any) -> None:
     """The option `params` determines whether a reply has the sent fields, and whether they include the signature."""
-    with Sandbox(clock=clock, params=switch) as sandbox:
-        call = visit(sandbox)
+    with Sandbox(clock=clock, params=params_option) as sandbox:
+        call = connect_to(sandbox)
         for path in CREATING_ENDPOINTS:
-            params = call.reply(path)["data"].get("params")
-            assert (params is not None and "sign" in params) == (path in signed)
-            assert (params is not None and "sign" not in params) == (path in unsigned)
+            fields = call.reply(path)["data"].get("params")
+            assert (fields is not None and "sign" in fields) == (path in signed)
+            assert (fields is not None and "sign" not in fields) == (path in unsigned)
 
 
-def test_status_is_code(visit: Any, clock: Any) -> None:
+def test_status_is_code(connect_to: Any, clock: Any) -> None:
     """With `status_is_code`, a code from 200 to 599 is the HTTP status, and 204 and 205 have no body."""
     with Sandbox(clock=clock, status_is_code=True) as sandbox:
-        call = visit(sandbox)
+        call = connect_to(sandbox)
         for code in (110, 199, *range(201, 210), 404, 600):
             sandbox.fault(Fault(FaultKind.CODE, code=code))
             response = call("anypay/create")
@@ -96,10 +96,10 @@ def test_status_is_code(visit: Any, clock: Any) -> None:
         )
 
 
-def test_escaped_texts(visit: Any, clock: Any) -> None:
+def test_escaped_texts(connect_to: Any, clock: Any) -> None:
     """With `html_escaped`, every string of a reply is escaped once, and the reply is still valid JSON."""
     with Sandbox(clock=clock, html_escaped=True) as sandbox:
-        call = visit(sandbox)
+        call = connect_to(sandbox)
         data = call.reply("anypay/create", custom="<b>&")["data"]
         assert data["pay_url"].endswith(f"{sandbox.orders()[0].page_id}&amp;type=alipay")
         assert data["params"]["custom"] == "&lt;b&gt;&amp;"
@@ -111,10 +111,10 @@ def test_escaped_texts(visit: Any, clock: Any) -> None:
     assert sandbox.shops[0].appkey
 
 
-def test_pay_path(visit: Any, clock: Any) -> None:
+def test_pay_path(connect_to: Any, clock: Any) -> None:
     """With `pay_path`, the pay_url has the path /pay/index. Each order's page is at both paths."""
     with Sandbox(clock=clock, pay_path="/pay/index") as sandbox:
-        call = visit(sandbox)
+        call = connect_to(sandbox)
         url = call.reply("anypay/create")["data"]["pay_url"]
         assert "/pay/index?" in url
         for address in (url, url.replace("index", "api")):
@@ -123,41 +123,41 @@ def test_pay_path(visit: Any, clock: Any) -> None:
         assert response.headers["location"].startswith("/pay/api?")
 
 
-def test_extra_fields_are_ignored(visit: Any, clock: Any) -> None:
+def test_extra_fields_are_ignored(connect_to: Any, clock: Any) -> None:
     """With `refuse_extra=False`, a field that the endpoint doesn't have is ignored."""
     with Sandbox(clock=clock, refuse_extra=False) as sandbox:
-        call = visit(sandbox)
+        call = connect_to(sandbox)
         assert call.reply("cloudpay/create", notify_url="nonsense", page="1")["code"] == 100
         assert call.reply("anypay/create", notify_url="nonsense")["code"] == 106
         assert sandbox.orders()[0].notify_url is None
 
 
-def test_a_filter_before_the_signature(visit: Any, clock: Any) -> None:
+def test_input_filter_changes_signed_texts(connect_to: Any, clock: Any) -> None:
     """With `input_filter`, a text that the filter changes gets a signature error; any other text is accepted."""
     with Sandbox(clock=clock, input_filter=True) as sandbox:
-        call = visit(sandbox)
-        for custom in ("a & b", "<b>a</b>", "it's", ' "x"', "a < b", "a<b"):
-            assert call.reply("anypay/create", custom=custom)["code"] == 104
-            assert call.reply("pay/create", custom=custom)["code"] == 109
+        call = connect_to(sandbox)
+        for text in ("a & b", "<b>a</b>", "it's", ' "x"', "a < b", "a<b"):
+            assert call.reply("anypay/create", custom=text)["code"] == 104
+            assert call.reply("pay/create", custom=text)["code"] == 109
         assert call.reply("anypay/create", custom="密 a")["code"] == 100
     assert filtered({"x": "\t<b>a</b> & 'b' < c <d"}) == {"x": "a &amp; &#x27;b&#x27; &lt; c "}
 
 
-def test_alipay_only(visit: Any, clock: Any) -> None:
+def test_cloud_alipay_only(connect_to: Any, clock: Any) -> None:
     """With `cloud_alipay_only`, cloudpay/create accepts only alipay."""
     with Sandbox(clock=clock, cloud_alipay_only=True) as sandbox:
-        call = visit(sandbox)
+        call = connect_to(sandbox)
         paths = ("cloudpay/create", "cloudpay/create", "anypay/create")
         codes = [
-            call.reply(path, type=kind)["code"]
-            for path, kind in zip(paths, ("wechat", "alipay", "wechat"), strict=True)
+            call.reply(path, type=pay_type)["code"]
+            for path, pay_type in zip(paths, ("wechat", "alipay", "wechat"), strict=True)
         ]
         sandbox.change_shop(closed_pay_types=["alipay"])
         codes.append(call.reply("cloudpay/create")["code"])
     assert codes == [202, 100, 100, 204]
 
 
-def test_a_paid_group_reduces_the_stock(sandbox: Sandbox, call: Any) -> None:
+def test_payment_of_a_group_reduces_the_stock(sandbox: Sandbox, call: Any) -> None:
     """Paying a group order sells card keys of each product. Paying an amount without a product sells none."""
     call.reply("grouppay/create")
     call.reply("anypay/create")
@@ -178,10 +178,10 @@ def test_same_fields_as_the_example(name: str, call: Any) -> None:
     assert set(reply["data"]["params"]) == set(example["data"]["params"])
 
 
-def test_invalid_switches() -> None:
-    """An invalid value of a switch, and an unknown switch, raise an error."""
-    for given in ({"params": "some"}, {"pay_path": "/pay"}):
-        with pytest.raises(ValueError, match=f"^{next(iter(given))} must be one of "):
-            Sandbox(**given)  # type: ignore[arg-type]  # the wrong one is what is tested
+def test_invalid_options() -> None:
+    """An invalid value of an option, and an unknown option, raise an error."""
+    for options in ({"params": "some"}, {"pay_path": "/pay"}):
+        with pytest.raises(ValueError, match=f"^{next(iter(options))} must be one of "):
+            Sandbox(**options)  # type: ignore[arg-type]  # invalid on purpose
     with pytest.raises(TypeError, match="loud"):
         Sandbox(loud=True)  # type: ignore[call-arg]  # as above

@@ -1,4 +1,4 @@
-"""``order/check``: what became of an order."""
+"""``order/check``, which returns the state of an order."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from gatepay_async.sandbox import Sandbox
 pytestmark = [pytest.mark.sockets, pytest.mark.uncounted]
 
 
-def test_the_example(call: Any, sandbox: Sandbox) -> None:
-    """An expired order of 1.88 yuan is answered as on the page, name for name and in its order."""
+def test_reply_is_the_documented_example(call: Any, sandbox: Sandbox) -> None:
+    """The reply for an expired order of 1.88 yuan has the fields and values of GatePay's example, in the same order."""
     call.reply("anypay/create")
     sandbox.expire(1)
     data = call.reply("order/check")["data"]
@@ -23,8 +23,8 @@ def test_the_example(call: Any, sandbox: Sandbox) -> None:
     ]
 
 
-def test_each_state(sandbox: Sandbox, call: Any, clock: Any) -> None:
-    """Pending, paid, expired by the clock, and expired still when it was paid too late."""
+def test_status_of_each_state(sandbox: Sandbox, call: Any, clock: Any) -> None:
+    """An order is pending, paid or expired. An order that was paid after its expiry stays expired."""
 
     def status() -> str:
         return str(call.reply("order/check")["data"]["order_status"])
@@ -42,18 +42,18 @@ def test_each_state(sandbox: Sandbox, call: Any, clock: Any) -> None:
     assert status() == "expired"
 
 
-def test_statuses_by_other_names(visit: Any, clock: Any) -> None:
-    """Which words the states have is a switch; one that isn't given keeps its own."""
+def test_status_names_can_be_changed(connect_to: Any, clock: Any) -> None:
+    """`order_statuses` renames the statuses that it contains; the others keep their names."""
     with Sandbox(clock=clock, order_statuses={"paid": "success"}) as sandbox:
-        call = visit(sandbox)
+        call = connect_to(sandbox)
         call.reply("anypay/create")
         assert call.reply("order/check")["data"]["order_status"] == "pending"
         sandbox.pay(1)
         assert call.reply("order/check")["data"]["order_status"] == "success"
 
 
-def test_the_newest_of_two(sandbox: Sandbox, call: Any) -> None:
-    """Of two orders with one number the newest is told of, and another shop's is not found at all."""
+def test_newest_order_with_the_number_is_returned(sandbox: Sandbox, call: Any) -> None:
+    """If two orders have the same number, the newest is returned. Orders of other shops aren't found."""
     call.reply("anypay/create")
     call.reply("anypay/create", price="0.01")
     data = call.reply("order/check")["data"]
@@ -62,10 +62,10 @@ def test_the_newest_of_two(sandbox: Sandbox, call: Any) -> None:
 
 
 @pytest.mark.parametrize("finds_all", [True, False])
-def test_an_order_of_the_first_page(finds_all: bool, visit: Any, clock: Any) -> None:  # noqa: FBT001 -- a parameter of pytest
-    """Whether the orders of pay/create are found is a switch; each later kind of order is found either way."""
+def test_check_finds_all_decides_about_pay_create(finds_all: bool, connect_to: Any, clock: Any) -> None:  # noqa: FBT001 -- a parameter of pytest
+    """`check_finds_all` decides whether order/check finds orders of pay/create. It finds all others either way."""
     with Sandbox(clock=clock, check_finds_all=finds_all) as sandbox:
-        call = visit(sandbox)
+        call = connect_to(sandbox)
         for path in ("anypay/create", "cloudpay/create", "grouppay/create", "stablepay/create", "pay/create"):
             call.reply(path, out_order_id=path)
         codes = [call.reply("order/check", out_order_id=order.out_order_id)["code"] for order in sandbox.orders()]

@@ -1,4 +1,4 @@
-"""What becomes of an order: paid, expired, paid too late, and put right by the merchant."""
+"""The states of an order: paid, expired, paid after expiry, and confirmed by the merchant."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -11,16 +11,16 @@ from tables import rows
 from gatepay_async.sandbox import Sandbox
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
-NOWHERE = "http://127.0.0.1:1/callback"
+UNREACHABLE_URL = "http://127.0.0.1:1/callback"
 
 
-def sold(sandbox: Sandbox) -> int:
+def count_sold_keys(sandbox: Sandbox) -> int:
     with sandbox._database.transaction() as connection:
         return int(connection.execute("SELECT count(*) FROM card_key WHERE order_id <> 0").fetchone()[0])
 
 
-async def test_an_order_expires(sandbox: Sandbox, clock: Any) -> None:
-    """An order is to be paid for five minutes, to the fraction of a second; then it has expired."""
+async def test_order_expires_after_five_minutes(sandbox: Sandbox, clock: Any) -> None:
+    """An order can be paid for exactly five minutes. Then it expires."""
     order = await make_order(sandbox)
     assert (order.state, order.expires_at, order.paid_at, order.realprice) == ("pending", clock.now + 300, None, None)
     clock.now += 299.9
@@ -29,8 +29,8 @@ async def test_an_order_expires(sandbox: Sandbox, clock: Any) -> None:
     assert sandbox.orders()[0].state == "expired"
 
 
-async def test_how_long_is_a_setting(clock: Any) -> None:
-    """`expires_after` says for how long, and None for ever."""
+async def test_expires_after_sets_the_time_limit(clock: Any) -> None:
+    """`expires_after` sets the time limit of an order. With None, orders don't expire."""
     for seconds, state in ((0.5, "expired"), (None, "pending")):
         with Sandbox(clock=clock, expires_after=seconds) as sandbox:
             order = await make_order(sandbox)
@@ -39,16 +39,16 @@ async def test_how_long_is_a_setting(clock: Any) -> None:
             assert sandbox.orders()[0].state == state
 
 
-async def test_a_paid_order_does_not_expire(sandbox: Sandbox, clock: Any) -> None:
-    """What is paid in time stays paid."""
+async def test_paid_order_does_not_expire(sandbox: Sandbox, clock: Any) -> None:
+    """A paid order stays paid after the time limit and after expire()."""
     sandbox.pay(await make_order(sandbox))
     clock.now += 1000
     assert sandbox.orders()[0].state == "paid"
     assert sandbox.expire(1).state == "paid"
 
 
-async def test_let_it_expire(sandbox: Sandbox, clock: Any) -> None:
-    """A pending order can be let expire at once; a second time changes nothing."""
+async def test_pending_order_can_be_expired_early(sandbox: Sandbox, clock: Any) -> None:
+    """expire() makes a pending order expire now. A second call changes nothing."""
     order = await make_order(sandbox)
     clock.now += 10
     expired = sandbox.expire(order)
@@ -57,22 +57,22 @@ async def test_let_it_expire(sandbox: Sandbox, clock: Any) -> None:
     assert sandbox.expire(order.order_id) == expired
 
 
-async def test_paid_too_late(sandbox: Sandbox, clock: Any) -> None:
-    """An order paid after it expired stays expired: no key is sold, and nobody is called back."""
-    sandbox.change_shop(callback_url=NOWHERE)
+async def test_payment_after_expiry_sells_nothing(sandbox: Sandbox, clock: Any) -> None:
+    """An order paid after its expiry stays expired: no card key is sold, and no callback is sent."""
+    sandbox.change_shop(callback_url=UNREACHABLE_URL)
     order = await make_order(sandbox)
     clock.now += 300
-    late = sandbox.pay(order, realprice=Decimal("0.98"))
-    assert (late.state, late.paid_at, late.realprice) == ("expired", int(clock.now), Decimal("0.98"))
+    expired = sandbox.pay(order, realprice=Decimal("0.98"))
+    assert (expired.state, expired.paid_at, expired.realprice) == ("expired", int(clock.now), Decimal("0.98"))
     clock.now += 5
-    assert sandbox.pay(order) == late
-    assert (sandbox.deliveries(), sold(sandbox)) == ([], 0)
+    assert sandbox.pay(order) == expired
+    assert (sandbox.deliveries(), count_sold_keys(sandbox)) == ([], 0)
 
 
 @pytest.mark.parametrize("paid", [True, False])
-async def test_i_have_been_paid(paid: bool, sandbox: Sandbox, clock: Any) -> None:  # noqa: FBT001 -- a parameter of pytest
-    """The merchant's word makes an expired order a paid one: a key is sold, the callback goes out, once."""
-    sandbox.change_shop(callback_url=NOWHERE)
+async def test_confirm_marks_an_expired_order_as_paid(paid: bool, sandbox: Sandbox, clock: Any) -> None:  # noqa: FBT001 -- a parameter of pytest
+    """confirm() marks an expired order as paid, sells a card key and sends one callback."""
+    sandbox.change_shop(callback_url=UNREACHABLE_URL)
     order = sandbox.expire(await make_order(sandbox))
     if paid:
         sandbox.pay(order, realprice=Decimal("0.98"))
@@ -82,12 +82,12 @@ async def test_i_have_been_paid(paid: bool, sandbox: Sandbox, clock: Any) -> Non
     expected = (int(clock.now) - 7, Decimal("0.98")) if paid else (int(clock.now), Decimal("0.99"))
     assert (confirmed.paid_at, confirmed.realprice) == expected
     assert sandbox.confirm(order.order_id) == confirmed
-    assert (len(sandbox.deliveries()), sold(sandbox)) == (1, 1)
+    assert (len(sandbox.deliveries()), count_sold_keys(sandbox)) == (1, 1)
 
 
-async def test_paid_twice(sandbox: Sandbox, clock: Any) -> None:
-    """A second payment of another amount changes nothing, and nobody is told twice."""
-    sandbox.change_shop(callback_url=NOWHERE)
+async def test_second_payment_changes_nothing(sandbox: Sandbox, clock: Any) -> None:
+    """A second payment, with another amount, changes nothing and sends no callback."""
+    sandbox.change_shop(callback_url=UNREACHABLE_URL)
     paid = sandbox.pay(await make_order(sandbox))
     assert (paid.paid_at, paid.realprice) == (int(clock.now), Decimal("0.99"))
     clock.now += 1
@@ -97,8 +97,8 @@ async def test_paid_twice(sandbox: Sandbox, clock: Any) -> None:
 
 
 @rows("amount", ["0", "-1", "0.001", "0.999", "NaN", "Infinity", "1E+7", "-0.01"])
-async def test_amounts_that_nobody_pays(amount: str, sandbox: Sandbox) -> None:
-    """Nothing, less, parts of a fen, or ten million yuan can't be paid, and the order stays pending."""
+async def test_invalid_amounts_are_rejected(amount: str, sandbox: Sandbox) -> None:
+    """Zero, negative amounts, fractions of a fen and too large amounts are rejected, and the order stays pending."""
     order = await make_order(sandbox)
     with pytest.raises(ValueError, match=r"a customer pays 0\.01 to 9,999,999\.99 yuan"):
         sandbox.pay(order, realprice=Decimal(amount))
@@ -106,32 +106,32 @@ async def test_amounts_that_nobody_pays(amount: str, sandbox: Sandbox) -> None:
 
 
 @rows("amount", ["0.01", "9999999.99", "1", "1E+3", "0.5000"])
-async def test_amounts_that_somebody_pays(amount: str, sandbox: Sandbox) -> None:
-    """Any whole number of fen in between can, however it is written."""
+async def test_valid_amounts_are_accepted(amount: str, sandbox: Sandbox) -> None:
+    """Any whole number of fen within the limits can be paid, in any notation."""
     assert sandbox.pay(await make_order(sandbox), realprice=Decimal(amount)).realprice == Decimal(amount)
 
 
-async def test_the_callback_says_when_it_was_paid(sandbox: Sandbox, clock: Any) -> None:
-    """callback_query() of a paid order tells of that payment; what is given in its place counts."""
+async def test_callback_query_describes_the_payment(sandbox: Sandbox, clock: Any) -> None:
+    """callback_query() has the time and amount of the order's payment, unless others are passed."""
     order = sandbox.pay(await make_order(sandbox), realprice=Decimal("0.50"))
     clock.now += 100
     assert "realprice=0.50&type=wechat&paytime=1555750250&" in sandbox.callback_query(order)
     when = datetime(2019, 4, 20, 9, 0, tzinfo=UTC)
-    given = sandbox.callback_query(order, paid_at=when, realprice=Decimal("0.40"))
-    assert "realprice=0.40&type=wechat&paytime=1555750800&" in given
+    query = sandbox.callback_query(order, paid_at=when, realprice=Decimal("0.40"))
+    assert "realprice=0.40&type=wechat&paytime=1555750800&" in query
 
 
-async def test_no_such_order(sandbox: Sandbox) -> None:
-    """An order that isn't there can be neither expired nor confirmed."""
-    for act in (sandbox.expire, sandbox.confirm, sandbox.pay):
+async def test_unknown_order_raises_lookup_error(sandbox: Sandbox) -> None:
+    """Expiring, confirming or paying an unknown order raises LookupError."""
+    for method in (sandbox.expire, sandbox.confirm, sandbox.pay):
         with pytest.raises(LookupError, match="no order has the number 7"):
-            act(7)
+            method(7)
 
 
-async def test_the_stock_of_two_orders(sandbox: Sandbox) -> None:
-    """Two orders for the last key: each can be paid, and only the first gets it."""
+async def test_two_orders_for_the_last_key(sandbox: Sandbox) -> None:
+    """Both orders can be paid, but only the first gets the last card key."""
     for _ in range(2):
         await make_order(sandbox, product_id="5")
     sandbox.pay(1)
     sandbox.pay(2)
-    assert sold(sandbox) == 1
+    assert count_sold_keys(sandbox) == 1

@@ -1,4 +1,4 @@
-"""A page of the sandbox links to itself, whatever path it was asked for."""
+"""Links on the sandbox's pages never lead to another host."""
 
 import re
 from collections.abc import Callable
@@ -11,9 +11,11 @@ from gatepay_async.sandbox import Sandbox
 pytestmark = [pytest.mark.sockets, pytest.mark.uncounted]
 
 
-def test_a_path_that_looks_like_a_host(sandbox: Sandbox, visit: Callable[[Sandbox], Any]) -> None:
-    """No link of a page that was asked for as ``//evil.example/`` leads to that host."""
-    caller = visit(sandbox)
+def test_links_stay_local_for_paths_that_look_like_hosts(
+    sandbox: Sandbox, connect_to: Callable[[Sandbox], Any]
+) -> None:
+    """On a page requested with a path like ``//evil.example/``, no link leads to that host."""
+    caller = connect_to(sandbox)
     for path in ("//evil.example/", "///evil.example", "/\\evil.example", "//evil.example/console"):
         page = caller.client.get(str(caller.client.base_url).removesuffix("/api/") + path).text
         links = re.findall(r'(?:href|action|src)="([^"]*)"', page)

@@ -1,4 +1,4 @@
-"""The order's page, as a browser without JavaScript sees it, and as data."""
+"""The payment page of an order, as HTML without JavaScript and as JSON."""
 
 import re
 from decimal import Decimal
@@ -19,7 +19,7 @@ HOSTILE = """<script>alert("1")</script>'"><img src=x onerror=alert(1)>{{ 7 * 7 
 
 
 class Page(HTMLParser):
-    """The elements of a page, and what a reader reads."""
+    """The elements of a page and its visible text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -40,111 +40,115 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def url(call: Any) -> str:
-    """An order's page."""
+    """The URL of a new order's payment page."""
     return str(call.reply("pay/create", pay_type="alipay")["data"]["order_url"])
 
 
-def visit(call: Any, url: str, **headers: str) -> Page:
+def fetch_page(call: Any, url: str, **headers: str) -> Page:
+    """Fetch a page and parse it."""
     response = call.client.get(url, headers=headers)
     assert response.headers["content-type"] == "text/html; charset=utf-8"
     return Page(response.text)
 
 
-def do(call: Any, url: str, **form: str) -> Any:
+def post_form(call: Any, url: str, **form: str) -> Any:
+    """Submit a form of the page, and follow the redirect."""
     return call.client.post(url, data=form, follow_redirects=True)
 
 
-def test_what_a_customer_sees(url: str, call: Any) -> None:
-    """The page says what is bought, for how much, how long it is still to be paid, and that all this is a sandbox."""
-    page = visit(call, url)
-    for said in ("腾讯视频SVIP账号", "¥0.99", "Waiting for payment", "T-1001-X", "Alipay", "5:00", "This is a sandbox"):
-        assert said in page.text
+def test_page_shows_the_order(url: str, call: Any) -> None:
+    """The page shows product, price, remaining time, order number, and that it is a sandbox."""
+    page = fetch_page(call, url)
+    for text in ("腾讯视频SVIP账号", "¥0.99", "Waiting for payment", "T-1001-X", "Alipay", "5:00", "This is a sandbox"):
+        assert text in page.text
     assert page.ids() >= {"pay", "another", "expire", "amount"}
 
 
-def test_the_code_is_the_pages_address(url: str, call: Any) -> None:
-    """The QR code on the page is that of the address in order_url, module for module."""
+def test_qr_code_contains_the_order_url(url: str, call: Any) -> None:
+    """The QR code on the page, compared module by module, is that of order_url."""
     html = call.client.get(url).text
-    [drawn] = re.findall(r'<path[^>]*class="qrline"[^>]* d="([^"]+)"', html)
+    [svg_path] = re.findall(r'<path[^>]*class="qrline"[^>]* d="([^"]+)"', html)
     code = segno.make_qr(url, error="m")
-    dark = set()
+    # The path consists of horizontal lines. The commands M (absolute) and m (relative) move, and h draws.
+    dark_modules = set()
     x, y = 0.0, 0.0
-    for kind, first, second in re.findall(r"([Mmh])(-?[\d.]+)(?:[ ,]?(-?[\d.]+))?", drawn):
-        if kind == "h":
-            dark |= {(int(column), int(y - 0.5)) for column in range(int(x), int(x + float(first)))}
+    for command, first, second in re.findall(r"([Mmh])(-?[\d.]+)(?:[ ,]?(-?[\d.]+))?", svg_path):
+        if command == "h":
+            dark_modules |= {(int(column), int(y - 0.5)) for column in range(int(x), int(x + float(first)))}
             x += float(first)
-        elif kind == "M":
+        elif command == "M":
             x, y = float(first), float(second)
         else:
             x, y = x + float(first), y + float(second)
+    # The code has a border of two modules.
     expected = {(c + 2, r + 2) for r, row in enumerate(code.matrix) for c, module in enumerate(row) if module}
-    assert dark == expected
+    assert dark_modules == expected
 
 
-def test_paying(url: str, sandbox: Sandbox, call: Any) -> None:
-    """*Pay* makes the order a paid one, and a reload sends nothing again; a second *Pay* changes nothing."""
-    response = do(call, url, do="pay")
-    assert [each.status_code for each in response.history] == [303]
+def test_pay_button_pays_the_order(url: str, sandbox: Sandbox, call: Any) -> None:
+    """*Pay* marks the order as paid and redirects, so that a reload pays nothing. A second *Pay* changes nothing."""
+    response = post_form(call, url, do="pay")
+    assert [redirect.status_code for redirect in response.history] == [303]
     page = Page(response.text)
     assert "Paid" in page.text
     assert "¥0.99 received" in page.text
     assert not page.ids() & {"pay", "another", "expire"}
     assert sandbox.orders()[0].state == "paid"
-    assert "Paid" in Page(do(call, url, do="pay").text).text
+    assert "Paid" in Page(post_form(call, url, do="pay").text).text
 
 
-@pytest.mark.parametrize("written", ["0.5", "0.50", " ¥0.50 ", "￥0.50", "1,234.50", "9999999.99"])
-def test_paying_another_amount(written: str, url: str, sandbox: Sandbox, call: Any) -> None:
-    """*Pay this amount* takes it as people write it."""
-    page = Page(do(call, url, do="another", amount=written).text)
-    amount = Decimal(re.sub("[^0-9.]", "", written))
+@pytest.mark.parametrize("text", ["0.5", "0.50", " ¥0.50 ", "￥0.50", "1,234.50", "9999999.99"])
+def test_pay_this_amount_accepts_common_notations(text: str, url: str, sandbox: Sandbox, call: Any) -> None:
+    """*Pay this amount* accepts spaces, currency signs and thousands separators."""
+    page = Page(post_form(call, url, do="another", amount=text).text)
+    amount = Decimal(re.sub("[^0-9.]", "", text))
     assert sandbox.orders()[0].realprice == amount
     assert f"Amount paid ¥{amount:,.2f}" in page.text
 
 
-@rows("written", ["", "0", "0.00", "-1", "0.001", "1e3", "abc", "NaN", "99999999", "１", HOSTILE])
-def test_no_amount(written: str, url: str, sandbox: Sandbox, call: Any) -> None:
-    """What is no amount is said beside the field, which keeps it; nothing is paid."""
-    response = do(call, url, do="another", amount=written)
+@rows("text", ["", "0", "0.00", "-1", "0.001", "1e3", "abc", "NaN", "99999999", "１", HOSTILE])
+def test_invalid_amount_shows_an_error(text: str, url: str, sandbox: Sandbox, call: Any) -> None:
+    """An invalid amount stays in its field with an error next to it, and nothing is paid."""
+    response = post_form(call, url, do="another", amount=text)
     assert response.status_code == 422
     page = Page(response.text)
     [field] = [attrs for tag, attrs in page.elements if attrs.get("id") == "amount"]
-    assert (field["value"], field["aria-invalid"], field["aria-describedby"]) == (written, "true", "amount-wrong")
+    assert (field["value"], field["aria-invalid"], field["aria-describedby"]) == (text, "true", "amount-wrong")
     assert "Enter an amount from 0.01" in page.text
     assert sandbox.orders()[0].state == "pending"
 
 
-def test_letting_it_expire(url: str, sandbox: Sandbox, call: Any) -> None:
-    """*Expire the order* ends it; *Pay after expiry* is noted, and the page says that nobody is told."""
+def test_expire_button_expires_the_order(url: str, sandbox: Sandbox, call: Any) -> None:
+    """*Expire the order* expires it. *Pay after expiry* is recorded, and the page says that no callback is sent."""
     sandbox.change_shop(callback_url="http://127.0.0.1:1")
-    page = Page(do(call, url, do="expire").text)
+    page = Page(post_form(call, url, do="expire").text)
     assert "This order can no longer be paid" in page.text
     assert "an expired order gets no callback" in page.text
-    late = Page(do(call, url, do="pay").text)
-    assert "Paid after expiry" in late.text
-    assert "pay" not in late.ids()
+    paid_page = Page(post_form(call, url, do="pay").text)
+    assert "Paid after expiry" in paid_page.text
+    assert "pay" not in paid_page.ids()
     assert (sandbox.orders()[0].state, sandbox.deliveries()) == ("expired", [])
 
 
-def test_time_goes_by(url: str, call: Any, clock: Any) -> None:
-    """The countdown is the sandbox's; at its end the page says so by itself."""
+def test_countdown_uses_the_sandboxs_clock(url: str, call: Any, clock: Any) -> None:
+    """The countdown follows the sandbox's clock. At its end the page says that the order expired."""
     clock.now += 299.5
-    assert "0:01" in visit(call, url).text
+    assert "0:01" in fetch_page(call, url).text
     clock.now += 0.5
-    assert "Expired" in visit(call, url).text
+    assert "Expired" in fetch_page(call, url).text
 
 
-def test_an_order_without_an_end(visit: Any, clock: Any) -> None:
+def test_order_without_expiry_has_no_countdown(connect_to: Any, clock: Any) -> None:
     """An order that never expires has no countdown."""
     with Sandbox(clock=clock, expires_after=None) as sandbox:
-        call = visit(sandbox)
+        call = connect_to(sandbox)
         html = call.client.get(call.reply("pay/create")["data"]["order_url"]).text
     assert "This order does not expire." in html
     assert "data-left" not in html
 
 
-def test_as_data(url: str, sandbox: Sandbox, call: Any, clock: Any) -> None:
-    """With format=json the same address answers with the payment's data."""
+def test_format_json_returns_the_payment(url: str, sandbox: Sandbox, call: Any, clock: Any) -> None:
+    """With format=json, the same URL returns the payment as JSON."""
     response = call.client.get(f"{url}&format=json")
     assert response.headers["content-type"] == "application/json"
     now = int(clock.now)
@@ -166,7 +170,7 @@ def test_as_data(url: str, sandbox: Sandbox, call: Any, clock: Any) -> None:
     }
     assert response.json() == pending
     sandbox.change_shop(callback_url="http://127.0.0.1:1")
-    with sandbox._database.transaction():  # nobody sends meanwhile
+    with sandbox._database.transaction():  # waits until no sender uses the database
         pass
     sandbox.pay(1, realprice=Decimal("0.5"))
     paid = call.client.get(f"{url}&format=json").json()
@@ -175,30 +179,30 @@ def test_as_data(url: str, sandbox: Sandbox, call: Any, clock: Any) -> None:
     assert paid == {name: value for name, value in (pending | changes).items() if name != "callbacks"}
 
 
-def test_no_such_order(call: Any) -> None:
-    """An unknown order is not found: as a page, as data, and when somebody pays it."""
+def test_unknown_order_gets_404(call: Any) -> None:
+    """An unknown order gets a 404: as HTML, as JSON, and for a POST."""
     for path in ("/pay/index", "/pay/index?id=0", "/pay/index?id=%FF%00"):
         root = str(call.client.base_url).removesuffix("/api/")
         response = call.client.get(root + path)
         assert (response.status_code, "Order not found" in response.text) == (404, True)
         assert call.client.post(root + path, data={"do": "pay"}).status_code == 404
-        mark = "&" if "?" in path else "?"
-        response = call.client.get(f"{root}{path}{mark}format=json")
+        separator = "&" if "?" in path else "?"
+        response = call.client.get(f"{root}{path}{separator}format=json")
         assert (response.status_code, response.json()) == (404, {"error": "no such order"})
 
 
-def test_an_unknown_act(url: str, sandbox: Sandbox, call: Any) -> None:
-    """A form that asks for something else changes nothing."""
-    assert do(call, url, do="refund").status_code == 200
-    assert do(call, url, x="").status_code == 200
+def test_unknown_action_changes_nothing(url: str, sandbox: Sandbox, call: Any) -> None:
+    """A form with an unknown action, or without one, changes nothing."""
+    assert post_form(call, url, do="refund").status_code == 200
+    assert post_form(call, url, x="").status_code == 200
     assert sandbox.orders()[0].state == "pending"
 
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize("state", ["pending", "paid", "expired", "late"])
 @pytest.mark.parametrize("console", [False, True])
-def test_hostile_texts(state: str, console: bool, sandbox: Sandbox, call: Any) -> None:  # noqa: FBT001 -- a parameter of pytest
-    """Whatever a shop or a customer writes is text on every page, and never a tag or a template."""
+def test_texts_of_users_are_escaped(state: str, console: bool, sandbox: Sandbox, call: Any) -> None:  # noqa: FBT001 -- a parameter of pytest
+    """A shop's and a customer's texts are escaped on every page."""
     with sandbox._database.transaction() as connection:
         connection.execute("UPDATE product SET name = ?", (HOSTILE,))
     url = call.reply("pay/create", out_order_id=HOSTILE, custom=HOSTILE)["data"]["order_url"]
@@ -208,7 +212,7 @@ def test_hostile_texts(state: str, console: bool, sandbox: Sandbox, call: Any) -
         sandbox.pay(1)
     root = url.partition("/pay/")[0]
     for page in ("/orders/1", "/orders", "/") if console else (url.removeprefix(root), "/?lang=" + "%22%3E%3Cb%3E"):
-        parsed = visit(call, root + page)
+        parsed = fetch_page(call, root + page)
         assert [attrs for tag, attrs in parsed.elements if tag in ("script", "img", "b")] == [
             {"src": "/static/sandbox.js", "defer": None}
         ]
@@ -218,7 +222,7 @@ def test_hostile_texts(state: str, console: bool, sandbox: Sandbox, call: Any) -
 
 
 @rows(
-    ("asked", "accepted", "language"),
+    ("query", "accepted", "language"),
     [
         ("", "zh-CN,zh;q=0.9,en;q=0.8", "zh"),
         ("", "fr,en;q=0.5,zh;q=0.9", "zh"),
@@ -232,37 +236,37 @@ def test_hostile_texts(state: str, console: bool, sandbox: Sandbox, call: Any) -
         ("&lang=xx", "zh", "zh"),
     ],
 )
-def test_the_language(asked: str, accepted: str, language: str, url: str, call: Any) -> None:
-    """A page speaks the language asked for, or the browser's, or English; and says which."""
-    page = visit(call, url + asked, **{"Accept-Language": accepted})
+def test_language_of_a_page(query: str, accepted: str, language: str, url: str, call: Any) -> None:
+    """The language is that of the query, else that of Accept-Language, else English, and the page declares it."""
+    page = fetch_page(call, url + query, **{"Accept-Language": accepted})
     [html] = [attrs for tag, attrs in page.elements if tag == "html"]
     assert html["lang"] == {"en": "en", "zh": "zh-CN"}[language]
     assert ("等待付款" in page.text) == (language == "zh")
 
 
-def test_no_language_said() -> None:
-    """A program that says nothing of languages reads English."""
+def test_default_language_is_english() -> None:
+    """A request without Accept-Language gets English."""
     request = Request({"type": "http", "query_string": b"", "headers": []})
     assert language_of(request) == "en"
 
 
-def test_a_language_stays(url: str, call: Any) -> None:
-    """Once chosen, the language stays over a form and on every link; the other one is a link away."""
-    response = do(call, f"{url}&lang=zh", do="pay")
+def test_chosen_language_is_kept(url: str, call: Any) -> None:
+    """A chosen language is kept after a form and in all links, and one link switches to the other language."""
+    response = post_form(call, f"{url}&lang=zh", do="pay")
     assert response.url.params["lang"] == "zh"
     links = [str(attrs["href"]) for tag, attrs in Page(response.text).elements if tag == "a"]
     assert all("lang=" in link for link in links if link.startswith("/"))
     [english] = [link for link in links if "lang=en" in link]
-    assert "Paid" in visit(call, str(response.url.join(english))).text
+    assert "Paid" in fetch_page(call, str(response.url.join(english))).text
 
 
-def test_without_a_url_the_page_says_so(url: str, sandbox: Sandbox, call: Any) -> None:
-    """The page says what the shop's program hears: nothing, or what will be called, or nothing any more."""
-    assert "the shop has no callback URL" in visit(call, url).text
+def test_page_says_which_url_gets_the_callback(url: str, sandbox: Sandbox, call: Any) -> None:
+    """The page says which URL is called, that the shop has none, or that no callback was sent."""
+    assert "the shop has no callback URL" in fetch_page(call, url).text
     sandbox.pay(1)
     sandbox.change_shop(callback_url="http://127.0.0.1:1/cb")
-    assert "No callback was sent for this order" in visit(call, url).text
+    assert "No callback was sent for this order" in fetch_page(call, url).text
     second = call.reply("pay/create")["data"]["order_url"]
-    assert "the sandbox calls http://127.0.0.1:1/cb" in visit(call, second).text
+    assert "the sandbox calls http://127.0.0.1:1/cb" in fetch_page(call, second).text
     sandbox.remove_shop()
-    assert "the shop has no callback URL" in visit(call, second).text
+    assert "the shop has no callback URL" in fetch_page(call, second).text

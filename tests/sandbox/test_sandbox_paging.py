@@ -36,11 +36,11 @@ def test_a_page_looks_like_the_example(sandbox: Sandbox, call: Any) -> None:
     }
 
 
-def test_an_empty_stock_with_thinkphp(visit: Any) -> None:
+def test_thinkphp_has_page_0_for_an_empty_stock(connect_to: Any) -> None:
     """With ``thinkphp`` and no rows, both the current page and the last page are 0."""
     with Sandbox(past_last_page="thinkphp") as sandbox:
         sandbox.delete_keys(8, sandbox.key_ids(8))
-        page = fetch_page(visit(sandbox), 1)
+        page = fetch_page(connect_to(sandbox), 1)
     assert (page["total"], page["current_page"], page["last_page"], page["data"]) == (0, 0, 0, [])
 
 
@@ -53,11 +53,11 @@ def test_all_pages_contain_each_key_once(sandbox: Sandbox, call: Any) -> None:
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize(("count", "last"), [(0, 1), (1, 1), (50, 1), (51, 2), (100, 2), (101, 3)])
-def test_the_last_page(count: int, last: int, clock: Any, visit: Any) -> None:
+def test_last_page_is_the_number_of_pages(count: int, last: int, clock: Any, connect_to: Any) -> None:
     """last_page is the number of pages with rows, or 1 if there are no rows."""
     with Sandbox(seed=False, clock=clock) as sandbox:
         sandbox.add_keys(8, [f"K{number}" for number in range(count)])
-        page = fetch_page(visit(sandbox), last)
+        page = fetch_page(connect_to(sandbox), last)
     assert (page["total"], page["last_page"]) == (count, last)
     assert len(page["data"]) == count - 50 * (last - 1)
 
@@ -69,10 +69,10 @@ def test_a_page_past_the_last_is_empty(page: int, call: Any) -> None:
     assert (fetched["current_page"], fetched["last_page"], fetched["data"]) == (page, 2, [])
 
 
-def test_clamped_pages(clock: Any, visit: Any) -> None:
+def test_clamp_returns_the_last_page(clock: Any, connect_to: Any) -> None:
     """With ``clamp``, a request for a page past the last one gets the last page, with the last page's number."""
     with Sandbox(clock=clock, past_last_page="clamp") as sandbox:
-        call = visit(sandbox)
+        call = connect_to(sandbox)
         assert fetch_page(call, 3) == fetch_page(call, 2)
         assert fetch_page(call, 2)["current_page"] == 2
         assert len(fetch_page(call, 2)["data"]) == 39
@@ -130,6 +130,6 @@ def test_pages_stay_exact_after_deleting_and_restoring() -> None:
             card_keys.restore(connection, 8, restored, now=1)
             for product in (8, 4):
                 ids = card_keys.ids(connection, product)
-                found = [[row["id"] for row in card_keys.rows(connection, product, page, 7)] for page in range(1, 400)]
-                assert found == [ids[start : start + 7] for start in range(0, 7 * 399, 7)]
+                pages = [[row["id"] for row in card_keys.rows(connection, product, page, 7)] for page in range(1, 400)]
+                assert pages == [ids[start : start + 7] for start in range(0, 7 * 399, 7)]
                 assert card_keys.count(connection, product) == len(ids)

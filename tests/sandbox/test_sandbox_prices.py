@@ -1,4 +1,4 @@
-"""PHP's numbers: the price of an order as the vendor's server writes it, and what the client makes of it."""
+"""Prices as PHP prints floats: how the sandbox writes them, and how the client reads them."""
 
 import json
 from decimal import Decimal
@@ -15,8 +15,8 @@ from gatepay_async.sandbox.prices import format_price
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 
-def test_how_they_are_written() -> None:
-    """A whole sum is 1 and never 1.0; a product of floats has its noise, in either way to write it."""
+def test_format_price() -> None:
+    """By default, prices are exact. In the other two modes, floats have PHP's rounding errors."""
     for price, number, exact, shortest, digits in (
         (190, 3, "5.7", "5.699999999999999", "5.6999999999999993"),
         (190, 1, "1.9", "1.9", "1.8999999999999999"),
@@ -36,25 +36,25 @@ def test_how_they_are_written() -> None:
 @pytest.mark.parametrize(
     ("php_floats", "number"), [(None, "5.7"), ("shortest", "5.699999999999999"), ("17 digits", "5.6999999999999993")]
 )
-async def test_an_order_at_a_noisy_price(php_floats: Any, number: str) -> None:
-    """The number travels as asked for; the client says 5.70; and the shop accepts GatePay's own price=5.70."""
-    seen: list[bytes] = []
+async def test_client_rounds_imprecise_prices(php_floats: Any, number: str) -> None:
+    """The client rounds the price in a reply to 5.70, and a callback with price=5.70 is accepted."""
+    bodies: list[bytes] = []
 
-    class Looking(httpx.ASGITransport):
+    class RecordingTransport(httpx.ASGITransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             response = await super().handle_async_request(request)
-            seen.append(await response.aread())
-            return httpx.Response(response.status_code, headers=response.headers, content=seen[-1])
+            bodies.append(await response.aread())
+            return httpx.Response(response.status_code, headers=response.headers, content=bodies[-1])
 
     with Sandbox(php_floats=php_floats) as sandbox:
         sandbox.add_keys(5, ["A", "B", "C"])
-        base_url, transport = "http://127.0.0.1/api/", Looking(sandbox.app)
+        base_url, transport = "http://127.0.0.1/api/", RecordingTransport(sandbox.app)
         async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, transport=transport) as gatepay:
             payment = await gatepay.create_payment(
                 product_id=5, product_num=3, pay_type=PayType.ALIPAY, out_order_id="T-1-X", custom="terry"
             )
-        assert f'"order_price": {number},'.encode() in seen[0]
-        assert json.loads(seen[0])["data"]["order_url"] == payment.order_url
+        assert f'"order_price": {number},'.encode() in bodies[0]
+        assert json.loads(bodies[0])["data"]["order_url"] == payment.order_url
         assert str(payment.order_price) == "5.70"
 
         async def handler(_: object) -> None: ...
@@ -68,9 +68,9 @@ async def test_an_order_at_a_noisy_price(php_floats: Any, number: str) -> None:
         assert (await app.receive(sandbox.callback_query(sandbox.pay(1)))).body == "success"
 
 
-def test_invalid_switches() -> None:
+def test_invalid_options() -> None:
     """Invalid values of ``php_floats`` and ``callback_method`` raise an error."""
-    wrong: list[dict[str, Any]] = [{"php_floats": "x"}, {"callback_method": "PUT"}, {"callback_method": "get"}]
-    for given in wrong:
-        with pytest.raises(ValueError, match=f"^{next(iter(given))} must be "):
-            Sandbox(**given)
+    invalid: list[dict[str, Any]] = [{"php_floats": "x"}, {"callback_method": "PUT"}, {"callback_method": "get"}]
+    for options in invalid:
+        with pytest.raises(ValueError, match=f"^{next(iter(options))} must be "):
+            Sandbox(**options)

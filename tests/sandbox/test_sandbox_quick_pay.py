@@ -1,4 +1,4 @@
-"""The quick-pay page: an unsigned link, a form, an order."""
+"""The quick-pay page: an unsigned link to a form that creates an order."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -15,17 +15,18 @@ pytestmark = pytest.mark.sockets
 FORM = {"price": "1.88", "custom": "terry", "type": "wechat"}
 
 
-def link(call: Any, **fields: str) -> str:
+def quick_pay_url(call: Any, **fields: str) -> str:
+    """Return the URL of shop one's quick-pay page with *fields* as parameters."""
     state = call.sandbox.shop()
     root = str(call.client.base_url).removesuffix("api/")
     return f"{root}pay/any?{urlencode({'appkey': call.sandbox.appkey, 'token': state.token, **fields})}"
 
 
-def test_a_payment(call: Any, sandbox: Sandbox) -> None:
-    """The customer enters an amount and a way to pay, and comes to an order's page, which order/check finds."""
-    response = call.client.get(link(call))
+def test_form_creates_an_order(call: Any, sandbox: Sandbox) -> None:
+    """The customer enters an amount and a payment method, and is redirected to the page of a new order."""
+    response = call.client.get(quick_pay_url(call))
     assert "Pay a shop" in response.text
-    response = call.client.post(link(call), data={**FORM, "price": "¥1,234.5"}, follow_redirects=True)
+    response = call.client.post(quick_pay_url(call), data={**FORM, "price": "¥1,234.5"}, follow_redirects=True)
     assert response.url.path == "/pay/api"
     [order] = sandbox.orders()
     assert (order.endpoint, order.price, order.pay_type, order.custom) == (
@@ -39,9 +40,9 @@ def test_a_payment(call: Any, sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("stable", ["0", "1"])
-def test_what_the_link_gives(stable: str, call: Any, sandbox: Sandbox) -> None:
-    """Price and custom of the link stand in the form; a customer may change them, unless it says stable=1."""
-    url = link(call, price="1.88", custom="room 7", stable=stable, skin="1")
+def test_link_fills_in_the_form(stable: str, call: Any, sandbox: Sandbox) -> None:
+    """The link's price and custom are filled in. With stable=1 the customer can't change them."""
+    url = quick_pay_url(call, price="1.88", custom="room 7", stable=stable, skin="1")
     page = call.client.get(url).text
     assert 'value="1.88"' in page
     assert 'value="room 7"' in page
@@ -53,9 +54,9 @@ def test_what_the_link_gives(stable: str, call: Any, sandbox: Sandbox) -> None:
     assert (order.price, order.custom) == expected
 
 
-def test_stable_without_values(call: Any, sandbox: Sandbox) -> None:
-    """What a link with stable=1 doesn't give the customer enters all the same; another skin is the first."""
-    url = link(call, stable="1", skin="7")
+def test_stable_link_without_values(call: Any, sandbox: Sandbox) -> None:
+    """With stable=1, fields that the link leaves out can be filled in. An unknown skin is replaced by the first."""
+    url = quick_pay_url(call, stable="1", skin="7")
     assert "readonly" not in call.client.get(url).text
     assert "skin-0" in call.client.get(url).text
     call.client.post(url, data=FORM)
@@ -66,25 +67,25 @@ def test_stable_without_values(call: Any, sandbox: Sandbox) -> None:
     "change",
     [{"price": "0"}, {"price": ""}, {"price": "x"}, {"custom": " "}, {"custom": "x" * 501}, {"type": "onecode"}],
 )
-def test_what_cant_be_ordered(change: dict[str, str], call: Any, sandbox: Sandbox) -> None:
-    """What is wrong is said beside its field, and no order is made."""
-    response = call.client.post(link(call), data=FORM | change)
+def test_invalid_input_shows_an_error(change: dict[str, str], call: Any, sandbox: Sandbox) -> None:
+    """Invalid input shows an error next to its field, and no order is created."""
+    response = call.client.post(quick_pay_url(call), data=FORM | change)
     assert response.status_code == 422
     assert response.text.count('class="wrong"') == 1
     assert sandbox.orders() == []
 
 
-def test_links_that_arent_valid(call: Any, sandbox: Sandbox) -> None:
-    """Another token, an unknown appkey, a shop without a token, and one that is gone: no page."""
-    good = link(call)
-    for url in (good + "x", good.replace("appkey=", "appkey=x"), good.partition("?")[0]):
+def test_invalid_links_get_404(call: Any, sandbox: Sandbox) -> None:
+    """A link gets a 404 if its token or appkey is wrong, or if the shop has no token or was removed."""
+    valid_url = quick_pay_url(call)
+    for url in (valid_url + "x", valid_url.replace("appkey=", "appkey=x"), valid_url.partition("?")[0]):
         assert call.client.get(url).status_code == 404
         assert call.client.post(url, data=FORM).status_code == 404
     sandbox.change_shop(token=None)
-    assert "Link not valid" in call.client.get(good).text
-    assert call.client.get(good.partition("token=")[0] + "token=").status_code == 404
+    assert "Link not valid" in call.client.get(valid_url).text
+    assert call.client.get(valid_url.partition("token=")[0] + "token=").status_code == 404
     sandbox.remove_shop()
-    assert call.client.get(good).status_code == 404
+    assert call.client.get(valid_url).status_code == 404
 
 
 @rows(
@@ -96,33 +97,33 @@ def test_links_that_arent_valid(call: Any, sandbox: Sandbox) -> None:
         {"licence_until": None, "closed_pay_types": ["wechat"]},
     ],
 )
-def test_a_shop_that_takes_nothing(change: dict[str, Any], call: Any, sandbox: Sandbox) -> None:
-    """A shop that is closed, over its quota or its time, or takes no WeChat, makes no order."""
+def test_shop_that_cannot_take_payments_gets_409(change: dict[str, Any], call: Any, sandbox: Sandbox) -> None:
+    """No order is created if the shop is closed, over its quota, without a licence or without the payment method."""
     sandbox.change_shop(**change)
-    response = call.client.post(link(call), data=FORM)
+    response = call.client.post(quick_pay_url(call), data=FORM)
     assert (response.status_code, "cannot take payments now" in response.text) == (409, True)
     assert sandbox.orders() == []
 
 
-def test_no_way_to_pay(call: Any, sandbox: Sandbox) -> None:
-    """With one way to pay the form has that; with none there is no form."""
+def test_form_offers_open_pay_types_only(call: Any, sandbox: Sandbox) -> None:
+    """The form offers only the payment methods that the shop has open. Without any, the page gets a 409."""
     sandbox.change_shop(closed_pay_types=["wechat"])
-    page = call.client.get(link(call)).text
+    page = call.client.get(quick_pay_url(call)).text
     assert ('value="alipay" checked' in page, 'value="wechat"' in page) == (True, False)
     sandbox.change_shop(closed_pay_types=["wechat", "alipay"])
-    assert call.client.get(link(call)).status_code == 409
+    assert call.client.get(quick_pay_url(call)).status_code == 409
 
 
-def test_for_ever(visit: Any, clock: Any) -> None:
-    """Where orders don't expire, these don't either."""
+def test_quick_pay_order_does_not_expire_without_limit(connect_to: Any, clock: Any) -> None:
+    """With `expires_after=None`, a quick-pay order doesn't expire."""
     with Sandbox(clock=clock, expires_after=None) as sandbox:
-        call = visit(sandbox)
-        call.client.post(link(call), data=FORM)
+        call = connect_to(sandbox)
+        call.client.post(quick_pay_url(call), data=FORM)
         assert sandbox.orders()[0].expires_at is None
 
 
-def test_in_the_console(call: Any, sandbox: Sandbox) -> None:
-    """The console links to the page, and takes a token, a return URL and an expiry URL."""
+def test_console_sets_token_and_urls(call: Any, sandbox: Sandbox) -> None:
+    """The console sets the token, the return URL and the expiry URL, and links to the quick-pay page."""
     root = str(call.client.base_url).removesuffix("api/") + "shops"
     form = {"appkey": sandbox.appkey, "return_url": "https://shop.example/thanks", "token": "t&1"}
     call.client.post(root, data=form)
@@ -140,9 +141,9 @@ def test_in_the_console(call: Any, sandbox: Sandbox) -> None:
     assert "t%261" not in call.client.get(root).text
 
 
-def test_every_kind_in_the_console(call: Any, sandbox: Sandbox) -> None:
-    """Each kind of order is named in the list and on its page."""
-    call.client.post(link(call), data=FORM)
+def test_console_names_the_kind_of_each_order(call: Any, sandbox: Sandbox) -> None:
+    """The list of orders and an order's page name the kind of the order."""
+    call.client.post(quick_pay_url(call), data=FORM)
     names = {"anypay/create": "Any amount", "cloudpay/create": "Cloud", "grouppay/create": "Group of products"}
     for path in names:
         call.reply(path)

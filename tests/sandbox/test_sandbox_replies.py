@@ -1,4 +1,4 @@
-"""What a success carries, held against the examples on the vendor's page."""
+"""The data of successful replies, compared with the examples in GatePay's documentation."""
 
 import base64
 import io
@@ -64,15 +64,15 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
-def test_product_show_is_the_example(call: Any) -> None:
-    """product/show answers the example of the page, name for name and in its order."""
+def test_product_show_replies_with_the_example(call: Any) -> None:
+    """product/show replies with GatePay's example, with its fields in the same order."""
     data = call.reply("product/show")["data"]
     assert data == EXAMPLE
     assert list(data["category"][0]["product"][0]) == list(EXAMPLE["category"][0]["product"][0])
 
 
-def test_shop_two_sees_its_own(sandbox: Sandbox, call: Any) -> None:
-    """Shop two sees product 3 of admin 3, which has no keys, and none of shop one's."""
+def test_second_shop_sees_only_its_own_products(sandbox: Sandbox, call: Any) -> None:
+    """The second shop has product 3 without keys, and can't see products of the first shop."""
     [category] = call.reply("product/show", sandbox.shops[1])["data"]["category"]
     [product] = category["product"]
     assert (product["id"], product["admin_id"], product["stock"]) == (3, 3, 0)
@@ -80,8 +80,8 @@ def test_shop_two_sees_its_own(sandbox: Sandbox, call: Any) -> None:
     assert call.reply("ka/show", sandbox.shops[1])["code"] == 103
 
 
-def test_the_envelope_is_json(call: Any) -> None:
-    """A reply is JSON in UTF-8, and says so."""
+def test_replies_are_utf8_json(call: Any) -> None:
+    """A reply is JSON in UTF-8 with the content type application/json."""
     response = call("product/show")
     assert response.headers["content-type"] == "application/json"
     assert '"msg": "请求成功", "time": "1555750250"'.encode() in response.content
@@ -96,8 +96,10 @@ def test_the_envelope_is_json(call: Any) -> None:
         ("5", "1", "alipay", 1.9),
     ],
 )
-def test_pay_create_makes_an_order(product_id: str, product_num: str, pay_type: str, price: float, call: Any) -> None:
-    """pay/create answers type, price as a number, page and image, and stores what was asked."""
+def test_pay_create_replies_and_stores_the_order(
+    product_id: str, product_num: str, pay_type: str, price: float, call: Any
+) -> None:
+    """pay/create replies with type, price, page and image, and stores the order as requested."""
     changes = {"product_id": product_id, "product_num": product_num, "pay_type": pay_type}
     data = call.reply("pay/create", **changes)["data"]
     assert list(data) == ["order_type", "order_price", "order_url", "order_qrcode"]
@@ -112,27 +114,27 @@ def test_pay_create_makes_an_order(product_id: str, product_num: str, pay_type: 
     assert (order.product_id, order.product_num) == (int(product_id), int(product_num))
 
 
-def test_the_address_is_the_one_listened_on(call: Any) -> None:
-    """What the headers say of host and scheme doesn't come into order_url."""
+def test_order_url_ignores_headers(call: Any) -> None:
+    """The origin of order_url is that of the socket, regardless of the request's headers."""
     headers = {"Host": "evil.test", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.test"}
     response = call.client.post("pay/create", data=call.form("pay/create"), headers=headers)
     assert response.json()["data"]["order_url"].startswith(f"http://127.0.0.1:{call.client.base_url.port}/pay/")
 
 
-def test_the_image_says_jpeg_and_is_a_png(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """order_qrcode is a data URI as in the example: it says JPEG and holds the PNG of order_url's QR code."""
-    monkeypatch.setattr(orders, "qrcode_png", vars(app)["qrcode_png"])  # the real one again
+def test_order_qrcode_is_a_png_declared_as_jpeg(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """order_qrcode is a PNG of order_url in a data URI that declares a JPEG, as in GatePay's example."""
+    monkeypatch.setattr(orders, "qrcode_png", vars(app)["qrcode_png"])  # undo the tests' replacement
     data = call.reply("pay/create")["data"]
-    said, image = data["order_qrcode"].split(",")
-    assert said == "data:image/jpeg;base64"
+    declared, image = data["order_qrcode"].split(",")
+    assert declared == "data:image/jpeg;base64"
     expected = io.BytesIO()
     segno.make_qr(data["order_url"], error="m").save(expected, kind="png", scale=5)
     assert base64.b64decode(image, validate=True) == expected.getvalue()
     assert expected.getvalue().startswith(b"\x89PNG\r\n")
 
 
-def test_a_repeated_order_is_a_second_order(sandbox: Sandbox, call: Any) -> None:
-    """The API has no idempotency key: the same out_order_id twice makes two orders."""
+def test_repeated_out_order_id_creates_a_second_order(sandbox: Sandbox, call: Any) -> None:
+    """The API has no idempotency key: two calls with the same out_order_id create two orders."""
     call.reply("pay/create")
     call.reply("pay/create")
     assert [(order.order_id, order.out_order_id) for order in sandbox.orders()] == [
@@ -141,8 +143,8 @@ def test_a_repeated_order_is_a_second_order(sandbox: Sandbox, call: Any) -> None
     ]
 
 
-def test_a_paid_order_takes_its_keys(sandbox: Sandbox, call: Any) -> None:
-    """Paying sells the oldest unsold keys, once: the stock falls, and ka/show says to which order."""
+def test_payment_sells_the_oldest_keys_once(sandbox: Sandbox, call: Any) -> None:
+    """A payment sells the oldest unsold keys once, reduces the stock, and sets their order in ka/show."""
     call.reply("pay/create", product_num="2", pay_type="alipay")
     order = sandbox.pay(sandbox.orders()[0])
     assert sandbox.pay(order) == order
@@ -155,11 +157,11 @@ def test_a_paid_order_takes_its_keys(sandbox: Sandbox, call: Any) -> None:
         (1, "sold"),
         (0, "soldin"),
     ]
-    assert call.reply("ka/create", content="EXAMPLE-8-001")["code"] == 112  # sold, and still there
+    assert call.reply("ka/create", content="EXAMPLE-8-001")["code"] == 112  # sold keys are still stored
 
 
-def test_no_order_has_that_number(sandbox: Sandbox) -> None:
-    """An order that isn't there can be neither paid nor called back."""
+def test_unknown_order_raises_lookup_error(sandbox: Sandbox) -> None:
+    """Paying an unknown order and requesting its callback raises LookupError."""
     with pytest.raises(LookupError, match="no order has the number 7"):
         sandbox.pay(7)
     with pytest.raises(LookupError, match="7"):
@@ -171,7 +173,7 @@ BEIJING = timezone(timedelta(hours=8))
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize(
-    ("given", "realprice", "paytime"),
+    ("payment", "realprice", "paytime"),
     [
         ({}, "1.98", "1555750250"),
         ({"paid_at": 1555750300}, "1.98", "1555750300"),
@@ -181,10 +183,10 @@ BEIJING = timezone(timedelta(hours=8))
         ({"realprice": Decimal(0)}, "0.00", "1555750250"),
     ],
 )
-def test_the_callback_of_an_order(given: Any, realprice: str, paytime: str, sandbox: Sandbox, call: Any) -> None:
-    """A callback has prices with two decimals, the time in seconds, and custom as extend."""
+def test_callback_query_of_an_order(payment: Any, realprice: str, paytime: str, sandbox: Sandbox, call: Any) -> None:
+    """A callback has prices with two decimals, the time in seconds, and the order's custom as extend."""
     call.reply("pay/create", product_num="2", pay_type="alipay", custom="a+b &c=密")
-    query = dict(parse_qsl(sandbox.callback_query(1, **given), strict_parsing=True))
+    query = dict(parse_qsl(sandbox.callback_query(1, **payment), strict_parsing=True))
     sign = query.pop("sign")
     assert query == {
         "appkey": sandbox.appkey,
@@ -196,12 +198,12 @@ def test_the_callback_of_an_order(given: Any, realprice: str, paytime: str, sand
         "paytime": paytime,
         "extend": "a+b &c=密",
     }
-    assert sandbox.callback_query(sandbox.orders()[0], **given).endswith(f"&sign={sign}")
+    assert sandbox.callback_query(sandbox.orders()[0], **payment).endswith(f"&sign={sign}")
     assert sandbox.orders()[0].state == "pending"
 
 
-def test_the_callback_is_signed_by_the_seller(sandbox: Sandbox, call: Any) -> None:
-    """An order of shop two is called back with shop two's appkey."""
+def test_callback_has_the_appkey_of_the_orders_shop(sandbox: Sandbox, call: Any) -> None:
+    """The callback of the second shop's order has the second shop's appkey."""
     sandbox.add_keys(3, ["AAA"])
     call.reply("pay/create", sandbox.shops[1], product_id="3")
     assert parse_qs(sandbox.callback_query(1))["appkey"] == [sandbox.shops[1].appkey]
@@ -217,28 +219,28 @@ def test_the_callback_is_signed_by_the_seller(sandbox: Sandbox, call: Any) -> No
         ("<b>&'\"%+\\😀", ["<b>&'\"%+\\😀"]),
     ],
 )
-def test_ka_create_takes_lines(content: str, keys: list[str], sandbox: Sandbox, call: Any) -> None:
-    """Each line is a key once PHP's blanks are trimmed off; a blank line is none."""
+def test_ka_create_stores_each_line(content: str, keys: list[str], sandbox: Sandbox, call: Any) -> None:
+    """Each line is a key, without the characters that PHP's trim() removes. Empty lines are skipped."""
     assert call.reply("ka/create", content=content)["data"] == f"成功录入:{len(keys)}条卡密"
     assert sandbox.keys(8)[89:] == keys
 
 
-def test_known_keys_are_passed_over(sandbox: Sandbox, call: Any) -> None:
-    """The sentence counts only what was newly stored, and the same content again is 112."""
+def test_stored_keys_are_skipped(sandbox: Sandbox, call: Any) -> None:
+    """The message counts only newly stored keys. If all keys are stored already, the code is 112."""
     content = "EXAMPLE-8-001\nAAA\nBBB"
     assert call.reply("ka/create", content=content)["data"] == "成功录入:2条卡密"
     assert call.reply("ka/create", content=content)["code"] == 112
     assert sandbox.keys(8)[89:] == ["AAA", "BBB"]
 
 
-def test_a_key_belongs_to_its_product(sandbox: Sandbox, call: Any) -> None:
-    """A key that another product has is new here."""
+def test_products_may_share_a_key(sandbox: Sandbox, call: Any) -> None:
+    """A key that is stored for another product is new for this one."""
     assert call.reply("ka/create", product_id="4", content="EXAMPLE-8-001")["data"] == "成功录入:1条卡密"
     assert sandbox.keys(4)[-1] == "EXAMPLE-8-001"
 
 
-def test_without_seed_no_product_has_a_key(visit: Any) -> None:
-    """Sandbox(seed=False) opens with the example's products and not one key."""
+def test_seed_false_creates_products_without_keys(connect_to: Any) -> None:
+    """Sandbox(seed=False) has the example's products, but no card keys."""
     with Sandbox(seed=False) as sandbox:
-        categories = visit(sandbox).reply("product/show")["data"]["category"]
+        categories = connect_to(sandbox).reply("product/show")["data"]["category"]
     assert [product["stock"] for category in categories for product in category["product"]] == [0, 0, 0]

@@ -1,4 +1,4 @@
-"""The sandbox's signatures against vectors that were computed elsewhere."""
+"""The sandbox's signatures, compared with independently computed test vectors."""
 
 import json
 from decimal import Decimal
@@ -21,25 +21,25 @@ CALLS = [vector for vector in VECTORS if vector["kind"] in ENDPOINTS]
 CALLBACKS = [vector for vector in VECTORS if vector["kind"] == "callback"]
 
 
-def test_every_vector_is_used() -> None:
-    """The vectors speak of the first page's endpoints and of the callback."""
+def test_vectors_cover_endpoints_and_callback() -> None:
+    """The vectors contain signatures of the four first endpoints and of callbacks."""
     assert {vector["kind"] for vector in CALLS} >= {"pay/create", "product/show", "ka/show", "ka/create"}
     assert CALLBACKS
 
 
 @rows("vector", CALLS)
-def test_a_recorded_signature_is_right(vector: Any) -> None:
-    """The endpoint's signed order gives the recorded signature, and no character of it may differ."""
+def test_recorded_signature_is_accepted(vector: Any) -> None:
+    """The recorded signature of a call is accepted, and any change to it is rejected."""
     parts = [vector["params"][name] for name in ENDPOINTS[vector["kind"]].signed]
     keys = (vector["appkey"], vector["appsecret"])
     assert is_signed(vector["sign"], *keys, parts)
-    for wrong in (vector["sign"].upper(), vector["sign"][:-1], vector["sign"] + "0", "", "签" * 32):
-        assert not is_signed(wrong, *keys, parts)
+    for invalid in (vector["sign"].upper(), vector["sign"][:-1], vector["sign"] + "0", "", "签" * 32):
+        assert not is_signed(invalid, *keys, parts)
 
 
 @rows("vector", CALLBACKS)
-def test_a_recorded_callback_is_written(vector: Any) -> None:
-    """An order with the recorded values gives the recorded callback: fields, texts and signature."""
+def test_recorded_callback_is_reproduced(vector: Any) -> None:
+    """An order with the recorded values has the recorded callback."""
     params = vector["params"]
     order = Order(
         order_id=int(params["order_id"]),
@@ -60,8 +60,8 @@ def test_a_recorded_callback_is_written(vector: Any) -> None:
     assert sent == {**params, "sign": vector["sign"]}
 
 
-def test_the_secret_is_only_in_the_outer_round() -> None:
-    """md5(md5(appkey + parts) + appsecret), as lower-case hex."""
+def test_secret_is_only_in_the_outer_hash() -> None:
+    """The signature is md5(md5(appkey + parts) + appsecret)."""
     assert signature("a", "b", ["c", "d"]) == signature("ac", "b", ["d"])
     assert signature("a", "b", ["c"]) != signature("ab", "", ["c"])
     assert len(signature("a", "b", [])) == 32

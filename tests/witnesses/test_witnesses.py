@@ -1,4 +1,4 @@
-"""Witnesses that share nothing with this package: receivers, clients and arithmetic in PHP and Node."""
+"""Checks against independent code in PHP and Node: receivers of callbacks, API clients and arithmetic."""
 
 import json
 import os
@@ -27,10 +27,11 @@ from gatepay_async.sandbox.prices import format_price
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
+# Characters that languages encode or escape differently.
 CUSTOM = "特里+1 & <a href='x'>100%\"密 \n钥"
-CLIENTS = {"php": ["php", str(HERE / "client.php")], "node": ["node", str(HERE / "client.js")]}
-SIGNED = {
+CLIENTS = {"php": ["php", str(FOLDER / "client.php")], "node": ["node", str(FOLDER / "client.js")]}
+SIGNED_FIELDS = {
     "pay/create": ["product_id", "product_num", "pay_type", "out_order_id", "custom"],
     "product/show": [],
     "ka/show": ["product_id"],
@@ -45,20 +46,20 @@ SIGNED = {
 
 @pytest.fixture(params=["php", "node"])
 def language(request: pytest.FixtureRequest) -> str:
-    """One of the two, where it is installed."""
+    """The language of the independent program. The test is skipped if it isn't installed."""
     if shutil.which(request.param) is None:
         pytest.skip(f"{request.param} is not installed")
     return str(request.param)
 
 
 @contextmanager
-def receiver(language: str, log: Path, sandbox: Sandbox) -> Generator[str]:
-    """A merchant's receiver; its address."""
+def run_receiver(language: str, log: Path, sandbox: Sandbox) -> Generator[str]:
+    """Run a receiver of callbacks that writes a line to *log* for each. Yield its URL."""
     keys = {"WITNESS_APPKEY": sandbox.appkey, "WITNESS_APPSECRET": sandbox.appsecret, "WITNESS_LOG": str(log)}
     port = free_port()
     command = {
-        "php": ["php", "-S", f"127.0.0.1:{port}", str(HERE / "receiver.php")],
-        "node": ["node", str(HERE / "receiver.js")],
+        "php": ["php", "-S", f"127.0.0.1:{port}", str(FOLDER / "receiver.php")],
+        "node": ["node", str(FOLDER / "receiver.js")],
     }[language]
     with subprocess.Popen(command, env=os.environ | keys, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
         try:
@@ -66,20 +67,21 @@ def receiver(language: str, log: Path, sandbox: Sandbox) -> Generator[str]:
                 assert server.stdout is not None
                 port = int(server.stdout.readline())
             url = f"http://127.0.0.1:{port}/notify"
-            assert answers(server, url)
+            assert wait_for_receiver(server, url)
             log.unlink(missing_ok=True)
             yield url
         finally:
             server.kill()
 
 
-def answers(server: subprocess.Popen[bytes], url: str) -> bool:
-    """Wait until the receiver answers; False if it has ended instead."""
-    wait_until(lambda: server.poll() is not None or says_fail(url), every=0.02)
+def wait_for_receiver(server: subprocess.Popen[bytes], url: str) -> bool:
+    """Wait until the receiver responds. Return False if it has exited."""
+    wait_until(lambda: server.poll() is not None or responds_fail(url), every=0.02)
     return server.poll() is None
 
 
-def says_fail(url: str) -> bool:
+def responds_fail(url: str) -> bool:
+    """Return whether the receiver responds to a request without a signature, which it does with `fail`."""
     try:
         return httpx.get(url, trust_env=False).text == "fail"
     except httpx.TransportError:
@@ -87,40 +89,50 @@ def says_fail(url: str) -> bool:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_receivers(language: str, method: Any, tmp_path: Path) -> None:
-    """A receiver of another language accepts the sandbox's callbacks, in both forms, and reads the same fields."""
+async def test_receivers_accept_the_sandboxs_callbacks(language: str, method: Any, tmp_path: Path) -> None:
+    """Receivers in other languages accept the sandbox's callbacks, as GET and POST, and read the same fields."""
     log = tmp_path / "log"
-    with Sandbox(callback_method=method, callback_interval=0) as sandbox, receiver(language, log, sandbox) as url:
+    with Sandbox(callback_method=method, callback_interval=0) as sandbox, run_receiver(language, log, sandbox) as url:
         async with sandbox.serve():
-            for own, custom, realprice in (
+            for own_query, custom, realprice in (
                 ("", CUSTOM, None),
                 ("?shop=1&lang=%E4%B8%AD", "中" * 600, None),
                 ("", "terry", Decimal("0.01")),
             ):
-                sandbox.change_shop(callback_url=url + own)
+                sandbox.change_shop(callback_url=url + own_query)
                 sandbox.pay(await make_order(sandbox, custom=custom, out_order_id="订单-X"), realprice=realprice)
                 await sandbox.wait_delivered(timeout=30)
         deliveries = sandbox.deliveries()
-    assert [each.answer for each in deliveries] == ["success", "success", *["fail"] * 4]
-    heard = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
-    assert [each["verdict"] for each in heard] == ["success", "success", *["underpaid"] * 4]
-    assert [each["extend"] for each in heard[:2]] == [CUSTOM, "中" * 600]
-    assert {each["out_order_id"] for each in heard} == {"订单-X"}
-    assert {(each["method"], each["has_appkey"]) for each in heard} == {(method, method == "GET")}
+    assert [delivery.answer for delivery in deliveries] == ["success", "success", *["fail"] * 4]
+    log_entries = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+    assert [entry["verdict"] for entry in log_entries] == ["success", "success", *["underpaid"] * 4]
+    assert [entry["extend"] for entry in log_entries[:2]] == [CUSTOM, "中" * 600]
+    assert {entry["out_order_id"] for entry in log_entries} == {"订单-X"}
+    assert {(entry["method"], entry["has_appkey"]) for entry in log_entries} == {(method, method == "GET")}
 
 
-async def test_receivers_refuse(language: str, tmp_path: Path) -> None:
-    """And it refuses what was changed, or signed with another secret: the witness looks, and doesn't nod."""
+async def test_receivers_reject_forged_callbacks(language: str, tmp_path: Path) -> None:
+    """Receivers in other languages reject callbacks that were changed or have an incomplete signature."""
     log = tmp_path / "log"
-    with Sandbox() as sandbox, receiver(language, log, sandbox) as url:
-        query = sandbox.callback_query(sandbox.pay(await make_order(sandbox)))
-        sent = [query, query.replace("price=0.99", "price=0.01", 1), query.replace("appkey=", "appkey=x"), query[:-1]]
-        async with httpx.AsyncClient(trust_env=False) as gatepay:
-            assert [(await gatepay.get(f"{url}?{each}")).text for each in sent] == ["success", "fail", "fail", "fail"]
+    with Sandbox() as sandbox, run_receiver(language, log, sandbox) as url:
+        valid_query = sandbox.callback_query(sandbox.pay(await make_order(sandbox)))
+        queries = [
+            valid_query,
+            valid_query.replace("price=0.99", "price=0.01", 1),
+            valid_query.replace("appkey=", "appkey=x"),
+            valid_query[:-1],
+        ]
+        async with httpx.AsyncClient(trust_env=False) as client:
+            assert [(await client.get(f"{url}?{query}")).text for query in queries] == [
+                "success",
+                "fail",
+                "fail",
+                "fail",
+            ]
 
 
-async def test_clients(language: str) -> None:
-    """A client of another language, signing by its own code, gets from the sandbox what ours gets."""
+async def test_clients_get_the_same_as_ours(language: str) -> None:
+    """Clients in other languages, with their own signatures, get the same data from the sandbox as our client."""
     calls: list[tuple[str, dict[str, str]]] = [
         ("product/show", {}),
         ("ka/create", {"product_id": "8", "content": "卡密-1 & <b>\nB+B=%41\nC"}),
@@ -134,27 +146,27 @@ async def test_clients(language: str) -> None:
     with Sandbox(php_floats="shortest") as sandbox:
         async with sandbox.serve() as base_url:
             keys = {"WITNESS_APPKEY": sandbox.appkey, "WITNESS_APPSECRET": sandbox.appsecret}
-            done = await anyio.run_process(
+            process = await anyio.run_process(
                 CLIENTS[language],
-                input=json.dumps([(path, fields, SIGNED[path]) for path, fields in calls]).encode(),
+                input=json.dumps([(path, fields, SIGNED_FIELDS[path]) for path, fields in calls]).encode(),
                 env={**os.environ, **keys, "WITNESS_BASE_URL": base_url, "NO_PROXY": "127.0.0.1"},
             )
             async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url) as gatepay:
                 catalog = await gatepay.list_products()
                 page = await gatepay.list_card_keys(8, page=2)
         [order] = sandbox.orders()
-    replies = [json.loads(body) for body in json.loads(done.stdout)]
-    assert [each["code"] for each in replies] == [100, 100, 100, 100, 102]
+    replies = [json.loads(body) for body in json.loads(process.stdout)]
+    assert [reply["code"] for reply in replies] == [100, 100, 100, 100, 102]
     products = [product for category in replies[0]["data"]["category"] for product in category["product"]]
-    assert [each["name"] for each in products] == [each.name for each in catalog.products]
-    assert [each["content"] for each in replies[2]["data"]["ka"]["data"]] == [each.content for each in page.keys]
-    assert [each.content for each in page.keys][-3:] == ["卡密-1 & <b>", "B+B=%41", "C"]
+    assert [product["name"] for product in products] == [product.name for product in catalog.products]
+    assert [row["content"] for row in replies[2]["data"]["ka"]["data"]] == [key.content for key in page.keys]
+    assert [key.content for key in page.keys][-3:] == ["卡密-1 & <b>", "B+B=%41", "C"]
     assert (order.out_order_id, order.custom, order.price) == ("订单-X", CUSTOM, Decimal("2.97"))
     assert replies[3]["data"]["order_price"] == 2.9699999999999998
 
 
-async def test_clients_of_the_later_api(language: str) -> None:
-    """The same client orders in each of the later ways, asks for each order, and is refused as the page says."""
+async def test_clients_can_call_the_later_endpoints(language: str) -> None:
+    """Clients in other languages create and check orders with the later endpoints, and get the documented refusals."""
     order = {"type": "alipay", "custom": CUSTOM}
     urls = {"notify_url": "http://127.0.0.1:1/notify?shop=1", "return_url": "https://shop.example/%E8%BF%94?a=%26"}
     calls: list[tuple[str, dict[str, str]]] = [
@@ -169,29 +181,29 @@ async def test_clients_of_the_later_api(language: str) -> None:
     with Sandbox() as sandbox:
         async with sandbox.serve() as base_url:
             keys = {"WITNESS_APPKEY": sandbox.appkey, "WITNESS_APPSECRET": sandbox.appsecret}
-            done = await anyio.run_process(
+            process = await anyio.run_process(
                 CLIENTS[language],
-                input=json.dumps([(path, fields, SIGNED[path]) for path, fields in calls]).encode(),
+                input=json.dumps([(path, fields, SIGNED_FIELDS[path]) for path, fields in calls]).encode(),
                 env={**os.environ, **keys, "WITNESS_BASE_URL": base_url, "NO_PROXY": "127.0.0.1"},
             )
         orders = sandbox.orders()
-    replies = [json.loads(body) for body in json.loads(done.stdout)]
-    assert [each["code"] for each in replies] == [*[100] * 8, 201, 201, 106]
-    checked = [(each["data"]["order_name"], each["data"]["order_price"]) for each in replies[4:8]]
+    replies = [json.loads(body) for body in json.loads(process.stdout)]
+    assert [reply["code"] for reply in replies] == [*[100] * 8, 201, 201, 106]
+    checked = [(reply["data"]["order_name"], reply["data"]["order_price"]) for reply in replies[4:8]]
     assert checked == [
         ("任意金额支付:1.88元", "1.88"),
         ("任意金额支付:0.82元", "0.82"),
         ("腾讯视频SVIP账号 × 2、爱奇艺牛逼号", "2.98"),
         ("腾讯视频SVIP账号", "0.99"),
     ]
-    assert [each.custom for each in orders] == [CUSTOM] * 4
-    own = [(each.notify_url, each.return_url) for each in orders]
-    assert own == [(urls["notify_url"], urls["return_url"]), (None, None)] * 2
+    assert [order.custom for order in orders] == [CUSTOM] * 4
+    stored_urls = [(order.notify_url, order.return_url) for order in orders]
+    assert stored_urls == [(urls["notify_url"], urls["return_url"]), (None, None)] * 2
     assert replies[0]["data"]["params"]["custom"] == CUSTOM
 
 
-async def test_the_way_back_is_signed(language: str) -> None:
-    """The other language signs the return query's fields as the sandbox has."""
+async def test_signature_of_the_return_query(language: str) -> None:
+    """PHP and Node compute the same signature for the return query as the sandbox."""
     with Sandbox() as sandbox:
         sandbox.pay(await make_order(sandbox, out_order_id="订单-X"))
         fields = dict(parse_qsl(sandbox.return_query(1)))
@@ -215,23 +227,26 @@ async def test_the_way_back_is_signed(language: str) -> None:
 
 
 @pytest.mark.parametrize(("php_floats", "precision"), [("shortest", "-1"), ("17 digits", "17")])
-def test_php_computes(php_floats: Any, precision: str) -> None:
-    """Real PHP's products, in either precision, are what the sandbox sends, and read back exactly."""
+def test_prices_computed_by_php(php_floats: Any, precision: str) -> None:
+    """The sandbox sends the same prices as PHP computes in either precision, and the client reads them exactly."""
     if shutil.which("php") is None:
         pytest.skip("php is not installed")
     seed = fresh_seed()
     print(f"seed {seed}")  # noqa: T201 -- shown when the test fails
-    chance = random.Random(seed)  # noqa: S311 -- as above
-    asked = [(fen, number) for fen in range(1, 2001) for number in (1, 3, 5, 7, 10)]
-    asked += [(chance.randint(1, 10 ** chance.randint(1, 9)), chance.randint(1, 1000)) for _ in range(50_000)]
-    given = json.dumps([(f"{fen // 100}.{fen % 100:02d}", number) for fen, number in asked])
-    command = ["php", "-d", f"serialize_precision={precision}", str(HERE / "prices.php")]
-    done = subprocess.run(command, input=given, capture_output=True, encoding="utf-8", check=True)
-    php = json.loads(done.stdout)
-    noisy = 0
-    for (fen, number), text in zip(asked, php, strict=True):
+    randomness = random.Random(seed)  # noqa: S311 -- no secret
+    factors = [(fen, number) for fen in range(1, 2001) for number in (1, 3, 5, 7, 10)]
+    factors += [
+        (randomness.randint(1, 10 ** randomness.randint(1, 9)), randomness.randint(1, 1000)) for _ in range(50_000)
+    ]
+    program_input = json.dumps([(f"{fen // 100}.{fen % 100:02d}", number) for fen, number in factors])
+    command = ["php", "-d", f"serialize_precision={precision}", str(FOLDER / "prices.php")]
+    process = subprocess.run(command, input=program_input, capture_output=True, encoding="utf-8", check=True)
+    php_texts = json.loads(process.stdout)
+    inexact = 0
+    for (fen, number), text in zip(factors, php_texts, strict=True):
         exact = Decimal(fen * number).scaleb(-2)
-        noisy += Decimal(text) != exact
+        inexact += Decimal(text) != exact
         assert whole_fen(Decimal(text)) == exact, (fen, number, text)
         assert format_price(fen, number, php_floats) == text, (fen, number)
-    assert noisy > len(asked) / 10
+    # The sample contains enough inexact prices to test their rounding.
+    assert inexact > len(factors) / 10

@@ -1,4 +1,4 @@
-"""Carries out calls on the database. It blocks: the HTTP side calls it in threads."""
+"""Executes calls on the database. The methods block, so the ASGI application runs them in threads."""
 
 from collections.abc import Callable
 
@@ -39,7 +39,7 @@ class ApiService:
 
     def serve(self, endpoint: Endpoint, form: Form, outcome: Outcome, *, origin: str) -> object:
         """
-        Carry out one call.
+        Execute one call.
 
         Args:
             endpoint: The endpoint that is called.

@@ -37,18 +37,18 @@ __all__ = ["MAX_BODY_BYTES", "FaultyApp", "build_app"]
 
 MAX_BODY_BYTES = 8 * 1024 * 1024  # 500 card keys of 255 characters, percent-encoded, have about 1.5 MiB
 
-MAX_QR_CHARS = 500  # so many fit into a QR code, whichever characters they are
+MAX_QR_CHARS = 500  # fits into a QR code, whatever the characters are
 
 _logger = logging.getLogger("gatepay_async.sandbox")
 
 
 class FaultyApp:
     """
-    The sandbox's whole application: reports each call, and injects faults.
+    The sandbox's ASGI application: reports each call, and injects faults.
 
     Args:
-        app: The application that carries out calls.
-        pick: Logs a request to an endpoint, and chooses the fault for it, or None.
+        app: The application that executes calls.
+        pick: Records a request to an endpoint, and chooses the fault for it, or None.
         now: The clock, in epoch seconds.
         replies: Makes the refusals that a fault asks for.
         notify: Called with each call when it has ended.
@@ -88,16 +88,19 @@ class FaultyApp:
             await self._app(scope, receive, send)
             return
         outcome = scope[OUTCOME] = Outcome()
-        at, began = self._now(), time.perf_counter()
+        arrived_at, started = self._now(), time.perf_counter()
         fault = self._pick(endpoint.path)
         try:
-            await self._answer(endpoint, fault, scope, receive, send)
+            await self._reply_with_fault(endpoint, fault, scope, receive, send)
         finally:
-            took = (time.perf_counter() - began) * 1000
+            milliseconds = (time.perf_counter() - started) * 1000
             kind = "" if fault is None else fault.kind.value
-            self._notify(CallEvent(at=at, endpoint=endpoint.path, milliseconds=took, fault=kind, **asdict(outcome)))
+            event = CallEvent(
+                at=arrived_at, endpoint=endpoint.path, milliseconds=milliseconds, fault=kind, **asdict(outcome)
+            )
+            self._notify(event)
 
-    async def _answer(
+    async def _reply_with_fault(
         self, endpoint: Endpoint, fault: Fault | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
         if fault is None:
@@ -126,12 +129,16 @@ def build_app(api: ApiService, pages: ASGIApp) -> Starlette:
         for endpoint in ENDPOINTS.values()
     ]
     return Starlette(
-        routes=[Mount("/api", routes=calls), Route("/qrcode/build", _qrcode, methods=["GET"]), Mount("/", app=pages)]
+        routes=[
+            Mount("/api", routes=calls),
+            Route("/qrcode/build", _show_qrcode, methods=["GET"]),
+            Mount("/", app=pages),
+        ]
     )
 
 
-async def _qrcode(request: Request) -> Response:
-    # Not behind the guard of the pages: a shop's own page may embed the picture, which holds nothing but the request.
+async def _show_qrcode(request: Request) -> Response:
+    # Outside of the guard of the pages, so that a shop's page may embed the image. It contains only the request's text.
     text = request.query_params.get("text", "")
     if not 0 < len(text) <= MAX_QR_CHARS:
         return PlainTextResponse(f"Bad Request: text has 1 to {MAX_QR_CHARS} characters", status_code=400)
@@ -139,7 +146,7 @@ async def _qrcode(request: Request) -> Response:
 
 
 async def _call(api: ApiService, endpoint: Endpoint, request: Request) -> Response:
-    body = await read_body(request.receive, most=MAX_BODY_BYTES)
+    body = await read_body(request.receive, limit=MAX_BODY_BYTES)
     if body is None:
         return PlainTextResponse("Content Too Large", status_code=413)
     if endpoint.method == "GET":

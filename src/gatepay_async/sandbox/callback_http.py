@@ -12,7 +12,7 @@ from gatepay_async.sandbox.deliveries import ACCEPTED, Answer
 
 __all__ = ["MAX_ANSWER_BYTES", "call"]
 
-MAX_ANSWER_BYTES = 4096  # a merchant replies `success` or `fail`
+MAX_ANSWER_BYTES = 4096  # more than enough for `success` and `fail`
 
 
 async def call(
@@ -29,7 +29,7 @@ async def call(
         url: The URL; for a GET, with the signed query. None: the shop has no callback URL.
         body: The signed form for a POST; None: send a GET.
         beyond_loopback: Whether *url* may lead to another machine.
-        timeout: Seconds for everything, from connecting to the last byte.
+        timeout: The seconds for the whole attempt, from connecting to the last byte.
     """
     if url is None:
         return Answer(problem="no_url")
@@ -82,7 +82,7 @@ async def _connect_to_target(target: Target) -> ByteStream:
 async def _connect_to(host: str, target: Target) -> ByteStream:
     if not target.tls:
         return await anyio.connect_tcp(host, target.port)
-    # The certificate must be for the name in the URL, whichever address we connect to.
+    # The certificate must be valid for the name in the URL, not for the address.
     return await anyio.connect_tcp(host, target.port, tls=True, tls_hostname=target.name, tls_standard_compatible=False)
 
 
@@ -98,7 +98,7 @@ async def _receive_answer(connection: h11.Connection, stream: ByteStream) -> Ans
             body += event.data
         elif isinstance(event, h11.EndOfMessage):
             break
-    return _judge(status, bytes(body))
+    return _evaluate_response(status, bytes(body))
 
 
 async def _receive(stream: ByteStream) -> bytes:
@@ -108,11 +108,11 @@ async def _receive(stream: ByteStream) -> bytes:
         return b""
 
 
-def _judge(status: int, body: bytes) -> Answer:
-    # 返回结果表: success 回调成功, fail 回调失败. The vendor doesn't mention the HTTP status. We require 2xx, since an
-    # error page is no success, even if its text is `success`.
+def _evaluate_response(status: int, body: bytes) -> Answer:
+    # 返回结果表: success 回调成功, fail 回调失败. The vendor doesn't mention the HTTP status. We require 2xx,
+    # because an error page is no success, even if its text is `success`.
     text = body[:MAX_ANSWER_BYTES].decode("utf-8", "replace")
     if len(body) > MAX_ANSWER_BYTES:
         return Answer(status=status, text=text, problem="too_long")
-    accepted = 200 <= status < 300 and text == ACCEPTED  # noqa: PLR2004 -- what HTTP calls successful
+    accepted = 200 <= status < 300 and text == ACCEPTED  # noqa: PLR2004 -- HTTP's codes for success
     return Answer(status=status, text=text, problem=None if accepted else "not_success")

@@ -75,7 +75,7 @@ class CallbackSender:
         self._wake_event.set()
 
     async def _deliver_all(self) -> None:
-        # Take a slot first: a delivery that is claimed before it has a slot would be withheld from other senders.
+        # Acquire a slot before claiming: other senders can't claim a delivery that waits here for a slot.
         slots = anyio.Semaphore(MAX_CONCURRENT)
         async with anyio.create_task_group() as tasks:
             while True:
@@ -112,7 +112,7 @@ class CallbackSender:
             if answer is None:  # cancelled by stop()
                 self._outbox.release(delivery)
             else:
-                # Notify first: somebody who waits until the delivery is finished expects its event to be there.
+                # Notify before finish(), which wakes wait_delivered(): its caller expects that the event was sent.
                 self._notify(_event(delivery, answer, self._now()))
                 outcome = answer.problem or "accepted"
                 _logger.debug("callback of order %d, attempt %d: %s", delivery.order_id, delivery.attempt, outcome)

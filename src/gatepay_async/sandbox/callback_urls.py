@@ -12,13 +12,12 @@ from gatepay_async.words.pages import PAGES
 __all__ = ["CallbackUrlError", "Target", "check", "check_return", "target_of"]
 
 MAX_URL_CHARS = 2000
-# The limit for the URL's own query. With the callback's fields added, the URL must be shorter than the 8 kB that web
-# servers accept.
+# The limit for the URL's own query. It leaves room for the callback's fields within the 8 kB that web servers accept.
 MAX_QUERY_CHARS = 700
 _PORTS = {"http": 80, "https": 443}
 # The characters of RFC 3986 without "#", because a fragment is never sent.
 _URL = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+")
-_LOCAL = ("127.0.0.1", "::1")
+_LOOPBACK_ADDRESSES = ("127.0.0.1", "::1")
 
 
 class CallbackUrlError(ValueError):
@@ -37,7 +36,7 @@ class CallbackUrlError(ValueError):
 @frozen(kw_only=True)
 class Target:
     """
-    Where a URL leads.
+    The server that a URL refers to.
 
     Attributes:
         hosts: The hosts to try, in this order.
@@ -63,7 +62,7 @@ def check(url: str, *, beyond_loopback: bool) -> None:
     Check that *url* can be a shop's callback URL.
 
     Raises:
-        CallbackUrlError: It can't.
+        CallbackUrlError: *url* can't be a callback URL.
     """
     _check_url_and_query(url, _CALLBACK_NAMES, beyond_loopback=beyond_loopback)
 
@@ -73,7 +72,7 @@ def check_return(url: str) -> None:
     Check that *url* can be a return URL, for the customer's browser. It may lead to any machine.
 
     Raises:
-        CallbackUrlError: It can't.
+        CallbackUrlError: *url* can't be a return URL.
     """
     _check_url_and_query(url, _RETURN_NAMES, beyond_loopback=True)
 
@@ -125,7 +124,7 @@ def _parse(url: str) -> SplitResult:
 
 def _loopback_hosts(name: str) -> tuple[str, ...]:
     if name == "localhost" or name.endswith(".localhost"):
-        return _LOCAL
+        return _LOOPBACK_ADDRESSES
     try:
         return (name,) if ip_address(name).is_loopback else ()
     except ValueError:

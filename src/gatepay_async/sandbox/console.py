@@ -65,7 +65,7 @@ class Console:
 
     Args:
         order_service: Carries out changes to orders.
-        faults: The faults to switch on and off.
+        faults: The faults that the console adds and removes.
         beyond_loopback: Whether a callback URL may lead to another machine.
     """
 
@@ -89,7 +89,7 @@ class Console:
             Route("/faults", self.change_faults, methods=["POST"]),
         ]
 
-    # -- the first page ----------------------------------------------------------------------------------
+    # -- overview ----------------------------------------------------------------------------------------
 
     async def show_overview(self, request: Request) -> Response:
         """Show how to connect, and how many orders and callbacks there are."""
@@ -247,7 +247,7 @@ class Console:
     ) -> _ListPage:
         with self._order_service.open() as (connection, _):
             total = count(connection)
-            last = max(1, -(-total // PER_PAGE))
+            last = max(1, -(-total // PER_PAGE))  # rounded up
             page = min(_parse_int(request.query_params.get("page", "")) or 1, last)
             rows = list_page(connection, offset=(page - 1) * PER_PAGE, limit=PER_PAGE)
         return _ListPage(rows=rows, page=page, last=last, total=total)
@@ -259,7 +259,7 @@ class Console:
         return self._render_faults(request)
 
     async def change_faults(self, request: Request) -> Response:
-        """Switch a fault on, one off, or all off."""
+        """Add a fault, remove one, or remove all."""
         form = await read_fields(request)
         if form.get("do") == "clear":
             self._faults.clear()

@@ -30,11 +30,13 @@ class OrderForm:
 
 def products_on_sale(connection: Connection) -> list[ProductStock]:
     """List the products of all shops."""
-    return [each for account in shops.accounts(connection) for each in shops.list_stock(connection, account.admin_id)]
+    return [
+        product for account in shops.accounts(connection) for product in shops.list_stock(connection, account.admin_id)
+    ]
 
 
 def make_order(order_service: OrderService, form: OrderForm) -> int | str:
-    """Create the order. Return its number, or the name of the text that says why that isn't possible."""
+    """Create the order. Return its number or, if the form is invalid, the name of the error text."""
     if form.pay_type not in CONSOLE_PAY_TYPES or not is_positive(form.quantity) or not is_positive(form.product):
         return "order_wrong"
     quantity, product_id = int(form.quantity), int(form.product)
@@ -58,8 +60,8 @@ def make_order(order_service: OrderService, form: OrderForm) -> int | str:
                 out_order_id=form.out_order_id.strip() or f"C{secrets.token_hex(4).upper()}X",
                 custom=form.custom,
             )
-            after = order_service.options.expires_after
-            expires = None if after is None else now + after
+            expires_after = order_service.options.expires_after
+            expires = None if expires_after is None else now + expires_after
             page_id = orders.insert(connection, order, now=int(now), expires=expires)
             return orders.number_of(connection, page_id)
     return "order_wrong"

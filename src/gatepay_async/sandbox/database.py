@@ -54,8 +54,8 @@ CREATE INDEX delivery_waiting ON delivery (due) WHERE answered IS NULL;
 CREATE INDEX delivery_order ON delivery (order_id);
 """,
     3: "ALTER TABLE delivery ADD COLUMN body TEXT;",
-    # For the later API. `items` is JSON: [[product, quantity], …]. `url_of` says whether the callback goes to the
-    # order's own URL or to the shop's.
+    # For the endpoints that GatePay documented later. `items` is JSON: [[product, quantity], …]. `url_of` says
+    # whether the callback goes to the order's own URL or to the shop's.
     4: """
 ALTER TABLE shop ADD COLUMN return_url TEXT;
 ALTER TABLE shop ADD COLUMN expired_url TEXT;
@@ -73,8 +73,8 @@ UPDATE pay_order SET items = '[[' || product_id || ',' || product_num || ']]',
 CREATE INDEX pay_order_number ON pay_order (admin_id, out_order_id);
 ALTER TABLE delivery ADD COLUMN url_of TEXT NOT NULL DEFAULT 'shop';
 """,
-    # `card_key_run` counts the card keys in each run of 1,024 ids. So a page far behind is found without counting all
-    # card keys before it.
+    # `card_key_run` counts the card keys in each run of 1,024 ids. The query for a page uses it to skip the runs before
+    # the page.
     5: """
 CREATE TABLE card_key_run (
     product_id INTEGER NOT NULL, run INTEGER NOT NULL, keys INTEGER NOT NULL, PRIMARY KEY (product_id, run)
@@ -159,11 +159,11 @@ def _run_migrations(connection: sqlite3.Connection, version: int) -> None:
 @cache
 def _newest_schema() -> str:
     """The statements that create the newest schema directly. They take a fifth of the time of all migrations."""
-    with closing(sqlite3.connect(":memory:")) as scratch:
-        _execute_all(scratch, _FIRST_SCHEMA)
-        _run_migrations(scratch, 1)
-        created = scratch.execute("SELECT sql FROM sqlite_master WHERE sql <> '' AND name NOT LIKE 'sqlite%'")
-        return ";\n".join(sql for (sql,) in created)
+    with closing(sqlite3.connect(":memory:")) as temporary:
+        _execute_all(temporary, _FIRST_SCHEMA)
+        _run_migrations(temporary, 1)
+        statements = temporary.execute("SELECT sql FROM sqlite_master WHERE sql <> '' AND name NOT LIKE 'sqlite%'")
+        return ";\n".join(sql for (sql,) in statements)
 
 
 def _execute_all(connection: sqlite3.Connection, statements: str) -> None:

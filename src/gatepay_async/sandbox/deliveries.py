@@ -133,7 +133,7 @@ def _delivery_state(row: sqlite3.Row) -> str:
 
 def urls_of(order: Order, shop: ShopState | None, *, notify_both: bool) -> dict[str, str]:
     """
-    Return the URLs to call when *order* is paid. The keys say whose URL it is: ``order`` or ``shop``.
+    Return the URLs to call when *order* is paid. The keys are the owners of the URLs: ``order`` or ``shop``.
 
     Args:
         order: The order. Its own URL takes precedence over the shop's.
@@ -187,8 +187,8 @@ def claim(
     connection.execute(
         "UPDATE delivery SET claimed = ?, sent = ?, url = ?, body = ? WHERE id = ?", (wall, now, url, body, row["id"])
     )
-    same = {name: row[name] for name in ("order_id", "attempt", "url_of")}
-    return ClaimedDelivery(delivery_id=row["id"], url=url, body=body, **same)
+    unchanged = {name: row[name] for name in ("order_id", "attempt", "url_of")}
+    return ClaimedDelivery(delivery_id=row["id"], url=url, body=body, **unchanged)
 
 
 def _url_and_body(
@@ -211,7 +211,7 @@ def _url_and_body(
 
 
 def release(connection: sqlite3.Connection, delivery: ClaimedDelivery) -> None:
-    """Release a claimed delivery that was not carried out. It is due again."""
+    """Release a claimed delivery that was not attempted. It is due again."""
     connection.execute(
         "UPDATE delivery SET claimed = NULL, sent = NULL, url = NULL, body = NULL WHERE id = ? AND answered IS NULL",
         (delivery.delivery_id,),
@@ -221,7 +221,7 @@ def release(connection: sqlite3.Connection, delivery: ClaimedDelivery) -> None:
 def finish(
     connection: sqlite3.Connection, delivery: ClaimedDelivery, answer: Answer, *, now: float, interval: float
 ) -> None:
-    """Store the answer and, after a failure, plan the next attempt. If two senders had claimed it, the first counts."""
+    """Store the answer and, after a failure, plan the next attempt. A second answer to the same delivery is ignored."""
     changed = connection.execute(
         "UPDATE delivery SET answered = ?, status = ?, answer = ?, problem = ? WHERE id = ? AND answered IS NULL",
         (now, answer.status, answer.text, answer.problem, delivery.delivery_id),

@@ -1,4 +1,4 @@
-"""What all endpoints share: the context of a call, the base class, and refusals."""
+"""The common parts of all endpoints: the context of a call, the base class, and refusals."""
 
 import re
 import sqlite3
@@ -16,7 +16,7 @@ __all__ = ["CallContext", "Endpoint", "Form", "Json", "RefusedError", "is_positi
 Form = dict[str, str]
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
-_MAX_INTEGER = 2**63 - 1  # of SQLite
+_MAX_INTEGER = 2**63 - 1  # SQLite's largest integer
 
 
 class Json(str):
@@ -43,7 +43,7 @@ class RefusedError(Exception):
 @frozen(kw_only=True)
 class CallContext:
     """
-    What an endpoint needs to carry out a call.
+    The data that an endpoint needs to execute a call.
 
     Attributes:
         connection: The open transaction.

@@ -32,7 +32,7 @@ _TRIMMED = " \t\n\r\0\x0b"
 @frozen(kw_only=True)
 class FirstEndpoint(Endpoint):
     """
-    An endpoint of the first page.
+    An endpoint of the first page of GatePay's documentation.
 
     Attributes:
         unsigned: Required fields that are not signed.
@@ -63,24 +63,24 @@ class FirstEndpoint(Endpoint):
         return account.admin_id
 
 
-def _pay_type(form: Form) -> None:
+def _require_pay_type(form: Form) -> None:
     require(form["pay_type"] in _PAY_TYPES, Cause.PAY_TYPE)
 
 
-def _single(form: Form) -> None:
+def _require_single_for_wechat(form: Form) -> None:
     several = is_positive(form["product_num"]) and int(form["product_num"]) > 1
     require(not (several and form["pay_type"] == "wechat"), Cause.SINGLE_ONLY)
 
 
-def _product_id(form: Form) -> None:
+def _require_product_id(form: Form) -> None:
     require(is_positive(form["product_id"]), Cause.PRODUCT_ID)
 
 
-def _product_num(form: Form) -> None:
+def _require_product_num(form: Form) -> None:
     require(is_positive(form["product_num"]), Cause.QUANTITY)
 
 
-def _page(form: Form) -> None:
+def _require_page(form: Form) -> None:
     require(is_positive(form["page"]), Cause.PAGE)
 
 
@@ -91,27 +91,27 @@ def _shop_of_admin(context: CallContext, admin_id: int) -> shops.ShopState:
     return shop
 
 
-def _product(context: CallContext, admin_id: int, form: Form) -> shops.Product:
+def _find_own_product(context: CallContext, admin_id: int, form: Form) -> shops.Product:
     product = shops.find_product(context.connection, admin_id, int(form["product_id"]))
     if product is None:
         raise RefusedError(Cause.NO_PRODUCT)
     return product
 
 
-def _open_product(context: CallContext, admin_id: int, form: Form) -> shops.Product:
+def _find_product_of_open_shop(context: CallContext, admin_id: int, form: Form) -> shops.Product:
     require(not _shop_of_admin(context, admin_id).closed, Cause.CLOSED)
-    return _product(context, admin_id, form)
+    return _find_own_product(context, admin_id, form)
 
 
 def _pay_create(context: CallContext, admin_id: int, form: Form) -> object:
-    shop, product = _shop_of_admin(context, admin_id), _product(context, admin_id, form)
+    shop, product = _shop_of_admin(context, admin_id), _find_own_product(context, admin_id, form)
     number = int(form["product_num"])
     require(number <= card_keys.stock(context.connection, product.id), Cause.STOCK)
     price = product.price * number
     spent = orders.ordered_today(context.connection, admin_id, now=context.now)
-    require(shop.quota is None or spent + price <= shop.quota * 100, Cause.QUOTA)
-    until = shop.licence_until
-    require(until is None or datetime.fromtimestamp(context.now, UTC) < until, Cause.LICENCE)
+    require(shop.quota is None or spent + price <= shop.quota * 100, Cause.QUOTA)  # the quota is in yuan
+    licence_until = shop.licence_until
+    require(licence_until is None or datetime.fromtimestamp(context.now, UTC) < licence_until, Cause.LICENCE)
     order = NewOrder(
         admin_id=admin_id,
         endpoint="pay/create",
@@ -138,11 +138,13 @@ def _product_show(context: CallContext, admin_id: int, _form: Form) -> object:
 
 
 def _ka_show(context: CallContext, admin_id: int, form: Form) -> object:
-    product = _open_product(context, admin_id, form)
+    product = _find_product_of_open_shop(context, admin_id, form)
     total = card_keys.count(context.connection, product.id)
-    last = max(1, -(-total // context.per_page))
-    asked = int(form["page"])
-    page, has_rows = _PAST_LAST_PAGE[context.options.past_last_page](asked, last) if asked > last else (asked, True)
+    last = max(1, -(-total // context.per_page))  # rounded up
+    requested = int(form["page"])
+    page, has_rows = (
+        _PAST_LAST_PAGE[context.options.past_last_page](requested, last) if requested > last else (requested, True)
+    )
     rows = card_keys.rows(context.connection, product.id, page, context.per_page) if has_rows else []
     context.outcome.card_keys = len(rows)
     if context.options.past_last_page == "thinkphp" and total == 0:
@@ -151,22 +153,22 @@ def _ka_show(context: CallContext, admin_id: int, form: Form) -> object:
     return {"ka": {**paging, "data": rows}}
 
 
-def _refuse_page(_asked: int, _last: int) -> tuple[int, bool]:
+def _refuse_page(_requested: int, _last: int) -> tuple[int, bool]:
     raise RefusedError(Cause.PAGE)
 
 
 # GatePay doesn't document pages past the last one. For each option: the returned page number, and whether it has rows.
 _PAST_LAST_PAGE: dict[str, Callable[[int, int], tuple[int, bool]]] = {
-    "empty": lambda asked, _last: (asked, False),
-    "clamp": lambda _asked, last: (last, True),
+    "empty": lambda requested, _last: (requested, False),
+    "clamp": lambda _requested, last: (last, True),
     "refuse": _refuse_page,
-    "thinkphp": lambda _asked, last: (last, False),
+    "thinkphp": lambda _requested, last: (last, False),
 }
 
 
 def _ka_create(context: CallContext, admin_id: int, form: Form) -> object:
-    product = _open_product(context, admin_id, form)
-    keys = _keys(form["content"], case_insensitive=context.options.case_insensitive_keys)
+    product = _find_product_of_open_shop(context, admin_id, form)
+    keys = _parse_keys(form["content"], case_insensitive=context.options.case_insensitive_keys)
     new = card_keys.not_stored(
         context.connection, product.id, keys, case_insensitive=context.options.case_insensitive_keys
     )
@@ -174,13 +176,13 @@ def _ka_create(context: CallContext, admin_id: int, form: Form) -> object:
     try:
         card_keys.add(context.connection, product.id, new, now=context.now)
     except sqlite3.Error:
-        # `from None`: the original error could bring card keys into a log.
+        # `from None`, because the original error could bring card keys into a log.
         raise RefusedError(Cause.STORAGE) from None
     context.outcome.card_keys = len(new)
     return f"成功录入:{len(new)}条卡密"
 
 
-def _keys(content: str, *, case_insensitive: bool) -> list[str]:
+def _parse_keys(content: str, *, case_insensitive: bool) -> list[str]:
     lines = [line.strip(_TRIMMED) for line in content.split("\n")]
     keys = [line for line in lines if line]
     compared = {key.casefold() for key in keys} if case_insensitive else set(keys)
@@ -190,13 +192,13 @@ def _keys(content: str, *, case_insensitive: bool) -> list[str]:
     return keys
 
 
-_FIRST = {
+_FIRST_ENDPOINTS = {
     endpoint.path: endpoint
     for endpoint in (
         FirstEndpoint(
             path="pay/create",
             signed=("product_id", "product_num", "pay_type", "out_order_id", "custom"),
-            checks=(_pay_type, _single, _product_id, _product_num),
+            checks=(_require_pay_type, _require_single_for_wechat, _require_product_id, _require_product_num),
             refusals=refusals.PAY_CREATE,
             carry_out=_pay_create,
         ),
@@ -210,18 +212,18 @@ _FIRST = {
             path="ka/show",
             signed=("product_id",),
             unsigned=("page",),
-            checks=(_product_id, _page),
+            checks=(_require_product_id, _require_page),
             refusals=refusals.KA_SHOW,
             carry_out=_ka_show,
         ),
         FirstEndpoint(
             path="ka/create",
             signed=("product_id", "content"),
-            may_be_empty=("content",),  # 110, not 101
-            checks=(_product_id,),
+            may_be_empty=("content",),  # an empty content is 110; a missing one is 101
+            checks=(_require_product_id,),
             refusals=refusals.KA_CREATE,
             carry_out=_ka_create,
         ),
     )
 }
-ENDPOINTS: dict[str, Endpoint] = {**_FIRST, **LATER_ENDPOINTS}
+ENDPOINTS: dict[str, Endpoint] = {**_FIRST_ENDPOINTS, **LATER_ENDPOINTS}

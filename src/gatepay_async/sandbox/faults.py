@@ -1,7 +1,7 @@
 """
-Faults on request: their kinds, and which request each one hits.
+The faults that a test or a user can add: their kinds, and which requests they hit.
 
-:mod:`gatepay_async.sandbox.fault_injection` carries them out.
+:mod:`gatepay_async.sandbox.fault_injection` injects them.
 """
 
 from enum import StrEnum

@@ -2,8 +2,8 @@
 A strict parser for ``application/x-www-form-urlencoded`` bodies and for queries.
 
 It shares no code with the client's encoder on purpose, so that a bug in one can't be hidden by the same bug in the
-other. PHP, which the vendor runs, accepts most of the malformed forms that are refused here. A sandbox should reveal
-them instead.
+other. The vendor's PHP accepts most of the malformed forms that are refused here. The sandbox refuses them so that such
+errors are noticed.
 """
 
 import html
@@ -11,7 +11,7 @@ import re
 
 __all__ = ["MalformedFormError", "filtered", "read_form", "read_pairs"]
 
-# The characters that PHP's trim() removes, and what its strip_tags() considers a tag: an unclosed one reaches the end.
+# What PHP's trim() and strip_tags() remove. A tag that isn't closed extends to the end of the text.
 _TRIMMED = " \t\n\r\0\x0b"
 _TAG = re.compile(r"<(?!\s)[^>]*>?")
 
@@ -26,11 +26,11 @@ class MalformedFormError(ValueError):
 
 def read_form(content_type: str, body: bytes) -> dict[str, str]:
     """
-    Read *body* into its fields, in the order sent.
+    Parse a body. Return its fields in the order sent.
 
     Raises:
-        MalformedFormError: The content type is another one, a pair has no ``=``, a ``%`` is not followed by two hex
-            digits, a text is not UTF-8, or a name comes twice.
+        MalformedFormError: The content type isn't a form's, a pair has no ``=``, a ``%`` isn't followed by two hex
+            digits, a text isn't UTF-8, or a name comes twice.
     """
     if content_type.partition(";")[0].strip().lower() != _FORM:
         raise MalformedFormError(f"the content type is not {_FORM}")
@@ -39,14 +39,14 @@ def read_form(content_type: str, body: bytes) -> dict[str, str]:
 
 def read_pairs(text: bytes) -> dict[str, str]:
     """
-    Read the pairs of a form, or of a query, in the order sent.
+    Parse a form or a query. Return its fields in the order sent.
 
     Raises:
-        MalformedFormError: As read_form().
+        MalformedFormError: As in read_form(), without the content type.
     """
     form: dict[str, str] = {}
     for piece in text.split(b"&") if text else ():
-        name, value = _pair(piece)
+        name, value = _parse_pair(piece)
         if name in form:
             raise MalformedFormError("a name comes twice")
         form[name] = value
@@ -58,20 +58,20 @@ def filtered(form: dict[str, str]) -> dict[str, str]:
     return {name: html.escape(_TAG.sub("", value.strip(_TRIMMED))) for name, value in form.items()}
 
 
-def _pair(piece: bytes) -> tuple[str, str]:
+def _parse_pair(piece: bytes) -> tuple[str, str]:
     name, equals, value = piece.partition(b"=")
     if not equals:
         raise MalformedFormError("a piece has no =")
-    return _text(name), _text(value)
+    return _decode_text(name), _decode_text(value)
 
 
-def _text(raw: bytes) -> str:
+def _decode_text(raw: bytes) -> str:
     if _BAD_PERCENT.search(raw):
         raise MalformedFormError("a % is not followed by two hex digits")
-    # Plus first: an encoded plus, %2B, must stay one.
+    # Replace + by a space first, because %2B must become a plus.
     decoded = _PERCENT.sub(lambda match: bytes.fromhex(match[1].decode()), raw.replace(b"+", b" "))
     try:
         return decoded.decode("utf-8", "strict")
     except UnicodeDecodeError:
-        # `from None`: the original error holds the bytes, which may be a card key.
+        # `from None`, because the original error contains the bytes, which may be a card key.
         raise MalformedFormError("a name or value is not UTF-8") from None

@@ -1,9 +1,11 @@
 """
-Protects the pages: only the user of this machine may use them, with a browser or without.
+Protects the pages: only the user of this machine may use them.
 
-The console shows secrets and changes data without a password, so three attacks are blocked. A request for a host name
-that an attacker points at 127.0.0.1 (DNS rebinding) is refused. Another site may link here, but its forms and scripts
-are refused. And pages load nothing from other sites, run no inline script, and can't be framed.
+The console shows secrets and changes data without a password, so three attacks are blocked:
+
+- DNS rebinding: a request for a host name that an attacker points at 127.0.0.1 is refused.
+- Requests from other sites: links to the console work, but forms and scripts of other sites are refused.
+- Injected content: pages load nothing from other sites, run no inline scripts, and can't be framed.
 """
 
 from collections.abc import Mapping
@@ -51,26 +53,26 @@ def _rejection(scope: Scope) -> Response | None:
     headers = Headers(scope=scope)
     if not _is_own_host(headers.get("host", ""), scope):
         return PlainTextResponse("Misdirected Request: the sandbox is 127.0.0.1 or localhost", status_code=421)
-    if scope["method"] not in ("GET", "HEAD") and not _comes_from_here(headers):
+    if scope["method"] not in ("GET", "HEAD") and not _is_own_form(headers):
         return PlainTextResponse("Forbidden: this form was sent by another site's page", status_code=403)
     return None
 
 
 def _is_own_host(host: str, scope: Scope) -> bool:
-    # The port may differ, for example when it is forwarded. The name must be ours.
+    # Only the name is checked. The port may differ, for example if it is forwarded.
     name = _host_of(f"//{host}")
     if name is None or name == "localhost" or name.endswith(".localhost"):
         return name is not None
     try:
         return ip_address(name).is_loopback
     except ValueError:
-        # Called in process (httpx.ASGITransport), nothing listens: the caller chooses the server's name.
+        # In process (httpx.ASGITransport) there is no socket, and the caller chooses the server's name.
         return bool(scope["server"]) and name == scope["server"][0]
 
 
-def _comes_from_here(headers: Mapping[str, str]) -> bool:
+def _is_own_form(headers: Mapping[str, str]) -> bool:
     # Browsers since 2023 send Sec-Fetch-Site; `none` means that the user started the request. Older ones send Origin.
-    # A client that sends neither is no browser, so no other site can have made it send the request.
+    # A client that sends neither header isn't a browser, so the request can't come from another site's page.
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site is not None:
         return site in ("same-origin", "none")

@@ -1,10 +1,10 @@
 """
-The five endpoints of the vendor's later pages: four that create orders, and one that checks an order.
+The five endpoints that the vendor documented later: four that create orders, and one that checks an order.
 
-They share a dozen codes, which are checked in the order of their numbers. Then come the codes of each endpoint, from
-201 on. One exception: whether the key has expired (103) is checked after the signature (104), so that without a right
-signature, a caller learns nothing about a shop. The server's own failures (199, and codes such as "product can't be
-created") only happen here if a fault asks for them.
+They share a dozen codes, which are checked in ascending order. Then come the codes of each endpoint, from 201 on. One
+exception: whether the key has expired (103) is checked after the signature (104), so that a caller without a valid
+signature learns nothing about a shop. Codes for the server's own failures (199, and codes such as "product can't be
+created") are only returned if a fault asks for them.
 """
 
 import re
@@ -26,13 +26,13 @@ __all__ = ["LATER_ENDPOINTS", "PAY_TYPES", "name_of_amount", "parse_price"]
 PAY_TYPES = ("wechat", "alipay")
 # Two decimals, and no leading zeros. GatePay doesn't document a largest price.
 _PRICE = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")
-_URLS = ("notify_url", "return_url")
+_URL_FIELDS = ("notify_url", "return_url")
 
 
 @frozen(kw_only=True)
 class LaterEndpoint(Endpoint):
     """
-    An endpoint of the later pages.
+    An endpoint that was documented later.
 
     Attributes:
         optional: Optional fields, which are not signed.
@@ -47,9 +47,9 @@ class LaterEndpoint(Endpoint):
         Raises:
             RefusedError: A check failed.
         """
-        shop = self._shop(context, form)
-        until = shop.licence_until
-        require(until is None or datetime.fromtimestamp(context.now, UTC) < until, Cause.KEY_EXPIRED)
+        shop = self._authenticate_shop(context, form)
+        licence_until = shop.licence_until
+        require(licence_until is None or datetime.fromtimestamp(context.now, UTC) < licence_until, Cause.KEY_EXPIRED)
         for name in self.signed:
             require(bool(form.get(name)), Cause.MISSING, name)
         self._check_extra(context, form)
@@ -60,7 +60,7 @@ class LaterEndpoint(Endpoint):
         _check_quota(context, shop, 0)
         return shop.admin_id
 
-    def _shop(self, context: CallContext, form: Form) -> ShopState:
+    def _authenticate_shop(self, context: CallContext, form: Form) -> ShopState:
         require(bool(form.get("appkey")), Cause.NO_APPKEY)
         account = shops.find_account(context.connection, form["appkey"])
         shop = None if account is None else shops.find_shop(context.connection, account.admin_id)
@@ -77,7 +77,7 @@ class LaterEndpoint(Endpoint):
         if context.options.refuse_extra:
             for name in form:
                 require(name in known, Cause.NOT_ALLOWED, name)
-        name = "notify_url"
+        name = "notify_url"  # the field that RefusedError names, as below
         try:
             if name in form and name in self.optional:
                 callback_urls.check(form[name], beyond_loopback=True)
@@ -90,10 +90,10 @@ class LaterEndpoint(Endpoint):
 
 def _check_quota(context: CallContext, shop: ShopState, price: int) -> None:
     spent = orders.ordered_today(context.connection, shop.admin_id, now=context.now)
-    require(shop.quota is None or spent + price <= shop.quota * 100, Cause.QUOTA)
+    require(shop.quota is None or spent + price <= shop.quota * 100, Cause.QUOTA)  # the quota is in yuan
 
 
-def _shop_of(context: CallContext, admin_id: int) -> ShopState:
+def _get_shop(context: CallContext, admin_id: int) -> ShopState:
     shop = shops.find_shop(context.connection, admin_id)
     assert shop is not None  # noqa: S101 -- authenticate() has found it in this transaction
     return shop
@@ -126,18 +126,18 @@ def _check_price(context: CallContext, form: Form, shop: ShopState, *, allowed: 
 
 
 def _anypay_create(context: CallContext, admin_id: int, form: Form) -> object:
-    price = _check_price(context, form, _shop_of(context, admin_id))
+    price = _check_price(context, form, _get_shop(context, admin_id))
     order = _new_order("anypay/create", admin_id, form, items={}, name=name_of_amount(price), price=price)
     return _insert_and_reply(context, form, order, signed_params=True)
 
 
 def _cloudpay_create(context: CallContext, admin_id: int, form: Form) -> object:
-    shop = _shop_of(context, admin_id)
+    shop = _get_shop(context, admin_id)
     allowed = ("alipay",) if context.options.cloud_alipay_only else PAY_TYPES
     price = _check_price(context, form, shop, allowed=allowed)
     require(shop.agent, Cause.NO_AGENT)
     # This endpoint has no fields for URLs. If extra fields are allowed, they are ignored.
-    sent = {name: value for name, value in form.items() if name not in _URLS}
+    sent = {name: value for name, value in form.items() if name not in _URL_FIELDS}
     order = _new_order("cloudpay/create", admin_id, sent, items={}, name=name_of_amount(price), price=price)
     data = _insert_and_reply(context, form, order, signed_params=True)
     del data["qrcode_body"]
@@ -145,7 +145,7 @@ def _cloudpay_create(context: CallContext, admin_id: int, form: Form) -> object:
 
 
 def _stablepay_create(context: CallContext, admin_id: int, form: Form) -> object:
-    shop = _shop_of(context, admin_id)
+    shop = _get_shop(context, admin_id)
     _check_pay_type(shop, form["type"])
     require(is_positive(form["product_id"]), Cause.NO_PRODUCT)
     product = shops.find_product(context.connection, admin_id, int(form["product_id"]))
@@ -160,7 +160,7 @@ def _stablepay_create(context: CallContext, admin_id: int, form: Form) -> object
 
 
 def _grouppay_create(context: CallContext, admin_id: int, form: Form) -> object:
-    shop, items = _shop_of(context, admin_id), _items(form["fields"])
+    shop, items = _get_shop(context, admin_id), _parse_items(form["fields"])
     _check_pay_type(shop, form["type"])
     names: list[str] = []
     price = 0
@@ -176,7 +176,7 @@ def _grouppay_create(context: CallContext, admin_id: int, form: Form) -> object:
     return _insert_and_reply(context, form, order, signed_params=False)
 
 
-def _items(fields: str) -> dict[int, int]:
+def _parse_items(fields: str) -> dict[int, int]:
     """Parse ``8:1,7:2`` to quantities by product. GatePay has no code of its own for a malformed list."""
     pairs = [pair.partition(":") for pair in fields.split(",")]
     require(all(is_positive(product) and is_positive(number) for product, _, number in pairs), Cause.NOT_ALLOWED)
@@ -237,7 +237,7 @@ LATER_ENDPOINTS = {
         LaterEndpoint(
             path="anypay/create",
             signed=("price", "type", "out_order_id", "custom"),
-            optional=_URLS,
+            optional=_URL_FIELDS,
             refusals=refusals.ANYPAY_CREATE,
             carry_out=_anypay_create,
         ),
@@ -250,14 +250,14 @@ LATER_ENDPOINTS = {
         LaterEndpoint(
             path="grouppay/create",
             signed=("fields", "type", "out_order_id", "custom"),
-            optional=_URLS,
+            optional=_URL_FIELDS,
             refusals=refusals.GROUPPAY_CREATE,
             carry_out=_grouppay_create,
         ),
         LaterEndpoint(
             path="stablepay/create",
             signed=("product_id", "type", "out_order_id", "custom"),
-            optional=_URLS,
+            optional=_URL_FIELDS,
             refusals=refusals.STABLEPAY_CREATE,
             carry_out=_stablepay_create,
         ),

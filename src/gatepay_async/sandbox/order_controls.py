@@ -138,7 +138,7 @@ class OrderControls(ShopControls):
         with self._database.transaction() as connection:
             return deliveries.list_all(connection, None if order is None else _order_number(order))
 
-    async def wait_delivered(self, order: Order | int | None = None, *, timeout: float = 10) -> list[Delivery]:  # noqa: ASYNC109 -- says what it waited for
+    async def wait_delivered(self, order: Order | int | None = None, *, timeout: float = 10) -> list[Delivery]:  # noqa: ASYNC109 -- its error says what it waited for
         """
         Wait until no callback of the order (None: of any order) is due or being sent. Return them all, oldest first.
 

@@ -1,4 +1,4 @@
-"""Changes to orders: paying, expiring, confirming. Python methods and pages use it alike. Everything here blocks."""
+"""Changes to orders: paying, expiring, confirming. Both Sandbox and the pages use it. All methods block."""
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
@@ -141,18 +141,18 @@ class OrderService:
         self.outbox.notify()
 
     def callback_urls(self, connection: Connection, order: Order) -> dict[str, str]:
-        """Return the URLs to call when *order* is paid, by whose they are: ``order`` or ``shop``."""
+        """Return the URLs to call when *order* is paid. The keys are the owners of the URLs: ``order`` or ``shop``."""
         shop = shops.find_shop(connection, order.admin_id)
         return deliveries.urls_of(order, shop, notify_both=self.options.notify_both)
 
     def return_url(self, connection: Connection, order: Order) -> str | None:
-        """Return where the customer's browser goes after the shop has accepted the callback; None: nowhere."""
+        """Return the URL to which the customer's browser goes after an accepted callback; None: it stays."""
         shop = shops.find_shop(connection, order.admin_id)
         return None if shop is None else order.return_url or shop.return_url
 
     def next_url(self, connection: Connection, order: Order, sent: Iterable[Delivery]) -> str | None:
         """
-        Return where the customer's browser goes now, or None: it stays on the page.
+        Return the URL to which the customer's browser goes now; None: it stays on the page.
 
         After the shop has answered a callback with ``success``, this is the return URL with its signed query. After the
         order has expired, it is the shop's URL for expired orders.
@@ -163,7 +163,7 @@ class OrderService:
         if order.shown_state == "expired":
             return shop.expired_url
         url = order.return_url or shop.return_url
-        if url is None or not any(each.state == "accepted" for each in sent):
+        if url is None or not any(delivery.state == "accepted" for delivery in sent):
             return None
         keys = shops.account_of(connection, order.admin_id).keys
         return with_query(url, return_query(order, keys, with_product_id=self.options.return_product_id))

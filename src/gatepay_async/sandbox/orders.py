@@ -33,7 +33,7 @@ __all__ = [
     "record_payment",
 ]
 
-# GatePay's day for the quota. We assume midnight in China, UTC+8 all year: the vendor doesn't document it.
+# The vendor doesn't document when a day begins for the quota. We assume midnight in China, which is UTC+8 all year.
 DAY_S = 86_400
 MIDNIGHT_OFFSET_S = 8 * 3_600
 
@@ -127,7 +127,7 @@ class Order:
 
 
 # The columns that have the same name in the table and in the class.
-_SAME_NAMES = (
+_EQUALLY_NAMED_COLUMNS = (
     *("page_id", "admin_id", "product_num", "out_order_id", "pay_type", "custom", "state"),
     *("endpoint", "name", "notify_url", "return_url"),
 )
@@ -144,7 +144,7 @@ def _order(row: sqlite3.Row) -> Order:
         expires_at=row["expires"],
         paid_at=row["paid"],
         realprice=None if row["realprice"] is None else _yuan(row["realprice"]),
-        **{name: row[name] for name in _SAME_NAMES},
+        **{name: row[name] for name in _EQUALLY_NAMED_COLUMNS},
     )
 
 
@@ -223,7 +223,7 @@ def find_page(connection: sqlite3.Connection, page_id: str) -> Order | None:
 
 
 def find_last(connection: sqlite3.Connection, admin_id: int, out_order_id: str, *, later_only: bool) -> Order | None:
-    """Return the seller's newest order with that number, or None. *later_only*: not one of ``pay/create``."""
+    """Return the seller's newest order with that number, or None. *later_only*: ignore orders of ``pay/create``."""
     row = connection.execute(
         "SELECT * FROM pay_order WHERE admin_id = ? AND out_order_id = ? AND (endpoint <> 'pay/create' OR NOT ?)"
         " ORDER BY id DESC LIMIT 1",

@@ -42,7 +42,7 @@ class Outbox:
             self._wakers.append(wake)
 
     def detach(self, wake: Callable[[], object]) -> None:
-        """Never call *wake* again."""
+        """Stop calling *wake*."""
         with self._changed:
             self._wakers.remove(wake)
 
@@ -102,7 +102,7 @@ class Outbox:
             seconds: How long to wait at most.
 
         Returns:
-            Whether that happened within *seconds*.
+            True, or False if a delivery was still due or being sent after *seconds*.
         """
         deadline = time.monotonic() + seconds
         self.notify()

@@ -1,4 +1,4 @@
-"""The payment page of an order: HTML for people, and with ``format=json`` for programs."""
+"""The payment page of an order, as HTML and, with ``format=json``, as JSON for programs."""
 
 import io
 import re
@@ -26,12 +26,12 @@ __all__ = ["OrderPage", "origin_of", "parse_amount", "qr_svg"]
 # The first path is that of `pay/create`; the second one belongs to GatePay's later endpoints.
 PAY_PATHS = ("/pay/index", "/pay/api")
 _AMOUNT = re.compile(r"[0-9]{1,7}(\.[0-9]{1,2})?")
-_SUMMARY = ("order_id", "out_order_id", "product_num", "created_at", "paid_at")
+_COPIED_FIELDS = ("order_id", "out_order_id", "product_num", "created_at", "paid_at")
 
 
 @frozen(kw_only=True)
 class _View:
-    """What the page shows of an order."""
+    """The data that the payment page shows."""
 
     order: Order
     deliveries: list[Delivery]
@@ -53,10 +53,10 @@ class _View:
         return int((self.order.expires_at or self.now) - self.order.created_at)
 
     def data(self, url: str) -> dict[str, object]:
-        """Return the page as data for JSON. Fields that GatePay's order/check has too have the same names."""
+        """Return the page as data for JSON. Fields that GatePay's order/check also has have the same names."""
         order = self.order
         return {
-            **{name: getattr(order, name) for name in _SUMMARY},
+            **{name: getattr(order, name) for name in _COPIED_FIELDS},
             "expires_at": None if order.expires_at is None else ceil(order.expires_at),
             "order_name": order.name,
             "order_price": f"{order.price:.2f}",
@@ -64,7 +64,7 @@ class _View:
             "order_status": order.state,
             "order_url": url,
             "realprice": None if order.realprice is None else f"{order.realprice:.2f}",
-            "callbacks": [{"attempt": each.attempt, "state": each.state} for each in self.deliveries],
+            "callbacks": [{"attempt": delivery.attempt, "state": delivery.state} for delivery in self.deliveries],
             "time": int(self.now),
         }
 

@@ -23,7 +23,7 @@ def build_pages_app(order_service: OrderService, faults: FaultQueue, *, beyond_l
 
     Args:
         order_service: Carries out changes to orders.
-        faults: The faults that the console switches on and off.
+        faults: The faults that the console adds and removes.
         beyond_loopback: Whether a callback URL may lead to another machine.
     """
     console = Console(order_service, faults, beyond_loopback=beyond_loopback)

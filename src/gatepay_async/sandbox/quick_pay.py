@@ -59,7 +59,7 @@ class _Choice:
 
 
 def _read_choice(query: dict[str, str], form: dict[str, str]) -> _Choice:
-    # If the link's values are fixed, ignore what the form sends for them.
+    # If the link's values are fixed, ignore the form's values for these fields.
     is_fixed = query.get("stable") == "1"
     linked = frozenset(name for name in ("price", "custom") if query.get(name))
     values = {
@@ -123,8 +123,8 @@ class QuickPayPage:
         with self._order_service.open() as (connection, _):
             account = shops.find_account(connection, query.get("appkey", ""))
             shop = None if account is None else shops.find_shop(connection, account.admin_id)
-        token, given = "" if shop is None else shop.token or "", query.get("token", "")
-        return shop if token and secrets.compare_digest(token.encode(), given.encode()) else None
+        expected, received = "" if shop is None else shop.token or "", query.get("token", "")
+        return shop if expected and secrets.compare_digest(expected.encode(), received.encode()) else None
 
     def _insert_order(self, shop: ShopState, choice: _Choice, price: Decimal) -> str | None:
         """Insert the order. Return its page ID; None: the shop isn't accepting this order (closed, or over quota)."""
@@ -133,7 +133,7 @@ class QuickPayPage:
             spent = orders.ordered_today(connection, shop.admin_id, now=int(now))
             if not _is_shop_open(shop, now) or choice.pay_type in shop.closed_pay_types:
                 return None
-            if shop.quota is not None and spent + fen > shop.quota * 100:
+            if shop.quota is not None and spent + fen > shop.quota * 100:  # the quota is in yuan
                 return None
             order = NewOrder(
                 admin_id=shop.admin_id,
@@ -150,8 +150,8 @@ class QuickPayPage:
 
 
 def _is_shop_open(shop: ShopState, now: float) -> bool:
-    until = shop.licence_until
-    return not shop.closed and (until is None or datetime.fromtimestamp(now, UTC) < until)
+    licence_until = shop.licence_until
+    return not shop.closed and (licence_until is None or datetime.fromtimestamp(now, UTC) < licence_until)
 
 
 def _render(

@@ -1,7 +1,8 @@
 """
 The codes of each endpoint, as on the vendor's pages: a number and a Chinese text for each cause.
 
-The same cause has different numbers at different endpoints, so the tables of the first page share nothing.
+On the first page of GatePay's documentation, the same cause has different numbers at different endpoints. So these
+tables have no common part.
 """
 
 from collections.abc import Mapping
@@ -48,7 +49,7 @@ class Cause(StrEnum):
     TOO_MANY = "too_many"
     ALL_KNOWN = "all_known"
     STORAGE = "storage"
-    # Of the later endpoints:
+    # Only for the endpoints documented later:
     NO_APPKEY = "no_appkey"
     NO_SIGN = "no_sign"
     KEY_EXPIRED = "key_expired"
@@ -123,7 +124,7 @@ KA_CREATE: Refusals = {
     Cause.STORAGE: (113, "未能录入有效内容，批量插入数据库失败"),
 }
 
-# The later API: 状态码表 of the later pages. 103 has two causes.
+# The endpoints documented later, 状态码表. The code 103 has two causes.
 _LATER: Refusals = {
     Cause.NO_APPKEY: (101, "秘钥必须"),
     Cause.APPKEY: (102, "无效的秘钥"),

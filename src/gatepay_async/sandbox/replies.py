@@ -1,4 +1,4 @@
-"""Makes the HTTP response of a call, with the vendor's envelope in it."""
+"""Makes the HTTP response of a call, which contains the vendor's JSON envelope."""
 
 import html
 import json
@@ -13,9 +13,9 @@ from gatepay_async.sandbox.refusals import SUCCESS, SUCCESS_TEXT
 
 __all__ = ["Replies"]
 
-# FastAdmin, which the vendor very likely runs, uses a code from 200 on as the HTTP status. HTTP has none from 600 on.
+# FastAdmin, which the vendor very likely runs, uses a code from 200 on as the HTTP status. HTTP's statuses end at 599.
 _STATUS_CODES = range(200, 600)
-_BODILESS = (204, 205)  # HTTP allows no body with them
+_BODILESS = (204, 205)  # HTTP allows no body with these statuses
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 _as_json = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -38,8 +38,8 @@ class Replies:
         status = code if self.options.status_is_code and code in _STATUS_CODES else 200
         if status in _BODILESS:
             return Response(status_code=status)
-        written = self._json({"code": code, "msg": text, "time": str(int(now)), "data": data})
-        return Response(written, status_code=status, media_type="application/json")
+        body = self._json({"code": code, "msg": text, "time": str(int(now)), "data": data})
+        return Response(body, status_code=status, media_type="application/json")
 
     def _json(self, data: object) -> str:
         if isinstance(data, Json):
@@ -47,7 +47,7 @@ class Replies:
         if isinstance(data, dict):
             fields = cast("dict[str, object]", data)
             if not self.options.html_escaped and _PLAIN.issuperset(map(type, fields.values())):
-                return _as_json(fields)  # the fast way, for the 50 rows of a page
+                return _as_json(fields)  # faster, for the 50 rows of a page
             return f"{{{', '.join(f'{_as_json(name)}: {self._json(value)}' for name, value in fields.items())}}}"
         if isinstance(data, list):
             return f"[{', '.join(map(self._json, cast('list[object]', data)))}]"

@@ -88,7 +88,7 @@ class LoopbackServer:
 class _Protocol(H11Protocol):
     """uvicorn's HTTP protocol, which gives faults access to the connection."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's signature
         """Add the connection to the state, which uvicorn copies into the scope of every request."""
         super().connection_made(transport)
         self.app_state = {**self.app_state, CONNECTION_KEY: transport}

@@ -125,9 +125,9 @@ class ShopControls:
         }
         changes: dict[str, Any] = {name: value for name, value in changed.items() if value is not ...}
         admin_id = self._admin_id(appkey)
-        fresh = ShopState(admin_id=admin_id, closed=False, quota=None, licence_until=None)
+        default_state = ShopState(admin_id=admin_id, closed=False, quota=None, licence_until=None)
         with self._database.transaction() as connection:
-            state = evolve(shops.find_shop(connection, admin_id) or fresh, **changes)
+            state = evolve(shops.find_shop(connection, admin_id) or default_state, **changes)
             shops.write_shop(connection, state)
         return state
 

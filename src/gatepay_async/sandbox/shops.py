@@ -197,12 +197,12 @@ def list_categories(connection: sqlite3.Connection, admin_id: int) -> list[dict[
     categories: dict[int, dict[str, object]] = {}
     products: dict[int, list[dict[str, object]]] = {}
     for row in connection.execute(_CATALOG_QUERY, (admin_id,)):
-        within = products.setdefault(row["category_id"], [])
-        within.append(_product_as_json(row))
+        category_products = products.setdefault(row["category_id"], [])
+        category_products.append(_product_as_json(row))
         categories[row["category_id"]] = {
             "id": row["category_id"],
             "name": row["category_name"],
-            "product": within,
+            "product": category_products,
         }
     return list(categories.values())
 

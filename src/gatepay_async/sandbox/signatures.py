@@ -19,7 +19,7 @@ def signature(appkey: str, appsecret: str, parts: Iterable[str]) -> str:
     Returns:
         32 lower-case hex digits. Texts are signed as UTF-8.
     """
-    return _hex(_hex(appkey + "".join(parts)) + appsecret)
+    return _md5_hex(_md5_hex(appkey + "".join(parts)) + appsecret)
 
 
 def is_signed(sign: str, appkey: str, appsecret: str, parts: Iterable[str]) -> bool:
@@ -27,5 +27,5 @@ def is_signed(sign: str, appkey: str, appsecret: str, parts: Iterable[str]) -> b
     return hmac.compare_digest(sign.encode(), signature(appkey, appsecret, parts).encode())
 
 
-def _hex(text: str) -> str:
+def _md5_hex(text: str) -> str:
     return md5(text.encode()).hexdigest()  # noqa: S324 -- md5 is the vendor's choice

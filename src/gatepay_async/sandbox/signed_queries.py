@@ -1,4 +1,4 @@
-"""The queries that GatePay signs: that of the callback, and that of the return URL."""
+"""The queries that GatePay signs: the query of the callback and the query of the return URL."""
 
 from decimal import Decimal
 from urllib.parse import urlencode
@@ -9,9 +9,9 @@ from gatepay_async.sandbox.signatures import signature
 
 __all__ = ["callback_query", "return_query", "with_query"]
 
-# For an order without a product, GatePay creates a product (its codes 205 to 207 show that). The sandbox only makes up
-# a product id.
-MADE_UP_PRODUCT_IDS = 1_000_000
+# For an order without a product, GatePay creates a product, as its codes 205 to 207 show. The sandbox only makes up a
+# product id: this number plus the number of the order.
+MADE_UP_PRODUCT_ID_BASE = 1_000_000
 
 
 def callback_query(
@@ -38,8 +38,8 @@ def callback_query(
         "extend": order.custom,
     }
     sign = signature(account.appkey, account.appsecret, fields.values())
-    named = {"appkey": account.appkey} if with_appkey else {}
-    return urlencode({**named, **fields, "sign": sign})
+    appkey_field = {"appkey": account.appkey} if with_appkey else {}
+    return urlencode({**appkey_field, **fields, "sign": sign})
 
 
 def return_query(order: Order, account: ShopAccount, *, with_product_id: bool = True) -> str:
@@ -53,7 +53,7 @@ def return_query(order: Order, account: ShopAccount, *, with_product_id: bool = 
     """
     product_id = order.product_id
     if product_id is None and with_product_id:
-        product_id = MADE_UP_PRODUCT_IDS + order.order_id
+        product_id = MADE_UP_PRODUCT_ID_BASE + order.order_id
     # In signed order. A missing field is signed as an empty text.
     fields = {
         "price": f"{order.price:.2f}",

@@ -1,4 +1,4 @@
-"""What all pages share: templates, the language, forms and redirects."""
+"""The common parts of all pages: templates, the language, forms and redirects."""
 
 import json
 from collections.abc import Mapping
@@ -20,35 +20,35 @@ from gatepay_async.words.pages import PAGES
 
 __all__ = ["as_json", "language_of", "read_body", "read_fields", "redirect", "render", "static_route"]
 
-_HERE = Path(__file__).parent
+_SANDBOX_FOLDER = Path(__file__).parent
 MAX_FORM_BYTES = 64 * 1024  # the longest field of our own forms has 2,000 characters
-# Not guessed from the suffix: on some machines .js is registered as plain text, which no browser would run.
+# Not guessed from the file name: on some machines .js is registered as plain text, and browsers wouldn't run it.
 _STATIC = {"sandbox.css": "text/css", "sandbox.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
 
-def _money(amount: Decimal) -> str:
+def _format_amount(amount: Decimal) -> str:
     return f"¥{amount:,.2f}"
 
 
-def _moment(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     local = datetime.fromtimestamp(seconds, UTC).astimezone()
     hours, minutes = local.strftime("%z")[:3], local.strftime("%z")[3:5]
     zone = f"{int(hours):+d}".replace("+0", "") + (f":{minutes}" if minutes != "00" else "")
     return f"{local:%Y-%m-%d %H:%M:%S} UTC{zone}"
 
 
-def _iso(seconds: float) -> str:
+def _format_iso_time(seconds: float) -> str:
     return datetime.fromtimestamp(int(seconds), UTC).isoformat().replace("+00:00", "Z")
 
 
 _templates = Environment(
-    loader=FileSystemLoader(_HERE / "templates", encoding="utf-8"),
+    loader=FileSystemLoader(_SANDBOX_FOLDER / "templates", encoding="utf-8"),
     autoescape=True,  # in all templates, because a shop's texts come from outside
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.filters.update(money=_money, moment=_moment, iso=_iso)
+_templates.filters.update(money=_format_amount, moment=_format_time, iso=_format_iso_time)
 
 
 def language_of(request: Request) -> Lang:
@@ -57,11 +57,13 @@ def language_of(request: Request) -> Lang:
     for language in LANGUAGES:
         if language == chosen:
             return language
-    wishes = [wish.partition(";") for wish in request.headers.get("accept-language", "").lower().split(",")]
-    liked = sorted(wishes, key=lambda wish: -_quality(wish[2]))
-    for wish in liked:
+    preferences = [
+        preference.partition(";") for preference in request.headers.get("accept-language", "").lower().split(",")
+    ]
+    by_quality = sorted(preferences, key=lambda preference: -_quality(preference[2]))
+    for preference in by_quality:
         for language in LANGUAGES:
-            if wish[0].strip().partition("-")[0] == language:
+            if preference[0].strip().partition("-")[0] == language:
                 return language
     return "en"
 
@@ -78,7 +80,7 @@ def _quality(parameter: str) -> float:
 
 
 def _link(request: Request, path: str, **query: object) -> str:
-    # Keep a language that the user has chosen. The browser sends its preferred one with each request anyway.
+    # Keep the language only if the user has chosen it. The browser sends its preferred one with each request.
     chosen = request.query_params.get("lang")
     fields = {**query, **({"lang": chosen} if chosen in LANGUAGES and "lang" not in query else {})}
     return f"{path}?{urlencode(fields)}" if fields else path
@@ -117,10 +119,10 @@ def redirect(request: Request, path: str, **query: object) -> Response:
     return RedirectResponse(_link(request, path, **query), status_code=303)
 
 
-async def read_body(receive: Receive, *, most: int) -> bytes | None:
-    """Read a request's body. None: it is larger than *most* bytes, or the client disconnected before its end."""
-    # A body that is too large is read to its end, or the client would get a broken pipe instead of the 413. An
-    # incomplete body is discarded, or a truncated form would be handled.
+async def read_body(receive: Receive, *, limit: int) -> bytes | None:
+    """Read a request's body. None: it is larger than *limit* bytes, or the client disconnected before its end."""
+    # A body that is too large is read to its end, because otherwise the client would get a broken pipe instead of the
+    # 413. An incomplete body is discarded, because a truncated form must not be handled.
     body, size, more = bytearray(), 0, True
     while more:
         message = await receive()
@@ -128,8 +130,8 @@ async def read_body(receive: Receive, *, most: int) -> bytes | None:
             return None
         chunk, more = message.get("body", b""), message.get("more_body", False)
         size += len(chunk)
-        body += chunk if size <= most else b""
-    return bytes(body) if size <= most else None
+        body += chunk if size <= limit else b""
+    return bytes(body) if size <= limit else None
 
 
 async def read_fields(request: Request) -> dict[str, str]:
@@ -139,13 +141,13 @@ async def read_fields(request: Request) -> dict[str, str]:
     Raises:
         MalformedFormError: The body is not a valid form.
     """
-    body = await read_body(request.receive, most=MAX_FORM_BYTES)
+    body = await read_body(request.receive, limit=MAX_FORM_BYTES)
     return read_form(request.headers.get("content-type", ""), body or b"")
 
 
 def static_route() -> Route:
     """Return the route of the style sheet, the script and the icon. The files are read once."""
-    files = {name: (_HERE / "static" / name).read_bytes() for name in _STATIC}
+    files = {name: (_SANDBOX_FOLDER / "static" / name).read_bytes() for name in _STATIC}
 
     async def static(request: Request) -> Response:
         name = request.path_params["name"]

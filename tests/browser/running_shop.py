@@ -1,4 +1,4 @@
-"""What a browser is shown: a sandbox on a real port, a merchant's own program, and Debian's Chromium."""
+"""The servers for browser tests: a sandbox, and a merchant's application that receives its callbacks. Also Chromium."""
 
 import os
 import shutil
@@ -19,16 +19,25 @@ from gatepay_async.callbacks import CallbackApp, MemoryStore
 from gatepay_async.sandbox import Sandbox
 from gatepay_async.sandbox.server import LoopbackServer
 
-# Nothing of it asks anybody on the network, as a browser that has just been installed would.
-_QUIET = (
+# Prevents the network requests of a newly installed Chromium.
+_QUIET_OPTIONS = (
     "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 
 
 @frozen(kw_only=True)
-class Stage:
-    """A shop under way: the sandbox, its address, the merchant's, and what the merchant has handled."""
+class RunningShop:
+    """
+    A running sandbox and merchant.
+
+    Attributes:
+        sandbox: The sandbox.
+        base_url: The URL of the sandbox's API.
+        merchant: The URL of the merchant's application.
+        portal: Runs async functions in another thread.
+        handled: The callbacks that the merchant has handled.
+    """
 
     sandbox: Sandbox
     base_url: str
@@ -40,11 +49,11 @@ class Stage:
     def root(self) -> str:
         return self.base_url.removesuffix("/api/")
 
-    def order(self, pay_type: PayType = PayType.ALIPAY, out_order_id: str = "T-1001-X") -> str:
-        """Create a payment as a merchant's program does; the address of its page."""
-        return self.portal.call(self._order, pay_type, out_order_id)
+    def create_payment(self, pay_type: PayType = PayType.ALIPAY, out_order_id: str = "T-1001-X") -> str:
+        """Create a payment with the client, as a merchant's program does. Return the URL of its page."""
+        return self.portal.call(self._create_payment, pay_type, out_order_id)
 
-    async def _order(self, pay_type: PayType, out_order_id: str) -> str:
+    async def _create_payment(self, pay_type: PayType, out_order_id: str) -> str:
         account = self.sandbox.shops[0]
         async with AsyncGatePay(*account, base_url=self.base_url) as gatepay:
             payment = await gatepay.create_payment(
@@ -52,35 +61,35 @@ class Stage:
             )
         return payment.order_url
 
-    def later(self, path: str, signed: dict[str, str], **unsigned: str) -> str:
-        """Call one of the later API's creations, signed by hand; the address of the order's page."""
+    def call_later_endpoint(self, path: str, signed: dict[str, str], **unsigned: str) -> str:
+        """Call a later creating endpoint, and sign the call without the client. Return the URL of the order's page."""
         appkey, appsecret = self.sandbox.shops[0]
         text = md5_hex(appkey + "".join(signed.values())) + appsecret
         form = {"appkey": appkey, "sign": md5_hex(text), **signed, **unsigned}
         reply = httpx.post(self.base_url + path, data=form, trust_env=False).json()
         return str(reply["data"]["pay_url"])
 
-    def any_amount(self, **unsigned: str) -> str:
-        """Order an amount; the address of its page."""
+    def order_amount(self, **unsigned: str) -> str:
+        """Create an order for an amount. Return the URL of its page."""
         signed = {"price": "1.88", "type": "alipay", "out_order_id": "T-2001-X", "custom": "terry"}
-        return self.later("anypay/create", signed, **unsigned)
+        return self.call_later_endpoint("anypay/create", signed, **unsigned)
 
-    def group(self) -> str:
-        """Order several products; the address of its page."""
+    def order_group(self) -> str:
+        """Create an order for several products. Return the URL of its page."""
         signed = {"fields": "8:2,4:1", "type": "wechat", "out_order_id": "T-2002-X", "custom": "terry"}
-        return self.later("grouppay/create", signed)
+        return self.call_later_endpoint("grouppay/create", signed)
 
-    def quick_pay(self, **fields: str) -> str:
-        """Write the shop's quick-pay link."""
+    def quick_pay_url(self, **fields: str) -> str:
+        """Return the shop's quick-pay link."""
         state = self.sandbox.shop()
         assert state is not None
-        named = {"appkey": self.sandbox.appkey, "token": str(state.token), **fields}
-        return f"{self.root}/pay/any?{urlencode(named)}"
+        parameters = {"appkey": self.sandbox.appkey, "token": str(state.token), **fields}
+        return f"{self.root}/pay/any?{urlencode(parameters)}"
 
 
 @contextmanager
-def stage(sandbox: Sandbox) -> Iterator[Stage]:
-    """Serve *sandbox*, and beside it a merchant's FastAPI application that its shop calls back."""
+def run_shop(sandbox: Sandbox) -> Iterator[RunningShop]:
+    """Serve *sandbox*, and a merchant's FastAPI application that receives its callbacks."""
     app = FastAPI()
     handled: list[Callback] = []
 
@@ -99,7 +108,7 @@ def stage(sandbox: Sandbox) -> Iterator[Stage]:
             async def thanks() -> HTMLResponse:
                 return HTMLResponse("<!doctype html><title>shop</title><h1>Thank you</h1>")
 
-            @app.get("/stay", status_code=204)  # a browser that is sent there stays where it is
+            @app.get("/stay", status_code=204)  # 204: the browser stays on the current page
             async def stay() -> None: ...
 
             @app.get("/late")
@@ -113,7 +122,7 @@ def stage(sandbox: Sandbox) -> Iterator[Stage]:
                 return HTMLResponse(f"<!doctype html>{form}{button}</form>")
 
             sandbox.change_shop(callback_url=f"{merchant}/callback/")
-            yield Stage(sandbox=sandbox, base_url=base_url, merchant=merchant, portal=portal, handled=handled)
+            yield RunningShop(sandbox=sandbox, base_url=base_url, merchant=merchant, portal=portal, handled=handled)
         finally:
             server.stop()
 
@@ -124,9 +133,9 @@ def chromium() -> Iterator[Browser]:
     path = os.environ.get("CHROMIUM") or shutil.which("chromium")
     if path is None:
         raise FileNotFoundError("no chromium on the PATH: apt-get install chromium, or set CHROMIUM to where it is")
-    # Chromium's own sandbox needs rights that a container has not; root may not use it at all.
-    quiet = [*_QUIET, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    # Chromium's own sandbox doesn't work for root.
+    options = [*_QUIET_OPTIONS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=quiet)
+        browser = playwright.chromium.launch(executable_path=path, args=options)
         yield browser
         browser.close()
