@@ -44,10 +44,11 @@ from gatepay_async import (
     UploadReport,
 )
 from gatepay_async.protocol import invisible
+from gatepay_async.protocol.bulk import OnProgress
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.retrying import Sent
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
-from gatepay_async.upload import OnProgress, upload
+from gatepay_async.upload import upload
 
 # The most calls that find one refused card key among 500: both halves of each part, until a part has one card key.
 MAX_HALVING_CALLS = 2 * (math.log2(500) + 1)

@@ -3,7 +3,7 @@
 from gatepay_async.callbacks.events import OnEvent
 from gatepay_async.callbacks.once import Handler, Lookup
 from gatepay_async.lines import Lines
+from gatepay_async.protocol.bulk import OnProgress
 from gatepay_async.protocol.durations import Seconds
-from gatepay_async.upload import OnProgress
 
 __all__ = ["Handler", "Lines", "Lookup", "OnEvent", "OnProgress", "Seconds"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, suppress
 from typing import Any, cast
 
@@ -18,14 +18,12 @@ from gatepay_async.dedup import SpillingDeduplicator
 from gatepay_async.lines import LINES_PER_BATCH, Lines, read_lines
 from gatepay_async.permits import Permits
 from gatepay_async.protocol import bulk, checks
-from gatepay_async.protocol.bulk import Chunk, UploadProgress, UploadReport
+from gatepay_async.protocol.bulk import Chunk, OnProgress, UploadReport
 from gatepay_async.protocol.chunking import Chunker
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.progress import Patience, Progress
 from gatepay_async.sending import PartSender, Send
 from gatepay_async.words.problem import Problem
-
-OnProgress = Callable[[UploadProgress], object]
 
 PATIENCE = Patience()
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from gatepay_async.client.base import BaseClient
 from gatepay_async.client.caller import scrub_errors_async
+from gatepay_async.lines import Lines
+from gatepay_async.listing import CardKeyListing
+from gatepay_async.protocol.bulk import OnProgress, UploadReport
 from gatepay_async.protocol.calls import KaCreate, KaShow, ProductShow
 from gatepay_async.protocol.durations import Seconds
 from gatepay_async.protocol.errors import AlreadyStoredError
@@ -15,15 +18,7 @@ from gatepay_async.protocol.messages import decode
 from gatepay_async.protocol.models import Catalog, Stored
 from gatepay_async.protocol.observing import Observer
 from gatepay_async.protocol.retrying import Sent
-
-# Only some programs use these modules, so the methods that need them import them. This saves a fifth of the time to
-# import the package.
-if TYPE_CHECKING:
-    from gatepay_async.lines import Lines
-    from gatepay_async.listing import CardKeyListing
-    from gatepay_async.protocol.bulk import UploadReport
-    from gatepay_async.stock_watch import StockWatch
-    from gatepay_async.upload import OnProgress
+from gatepay_async.stock_watch import StockWatch
 
 # How long a call of an upload is retried, in seconds. After that the upload itself decides whether to send the chunk
 # again, because it knows the results of the other calls.
@@ -52,8 +47,6 @@ class CardKeys(BaseClient):
         Raises:
             InvalidRequestError: An argument is invalid. Raised by this call; other errors are raised while you iterate.
         """
-        from gatepay_async.stock_watch import StockWatch  # noqa: PLC0415 -- see above
-
         return StockWatch(self.list_products, below=below, every=every)
 
     def list_card_keys(
@@ -78,8 +71,6 @@ class CardKeys(BaseClient):
             InvalidRequestError: An argument is invalid. Raised by this call; other errors are raised while you await
                 or iterate.
         """
-        from gatepay_async.listing import CardKeyListing  # noqa: PLC0415 -- see above
-
         return CardKeyListing(self.send, KaShow(product_id, page), prefetch=prefetch, thorough=thorough)
 
     @scrub_errors_async
@@ -150,8 +141,8 @@ class CardKeys(BaseClient):
             BaseException: An error from *keys* or *on_progress*, raised after the chunks in flight have ended; or a
                 cancellation. In each case ``.report`` of the exception is the report so far.
         """
-        from gatepay_async.permits import AutoPermits  # noqa: PLC0415 -- see above
-        from gatepay_async.upload import upload  # noqa: PLC0415 -- see above
+        from gatepay_async.permits import AutoPermits  # noqa: PLC0415 -- client.gatepay has imported it
+        from gatepay_async.upload import upload  # noqa: PLC0415 -- client.gatepay has imported it
 
         send = partial(self._send_card_keys, retry_within=_RETRY_WITHIN_S)
         permits: int | AutoPermits

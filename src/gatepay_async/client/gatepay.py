@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 from functools import partial
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+import anyio.to_thread
 import httpx
 
 from gatepay_async.client.caller import Caller
@@ -31,6 +34,12 @@ if TYPE_CHECKING:
 
 BASE_URL = "https://gatepay.io/api/"
 CLOUD_BASE_URL = "https://cloud.gatepay.io/api/"
+
+# The methods need these modules. Importing them takes a quarter as long as importing the client, and would block the
+# event loop if a method did it. So a thread imports them when a client is opened.
+_IMPORTED_BY_OPENING = frozenset(
+    {"gatepay_async.protocol.payment_calls", "gatepay_async.upload", "gatepay_async.walking"}
+)
 
 
 class AsyncGatePay(Payments, CardKeys, Queries):
@@ -148,6 +157,8 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         self._caller.observer = telemetry.client(facts)
 
     async def __aenter__(self) -> Self:
+        if not sys.modules.keys() >= _IMPORTED_BY_OPENING:
+            await anyio.to_thread.run_sync(_import_the_rest)
         await self._caller.open()
         return self
 
@@ -178,3 +189,8 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         attempts = self._policy.attempts
         wait = max(self._policy.longest_wait, self._policy.longest_retry_after)
         return min(self._deadline, self._timeout * attempts + wait * (attempts - 1))
+
+
+def _import_the_rest() -> None:
+    for name in _IMPORTED_BY_OPENING:
+        import_module(name)

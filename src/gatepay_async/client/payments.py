@@ -78,7 +78,7 @@ class Payments(BaseClient):
         Raises:
             OutcomeUnknownError: The order may or may not exist; ``settle(error)`` asks GatePay.
         """
-        from gatepay_async.protocol.payment_calls import AnypayCreate  # noqa: PLC0415 -- rarely used
+        from gatepay_async.protocol.payment_calls import AnypayCreate  # noqa: PLC0415 -- client.gatepay has imported it
 
         return await self.send(
             AnypayCreate(
@@ -115,7 +115,7 @@ class Payments(BaseClient):
         Raises:
             OutcomeUnknownError: The order may or may not exist; ``settle(error)`` asks GatePay.
         """
-        from gatepay_async.protocol.payment_calls import StablepayCreate  # noqa: PLC0415 -- rarely used
+        from gatepay_async.protocol.payment_calls import StablepayCreate  # noqa: PLC0415 -- client.gatepay has imported it
 
         return await self.send(
             StablepayCreate(
@@ -152,7 +152,7 @@ class Payments(BaseClient):
         Raises:
             OutcomeUnknownError: The order may or may not exist; ``settle(error)`` asks GatePay.
         """
-        from gatepay_async.protocol.payment_calls import GrouppayCreate  # noqa: PLC0415 -- rarely used
+        from gatepay_async.protocol.payment_calls import GrouppayCreate  # noqa: PLC0415 -- client.gatepay has imported it
 
         return await self.send(
             GrouppayCreate(
@@ -184,7 +184,7 @@ class Payments(BaseClient):
             OutcomeUnknownError: The order may or may not exist. GatePay does not say whether ``check_order``
                 finds orders of its cloud.
         """
-        from gatepay_async.protocol.payment_calls import CloudpayCreate  # noqa: PLC0415 -- rarely used
+        from gatepay_async.protocol.payment_calls import CloudpayCreate  # noqa: PLC0415 -- client.gatepay has imported it
 
         return await self.send(CloudpayCreate(price=price, pay_type=pay_type, out_order_id=out_order_id, custom=custom))
 
@@ -204,7 +204,7 @@ class Payments(BaseClient):
         Raises:
             OrderNotFoundError: GatePay finds no such order.
         """
-        from gatepay_async.protocol.payment_calls import OrderCheck  # noqa: PLC0415 -- rarely used
+        from gatepay_async.protocol.payment_calls import OrderCheck  # noqa: PLC0415 -- client.gatepay has imported it
 
         return await self.send(OrderCheck(out_order_id))
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Literal
 
 from gatepay_async.client.base import BaseClient
-from gatepay_async.protocol import quick_pay
+from gatepay_async.protocol import callback, payment_return, quick_pay
 from gatepay_async.protocol.frames import scrub_errors
 from gatepay_async.protocol.models import Callback, PaymentReturn
 
@@ -22,9 +22,7 @@ class Queries(BaseClient):
         This method accepts only the secret that the client signs with. While you rotate your secret, use
         ``gatepay_async.parse_callback`` with both.
         """
-        from gatepay_async.protocol.callback import verify_callback  # noqa: PLC0415 -- few clients need it
-
-        return verify_callback(query, self._credentials)
+        return callback.verify_callback(query, self._credentials)
 
     @scrub_errors
     def parse_return(self, query: str | bytes) -> PaymentReturn:
@@ -42,9 +40,7 @@ class Queries(BaseClient):
             MalformedCallbackError: A field is missing, comes twice or doesn't have its exact form.
             CallbackSignatureError: It was not signed with this client's secret.
         """
-        from gatepay_async.protocol.payment_return import verify_return  # noqa: PLC0415 -- as above
-
-        return verify_return(query, self._credentials)
+        return payment_return.verify_return(query, self._credentials)
 
     @scrub_errors
     def quick_pay_url(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -214,6 +215,9 @@ class UploadProgress(Counts):
 
     in_flight: int
     chunks: int
+
+
+OnProgress = Callable[[UploadProgress], object]
 
 
 @frozen(kw_only=True)
