@@ -35,7 +35,7 @@ def test_sandbox_prints_variables_and_ends_silently(
     """The sandbox uses another port if its default port is in use, and exits with 0 on Ctrl-C."""
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
-        monkeypatch.setattr(command, "USUAL_PORT", port)
+        monkeypatch.setattr(command, "DEFAULT_PORT", port)
         run = gatepay("sandbox", "--database", tmp_path / "shop.sqlite3", "--shell", "fish")
         assert (run.status, run.err) == (0, "")
         assert f"Port {port} is in use" in run.out

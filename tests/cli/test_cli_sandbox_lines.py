@@ -106,12 +106,12 @@ def test_setting_lines_are_read_back_by_each_shell(monkeypatch: pytest.MonkeyPat
     assert lines["cmd"] == f'set "GATEPAY_APPKEY={AWKWARD}"'
     for shell, expected in (("/usr/bin/fish", "fish"), ("/opt/pwsh", "powershell"), ("/bin/zsh", "sh"), ("", "sh")):
         monkeypatch.setenv("SHELL", shell)
-        assert command.usual_shell() == expected
+        assert command.guess_shell() == expected
     monkeypatch.setattr("os.name", "nt")
     monkeypatch.delenv("PROMPT", raising=False)
-    assert command.usual_shell() == "powershell"
+    assert command.guess_shell() == "powershell"
     monkeypatch.setenv("PROMPT", "$P$G")
-    assert command.usual_shell() == "cmd"
+    assert command.guess_shell() == "cmd"
 
 
 def test_powershell_lines_of_the_documentation_are_valid() -> None:

@@ -131,7 +131,7 @@ def test_odd_lines_are_classified() -> None:
         (' "A"\r', "quotes"), ("'00123", "sign"), ('="00123"', "sign"), ("'A", ""), ('A"B"', ""), ('"', ""),
         ("AAAA", ""), (" A ", ""), ("A<1&C>D", ""), ("\tA", ""), ("E+E", ""), ("1E5", ""), ("KEY-1.2E+05", ""),
     ):  # fmt: skip
-        assert odd.Oddities(table=False).of(line) == kind, line
+        assert odd.Oddities(table=False).kind_of(line) == kind, line
 
 
 def test_numbers_rounded_by_a_spreadsheet_are_odd(tmp_path: Path) -> None:
