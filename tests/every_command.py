@@ -45,7 +45,7 @@ from gatepay_async.cli.entry import main
 
 CONDITIONS = ("wide", "40 columns", "piped", "NO_COLOR", "--json", "zh", "closed stdout", "full disk")
 COMMANDS_WITH_A_ROW = frozenset(row.name for row in ROWS)
-COLUMNS = {"wide": 200, "40 columns": 40, "NO_COLOR": 80, "zh": 60}  # of a terminal
+COLUMNS = {"wide": 200, "40 columns": 40, "NO_COLOR": 80, "zh": 60}  # the width of the terminal
 TIMEOUT_S = 60.0  # generous, because the machine may be busy
 _MIB = 1 << 20
 CALLBACK_SERVER = """
@@ -173,7 +173,7 @@ def run_in_child(cell: Cell, ends: list[int], environ: dict[str, str]) -> None:
         os.chdir(cell.folder)
         tempfile.tempdir = None
         sys.argv = ["gatepay", *cell.arguments]
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 -- as Python does at start
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 -- like Python at its start
         stdout: Any = None if cell.variant == ">&-" else open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 -- as above
         sys.stdout = stdout
         stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115 -- as above
@@ -182,9 +182,9 @@ def run_in_child(cell: Cell, ends: list[int], environ: dict[str, str]) -> None:
             main()
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
-        except BaseException:  # noqa: BLE001 -- what Python would show
+        except BaseException:  # noqa: BLE001 -- like Python, print any exception
             traceback.print_exc()
-        # As Python does at its end.
+        # Do what Python does at exit.
         threading._shutdown()  # type: ignore[attr-defined]  # it has no public name
         atexit._run_exitfuncs()
         try:
@@ -225,7 +225,7 @@ def read_output(cells: list[Cell], shop: Shop) -> None:
 
 
 def run_all(cells: list[Cell], shop: Shop, limit: int) -> None:
-    """Run *cells*, at most *at_once* at a time."""
+    """Run *cells*, at most *limit* at the same time."""
     waiting, running = list(reversed(cells)), list[Cell]()
     while waiting or running:
         while waiting and len(running) < limit:

@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import xlsxwriter  # type: ignore[import-untyped]  # it has no types
+import xlsxwriter  # type: ignore[import-untyped]  # the package has no types
 
 KEYS = ["卡密-0001", "PLAIN-0002", "卡密-0003"]
 HEADING = ["编号", "卡密"]

@@ -98,7 +98,7 @@ def test_job_is_submitted_worked_watched_and_deleted_in_both_languages(gatepay: 
     [job] = re.findall(r"[0-9a-f]{24}", queued.out)
     for lang, done in done_texts.items():
         waiting = gatepay("uploads", "show", job, "--lang", lang)
-        assert (waiting.status, waiting.out.count("2,500")) == (0, 3)  # to be sent; read, and still to come
+        assert (waiting.status, waiting.out.count("2,500")) == (0, 3)  # the rows of card keys, read lines and pending lines
         assert done not in gatepay("uploads", "list", "--lang", lang).out
     assert gatepay("uploads", "work", "--drain", "--concurrency", 8, "--lang", "zh").status == 0
     for lang, done in done_texts.items():
@@ -167,7 +167,7 @@ def test_invalid_input_is_not_submitted(gatepay: Any, shop: Sandbox, keys: Path,
 
 
 @pytest.mark.slow
-def test_job_stopped_by_a_refusal_is_resumed(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path) -> None:
+def test_refused_job_is_resumed(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path) -> None:
     """A refusal of all chunks stops the job and writes the unsent lines to the file; `resume` sends them."""
     shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=107, times=None))
     failed = tmp_path / "failed.txt"
@@ -235,12 +235,12 @@ def test_unknown_or_ambiguous_job_id_is_an_error(gatepay: Any, shop: Sandbox, tm
         gatepay("keys", "upload", path, "-p", 8, "--no-wait")
     ids = [job["job"] for job in gatepay("uploads", "list", "--json").json["jobs"]]
     ambiguous = next(digit for digit in "0123456789abcdef" if sum(job_id.startswith(digit) for job_id in ids) > 1)
-    for wanted, expected in (
+    for prefix, expected in (
         ("x", "There is no upload x."),
         (ambiguous, f"Several uploads have an ID that starts with {ambiguous}."),
         ("", "no upl"),
     ):
-        run = gatepay("uploads", "show", wanted)
+        run = gatepay("uploads", "show", prefix)
         assert run.status == 2
         assert expected in run.err
         assert "gatepay uploads list" in run.err

@@ -52,7 +52,7 @@ def test_entry_point_without_typer_names_the_extra(
         entry.main()
 
 
-# The tests use SIGUSR1 instead of SIGTERM and SIGHUP, whose handlers belong to pytest's own process.
+# Not SIGTERM or SIGHUP, which would reach the test runner. The tests with processes send these.
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
 def test_signal_cancels_the_work_and_sets_the_exit_status(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -67,7 +67,7 @@ async def send_request(port: int, request: bytes) -> bytes:
 
 @pytest.mark.anyio
 async def test_each_request_gets_its_status(warnings: list[str]) -> None:
-    """HEAD has no body, and an invalid request is a bad request."""
+    """A response to HEAD has no body, and an invalid request gets the status 400."""
     expected = {
         b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n": b"200 OK",
         b"GET /healthz?a=b HTTP/1.0\n\n": b"200 OK",

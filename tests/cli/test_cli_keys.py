@@ -174,8 +174,8 @@ def test_unreachable_server_exits_with_4(
     assert gatepay("products").status == 4
 
 
-def test_report_shows_the_first_twenty_troubles(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """The report shows the first twenty troubles and the number of the others."""
+def test_report_shows_the_first_twenty_failures(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """The report shows the first twenty failed lines and the number of the others."""
     lines = "".join(f"GOOD-{number}\nBAD\0-{number}\n" for number in range(30))
     run = gatepay("keys", "upload", "-", "-p", 8, "--as-is", input=lines)
     assert run.status == 1
@@ -219,8 +219,8 @@ def test_failed_lines_file_must_not_be_the_input(
     with keys.open("rb") as opened:
         if relation == "read by the shell":
             monkeypatch.setattr("typer.testing._NamedTextIOWrapper.fileno", lambda _: opened.fileno())
-        given = "-" if relation == "read by the shell" else keys
-        run = gatepay("keys", "upload", given, "-p", 8, "--failed-lines", failed)
+        source = "-" if relation == "read by the shell" else keys
+        run = gatepay("keys", "upload", source, "-p", 8, "--failed-lines", failed)
     assert (run.status, run.out) == (2, "")
     assert "would be replaced" in run.err
     assert keys.read_bytes() == before
@@ -295,7 +295,7 @@ def record_opens(path: Path) -> list[str]:
         (["--dry-run"], 0),
     ],
 )
-def test_input_file_is_opened_once(  # noqa: PLR0917 -- fixtures, by name
+def test_input_file_is_opened_once(  # noqa: PLR0917 -- pytest passes fixtures by name
     gatepay: Any,
     shop: Sandbox,
     keys: Path,
@@ -416,7 +416,7 @@ def test_unexpected_exception_of_an_upload_is_raised(
 ) -> None:
     """An exception that is not the library's is raised, after the report if it has one."""
 
-    class Broken(Exception):  # noqa: N818 -- a test's own
+    class Broken(Exception):  # noqa: N818 -- not part of the library
         report: UploadReport | None = None
 
     async def upload(*_: object, **__: object) -> None:
@@ -459,7 +459,7 @@ def test_interrupted_pipe_has_status_2(tmp_path: Path) -> None:
     ids=["latin-1", "half of utf-16", "utf-16 without mark", "nul", "cr only", "cut short", "100 MB"],
 )
 @pytest.mark.parametrize("options", [["--dry-run"], []], ids=["dry run", "upload"])
-def test_file_in_a_wrong_encoding_is_refused_with_its_line(  # noqa: PLR0917 -- fixtures, by name
+def test_file_in_a_wrong_encoding_is_refused_with_its_line(  # noqa: PLR0917 -- pytest passes fixtures by name
     gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path, content: bytes | None, expected: str, options: list[str]
 ) -> None:
     """The error names the line, and nothing is sent, not even from the valid file before it."""

@@ -199,7 +199,7 @@ class _FailingKeyring(MemoryKeyring):
 
     error: Exception
 
-    def get_password(self, service: str, username: str) -> str | None:  # noqa: ARG002 -- the keyring's signature
+    def get_password(self, service: str, username: str) -> str | None:  # noqa: ARG002 -- the signature of keyring backends
         raise self.error
 
 
@@ -379,7 +379,7 @@ def test_logout_reports_a_file_that_cant_be_removed(
 ) -> None:
     login()
 
-    def refuse(path: Path, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 -- as Path.unlink
+    def refuse(path: Path, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 -- the signature of Path.unlink
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "unlink", refuse)

@@ -192,7 +192,7 @@ def test_interrupted_message_replaces_ctrl_c_or_starts_a_line(set_terminal: Call
 def test_commands_that_wait_print_the_waiting_message(
     set_terminal: Callable[[int], FakeTerminal], line: str, *, expected: bool
 ) -> None:
-    """Commands that call a server print it; help and local commands don't."""
+    """Commands that call a server print `One moment…`; help and local commands don't."""
     terminal = set_terminal(20)
     usage.announce(get_command(app), line.split())
     output.clear_waiting()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import python_calamine
-import xlsxwriter  # type: ignore[import-untyped]  # it has no types
+import xlsxwriter  # type: ignore[import-untyped]  # the package has no types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from merchant_files import workbook
@@ -279,7 +279,7 @@ def test_find_uniform_rows_requires_equal_forms() -> None:
         rows_xml(*((number, cell(number, str(3 - number))) for number in range(1, 5))),  # the last value is -1
         rows_xml((1, cell(1, "0")), (3, cell(3, "1")), (5, cell(5, "2"))),
         rows_xml((1, cell(1, "0")), (2, cell(2, "1")), (3, cell(3, "02"))) + b"<row/>",
-        rows_xml((1, cell(1, "1") * 40), (2, cell(2, "1") * 40)),  # too many columns for the fast path
+        rows_xml((1, cell(1, "1") * 40), (2, cell(2, "1") * 40)),  # longer than the rows of the fast path may be
         b"",
     ):
         assert uniform_rows.find_uniform_rows(block) is None, block
@@ -313,7 +313,7 @@ CELL = st.one_of(
     table=st.lists(st.lists(CELL, max_size=4), min_size=1, max_size=12), shared=st.booleans(),
     size=st.sampled_from([40, 500, 2**16]),
 )  # fmt: skip
-def test_cells_equal_those_of_python_calamine(table: list[list[object]], shared: bool, size: int) -> None:  # noqa: FBT001 -- an example's
+def test_cells_equal_those_of_python_calamine(table: list[list[object]], shared: bool, size: int) -> None:  # noqa: FBT001 -- hypothesis passes it by name
     data = workbook(table, shared=shared)
     calamine_sheet = python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(data)).get_sheet_by_index(0)
     expected = [[str(int(cell) if isinstance(cell, float) else cell) for cell in row] for row in

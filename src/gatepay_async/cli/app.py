@@ -47,7 +47,7 @@ class Root(usage.Group):
     def main(
         self,
         args: Sequence[str] | None = None,
-        prog_name: str | None = None,  # noqa: ARG002 -- as standalone_mode
+        prog_name: str | None = None,  # noqa: ARG002 -- Typer's signature; see standalone_mode
         complete_var: str | None = None,
         standalone_mode: bool = True,  # noqa: ARG002 -- Typer's signature; this class handles errors itself
         windows_expand_args: bool = True,
@@ -236,11 +236,11 @@ def _encoding(value: str) -> str:
 
     if value.strip().lower() == reading.AUTO:
         return reading.AUTO
-    found = encodings.known_name(value)
-    if not found:
+    name = encodings.known_name(value)
+    if not name:
         choices = ", ".join((reading.AUTO, *encodings.NAMES))
         raise typer.BadParameter(text("usage.choice", value=output.escape(value), choices=choices))
-    return found
+    return name
 
 
 def _choice_option(*choices: str) -> dict[str, Any]:

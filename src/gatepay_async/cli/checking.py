@@ -162,14 +162,14 @@ def _check_workbook(source: Source, file: BinaryIO, reading: Reading, free_bytes
     from gatepay_async.cli.files import workbooks
 
     source = evolve(source, stamp=file_stamp(file))
-    found: list[Source] = []
+    checked: list[Source] = []
     sheets, hidden = workbooks.sheets(file)
     several = len(sheets) > 1
     for number, sheet in enumerate(sheets):
         part = evolve(source, name=f"{source.name}[{sheet.name}]" if several else source.name)
         with explain_problems(part.name):
             parse = partial(formats.parse_sheet, number=number, reading=reading)
-            found.append(_check_table(part, *sheet.keys(reading), parse, free_bytes))
+            checked.append(_check_table(part, *sheet.keys(reading), parse, free_bytes))
             if sheet.hidden_rows and not reading.hidden_rows:
                 raise FileProblemError("sources.hidden_rows", count=f"{sheet.hidden_rows:,}")
             covered = sheet.count_covered()
@@ -178,12 +178,12 @@ def _check_workbook(source: Source, file: BinaryIO, reading: Reading, free_bytes
         if sheet.hidden_rows:
             note = text(f"sources.hidden_{reading.hidden_rows}", name=escape(part.name), count=f"{sheet.hidden_rows:,}")
             warn(note)
-        free_bytes -= len(found[-1].content or b"")
+        free_bytes -= len(checked[-1].content or b"")
     if hidden:
         warn(text("sources.hidden_sheets", name=escape(source.name), count=hidden))
-    if not found:
+    if not checked:
         raise FileProblemError("sources.empty")
-    return found
+    return checked
 
 
 def _check_table(source: Source, first: int, keys: Iterator[Cell], parse: formats.Parse, free_bytes: int) -> Source:

@@ -67,7 +67,7 @@ class Address:
         """
         host, _, port = address.rpartition(":")
         host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host or "127.0.0.1"
-        if address.startswith(":") or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:  # noqa: PLR2004 -- TCP's
+        if address.startswith(":") or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:  # noqa: PLR2004 -- the highest TCP port
             raise ValueError(address)
         return cls("127.0.0.1" if host == "localhost" else str(ip_address(host)), int(port))
 
@@ -88,7 +88,7 @@ async def serve_health(address: Address, pages: Pages) -> AsyncGenerator[None]:
         raise HaltError(problem, todo=text("health.taken.todo")) from None
     async with listeners:
         (listener,) = listeners.listeners
-        port = listener.extra(SocketAttribute.local_port)  # noqa: S610 -- anyio's, and no query
+        port = listener.extra(SocketAttribute.local_port)  # noqa: S610 -- a method of anyio, not a database query
         shown_address = f"[{address.host}]:{port}" if ":" in address.host else f"{address.host}:{port}"
         warn(text("health.open", address=shown_address))
         if not ip_address(address.host).is_loopback:

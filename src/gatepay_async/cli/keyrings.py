@@ -57,8 +57,8 @@ def get_secret(account: str) -> str | None:
     Raises:
         HaltError: The keyring is locked, raises an error, or doesn't respond.
     """
-    found: str | None = _ask_keyring(lambda: _backend().get_password(SERVICE, account))
-    return found
+    secret: str | None = _ask_keyring(lambda: _backend().get_password(SERVICE, account))
+    return secret
 
 
 def delete_secret(account: str) -> None:

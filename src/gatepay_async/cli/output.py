@@ -65,7 +65,7 @@ def watch_stdout() -> None:
     stdout = sys.stdout
     if isinstance(stdout, TextIOWrapper) and type(_raw(stdout)) is io.FileIO:
         recording = _RecordingFile(stdout.fileno(), "wb", closefd=False)
-        is_buffered = _raw(stdout) is not _buffer(stdout)  # not with PYTHONUNBUFFERED
+        is_buffered = _raw(stdout) is not _buffer(stdout)  # False with PYTHONUNBUFFERED
         buffer: Any = io.BufferedWriter(recording) if is_buffered else recording
         lines, through = stdout.line_buffering, stdout.write_through
         sys.stdout = TextIOWrapper(buffer, stdout.encoding, stdout.errors, line_buffering=lines, write_through=through)
@@ -134,38 +134,38 @@ def fields() -> tuple[str, ...]:
 
 def _selected(document: dict[str, object]) -> dict[str, object]:
     """Return *document* with only the selected fields. An error is printed completely."""
-    wanted = fields()
-    if not wanted or "error" in document:
+    selected = fields()
+    if not selected or "error" in document:
         return document
     lists = {name: items for name, items in document.items() if _is_list_of_rows(items)}
     if len(lists) == len(document) == 1:
         [(name, rows)] = lists.items()
-        return {name: [pick_fields(row, wanted) for row in cast("list[dict[str, object]]", rows)]}
-    return pick_fields(document, wanted)
+        return {name: [pick_fields(row, selected) for row in cast("list[dict[str, object]]", rows)]}
+    return pick_fields(document, selected)
 
 
 def _is_list_of_rows(items: object) -> bool:
     return isinstance(items, list) and all(isinstance(item, dict) for item in cast("list[object]", items))
 
 
-def pick_fields(row: Mapping[str, object], wanted: tuple[str, ...]) -> dict[str, object]:
-    """Return the *wanted* fields of *row*. Warn once about each unknown field."""
+def pick_fields(row: Mapping[str, object], selected: tuple[str, ...]) -> dict[str, object]:
+    """Return the *selected* fields of *row*. Warn once about each unknown field."""
     # An unknown name is no error: the command has done its work already.
-    for name in wanted:
+    for name in selected:
         if name not in row and name not in _unknown:
             _unknown.add(name)
             warn(text("output.no_field", name=escape(name), names=", ".join(row)))
-    return {name: row.get(name) for name in wanted}
+    return {name: row.get(name) for name in selected}
 
 
 def print_long_json(document: Mapping[str, object], lists: Mapping[str, Iterable[object]]) -> None:
     """Like ``print_json``, but the items of *lists* are written one by one, so that long lists need little memory."""
     encode = _encoder().encode
-    wanted = fields()
-    if wanted:
-        pick_fields({**document, **lists}, wanted)  # only for its warnings
-        document = {name: value for name, value in document.items() if name in wanted}
-        lists = {name: items for name, items in lists.items() if name in wanted}
+    selected = fields()
+    if selected:
+        pick_fields({**document, **lists}, selected)  # only for its warnings
+        document = {name: value for name, value in document.items() if name in selected}
+        lists = {name: items for name, items in lists.items() if name in selected}
     sys.stdout.write(encode(document)[:-1])
     separator = ", " if document else ""
     for name, items in lists.items():

@@ -37,7 +37,7 @@ _ECHO_COLUMNS = 3
 class _Screen(Console):
     def on_broken_pipe(self) -> None:
         """Re-raise the original error, because Typer handles it. Rich would end the process."""
-        raise  # noqa: PLE0704 -- Rich calls this while it handles that error
+        raise  # noqa: PLE0704 -- Rich calls this in its except block
 
 
 def screen(stream: IO[str] | None = None) -> Console:
@@ -78,7 +78,7 @@ def _show_in_pager(output: str) -> bool:
         return False
     sys.stdout.flush()
     environment = {"LESSCHARSET": "utf-8", **os.environ}
-    subprocess.run([program, *command[1:]], input=output.encode(), env=environment, check=False)  # noqa: S603 -- the user's own
+    subprocess.run([program, *command[1:]], input=output.encode(), env=environment, check=False)  # noqa: S603 -- the user's program
     return True
 
 

@@ -21,7 +21,7 @@ from gatepay_async.words.command import COMMAND
 UsageError: Any = typer.BadParameter.__mro__[1]
 
 _MIN_COLUMNS, _MAX_COLUMNS = 40, 100
-_MAX_NAME_COLUMNS = 30  # an option with its value that is longer, or longer than 2/5 of the width, gets its own line
+_MAX_NAME_COLUMNS = 30  # an option that is longer than this, or than 2/5 of the width, gets its own line
 
 # Translated help texts for Typer's own options.
 _TYPER_OPTIONS = {"--help": "option.help", "--install-completion": "option.install", "--show-completion": "option.show"}

@@ -1,4 +1,4 @@
-"""Counts what a worker does, and shows the counts in Prometheus's text format. They contain no text from outside."""
+"""Counts what a worker does, and shows the counts in Prometheus's text format. They never include data of the shop."""
 
 from __future__ import annotations
 

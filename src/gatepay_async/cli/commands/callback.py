@@ -121,7 +121,7 @@ class ShopReply:
     @property
     def verdict(self) -> Verdict:
         """``SUCCESS`` requires the bare word and a status 2xx, as in the sandbox."""
-        if self.text == Verdict.SUCCESS and 200 <= self.status < 300:  # noqa: PLR2004 -- what HTTP calls successful
+        if self.text == Verdict.SUCCESS and 200 <= self.status < 300:  # noqa: PLR2004 -- HTTP's successful statuses
             return Verdict.SUCCESS
         return Verdict.FAIL if self.text == Verdict.FAIL else Verdict.NEITHER
 
@@ -193,7 +193,7 @@ async def send_callback(url: str, query: str, *, post: bool = False) -> ShopRepl
     transport = await open_transport(_parse_address(url))
     reason = text("callback.late", seconds=f"{_REPLY_TIMEOUT_S:g}")
     # The transport has read the environment already. httpx doesn't follow redirects by default.
-    async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=None) as client:  # noqa: S113 -- below
+    async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=None) as client:  # noqa: S113 -- move_on_after() below limits it
         with anyio.move_on_after(_REPLY_TIMEOUT_S):
             try:
                 if post:

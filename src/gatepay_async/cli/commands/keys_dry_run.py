@@ -120,10 +120,10 @@ class _DryRun:
             print_line(text("upload.repeats", line=duplicate, first=first))
         if len(self._repeated) > _MAX_LINES_SHOWN:
             print_line(text("upload.more", count=len(self._repeated) - _MAX_LINES_SHOWN))
-        for line in self._lines.refused[:_MAX_LINES_SHOWN]:
-            print_line(text("upload.cant_be", line=place(line)))
-        lines = self._lines.with_invisible
-        ledger.print_invisible([place(line) for line in lines[:_MAX_LINES_SHOWN]], total=len(lines))
+        for number in self._lines.refused[:_MAX_LINES_SHOWN]:
+            print_line(text("upload.cant_be", line=place(number)))
+        numbers = self._lines.with_invisible
+        ledger.print_invisible([place(number) for number in numbers[:_MAX_LINES_SHOWN]], total=len(numbers))
         print_line(text("upload.nothing_sent"))
 
     def _count_chunks(self, chunks: list[Chunk]) -> None:

@@ -34,7 +34,7 @@ def _row(key: CardKey) -> writing.Row:
     return (key.id, key.content, key.status, key.pay_order_id, key.created_at.isoformat(), key.updated_at.isoformat())
 
 
-async def export(product_id: int, target: str, excel: bool, thorough: bool, force: bool, reveal: bool) -> Status:  # noqa: FBT001, PLR0917 -- the command's options, in its order
+async def export(product_id: int, target: str, excel: bool, thorough: bool, force: bool, reveal: bool) -> Status:  # noqa: FBT001, PLR0917 -- the options of the command, in the same order
     """Write all card keys of a product to *target*. The file appears only when it is complete."""
     gatepay = client()
     path = _check_target(target, excel=excel, reveal=reveal, force=force)

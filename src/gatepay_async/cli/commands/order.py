@@ -17,7 +17,7 @@ _POLL_SECONDS = 3.0
 _FINAL_STATUSES = ("expired", "paid")
 
 
-async def show(number: str, wait: bool, timeout: int) -> Status:  # noqa: ASYNC109, FBT001 -- the options
+async def show(number: str, wait: bool, timeout: int) -> Status:  # noqa: ASYNC109, FBT001 -- the values of options
     """Print the status of order *number*. With *wait*, first wait until it is paid or expires."""
     checks.check("ORDER_NUMBER", number, checks.order_number)
     async with settings.client() as gatepay:
@@ -43,7 +43,7 @@ async def _wait_for_change(
     gatepay: AsyncGatePay,
     number: str,
     status: OrderStatus,
-    timeout: int,  # noqa: ASYNC109 -- the option's name
+    timeout: int,  # noqa: ASYNC109 -- named after the option
 ) -> OrderStatus:
     first = status.order_status
     with anyio.move_on_after(timeout):

@@ -80,7 +80,7 @@ def _check_kind(request: OrderRequest) -> None:
         raise HaltError(text("pay.one_kind"), todo=text("pay.one_kind.todo"))
 
 
-async def pay(request: OrderRequest, save_qr: Path | None, listen: tuple[str, int] | None, timeout: int) -> Status:  # noqa: ASYNC109 -- the option's name
+async def pay(request: OrderRequest, save_qr: Path | None, listen: tuple[str, int] | None, timeout: int) -> Status:  # noqa: ASYNC109 -- named after the option
     """Create an order, and print its link. With *listen*, wait there for the callback of the order."""
     _check_kind(request)
     gatepay = settings.client()
@@ -128,8 +128,8 @@ async def _create_order(
     try:
         payment = await _send_order(gatepay, request, out_order_id)
     except OutcomeUnknownError as error:
-        found = await find_order(gatepay, error)
-        payment = CreatedOrder(out_order_id, found.order_price, found.order_type, "", None)
+        status = await find_order(gatepay, error)
+        payment = CreatedOrder(out_order_id, status.order_price, status.order_type, "", None)
     except anyio.get_cancelled_exc_class():
         warn(text("pay.perhaps", order=escape(out_order_id)))
         raise

@@ -55,7 +55,7 @@ async def wait_for_payment(
     create: Callable[[], Awaitable[Decimal | None]],
     out_order_id: str,
     listener: socket.socket,
-    timeout: int,  # noqa: ASYNC109 -- the option's name
+    timeout: int,  # noqa: ASYNC109 -- named after the option
     *,
     knows_price: bool,
 ) -> Status:

@@ -40,14 +40,14 @@ async def work(
     limit = None if rate is None else Rate(1, per=1 / rate)
     metrics = WorkerMetrics()
     if health is not None:
-        uploads._instrument(metrics)  # noqa: SLF001 -- as `instrument` does
+        uploads._instrument(metrics)  # noqa: SLF001 -- as `gatepay_async.otel.instrument` does
     with queue.explain_errors():
         worker = uploads.worker(concurrency=concurrency, global_concurrency=global_concurrency, rate=limit)
         async with (
             _health(health, metrics, worker),
             uploads.submitter() as submit,
             worker,
-            _counting_queue(submit, metrics, wanted=health is not None),
+            _counting_queue(submit, metrics, enabled=health is not None),
         ):
             warn(text("working.open"))
             if not drain:
@@ -75,9 +75,9 @@ async def _health(address: Address | None, metrics: WorkerMetrics, worker: Worke
 
 
 @asynccontextmanager
-async def _counting_queue(submit: Submitter, metrics: WorkerMetrics, *, wanted: bool) -> AsyncGenerator[None]:
+async def _counting_queue(submit: Submitter, metrics: WorkerMetrics, *, enabled: bool) -> AsyncGenerator[None]:
     """Count the queue at regular intervals, so that requests for the metrics don't wait for the database."""
-    if not wanted:
+    if not enabled:
         yield
         return
     counting = asyncio.create_task(_count_queue(submit, metrics))

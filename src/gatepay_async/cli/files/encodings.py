@@ -20,19 +20,19 @@ WIDE = frozenset({"utf-16", "utf-16-le", "utf-16-be", "utf-32"})
 NAMES = ("utf-8", "gb18030", "gbk", "big5", "utf-16", "utf-16-le", "utf-16-be", "utf-32")
 _ALIASES = {"gb2312": "gb18030", "utf-8-sig": "utf-8", "cp950": "big5", "ascii": "utf-8"}
 
-_BLOCK_BYTES = 2**18  # decoded at a time
+_BLOCK_BYTES = 2**18  # decoded at once
 _SAMPLE_CHARS = 20_000
-_MIN_COMMON_SHARE = 0.8  # of the non-ASCII characters, in Chinese text
+_MIN_COMMON_SHARE = 0.8  # the share of common characters among the non-ASCII characters of Chinese text
 
 
 def known_name(name: str) -> str:
     """Return the name in ``NAMES`` of an encoding in any spelling, or an empty string if it is unknown."""
     try:
-        found = codecs.lookup(name.strip()).name
-    except (LookupError, ValueError):  # ValueError: a NUL
+        encoding = codecs.lookup(name.strip()).name
+    except (LookupError, ValueError):  # ValueError: the name contains a NUL
         return ""
-    found = _ALIASES.get(found, found)
-    return found if found in NAMES else ""
+    encoding = _ALIASES.get(encoding, encoding)
+    return encoding if encoding in NAMES else ""
 
 
 def encoding_of_mark(start: bytes) -> str:
@@ -48,9 +48,9 @@ def guess(file: BinaryIO) -> str:
     hardly ever valid UTF-8. GB18030 can decode nearly anything, so the decoded text must be common Chinese characters.
     """
     file.seek(0)
-    found = encoding_of_mark(file.read(MARK_BYTES))
-    if found:
-        return found if _sample(file, found) is not None else ""
+    encoding = encoding_of_mark(file.read(MARK_BYTES))
+    if encoding:
+        return encoding if _sample(file, encoding) is not None else ""
     for name, fits in (("utf-8", _anything), ("gb18030", reads_as_chinese)):
         sample = _sample(file, name)
         if sample is not None and fits(sample):

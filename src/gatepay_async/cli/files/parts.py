@@ -17,10 +17,10 @@ from gatepay_async.cli.files.reading import FileProblemError
 
 BLOCK_BYTES = 2**16  # bytes of XML to read at once
 # A small zip file can unpack to gigabytes, so each part that is kept in memory has a limit.
-_MAX_TAG_BYTES = 2**20  # of a tag, or of the text between two tags; Excel's longest text has 32,767 characters
-MAX_LETTERS = 2**20  # of one text
-_MAX_TEXT_BYTES = 2**29  # of all shared texts together
-_MAX_SMALL_BYTES = 2**25  # of a part other than sheets and shared texts
+_MAX_TAG_BYTES = 2**20  # for a tag or the text between two tags; Excel's longest text has 32,767 characters
+MAX_LETTERS = 2**20  # for one text
+_MAX_TEXT_BYTES = 2**29  # for all shared texts
+_MAX_SMALL_BYTES = 2**25  # for any other part that is not a sheet
 # The errors of a file that is damaged or protected by a password. zipfile raises NotImplementedError for a compression
 # that it doesn't know and RuntimeError for a password; numbers that are too large raise OverflowError.
 DAMAGED = (
@@ -32,7 +32,7 @@ _SIMPLE_TEXT = re.compile(rb'<si><t(?: xml:space="preserve")?>([^<]*)</t></si>')
 _TEXT_START, _TEXT_END = b"<si><t>", b"</t></si>"
 _TAGS_PER_TEXT = 4
 _UTF_8_DECLARATIONS = (b"<?xml", b"\xef\xbb\xbf<?xml")
-_END = b"\0"  # after each text; XML can't contain it
+_END = b"\0"  # ends each text; XML can't contain it
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")  # Excel's escape for a character that XML can't contain
 
 
@@ -190,7 +190,7 @@ class SharedTexts:
 
 
 def _read_simple_texts(piece: bytes) -> list[bytes]:
-    """Return the texts of *piece* if each has one run and no entities, as nearly all have. Otherwise return none."""
+    """Return the texts of *piece* if each has one run and no entities, as nearly all have; else an empty list."""
     if b"&" in piece or _END in piece or b"\r" in piece:
         return []
     tags = piece.count(b"<")

@@ -14,10 +14,10 @@ from gatepay_async.cli.files.reading import FileProblemError, Reading, Refused
 
 Cell = str | Refused
 Keys = Iterator[Cell]
-_BAD = object()  # in place of the value of invalid JSON
+_BAD = object()  # represents the value of invalid JSON
 _SEPARATOR = re.compile(r'sep=([^"])', re.IGNORECASE)
 _MAX_ROWS_BELOW_TITLE = 10  # rows below a title that may be the headings
-_BLOCK_ROWS = 64  # a row can have 65,536 cells
+_BLOCK_ROWS = 64  # small, because a row can have 65,536 cells
 _DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
 
 

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 from gatepay_async.cli.files.columns import EXPORTED
 from gatepay_async.cli.files.encodings import WIDE
 
-MAX_ROWS = 1_048_576  # of an Excel sheet
-_MAX_CELL_CHARS = 32_767  # of an Excel cell
+MAX_ROWS = 1_048_576  # the limit of an Excel sheet
+_MAX_CELL_CHARS = 32_767  # the limit of an Excel cell
 
 Row = Sequence[object]
 
@@ -150,7 +150,7 @@ class JsonWriter(Writer):
             line = json.dumps(named, ensure_ascii=False)
             try:
                 data = line.encode()
-            except UnicodeEncodeError:  # a lone surrogate
+            except UnicodeEncodeError:  # a lone surrogate has no UTF-8 encoding
                 data = json.dumps(named).encode()
             self._file.write(data + b"\n")
 
