@@ -34,9 +34,9 @@ class Terminal:
 
     def read(self, until: Callable[[str], object]) -> str:
         """Read until *until* is true for the output, or the process has ended."""
-        ends = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PATIENCE
         while not until(self.text):
-            assert time.monotonic() < ends, self.text
+            assert time.monotonic() < deadline, self.text
             if select.select([self.fd], [], [], 0.2)[0]:
                 try:
                     data = os.read(self.fd, 65_536)
@@ -44,7 +44,7 @@ class Terminal:
                     break
                 if not data:
                     break
-                self.text += self._decoder.decode(data)  # what is read may end within a character
+                self.text += self._decoder.decode(data)  # the data may end within a character
         return self.text
 
     def end(self) -> int:
@@ -68,11 +68,11 @@ def screen_of(text: str, columns: int) -> list[str]:
             row -= int(part[2:-1] or 1) if part.endswith("A") else 0
         else:
             width = cell_len(part)
-            if column + width > columns:  # the next line begins
+            if column + width > columns:  # continue on the next line
                 row, column = row + 1, 0
                 lines += [""] * (row + 1 - len(lines))
-            # A wide letter takes two columns; the second one is empty here.
-            cells = [each for letter in lines[row] for each in ([letter, ""] if cell_len(letter) > 1 else [letter])]
+            # A wide letter takes two columns; the second cell is empty.
+            cells = [cell for letter in lines[row] for cell in ([letter, ""] if cell_len(letter) > 1 else [letter])]
             cells += [" "] * (column - len(cells))
             lines[row] = "".join([*cells[:column], part, *cells[column + width :]])
             column += width
@@ -86,10 +86,10 @@ def opened(*arguments: object, columns: int) -> Terminal:
     """Start the command in its own terminal."""
     pid, fd = pty.fork()
     if pid == 0:
-        # Set here too: the parent may set the size only after the command has read it.
+        # Also set in the child: the parent may set the size only after the command has read it.
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        # The environment as Python knows it: readline has set COLUMNS in the one that the system knows.
-        os.execve(sys.executable, [*COMMAND, *map(str, arguments)], dict(os.environ))  # noqa: S606 -- our own program
+        # Pass os.environ explicitly: readline sets COLUMNS in the environment of the C library only.
+        os.execve(sys.executable, [*COMMAND, *map(str, arguments)], dict(os.environ))  # noqa: S606 -- a fixed program
     terminal = Terminal(pid, fd)
     terminal.resize(columns)
     return terminal

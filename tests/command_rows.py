@@ -32,7 +32,7 @@ class Shop:
     wrong: str = "0" * 32
 
     @classmethod
-    def of(cls, told: dict[str, Any]) -> "Shop":
+    def from_settings(cls, settings: dict[str, Any]) -> "Shop":
         """Return the shop from the output of `gatepay sandbox --json`."""
         environ = {
             name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "SSL_CERT_FILE", "TZ")
@@ -40,12 +40,12 @@ class Shop:
             "LANG": "en_GB.UTF-8",
             "TERM": "xterm-256color",
             "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
-            "GATEPAY_BASE_URL": told["base_url"],
-            "GATEPAY_CLOUD_BASE_URL": told["base_url"],
-            "GATEPAY_APPKEY": told["appkey"],
-            "GATEPAY_APPSECRET": told["appsecret"],
+            "GATEPAY_BASE_URL": settings["base_url"],
+            "GATEPAY_CLOUD_BASE_URL": settings["base_url"],
+            "GATEPAY_APPKEY": settings["appkey"],
+            "GATEPAY_APPSECRET": settings["appsecret"],
         }
-        return cls(told["appkey"], told["appsecret"], told["base_url"], environ)
+        return cls(settings["appkey"], settings["appsecret"], settings["base_url"], environ)
 
 
 @frozen
@@ -63,7 +63,7 @@ class Row:
         queue: Whether the command needs a queue that contains uploads.
         until: A pattern in the output at which to interrupt a command that never ends by itself.
         without: The variants of conditions that are skipped for this row.
-        waits: Whether it waits for a server.
+        waits: Whether the command waits for a server.
         reveals: Whether the command is meant to show secrets.
     """
 
@@ -81,34 +81,37 @@ class Row:
     reveals: bool = False
 
     @property
-    def has_help(self) -> bool:
-        """Whether this is the row of a command, and not one more of its command lines."""
+    def is_main_row(self) -> bool:
+        """Whether this is the first row of the command, and not a further command line with a remark."""
         return "," not in self.name
 
     def arguments(self, shop: Shop) -> list[str]:
         """Return the arguments of `gatepay`."""
-        facts = {
+        values = {
             "order": f"order-2026-1128-{next(_numbers):04d}-a", "placed": ORDER, "url": shop.base_url, "token": TOKEN,
             "callback": shop.callback, "forged": re.sub(r"realprice=0", "realprice=9", shop.callback),
             "receiver": shop.receiver, "done": shop.jobs.get("done", ""), "waiting": shop.jobs.get("working", ""),
         }  # fmt: skip
-        return [word.format_map(facts) for word in self.words.split()]
+        return [word.format_map(values) for word in self.words.split()]
 
 
 _numbers = iter(range(10_000))
-NOBODY = {"GATEPAY_BASE_URL": "http://127.0.0.1:9/api/", "GATEPAY_CLOUD_BASE_URL": "http://127.0.0.1:9/api/"}
+UNREACHABLE = {
+    "GATEPAY_BASE_URL": "http://127.0.0.1:9/api/",
+    "GATEPAY_CLOUD_BASE_URL": "http://127.0.0.1:9/api/",
+}
 NO_KEY = {"GATEPAY_APPKEY": "", "GATEPAY_APPSECRET": "", "GATEPAY_BASE_URL": ""}
-ASKED = (("appkey: ", "appkey"), ("appsecret: ", "appsecret"))
+PROMPTS = (("appkey: ", "appkey"), ("appsecret: ", "appsecret"))
 ROWS = (
     Row("demo", "demo", waits=True),
-    Row("login", "--profile table login --base-url {url}", typed=ASKED, full_disk=5),
-    Row("login, refused", "--profile table login --base-url {url}", 3, typed=(ASKED[0], ("appsecret: ", "wrong"))),
+    Row("login", "--profile table login --base-url {url}", typed=PROMPTS, full_disk=5),
+    Row("login, refused", "--profile table login --base-url {url}", 3, typed=(PROMPTS[0], ("appsecret: ", "wrong"))),
     Row("profiles", "profiles"),
     Row("logout", "logout", 2),
     Row("doctor", "doctor", waits=True),
     Row("doctor, no key", "doctor", 2, environ=NO_KEY),
     Row("products", "products", waits=True),
-    Row("products, nobody there", "products", 4, environ=NOBODY),
+    Row("products, unreachable", "products", 4, environ=UNREACHABLE),
     Row("products, no key", "products", 2, environ=NO_KEY),
     Row("products, watch", "products --watch --below 20", until=r'"id"|\d\d:\d\d:\d\d', without=(">&-",), waits=True),
     Row("keys upload", "keys upload keys.txt -p 8 --failed-lines failed.txt", waits=True),
@@ -116,7 +119,7 @@ ROWS = (
     Row("keys upload, empty", "keys upload empty.txt -p 8", 2),
     Row("keys upload, dry run", "keys upload keys.txt -p 8 --dry-run"),
     Row("keys upload, no such product", "keys upload keys.txt -p 999 --failed-lines failed.txt", 3, full_disk=1),
-    Row("keys upload, nobody there", "keys upload keys.txt -p 8 --failed-lines f.txt", 4, environ=NOBODY, full_disk=1),
+    Row("keys upload, unreachable", "keys upload keys.txt -p 8 --failed-lines f", 4, environ=UNREACHABLE, full_disk=1),
     Row("keys upload, durable", "keys upload keys.txt -p 8 --durable", waits=True, queue=True, full_disk=4),
     Row("keys upload, wrong", "keys upload keys.txt --product eight", 2),
     Row("keys export", "keys export -p 5 -o out.csv", waits=True, full_disk=5),
@@ -131,21 +134,21 @@ ROWS = (
     Row("uploads work", "uploads work --drain", queue=True, full_disk=4, waits=True),
     Row("pay", "pay -p 5 --type alipay --order {order} --save-qr qr.png", waits=True, full_disk=1),
     Row("pay, no such product", "pay -p 999 --type alipay --order {order}", 3),
-    Row("pay, nobody there", "pay -p 5 --type alipay --order {order}", 4, environ=NOBODY),
+    Row("pay, unreachable", "pay -p 5 --type alipay --order {order}", 4, environ=UNREACHABLE),
     Row("pay, wait", "pay -p 5 --type alipay --order {order} --wait --listen 127.0.0.1:0 --timeout 1", 4, waits=True),
     Row("order", "order {placed}", waits=True),
-    Row("order, none", "order nothing-there", 3),
+    Row("order, unknown", "order nothing-there", 3),
     Row("link", "link {token} --price 1.88"),
     Row("callback verify", "callback verify {callback}"),
     Row("callback verify, forged", "callback verify {forged}", 3),
     Row("callback sign", "callback sign --order-id 9 --order {placed} --price 0.99", reveals=True),
     Row("callback send", "callback send {receiver} --order-id 9 --order {placed} --price 0.99", waits=True),
     Row("errors", "errors"),
-    Row("errors, one", "errors pay/create 101"),
+    Row("errors, one code", "errors pay/create 101"),
     Row(
         "sandbox", "sandbox --port 0 --database shop.sqlite3", until=r'Ctrl-C|"appkey"', without=(">&-",), reveals=True,
         full_disk=2,
     ),
     Row("help", "help keys upload"),
-    Row("help, nonsense", "upload keys.txt", 2),
+    Row("help, unknown command", "upload keys.txt", 2),
 )  # fmt: skip

@@ -11,10 +11,10 @@ from rich.cells import cell_len
 FULL_DISK = "full disk"
 ESCAPES = re.compile(r"\x1b\[[?\d;]*[A-Za-z]")
 COLOUR = re.compile(r"\x1b\[[\d;]*(?<!\d)(?:3[0-8]|4[0-8]|9[0-7])[\d;]*m")
-TIMED = re.compile(r"[\d,.]+(?:/s|ms|s)")  # a speed or a duration, which differs between two runs
+CHANGING = re.compile(r"[\d,.]+(?:/s|ms|s)")  # a speed or a duration differs between two runs
 CARD_KEYS = re.compile(r"(?:WINTER|SPRING)-\d{4}-KEY")
 # Words that may appear in a Chinese text: names, commands, options and so on. All other words are English prose.
-NAMES = frozenset(
+ALLOWED_WORDS = frozenset(
     """
     GatePay JSON CSV TSV Excel UTF ASCII URL HTTP HTTPS TCP DNS TLS HTML MiB ms QR Ctrl Enter macOS Windows
     Linux Redis SQLite PostgreSQL Python appkey appsecret worker shell bash zsh fish powershell cmd sh alipay
@@ -36,38 +36,46 @@ class Outcome:
 
 
 def judge(
-    seen: Outcome, row: Row, shop: Shop, condition: str, variant: str, *, columns: int | None, wide: str, writes: bool
+    outcome: Outcome,
+    row: Row,
+    shop: Shop,
+    condition: str,
+    variant: str,
+    *,
+    columns: int | None,
+    wide: str,
+    writes: bool,
 ) -> list[str]:
-    """Return what is wrong with the outcome, in a few words each."""
-    everything = seen.out + seen.err
-    found = []
-    if seen.hung:
-        found.append("hung")
-    if expected := wrong_status(seen.status, row, variant, writes=writes):
-        found.append(f"status {seen.status}, not {expected}")
+    """Return descriptions of what is wrong with the outcome."""
+    everything = outcome.out + outcome.err
+    problems = []
+    if outcome.hung:
+        problems.append("hung")
+    if expected := expected_if_wrong(outcome.status, row, variant, writes=writes):
+        problems.append(f"status {outcome.status}, not {expected}")
     if "Traceback" in everything or "Exception ignored" in everything or "Warning:" in everything:
-        found.append("traceback")
+        problems.append("traceback")
     if condition in ("piped", "--json", "closed stdout", "full disk") and "\x1b" in everything:
-        found.append("escape codes")
+        problems.append("escape codes")
     if condition == "NO_COLOR" and COLOUR.search(everything):
-        found.append("colours")
+        problems.append("colours")
     if condition == "--json":
-        found += (
-            [f"no JSON: {line[:40]!r}" for line in seen.out.splitlines() if not is_json(line)]
+        problems += (
+            [f"no JSON: {line[:40]!r}" for line in outcome.out.splitlines() if not is_json(line)]
             if not row.reveals or "export" not in row.name
             else []
         )
     if columns:
-        found += list(wrong_lines(seen.out, columns, wide, translated=condition == "zh"))
+        problems += list(wrong_lines(outcome.out, columns, wide, translated=condition == "zh"))
     if condition == "zh":
-        found += [f"English: {each!r}" for each in english(seen.out)]
+        problems += [f"English: {words!r}" for words in english_words(outcome.out)]
     if shop.environ["GATEPAY_APPSECRET"] in everything or (not row.reveals and CARD_KEYS.search(everything)):
-        found.append("a secret")
-    return found
+        problems.append("a secret")
+    return problems
 
 
-def wrong_status(status: int, row: Row, variant: str, *, writes: bool) -> str:
-    """Return the expected status if *status* is wrong; empty: it is correct."""
+def expected_if_wrong(status: int, row: Row, variant: str, *, writes: bool) -> str:
+    """Return the expected status if *status* is wrong, otherwise an empty string."""
     expected = {row.status}
     if variant == ">/dev/full" and writes:
         expected = {5}
@@ -89,39 +97,45 @@ def is_json(line: str) -> bool:
 
 
 def wrong_lines(text: str, columns: int, wide: str, *, translated: bool) -> Iterator[str]:
-    """Yield lines that are too wide for the terminal, and words that are broken over two lines."""
-    plain, wide = (ESCAPES.sub("", re.sub(r"[^\n]*\r(?!\n)", "", each.replace("\r\n", "\n"))) for each in (text, wide))
+    """Yield descriptions of lines that are too wide and of words that are broken over two lines."""
+    plain, wide = (
+        ESCAPES.sub("", re.sub(r"[^\n]*\r(?!\n)", "", output.replace("\r\n", "\n"))) for output in (text, wide)
+    )
     for line in plain.splitlines():
-        too_long = max((cell_len(word) for word in line.split()), default=0) > columns - (
+        has_long_word = max((cell_len(word) for word in line.split()), default=0) > columns - (
             len(line) - len(line.lstrip())
         )
-        if cell_len(line) > columns and not line.startswith("  export ") and not (too_long and len(line.split()) == 1):
+        if (
+            cell_len(line) > columns
+            and not line.startswith("  export ")
+            and not (has_long_word and len(line.split()) == 1)
+        ):
             yield f"{cell_len(line)} columns: {line[:30]!r}"
-    letters = [len(re.findall(r"\w", each)) for each in (plain, wide)]
-    if not translated and letters[0] < 0.8 * letters[1]:
-        yield f"{letters[0]} letters instead of {letters[1]}"
-    squashed = re.sub(r"\s*\n\s*", "", plain)
+    letter_counts = [len(re.findall(r"\w", output)) for output in (plain, wide)]
+    if not translated and letter_counts[0] < 0.8 * letter_counts[1]:
+        yield f"{letter_counts[0]} letters instead of {letter_counts[1]}"
+    joined = re.sub(r"\s*\n\s*", "", plain)
     for word in sorted(set(re.findall(r"\S*\d\S*", wide))):
         if (
             len(word) >= 4
-            and not TIMED.fullmatch(word)
+            and not CHANGING.fullmatch(word)
             and "█" not in word
             and "▀" not in word
             and "▄" not in word
-            and word in squashed
+            and word in joined
             and word not in plain
         ):
             yield f"broken: {word[:40]}"
 
 
-def english(text: str) -> Iterator[str]:
-    """Yield English words in a Chinese text."""
+def english_words(text: str) -> Iterator[str]:
+    """Yield the English words of each line of a Chinese text."""
     for line in ESCAPES.sub("", text).splitlines():
         if re.match(r"  gatepay |用法", line):
             continue
-        rest = re.sub(
+        prose = re.sub(
             r"`[^`]*`|\b[0-9a-f]{8,}\b|\S*[/_.=:\d\\|]\S*|--?[\w-]+|\b[A-Z]{2,}\b|gatepay( [a-z-]+)*", " ", line
         )
-        words = [word for word in re.findall(r"[A-Za-z]{2,}", rest) if word not in NAMES]
+        words = [word for word in re.findall(r"[A-Za-z]{2,}", prose) if word not in ALLOWED_WORDS]
         if words:
             yield " ".join(words)

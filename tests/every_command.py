@@ -45,10 +45,10 @@ from gatepay_async.cli.entry import main
 
 CONDITIONS = ("wide", "40 columns", "piped", "NO_COLOR", "--json", "zh", "closed stdout", "full disk")
 COMMANDS_WITH_A_ROW = frozenset(row.name for row in ROWS)
-COLUMNS = {"wide": 200, "40 columns": 40, "NO_COLOR": 80, "zh": 60}  # of a terminal
-PATIENCE = 60.0  # seconds; generous, because the machine may be busy
+COLUMNS = {"wide": 200, "40 columns": 40, "NO_COLOR": 80, "zh": 60}  # the width of the terminal
+TIMEOUT_S = 60.0  # generous, because the machine may be busy
 _MIB = 1 << 20
-RECEIVER = """
+CALLBACK_SERVER = """
 from http.server import BaseHTTPRequestHandler, HTTPServer
 class Shop(BaseHTTPRequestHandler):
     def do_GET(self):
@@ -70,8 +70,9 @@ class Cell:
 
     Attributes:
         folder: The cell's HOME and working directory.
-        fds: The file descriptors that we read, with the name of the stream: ``out`` or ``err``.
-        said: The output so far, by stream.
+        fds: The file descriptors to read, with the name of the stream: ``out`` or ``err``.
+        typed: How many of the row's prompts have been answered.
+        output: The output so far, by stream.
     """
 
     row: Row
@@ -82,33 +83,33 @@ class Cell:
     outcome: Outcome = field(factory=Outcome)
     pid: int = 0
     fds: dict[int, str] = field(factory=dict[int, str])
-    said: dict[str, bytes] = field(factory=lambda: {"out": b"", "err": b""})
+    output: dict[str, bytes] = field(factory=lambda: {"out": b"", "err": b""})
     typed: int = 0
     interrupted: bool = False
-    began: float = 0.0
+    started_at: float = 0.0
 
 
 def command_paths(command: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
     """Yield the names of all commands, such as `keys upload`."""
-    inner = getattr(command, "commands", {})
-    for name, each in inner.items():
-        yield from command_paths(each, (*path, name))
-    if not inner:
+    subcommands = getattr(command, "commands", {})
+    for name, subcommand in subcommands.items():
+        yield from command_paths(subcommand, (*path, name))
+    if not subcommands:
         yield " ".join(path)
 
 
 def cells_of(row: Row, shop: Shop, folder: Path, condition: str) -> Iterator[Cell]:
     """Yield the cells of a row: the command and its help. Some conditions have two variants."""
     variants = {"closed stdout": (">&-", "| true"), "full disk": (">/dev/full", FULL_DISK)}.get(condition, ("",))
-    shared = {"--json": ["--json"], "zh": ["--lang", "zh"]}.get(condition, [])
+    global_options = {"--json": ["--json"], "zh": ["--lang", "zh"]}.get(condition, [])
     for variant in variants:
         if variant in row.without:
             continue
         home = folder / re.sub(r"\W+", "-", f"{row.name} {condition} {variants.index(variant)}")
-        yield Cell(row, condition, variant, [*shared, *row.arguments(shop)], home)
-    if row.has_help and condition in COLUMNS:
+        yield Cell(row, condition, variant, [*global_options, *row.arguments(shop)], home)
+    if row.is_main_row and condition in COLUMNS:
         home = folder / re.sub(r"\W+", "-", f"{row.name} {condition} help")
-        yield Cell(Row(f"{row.name} --help", ""), condition, "", [*shared, *row.name.split(), "--help"], home)
+        yield Cell(Row(f"{row.name} --help", ""), condition, "", [*global_options, *row.name.split(), "--help"], home)
 
 
 def prepare(cell: Cell, shop: Shop, template: Path) -> None:
@@ -129,21 +130,21 @@ def start(cell: Cell, shop: Shop) -> None:
     environ |= {"NO_COLOR": "1"} if cell.condition == "NO_COLOR" else {}
     environ |= cell.row.environ
     if columns:
-        ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 5000, columns, 0, 0))
-        ends, cell.fds = [theirs, theirs, theirs], {ours: "out"}
+        controller, terminal = pty.openpty()
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 5000, columns, 0, 0))
+        ends, cell.fds = [terminal, terminal, terminal], {controller: "out"}
     else:
-        given = os.open(cell.folder / "typed" if cell.row.typed else os.devnull, os.O_RDONLY)
+        typed = os.open(cell.folder / "typed" if cell.row.typed else os.devnull, os.O_RDONLY)
         read, write = os.pipe()
         errors, their_errors = os.pipe()
-        ends, cell.fds = [given, write, their_errors], {read: "out", errors: "err"}
+        ends, cell.fds = [typed, write, their_errors], {read: "out", errors: "err"}
         if cell.variant in (">/dev/full", "| true", ">&-"):
             os.close(read)
             del cell.fds[read]
         if cell.variant == ">/dev/full":
             os.close(write)
             ends[1] = os.open("/dev/full", os.O_WRONLY)
-    cell.began = time.monotonic()
+    cell.started_at = time.monotonic()
     cell.pid = os.fork()
     if cell.pid == 0:
         run_in_child(cell, ends, environ)
@@ -172,7 +173,7 @@ def run_in_child(cell: Cell, ends: list[int], environ: dict[str, str]) -> None:
         os.chdir(cell.folder)
         tempfile.tempdir = None
         sys.argv = ["gatepay", *cell.arguments]
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 -- as Python does at start
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 -- like Python at its start
         stdout: Any = None if cell.variant == ">&-" else open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 -- as above
         sys.stdout = stdout
         stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115 -- as above
@@ -181,9 +182,9 @@ def run_in_child(cell: Cell, ends: list[int], environ: dict[str, str]) -> None:
             main()
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
-        except BaseException:  # noqa: BLE001 -- what Python would show
+        except BaseException:  # noqa: BLE001 -- like Python, print any exception
             traceback.print_exc()
-        # As Python does at its end.
+        # Do what Python does at exit.
         threading._shutdown()  # type: ignore[attr-defined]  # it has no public name
         atexit._run_exitfuncs()
         try:
@@ -211,28 +212,28 @@ def read_output(cells: list[Cell], shop: Shop) -> None:
             os.close(fd)
             del cell.fds[fd]
             continue
-        cell.said[cell.fds[fd]] += data
-        said = (cell.said["out"] + cell.said["err"]).decode(errors="replace")
+        cell.output[cell.fds[fd]] += data
+        output = (cell.output["out"] + cell.output["err"]).decode(errors="replace")
         if cell.condition in COLUMNS and cell.typed < len(cell.row.typed):
             prompt, name = cell.row.typed[cell.typed]
-            if prompt in said:
+            if prompt in output:
                 os.write(fd, f"{getattr(shop, name)}\n".encode())
                 cell.typed += 1
-        if cell.row.until and re.search(cell.row.until, said) and not cell.interrupted:
+        if cell.row.until and re.search(cell.row.until, output) and not cell.interrupted:
             cell.interrupted = True
             os.kill(cell.pid, signal.SIGINT)
 
 
-def run_all(cells: list[Cell], shop: Shop, at_once: int) -> None:
-    """Run *cells*, at most *at_once* at a time."""
-    left, running = list(reversed(cells)), list[Cell]()
-    while left or running:
-        while left and len(running) < at_once:
-            running.append(left.pop())
+def run_all(cells: list[Cell], shop: Shop, limit: int) -> None:
+    """Run *cells*, at most *limit* at the same time."""
+    waiting, running = list(reversed(cells)), list[Cell]()
+    while waiting or running:
+        while waiting and len(running) < limit:
+            running.append(waiting.pop())
             start(running[-1], shop)
         read_output(running, shop)
         for cell in list(running):
-            if time.monotonic() - cell.began > PATIENCE:
+            if time.monotonic() - cell.started_at > TIMEOUT_S:
                 os.kill(cell.pid, signal.SIGKILL)
                 cell.outcome.hung = True
             if cell.fds:
@@ -240,11 +241,11 @@ def run_all(cells: list[Cell], shop: Shop, at_once: int) -> None:
             status = os.waitpid(cell.pid, 0)[1]
             running.remove(cell)
             cell.outcome.status = os.waitstatus_to_exitcode(status)
-            cell.outcome.out, cell.outcome.err = (cell.said[name].decode(errors="replace") for name in ("out", "err"))
+            cell.outcome.out, cell.outcome.err = (cell.output[name].decode(errors="replace") for name in ("out", "err"))
 
 
 def fill_disk(folder: Path) -> None:
-    """Fill the disk of *folder*."""
+    """Fill the file system of *folder*, so that further writes fail."""
     for size in (_MIB, 4096, 1):
         try:
             with (folder / f"full-{size}").open("wb", buffering=0) as file:
@@ -256,25 +257,25 @@ def fill_disk(folder: Path) -> None:
 
 
 def make_template(shop: Shop, folder: Path) -> None:
-    """Create a queue with a finished and a waiting upload; also an order, and the query of its callback."""
+    """Submit a finished and a waiting upload, create an order and sign its callback."""
     lines = {name: "".join(f"{name.upper()}-{number:05d}\n" for number in range(700)) for name in ("first", "second")}
     shop.files |= lines
 
-    def ask(words: str) -> Any:
-        cell = Cell(Row("setup", ""), "piped", "", ["--json", *words.split()], folder)
+    def run_json(line: str) -> Any:
+        cell = Cell(Row("setup", ""), "piped", "", ["--json", *line.split()], folder)
         start(cell, shop)
         while cell.fds:
             read_output([cell], shop)
         status = os.waitpid(cell.pid, 0)[1]
-        assert status == 0, cell.said
-        return json.loads(cell.said["out"])
+        assert status == 0, cell.output
+        return json.loads(cell.output["out"])
 
     prepare(Cell(Row("setup", ""), "piped", "", [], folder), shop, folder)
-    ask("keys upload first -p 8 --durable")
-    ask("keys upload second -p 8 --no-wait")
-    shop.jobs = {each["state"]: each["job"] for each in ask("uploads list")["jobs"]}
-    ask(f"pay -p 5 --type alipay --order {ORDER}")
-    shop.callback = ask(f"callback sign --order-id 9 --order {ORDER} --price 0.99")["query"]
+    run_json("keys upload first -p 8 --durable")
+    run_json("keys upload second -p 8 --no-wait")
+    shop.jobs = {job["state"]: job["job"] for job in run_json("uploads list")["jobs"]}
+    run_json(f"pay -p 5 --type alipay --order {ORDER}")
+    shop.callback = run_json(f"callback sign --order-id 9 --order {ORDER} --price 0.99")["query"]
     for name in lines:
         del shop.files[name]
 
@@ -287,34 +288,34 @@ def measure_first_output(rows: list[Row], shop: Shop) -> None:
         for row in rows:
             if not row.waits:
                 continue
-            took = []
+            durations = []
             for turn in range(3):
                 with tempfile.TemporaryDirectory() as folder:
                     cell = Cell(row, "wide", "", row.arguments(shop), Path(folder) / f"{turn}")
                     prepare(cell, shop, Path(shop.environ["TEMPLATE"]))
                     environ = shop.environ | {"GATEPAY_BASE_URL": url, "HOME": str(cell.folder)}
-                    took.append(first_output(shop, cell, environ))
-            print(f"| {row.name} | {min(took):.2f} |", flush=True)
+                    durations.append(first_output(shop, cell, environ))
+            print(f"| {row.name} | {min(durations):.2f} |", flush=True)
 
 
 def first_output(shop: Shop, cell: Cell, environ: dict[str, str]) -> float:
-    """Return the seconds until a new process of that command writes something."""
-    ours, theirs = pty.openpty()
-    began = time.monotonic()
+    """Return the seconds until a new process of the command writes something."""
+    controller, terminal = pty.openpty()
+    started_at = time.monotonic()
     process = subprocess.Popen(
-        [*shop.command, *cell.arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environ, cwd=cell.folder
+        [*shop.command, *cell.arguments], stdin=terminal, stdout=terminal, stderr=terminal, env=environ, cwd=cell.folder
     )
-    os.close(theirs)
-    seconds = time.monotonic() - began if select.select([ours], [], [], 20)[0] else 99.0
-    seconds = time.monotonic() - began
+    os.close(terminal)
+    seconds = time.monotonic() - started_at if select.select([controller], [], [], 20)[0] else 99.0
+    seconds = time.monotonic() - started_at
     process.kill()
     process.wait()
-    os.close(ours)
+    os.close(controller)
     return seconds
 
 
 def mount_small_disk() -> Path | None:
-    """Return a small disk that only this process sees, if the user may mount one. Restarts this program."""
+    """Return a small file system that only this process sees, if the user may mount one. This restarts the program."""
     if mounted := os.environ.get("EVERY_COMMAND_DISK"):
         return Path(mounted)
     unshare = shutil.which("unshare")
@@ -329,16 +330,16 @@ def mount_small_disk() -> Path | None:
         'mount -t tmpfs -o size=24m none "$0" || export EVERY_COMMAND_DISK=; "$@"; status=$?; umount "$0"; exit $status'
     )
     environ = os.environ | {"EVERY_COMMAND_DISK": folder}
-    words = [unshare, "-m", "sh", "-c", script, folder, sys.executable, *sys.argv]
-    done = subprocess.run(words, env=environ, check=False)
+    command = [unshare, "-m", "sh", "-c", script, folder, sys.executable, *sys.argv]
+    done = subprocess.run(command, env=environ, check=False)
     Path(folder).rmdir()
     sys.exit(done.returncode)
 
 
 def main_program(arguments: list[str]) -> int:
     disk = mount_small_disk()
-    shown = arguments[arguments.index("--show") + 1] if "--show" in arguments else ""
-    names = [each for each in arguments if not each.startswith("--") and each != shown]
+    shown_condition = arguments[arguments.index("--show") + 1] if "--show" in arguments else ""
+    names = [argument for argument in arguments if not argument.startswith("--") and argument != shown_condition]
     missing = set(command_paths(get_command(app))) - COMMANDS_WITH_A_ROW
     assert not missing, f"no row for {missing}"
     rows = [row for row in ROWS if not names or row.name in names]
@@ -348,11 +349,11 @@ def main_program(arguments: list[str]) -> int:
         server = subprocess.Popen(
             [sys.executable, "-m", "gatepay_async.cli", "sandbox", "--json", "--port", "0"], stdout=subprocess.PIPE
         )
-        receiver = subprocess.Popen([sys.executable, "-c", RECEIVER], stdout=subprocess.PIPE)
+        receiver = subprocess.Popen([sys.executable, "-c", CALLBACK_SERVER], stdout=subprocess.PIPE)
         try:
             assert server.stdout is not None
             assert receiver.stdout is not None
-            shop = Shop.of(json.loads(server.stdout.readline()))
+            shop = Shop.from_settings(json.loads(server.stdout.readline()))
             shop.receiver = receiver.stdout.readline().decode().strip()
             make_template(shop, folder / "template")
             if "--first-output" in arguments:
@@ -361,7 +362,7 @@ def main_program(arguments: list[str]) -> int:
             cells = [
                 cell
                 for condition in CONDITIONS
-                if not shown or condition.startswith(shown)
+                if not shown_condition or condition.startswith(shown_condition)
                 for row in rows
                 for cell in cells_of(row, shop, folder, condition)
             ]
@@ -371,15 +372,15 @@ def main_program(arguments: list[str]) -> int:
                 prepare(cell, shop, folder / "template")
             if disk is not None:
                 fill_disk(disk)
-            run_all(cells, shop, at_once=2 * (os.cpu_count() or 1))
+            run_all(cells, shop, limit=2 * (os.cpu_count() or 1))
         finally:
             for process in (server, receiver):
                 process.terminate()
                 process.communicate()
-    if shown:
+    if shown_condition:
         for cell in cells:
-            said = f"{cell.outcome.out}{cell.outcome.err}[{cell.outcome.status}]"
-            print(f"$ gatepay {' '.join(cell.arguments)}  # {cell.variant}\n{said}")
+            output = f"{cell.outcome.out}{cell.outcome.err}[{cell.outcome.status}]"
+            print(f"$ gatepay {' '.join(cell.arguments)}  # {cell.variant}\n{output}")
     return show_table(rows, cells, shop)
 
 
@@ -387,25 +388,29 @@ def show_table(rows: list[Row], cells: list[Cell], shop: Shop) -> int:
     """Print the table. Return 1 if anything is wrong."""
     wide = {cell.row.name: cell.outcome.out for cell in cells if cell.condition == "wide"}
     piped = {cell.row.name: cell.outcome.out for cell in cells if cell.condition == "piped"}
-    wrong: dict[tuple[str, str], list[str]] = {}
+    problems_by_cell: dict[tuple[str, str], list[str]] = {}
     for cell in cells:
-        found = judge(
+        problems = judge(
             cell.outcome, cell.row, shop, cell.condition, cell.variant, columns=COLUMNS.get(cell.condition),
             wide=wide.get(cell.row.name, ""), writes=bool(piped.get(cell.row.name)),
         )  # fmt: skip
         name = cell.row.name.removesuffix(" --help")
-        where = " --help" if cell.row.name.endswith(" --help") else cell.variant
-        wrong.setdefault((name, cell.condition), []).extend(f"{where} {each}".strip() for each in found)
+        variant = " --help" if cell.row.name.endswith(" --help") else cell.variant
+        problems_by_cell.setdefault((name, cell.condition), []).extend(
+            f"{variant} {problem}".strip() for problem in problems
+        )
     conditions = [condition for condition in CONDITIONS if any(cell.condition == condition for cell in cells)]
     print(f"| command | {' | '.join(conditions)} |\n| --- |{' --- |' * len(conditions)}")
     for row in rows:
         texts = (
-            "; ".join(wrong[row.name, condition]) or "ok" if (row.name, condition) in wrong else "–"
+            "; ".join(problems_by_cell[row.name, condition]) or "ok"
+            if (row.name, condition) in problems_by_cell
+            else "–"
             for condition in conditions
         )
-        print(f"| {row.name} | {' | '.join(each.replace('|', chr(92) + '|') for each in texts)} |")
+        print(f"| {row.name} | {' | '.join(text.replace('|', chr(92) + '|') for text in texts)} |")
     print(f"\n{len(cells)} processes")
-    return int(any(wrong.values()))
+    return int(any(problems_by_cell.values()))
 
 
 if __name__ == "__main__":

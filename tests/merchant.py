@@ -23,13 +23,13 @@ from gatepay_async.protocol.models import Callback
 
 
 class Merchant:
-    """The server's handler, and the steps at which it hangs or blocks."""
+    """The server, whose handler or store can hang or block at a given step."""
 
     def __init__(self, folder: Path, store: Store, hang: str, block: str) -> None:
         self._folder = folder
         self._hang, self._block = hang, block
         self._commit = store.commit
-        store.commit = self.commit  # type: ignore[method-assign]  # to hang in it
+        store.commit = self.commit  # type: ignore[method-assign]  # adds a step at which it can hang
         self.app = CallbackApp(
             self.handle, appkey=SHOP.appkey, appsecret=SHOP.appsecret, store=store, on_event=self.on_event, timeout=20
         )
@@ -75,9 +75,9 @@ def main() -> None:
     parser.add_argument("store")
     parser.add_argument("--hang", default="")
     parser.add_argument("--block", default="")
-    given = parser.parse_args()
-    store: Any = RedisStore(given.store) if "://" in given.store else SQLiteStore(given.store)
-    merchant = Merchant(given.folder, store, given.hang, given.block)
+    arguments = parser.parse_args()
+    store: Any = RedisStore(arguments.store) if "://" in arguments.store else SQLiteStore(arguments.store)
+    merchant = Merchant(arguments.folder, store, arguments.hang, arguments.block)
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
     config = uvicorn.Config(merchant.app, log_config=None, timeout_graceful_shutdown=0)

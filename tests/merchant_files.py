@@ -1,43 +1,43 @@
-"""Makes files of card keys with the exact bytes that merchants' programs write."""
+"""Makes files of card keys with the exact bytes that common programs write."""
 
 import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import xlsxwriter  # type: ignore[import-untyped]  # it has no types
+import xlsxwriter  # type: ignore[import-untyped]  # the package has no types
 
 KEYS = ["卡密-0001", "PLAIN-0002", "卡密-0003"]
 HEADING = ["编号", "卡密"]
 
 
-def _lines(keys: Sequence[str], end: str = "\r\n") -> str:
+def _text_file(keys: Sequence[str], end: str = "\r\n") -> str:
     return "".join(f"{key}{end}" for key in keys)
 
 
-def _table(keys: Sequence[str], between: str) -> str:
+def _separated_rows(keys: Sequence[str], separator: str) -> str:
     rows = [HEADING, *([str(number), key] for number, key in enumerate(keys, 1))]
-    return "".join(f"{between.join(row)}\r\n" for row in rows)
+    return "".join(f"{separator.join(row)}\r\n" for row in rows)
 
 
-# The files by name. Notepad writes no line end after the last line.
+# Functions that return the bytes of a file, by file name. Notepad writes no line end after the last line.
 TEXTS: dict[str, Callable[[Sequence[str]], bytes]] = {
-    "notepad-utf-8.txt": lambda keys: _lines(keys).removesuffix("\r\n").encode(),
-    "notepad-utf-8-bom.txt": lambda keys: b"\xef\xbb\xbf" + _lines(keys).encode(),
-    "notepad-ansi.txt": lambda keys: _lines(keys).encode("gbk"),
-    "notepad-utf-16-le.txt": lambda keys: b"\xff\xfe" + _lines(keys).encode("utf-16-le"),
-    "notepad-utf-16-be.txt": lambda keys: b"\xfe\xff" + _lines(keys).encode("utf-16-be"),
-    "powershell-5.txt": lambda keys: b"\xff\xfe" + _lines(keys).encode("utf-16-le"),
-    "iconv-gb18030.txt": lambda keys: _lines(keys, "\n").encode("gb18030"),
-    "iconv-utf-16.txt": lambda keys: _lines(keys, "\n").encode("utf-16"),
-    "iconv-utf-32.txt": lambda keys: _lines(keys, "\n").encode("utf-32"),
-    "iconv-gb18030-rare.txt": lambda keys: _lines([*keys, "卡密-㐂"], "\n").encode("gb18030"),
+    "notepad-utf-8.txt": lambda keys: _text_file(keys).removesuffix("\r\n").encode(),
+    "notepad-utf-8-bom.txt": lambda keys: b"\xef\xbb\xbf" + _text_file(keys).encode(),
+    "notepad-ansi.txt": lambda keys: _text_file(keys).encode("gbk"),
+    "notepad-utf-16-le.txt": lambda keys: b"\xff\xfe" + _text_file(keys).encode("utf-16-le"),
+    "notepad-utf-16-be.txt": lambda keys: b"\xfe\xff" + _text_file(keys).encode("utf-16-be"),
+    "powershell-5.txt": lambda keys: b"\xff\xfe" + _text_file(keys).encode("utf-16-le"),
+    "iconv-gb18030.txt": lambda keys: _text_file(keys, "\n").encode("gb18030"),
+    "iconv-utf-16.txt": lambda keys: _text_file(keys, "\n").encode("utf-16"),
+    "iconv-utf-32.txt": lambda keys: _text_file(keys, "\n").encode("utf-32"),
+    "iconv-gb18030-rare.txt": lambda keys: _text_file([*keys, "卡密-㐂"], "\n").encode("gb18030"),
 }
 TABLES: dict[str, Callable[[Sequence[str]], bytes]] = {
-    "excel-csv-utf-8.csv": lambda keys: b"\xef\xbb\xbf" + _table(keys, ",").encode(),
-    "excel-csv.csv": lambda keys: _table(keys, ",").encode("gbk"),
-    "excel-semicolons.csv": lambda keys: b"\xef\xbb\xbf" + _table(keys, ";").encode(),
-    "excel-unicode-text.tsv": lambda keys: b"\xff\xfe" + _table(keys, "\t").encode("utf-16-le"),
-    "wps.csv": lambda keys: _table(keys, ",").encode("gbk"),
+    "excel-csv-utf-8.csv": lambda keys: b"\xef\xbb\xbf" + _separated_rows(keys, ",").encode(),
+    "excel-csv.csv": lambda keys: _separated_rows(keys, ",").encode("gbk"),
+    "excel-semicolons.csv": lambda keys: b"\xef\xbb\xbf" + _separated_rows(keys, ";").encode(),
+    "excel-unicode-text.tsv": lambda keys: b"\xff\xfe" + _separated_rows(keys, "\t").encode("utf-16-le"),
+    "wps.csv": lambda keys: _separated_rows(keys, ",").encode("gbk"),
     "excel.xlsx": lambda keys: workbook([[*HEADING], *([number, key] for number, key in enumerate(keys, 1))]),
     "wps.xlsx": lambda keys: workbook(
         [[], ["", *HEADING], *(["", f"{number}", key] for number, key in enumerate(keys, 1))], shared=False

@@ -51,14 +51,14 @@ def raw_workbook(sheet: str | bytes, *, texts: str = "", formats: tuple[str, ...
 
 def relationships(*references: tuple[str, str, str]) -> str:
     """Return the relationships of a part. Each has an ID, a type and a target."""
-    each = "".join(
+    elements = "".join(
         f'<Relationship Id="{key}" Type="{_RELATED}/{kind}" Target="{target}"/>' for key, kind, target in references
     )
-    return f'<Relationships xmlns="{_PACKAGE}">{each}</Relationships>'
+    return f'<Relationships xmlns="{_PACKAGE}">{elements}</Relationships>'
 
 
 def rows_of(*cells: str, attributes: str = "") -> str:
-    """Return ``<sheetData>`` with one row for each of *cells*. A cell is XML in which ``@`` stands for its address."""
+    """Return ``<sheetData>`` with one row for each cell. A cell is XML in which ``@`` is replaced with its address."""
     rows = (
         f'<row r="{number}"{attributes}>{cell.replace("@", f"A{number}")}</row>' for number, cell in enumerate(cells, 1)
     )

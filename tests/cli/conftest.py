@@ -1,4 +1,4 @@
-"""The command, run by its runner; and a shop for it to talk to, over real HTTP."""
+"""Fixtures that run the command in this process, with a sandbox over real HTTP."""
 
 import json
 import os
@@ -19,12 +19,12 @@ from gatepay_async.cli import language, output, runner, settings
 from gatepay_async.cli.app import app
 from gatepay_async.sandbox import Sandbox
 
-QUICK = RetryPolicy(first_wait=0, longest_wait=0)
+NO_WAITS = RetryPolicy(first_wait=0, longest_wait=0)
 
 
 @frozen
 class BatchResult:
-    """What came of a run."""
+    """The result of a run."""
 
     status: int
     out: str
@@ -32,7 +32,7 @@ class BatchResult:
 
     @property
     def json(self) -> dict[str, Any]:
-        """What it wrote for programs: one object, on one line."""
+        """The only line of standard output, parsed as a JSON object."""
         [line] = self.out.splitlines()
         document: dict[str, Any] = json.loads(line)
         return document
@@ -42,52 +42,53 @@ Gatepay = Callable[..., BatchResult]
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An English user on a line without waits, and without profiles; tests/surroundings.py sets up the rest."""
+def cli_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Set an English locale, retries without waits, and no profiles; tests/surroundings.py sets up the rest."""
     monkeypatch.setenv("LANG", "en_GB.UTF-8")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
-    monkeypatch.setattr(settings, "AsyncGatePay", partial(AsyncGatePay, retry=QUICK))
-    # A worker that is told to stop ends its process after this time, which here would be that of the tests.
+    monkeypatch.setattr(settings, "AsyncGatePay", partial(AsyncGatePay, retry=NO_WAITS))
+    # A worker that doesn't stop within this time ends its process, which is that of the tests.
     monkeypatch.setattr(runner, "_WORKER_STOP_S", 100_000.0)
-    # What an earlier run in this process has chosen.
+    # Reset the choices of earlier runs in this process.
     language.set_language("en")
     output._wants_json.set(False)
     output._fields.set(())
 
 
 @pytest.fixture(scope="session")
-def built() -> Callable[[object], Any]:
+def reset_parser() -> Callable[[object], Any]:
     """
-    What makes a command line parser of `app`: made once, and set back before each run.
+    Returns a function that resets the command line parser of `app` to its original state.
 
-    To make one takes longer than most commands. A run translates its help, and adds options to it.
+    The parser is built once, because building it takes longer than most commands. Each run translates its help texts
+    and adds options to it.
     """
     root = get_command(app)
-    kept: list[tuple[Any, str, list[Any]]] = []
-    left = [root]
-    while left:
-        command: Any = left.pop()
-        kept.append((command, command.help, list(command.params)))
-        kept.extend((param, param.help, []) for param in command.params)
-        left.extend(getattr(command, "commands", {}).values())
+    originals: list[tuple[Any, str, list[Any]]] = []
+    remaining = [root]
+    while remaining:
+        command: Any = remaining.pop()
+        originals.append((command, command.help, list(command.params)))
+        originals.extend((param, param.help, []) for param in command.params)
+        remaining.extend(getattr(command, "commands", {}).values())
 
-    def set_back(_: object) -> Any:
-        for each, text, params in kept:
-            each.help = text
-            if hasattr(each, "params"):
-                each.params = list(params)
+    def reset(_: object) -> Any:
+        for element, help_text, params in originals:
+            element.help = help_text
+            if hasattr(element, "params"):
+                element.params = list(params)
         return root
 
-    return set_back
+    return reset
 
 
 @pytest.fixture
-def gatepay(built: Callable[[object], Any], monkeypatch: pytest.MonkeyPatch) -> Gatepay:
-    """The command."""
-    monkeypatch.setattr("typer.testing._get_command", built)
+def gatepay(reset_parser: Callable[[object], Any], monkeypatch: pytest.MonkeyPatch) -> Gatepay:
+    """Runs the command in this process."""
+    monkeypatch.setattr("typer.testing._get_command", reset_parser)
 
-    def run(*arguments: object, input: str | bytes = "", charset: str = "utf-8") -> BatchResult:  # noqa: A002 -- the runner's word
-        result = CliRunner(charset=charset).invoke(app, [str(each) for each in arguments], input=input)
+    def run(*arguments: object, input: str | bytes = "", charset: str = "utf-8") -> BatchResult:  # noqa: A002 -- the parameter of CliRunner
+        result = CliRunner(charset=charset).invoke(app, [str(argument) for argument in arguments], input=input)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return BatchResult(result.exit_code, result.stdout, result.stderr)
@@ -97,7 +98,7 @@ def gatepay(built: Callable[[object], Any], monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def shop(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """A shop that the environment points at."""
+    """A shop on a running sandbox, configured in the environment."""
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(sandbox.serve()) as base_url:
         monkeypatch.setenv("GATEPAY_BASE_URL", base_url)
         monkeypatch.setenv("GATEPAY_APPKEY", sandbox.appkey)
@@ -107,21 +108,21 @@ def shop(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]
 
 @pytest.fixture
 def terminal() -> Iterator[Open]:
-    """Opens terminals with the command in them, and closes them."""
+    """Starts the command in terminals, and closes them after the test."""
     terminals: list[Terminal] = []
 
-    def start(*arguments: object, columns: int = 90) -> Terminal:
+    def open_terminal(*arguments: object, columns: int = 90) -> Terminal:
         terminals.append(opened(*arguments, columns=columns))
         return terminals[-1]
 
-    yield start
-    for each in terminals:
-        os.close(each.fd)
+    yield open_terminal
+    for opened_terminal in terminals:
+        os.close(opened_terminal.fd)
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user who has no queue of uploads yet."""
+    """A home folder without a queue of uploads."""
     for name in ("GATEPAY_UPLOADS", "GATEPAY_UPLOADS_SPOOL", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)
     path = tmp_path / "home"

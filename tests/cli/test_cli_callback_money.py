@@ -1,4 +1,4 @@
-"""`gatepay callback`: what was paid, the later form, and what would not come back."""
+"""Tests of `gatepay callback`: underpaid callbacks, callbacks without an appkey, and fields that are too long."""
 
 from typing import Any
 
@@ -15,13 +15,13 @@ SIGN = ("callback", "sign", "--order-id", "7", "--order", "T-1-X", "--price", "0
 
 @pytest.fixture(autouse=True)
 def keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command's shop."""
+    """Configure the shop whose callbacks are signed and verified."""
     monkeypatch.setenv("GATEPAY_APPKEY", SHOP["appkey"])
     monkeypatch.setenv("GATEPAY_APPSECRET", SHOP["appsecret"])
 
 
-def test_verify_says_underpaid(gatepay: Any) -> None:
-    """A genuine callback that paid less is told as such, and is no success to a script; one that paid in full is."""
+def test_verify_reports_underpaid_callbacks(gatepay: Any) -> None:
+    """A genuine callback with `realprice` below `price` is reported with status 3."""
     underpaid, paid = (signed_callback(**SHOP, price="0.99", realprice=price) for price in ("0.01", "0.99"))
     run = gatepay("callback", "verify", underpaid)
     assert run.status == 3
@@ -32,15 +32,13 @@ def test_verify_says_underpaid(gatepay: Any) -> None:
     assert (run.status, "Underpaid" in run.out) == (0, False)
 
 
-def test_verify_the_later_form(gatepay: Any) -> None:
-    """A callback without an appkey is verified with ours."""
+def test_verify_uses_the_configured_appkey_if_the_callback_has_none(gatepay: Any) -> None:
     run = gatepay("callback", "verify", signed_callback(**SHOP, tampered={"appkey": None}))
     assert run.status == 0
     assert "Genuine" in run.out
 
 
-def test_sign(gatepay: Any) -> None:
-    """What is signed is accepted; with --forged, only its signature differs."""
+def test_signed_callback_is_accepted_and_a_forged_one_differs_in_the_signature(gatepay: Any) -> None:
     run = gatepay(*SIGN, "--realprice", "0.50", "--extend", "密 &=", "--paid-at", "1555750250")
     callback = parse_callback(run.out.strip(), **SHOP)
     assert (callback.order_id, callback.out_order_id, str(callback.realprice)) == (7, "T-1-X", "0.50")
@@ -50,7 +48,7 @@ def test_sign(gatepay: Any) -> None:
     assert forged.out != run.out
 
 
-def test_sign_what_would_not_come_back(gatepay: Any) -> None:
+def test_sign_refuses_fields_that_are_too_long(gatepay: Any) -> None:
     """A text that is too long for a callback is a usage error that names the field, its size and the limit."""
     for option, field, size, limit in (("--extend", "--extend: ", 2700, 2000), ("--order", "--order: ", 2700, 255)):
         run = gatepay(*SIGN, option, "中" * 900)

@@ -1,4 +1,4 @@
-"""Commands never print card keys from replies."""
+"""Tests that commands never print card keys from replies."""
 
 import random
 from collections.abc import Callable
@@ -21,28 +21,29 @@ PLACES = frozenset(
 )  # fmt: skip
 
 
-def test_no_card_key_in_output(gatepay: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """No command prints a card key, wherever in a reply the card key is."""
+def test_no_command_prints_a_card_key_of_any_part_of_a_reply(
+    gatepay: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     reply = b""
 
-    async def answer(stream: SocketStream, _: int) -> None:
+    async def respond(stream: SocketStream, _: int) -> None:
         await stream.send(reply)
         raise ConnectionAbortedError
 
-    wrong: list[str] = []
+    leaks: list[str] = []
     failures = 0
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(raw_server(answer)) as server:
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(raw_server(respond)) as server:
         for name, value in (("BASE_URL", server.base_url), ("APPKEY", "shop"), ("APPSECRET", "secret")):
             monkeypatch.setenv(f"GATEPAY_{name}", value)
         secret = canary(random.Random())  # noqa: S311 -- a new secret in each run
-        for place, each in replies(secret):
+        for place, content in replies(secret):
             if place not in PLACES:
                 continue
-            reply = each
+            reply = content
             for command in COMMANDS:
                 result = gatepay(*command)
                 failures += result.status != 0
-                found = remains(secret, result.out + result.err)
-                wrong += [f"{secret!r} in {place!r}: {' '.join(command)}: {found}"] * bool(found)
+                leak = remains(secret, result.out + result.err)
+                leaks += [f"{secret!r} in {place!r}: {' '.join(command)}: {leak}"] * bool(leak)
     assert failures > len(PLACES) * 3
-    assert not wrong, "\n".join(wrong)
+    assert not leaks, "\n".join(leaks)

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full, or read by nobody: no traceback, and the right exit status."""
+"""Tests of standard streams that are closed, full, or a closed pipe: no traceback, and the right exit status."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.uncounted]  # real processes: a test's own streams are pytest's
+pytestmark = [pytest.mark.slow, pytest.mark.uncounted]  # real processes: pytest replaces the streams of its own
 
 Run = Callable[..., tuple[int, str]]
 FULL = Path("/dev/full")
@@ -17,7 +17,7 @@ COMMANDS = (["--help"], ["errors"], ["errors", "--json"])
 
 @pytest.fixture
 def run(counting: dict[str, str]) -> Run:
-    """The command, its streams redirected as a shell does: its status, and standard error."""
+    """Runs the command with streams redirected by a shell. Returns the exit status and standard error."""
 
     def run(arguments: list[str], *, redirect: str, unbuffered: bool = False) -> tuple[int, str]:
         line = f'"$0" -m gatepay_async.cli "$@" {redirect}'
@@ -32,48 +32,47 @@ def run(counting: dict[str, str]) -> Run:
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
-def test_a_full_disk(run: Run) -> None:
-    """What can't be written is said once, in a sentence, with a status of its own."""
+def test_full_disk_is_reported_once(run: Run) -> None:
+    """Output that can't be written causes one line on standard error and status 5."""
     for unbuffered in (False, True):
         for arguments in COMMANDS:
-            status, said = run(arguments, redirect=">/dev/full", unbuffered=unbuffered)
-            assert (status, said.count("No space left")) == (5, 1), (arguments, said)
-            assert len(said.splitlines()) == 1, (arguments, said)
+            status, stderr = run(arguments, redirect=">/dev/full", unbuffered=unbuffered)
+            assert (status, stderr.count("No space left")) == (5, 1), (arguments, stderr)
+            assert len(stderr.splitlines()) == 1, (arguments, stderr)
 
 
-def test_a_closed_pipe(run: Run) -> None:
-    """A reader that has seen enough is no error: nothing is said."""
+def test_closed_pipe_is_silent(run: Run) -> None:
+    """A reader that stops early, such as ``head``, causes no error message."""
     for unbuffered in (False, True):
         for arguments in COMMANDS:
-            status, said = run(arguments, redirect="| :", unbuffered=unbuffered)
-            assert (status in (0, 141), said) == (True, ""), (arguments, said)
+            status, stderr = run(arguments, redirect="| :", unbuffered=unbuffered)
+            assert (status in (0, 141), stderr) == (True, ""), (arguments, stderr)
 
 
-def test_closed_streams(run: Run) -> None:
-    """A command whose streams are closed does its work; no file of its own takes their place."""
+def test_command_works_with_closed_streams(run: Run) -> None:
+    """A command with closed streams succeeds, and its own files don't get the descriptors of the streams."""
     for closed in (">&-", "2>&-", "<&- >&- 2>&-"):
         assert run(["errors"], redirect=closed)[0] == 0, closed
         assert run(["errors", "nowhere"], redirect=closed)[0] == 2, closed
 
 
-def test_a_demo_with_closed_streams(run: Run) -> None:
-    """Its sockets may get the numbers of standard streams, and nothing is written to them."""
+def test_demo_doesnt_write_to_sockets_in_place_of_closed_streams(run: Run) -> None:
+    """The sockets of the demo may get the descriptors of closed standard streams; no output is written to them."""
     assert run(["demo"], redirect="<&- >&- 2>&-")[0] == 0
 
 
-def test_card_keys_are_not_written_to_a_closed_stream(run: Run) -> None:
-    """An export to standard output is refused while that is closed: it would lose every card key."""
+def test_export_to_closed_standard_output_is_refused(run: Run) -> None:
+    """An export to closed standard output would lose every card key, so it is refused."""
     credentials = {"GATEPAY_APPKEY": "0" * 16, "GATEPAY_APPSECRET": "1" * 32}
     with pytest.MonkeyPatch.context() as environment:
         for name, value in credentials.items():
             environment.setenv(name, value)
         arguments = ["keys", "export", "--product", "8", "--output", "-"]
-        status, said = run(arguments, redirect=">&-")
+        status, stderr = run(arguments, redirect=">&-")
     assert status == 2
-    assert "Standard output is closed" in said
+    assert "Standard output is closed" in stderr
 
 
-def test_a_full_standard_error(run: Run) -> None:
-    """Where even errors can't be written, the status still tells."""
+def test_full_standard_error_keeps_the_exit_status(run: Run) -> None:
     if FULL.exists():
         assert run(["errors", "nowhere"], redirect="2>/dev/full")[0] == 2

@@ -1,4 +1,4 @@
-"""The edges of the process: where the command begins, and all the ways in which it ends."""
+"""Tests of how the command starts and exits: entry point, signals, closed streams, completion."""
 
 import asyncio
 import errno
@@ -24,60 +24,66 @@ from gatepay_async.cli.status import Status
 pytestmark = pytest.mark.sockets
 
 
-def test_the_entry(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The entry runs the command, as does the room as a program."""
+def test_entry_point_and_module_run_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``gatepay`` and ``python -m gatepay_async.cli`` run the same command."""
     monkeypatch.setattr(sys, "argv", ["gatepay", "--version"])
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(SystemExit) as raised:
         entry.main()
-    assert end.value.code == 0
+    assert raised.value.code == 0
     with pytest.raises(SystemExit):
         importlib.import_module("gatepay_async.cli.__main__")
     assert capsys.readouterr().out.count("gatepay-async") == 2
 
 
-def test_the_entry_without_the_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without Typer it says what to install; that a module of our own is missing is no such thing."""
+def test_entry_point_without_typer_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without Typer the entry point says what to install; any other missing module is raised as an error."""
     monkeypatch.delitem(sys.modules, "gatepay_async.cli.app")
     monkeypatch.setitem(sys.modules, "typer", None)
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(SystemExit) as raised:
         entry.main()
-    assert end.value.code == 2
+    assert raised.value.code == 2
     assert "pip install 'gatepay-async[cli]'" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "gatepay_async.cli.app", None)
     with pytest.raises(ModuleNotFoundError):
         entry.main()
 
 
-# SIGUSR1 in the place of SIGTERM and SIGHUP: those are the runner's own, and the tests of processes send them.
+# Not SIGTERM or SIGHUP, which would reach the test runner. The tests with processes send these.
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
-def test_signals(number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each signal that ends a program cancels the work, which may tidy up; the status says which it was."""
-    tidied: list[bool] = []
+def test_signal_cancels_the_work_and_sets_the_exit_status(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A signal cancels the work, which can clean up. The exit status is 128 plus the number of the signal."""
+    cleaned_up: list[bool] = []
     monkeypatch.setattr(runner, "_END_SIGNALS", (signal.SIGUSR1, signal.SIGUSR2))
-    before = [signal.getsignal(each) for each in runner._END_SIGNALS]
+    before = [signal.getsignal(signal_number) for signal_number in runner._END_SIGNALS]
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
     async def work() -> Status:
         try:
-            assert signal.getsignal(signal.SIGUSR2) is signal.SIG_IGN  # stays ignored
+            assert signal.getsignal(signal.SIGUSR2) is signal.SIG_IGN  # an ignored signal stays ignored
             signal.raise_signal(number)
             await anyio.sleep_forever()
         finally:
-            tidied.append(True)
+            cleaned_up.append(True)
         return Status.DONE
 
-    with pytest.raises(typer.Exit) as end:
+    with pytest.raises(typer.Exit) as raised:
         runner.start(work)
     signal.signal(signal.SIGUSR2, before[1])
-    assert (end.value.exit_code, tidied) == (128 + number, [True])
+    assert (raised.value.exit_code, cleaned_up) == (128 + number, [True])
     assert "Interrupted." in capsys.readouterr().err
-    assert [signal.getsignal(each) for each in runner._END_SIGNALS] == before
+    assert [signal.getsignal(signal_number) for signal_number in runner._END_SIGNALS] == before
 
 
 @pytest.mark.parametrize("start", [runner.start, runner.start_worker])
-def test_a_signal_that_comes_twice(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the first one cancels the work: the second doesn't interrupt what tidies up, nor Ctrl-C that of a worker."""
-    tidied: list[bool] = []
+def test_second_signal_doesnt_interrupt_the_cleanup(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second SIGUSR1 doesn't interrupt the cleanup of a command, and Ctrl-C doesn't interrupt that of a worker."""
+    cleaned_up: list[bool] = []
     monkeypatch.setattr(runner, "_END_SIGNALS", (signal.SIGUSR1,))
 
     async def work() -> Status:
@@ -88,12 +94,12 @@ def test_a_signal_that_comes_twice(start: Any, monkeypatch: pytest.MonkeyPatch) 
             signal.raise_signal(signal.SIGINT if start == runner.start_worker else signal.SIGUSR1)
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-            tidied.append(True)
+            cleaned_up.append(True)
         return Status.DONE
 
-    with pytest.raises(typer.Exit) as end:
+    with pytest.raises(typer.Exit) as raised:
         start(work)
-    assert (end.value.exit_code, tidied) == (128 + signal.SIGUSR1, [True])
+    assert (raised.value.exit_code, cleaned_up) == (128 + signal.SIGUSR1, [True])
 
 
 NEVER_STOPS = """
@@ -114,19 +120,19 @@ runner.start_worker(work)
 """
 
 
-def test_a_worker_that_never_stops() -> None:
-    """The process ends nevertheless, with the signal's status, and says why."""
+def test_worker_that_cant_stop_is_ended_with_the_signals_status() -> None:
+    """A worker whose thread never ends exits with the status of the signal and prints the reason."""
     ended = subprocess.run([sys.executable, "-c", NEVER_STOPS], capture_output=True, timeout=PATIENCE, check=False)
     assert ended.returncode == 128 + signal.SIGTERM
     assert b"the database doesn't answer" in ended.stderr
 
 
-def test_a_signal_before_the_work_begins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It isn't lost: the work is cancelled as soon as it begins."""
+def test_signal_before_the_work_starts_cancels_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal that arrives before the event loop runs is not lost."""
     monkeypatch.setattr(runner, "_END_SIGNALS", (signal.SIGUSR1,))
     run = anyio.run
 
-    def signalled(*arguments: Any) -> Any:
+    def signal_and_run(*arguments: Any) -> Any:
         signal.raise_signal(signal.SIGUSR1)
         return run(*arguments)
 
@@ -135,19 +141,18 @@ def test_a_signal_before_the_work_begins(monkeypatch: pytest.MonkeyPatch) -> Non
             await anyio.sleep_forever()
         return Status.DONE
 
-    monkeypatch.setattr(anyio, "run", signalled)
-    with pytest.raises(typer.Exit) as end:
+    monkeypatch.setattr(anyio, "run", signal_and_run)
+    with pytest.raises(typer.Exit) as raised:
         runner.start(work)
-    assert end.value.exit_code == 128 + signal.SIGUSR1
+    assert raised.value.exit_code == 128 + signal.SIGUSR1
 
 
-def test_signals_that_end_a_program() -> None:
-    """Those of a service manager and of a terminal that is closed are among them."""
+def test_end_signals_are_those_of_service_managers_and_closed_terminals() -> None:
     assert runner._END_SIGNALS == (signal.SIGTERM, signal.SIGHUP)
 
 
-def test_a_table_that_nobody_reads() -> None:
-    """Rich's own way with a closed pipe is to end the process; here it is the edge that ends it."""
+def test_closed_pipe_raises_instead_of_ending_the_process() -> None:
+    """Rich would exit when its output pipe is closed; our console raises, and `app.run` sets the exit status."""
 
     class Closed(io.StringIO):
         def write(self, _: str) -> int:
@@ -157,8 +162,8 @@ def test_a_table_that_nobody_reads() -> None:
         screens.screen(Closed()).print("a line")
 
 
-def test_a_line_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line for standard error goes nowhere when that can't be written; one for standard output is an error."""
+def test_unwritable_standard_error_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that can't be written to standard error is dropped; one for standard output raises."""
 
     class Full(io.StringIO):
         def write(self, _: str) -> int:
@@ -166,13 +171,13 @@ def test_a_line_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, Full())
-    screens.print_line("told to nobody", stream=sys.stderr)
+    screens.print_line("a warning", stream=sys.stderr)
     with pytest.raises(OSError, match="No space left"):
         screens.print_line("a result", stream=sys.stdout)
 
 
-def test_the_end_waits_for_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread that still waits for a pipe doesn't keep the process."""
+def test_exit_doesnt_wait_for_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that blocks on a pipe doesn't keep the process alive."""
     ended: list[int] = []
     waiting = threading.Event()
     thread = threading.Thread(target=waiting.wait)
@@ -186,8 +191,8 @@ def test_the_end_waits_for_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ended == [2]
 
 
-def test_an_end_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Output that can't be written at the very end goes nowhere, and the status says so."""
+def test_flush_error_at_exit_sets_the_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the last output can't be flushed to a closed pipe, the exit status is 141."""
 
     class Closed(io.StringIO):
         def flush(self) -> None:
@@ -196,35 +201,34 @@ def test_an_end_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     closed = Closed()
     monkeypatch.setattr(sys, "argv", ["gatepay", "nope"])
     monkeypatch.setattr(sys, "stdout", closed)
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(SystemExit) as raised:
         app.run()
-    assert end.value.code == 141
+    assert raised.value.code == 141
     monkeypatch.undo()
 
 
-def test_output_that_is_closed(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    """What Typer makes of a closed pipe is told from its other ends; what is left unwritten goes nowhere."""
+def test_typers_exit_for_a_closed_pipe_is_recognized(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """Typer's exit with status 1 after a closed pipe becomes PIPE_CLOSED; buffered output is dropped."""
 
     class PacifyFlushWrapper(io.StringIO):
         def fileno(self) -> int:
             return descriptor
 
-    def end(code: int) -> None:
+    def exit_with(code: int) -> None:
         raise SystemExit(code)
 
     descriptor = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
     with pytest.raises(SystemExit):
-        app._exit_status(lambda: end(1))
+        app._exit_status(lambda: exit_with(1))
     monkeypatch.setattr(sys, "stdout", PacifyFlushWrapper())
-    assert app._exit_status(lambda: end(1)) == Status.PIPE_CLOSED
+    assert app._exit_status(lambda: exit_with(1)) == Status.PIPE_CLOSED
     os.write(descriptor, b"nowhere")
     os.close(descriptor)
     assert (tmp_path / "out").read_bytes() == b""
     output.configure(as_json=False)
 
 
-def test_aborted() -> None:
-    """Typer's own word for Ctrl-C has the same status."""
+def test_typers_abort_has_the_status_of_ctrl_c() -> None:
 
     def abort() -> None:
         raise typer.Abort
@@ -232,8 +236,8 @@ def test_aborted() -> None:
     assert app._exit_status(abort) == Status.INTERRUPTED
 
 
-def test_what_is_no_error_of_ours() -> None:
-    """A bug is not dressed up as a message."""
+def test_bug_is_raised() -> None:
+    """An unexpected exception is not turned into a message."""
 
     def bug() -> None:
         raise ZeroDivisionError
@@ -242,8 +246,8 @@ def test_what_is_no_error_of_ours() -> None:
         app._exit_status(bug)
 
 
-def test_a_usage_error_that_nobody_foresaw() -> None:
-    """What Typer says in words that we don't know is passed on; a parameter may be nameless."""
+def test_unknown_usage_error_keeps_clicks_text() -> None:
+    """A usage error without a translation keeps its text, even if it has no parameter name."""
     assert usage.usage_problem(usage.UsageError("odd")) == "odd"
     assert usage.usage_problem(typer.BadParameter("odd")) == "Invalid value for : odd"
     assert usage.usage_hint(typer.BadParameter("odd")) == "see `gatepay --help`"
@@ -257,40 +261,43 @@ def test_a_usage_error_that_nobody_foresaw() -> None:
         ("zsh", {"_TYPER_COMPLETE_ARGS": "gatepay keys "}, ["upload", "上传"]),
     ],
 )
-def test_completion(
+def test_completion_offers_translated_commands_and_choices(
     shell: str,
     words: dict[str, str],
     offered: list[str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The shell is offered commands, options and choices, described in the reader's language."""
     for name, value in {"_GATEPAY_COMPLETE": f"complete_{shell}", "LANG": "zh_CN.UTF-8", **words}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit):
         typer.main.get_command(app.app).main([])
     out = capsys.readouterr().out
-    assert all(each in out for each in offered), out
+    assert all(offer in out for offer in offered), out
 
 
-def test_wildcards(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """On Windows, whose shells don't, the command puts the files in the place of a wildcard; elsewhere it doesn't."""
+def test_wildcards_are_expanded_on_windows_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The Windows shells leave wildcards to the program, so the command expands them there."""
     for name in ("b.txt", "a.txt", "c.csv"):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
     arguments = ["keys", "*.txt", f"{tmp_path}{os.sep}?.csv", "no*", "[", "--order=*.txt", "c.csv"]
     files = ["a.txt", "b.txt", str(tmp_path / "c.csv")]
     assert wildcards.expand(arguments) == ["keys", *files, "no*", "[", "--order=*.txt", "c.csv"]
-    for windows, said in ((True, "Unexpected argument: b.txt"), (False, "Invalid value for CODE: *.txt")):
+    for windows, expected in ((True, "Unexpected argument: b.txt"), (False, "Invalid value for CODE: *.txt")):
         monkeypatch.setattr(wildcards, "IS_WINDOWS", windows)
         monkeypatch.setattr(sys, "argv", ["gatepay", "errors", "ka/show", "*.txt"])
         with pytest.raises(SystemExit):
             typer.main.get_command(app.app).main()
-        assert said in capsys.readouterr().err
+        assert expected in capsys.readouterr().err
 
 
-def test_the_process_is_ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A worker that doesn't stop in time says so and ends with the signal's status, although threads still run."""
+def test_end_process_reports_and_exits_despite_threads(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A worker that doesn't stop in time prints an error and exits with the status of the signal."""
     statuses: list[int] = []
     monkeypatch.setattr(os, "_exit", statuses.append)
     runner._end_process(signal.SIGTERM)

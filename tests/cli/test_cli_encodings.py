@@ -1,4 +1,4 @@
-"""Card keys in other encodings than UTF-8: what comes back is what was there."""
+"""Tests of uploads in other encodings than UTF-8."""
 
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ pytestmark = pytest.mark.sockets
 KEYS = ["卡密-一", "卡密-二", "PLAIN-3"]
 
 
-def test_failed_lines_keep_the_encoding(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """The file of failed lines has the encoding of the input, so that the same command uploads it again."""
+def test_failed_lines_keep_the_encoding_of_the_input(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """The same command can upload the file of failed lines."""
     failed = tmp_path / "failed.txt"
     for encoding in ("gb18030", "gbk", "big5", "utf-8"):
         keys = [f"{encoding}-{key}" for key in (KEYS if encoding != "big5" else ["卡號-一", "PLAIN"])]
@@ -27,8 +27,8 @@ def test_failed_lines_keep_the_encoding(gatepay: Any, shop: Sandbox, tmp_path: P
         assert shop.keys(8)[-len(keys) :] == keys
 
 
-def test_lines_that_were_never_read_keep_the_encoding(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """What stands behind the place where an upload ended is written in the encoding of the input, too."""
+def test_unread_lines_keep_the_encoding_of_the_input(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """The lines after the point where an upload stopped are written in the encoding of the input."""
     file, failed = tmp_path / "keys.txt", tmp_path / "failed.txt"
     file.write_bytes("".join(f"卡密-{number}\n" for number in range(6000)).encode("gbk"))
     shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=107, times=None))
@@ -37,8 +37,8 @@ def test_lines_that_were_never_read_keep_the_encoding(gatepay: Any, shop: Sandbo
     assert sorted(failed.read_bytes().split(b"\n")) == sorted(file.read_bytes().split(b"\n"))
 
 
-def test_a_mark_of_utf8(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """A file with the byte-order mark of UTF-8 is not read as another encoding; from a pipe neither."""
+def test_utf8_byte_order_mark_contradicts_another_encoding(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """--encoding gbk is refused for a file or pipe that starts with the byte-order mark of UTF-8."""
     data = b"\xef\xbb\xbf" + "".join(f"{key}\n" for key in KEYS).encode()
     file = tmp_path / "keys.txt"
     file.write_bytes(data)

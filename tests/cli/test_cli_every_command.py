@@ -1,4 +1,4 @@
-"""A part of every_command.py's table: a command of each kind, under all conditions. `nox -s commands` makes all."""
+"""Tests a part of every_command.py's table: some commands under all conditions. `nox -s commands` tests all."""
 
 import os
 import subprocess
@@ -14,17 +14,16 @@ from gatepay_async.cli.app import app
 pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
 
 PROGRAM = Path(__file__).parents[1] / "every_command.py"
-A_PART = ("login", "products", "keys upload, no such product", "keys export", "pay", "errors")
+TESTED_ROWS = ("login", "products", "keys upload, no such product", "keys export", "pay", "errors")
 
 
-def test_no_command_is_missing() -> None:
-    """Each command has a row, so that `nox -s commands` looks at it."""
+def test_each_command_has_a_row() -> None:
     assert set(command_paths(get_command(app))) <= COMMANDS_WITH_A_ROW
 
 
 @pytest.mark.hang_limit(200)  # eighty processes
-def test_commands_under_all_conditions() -> None:
-    """No traceback, no broken number, a right exit status; a failure shows the cells."""
-    words = [sys.executable, "-W", "error", str(PROGRAM), *A_PART]
+def test_commands_behave_under_all_conditions() -> None:
+    """No traceback, no broken number, and the expected exit status. A failure prints the table."""
+    words = [sys.executable, "-W", "error", str(PROGRAM), *TESTED_ROWS]
     done = subprocess.run(words, capture_output=True, encoding="utf-8", env=os.environ, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

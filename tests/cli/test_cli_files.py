@@ -1,4 +1,4 @@
-"""``gatepay keys`` and the files of merchants: tables in and out, odd lines, headings, encodings, long pipes."""
+"""Tests of ``gatepay keys`` with files of merchants: tables, odd lines, headings, encodings, long pipes."""
 
 import json
 import os
@@ -15,37 +15,39 @@ from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
 pytestmark = [pytest.mark.sockets, pytest.mark.usefixtures("impatient_uploads")]
 
-HARD = ["00123", "=1+1", 'say "hi"', "a,b", "卡密-1", "a\tb", "1E5", "KEY-1"]
+TRICKY_KEYS = ["00123", "=1+1", 'say "hi"', "a,b", "卡密-1", "a\tb", "1E5", "KEY-1"]
 
 
 @pytest.fixture
 def at_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody can be asked."""
+    """Make standard input and output a terminal, so that the command asks for confirmation."""
     monkeypatch.setattr("typer.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
 
 
-def test_exports_are_read_back(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """What an export writes, an upload to another product stores: the same card keys, in all formats."""
-    shop.add_keys(8, HARD)
-    there = len(shop.keys(4))
+def test_exported_file_can_be_uploaded_in_each_format(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """An upload of an exported file stores the same card keys for another product."""
+    shop.add_keys(8, TRICKY_KEYS)
+    initial_count = len(shop.keys(4))
     for number, (name, *options) in enumerate((
         ("k.csv",), ("e.csv", "--excel"), ("k.tsv",), ("k.jsonl",), ("k.xlsx",), ("e.XLSX", "--excel"), ("k.txt",),
     )):  # fmt: skip
         path = tmp_path / name
         assert gatepay("keys", "export", "-p", 8, "-o", path, *options).status == 0, name
         assert path.stat().st_mode & 0o777 == 0o600
-        more = ["--yes"] if name == "k.txt" else []
-        run = gatepay("keys", "upload", path, "-p", 4, "--json", *more)
+        confirmation = ["--yes"] if name == "k.txt" else []
+        run = gatepay("keys", "upload", path, "-p", 4, "--json", *confirmation)
         assert (run.status, run.json["read"]) == (0, len(shop.keys(8))), (name, run)
-        assert shop.keys(4)[there:] == shop.keys(8), name
+        assert shop.keys(4)[initial_count:] == shop.keys(8), name
         assert run.json["stored"] == (0 if number else len(shop.keys(8))), name
-    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         ["e.XLSX", "e.csv", "k.csv", "k.jsonl", "k.tsv", "k.txt", "k.xlsx"]
     )
 
 
-def test_exports_that_cant_be(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A card key of two lines is none for a text file; --excel is for CSV; a full disk leaves nothing behind."""
+def test_export_refuses_unsupported_content_and_leaves_no_file(
+    gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line break in a card key can't be exported to .txt, --excel is not for .txt, and a full disk leaves no file."""
     shop.add_keys(8, ["TWO\nLINES"])
     run = gatepay("keys", "export", "-p", 8, "-o", tmp_path / "k.txt")
     assert (run.status, "contains a line break" in run.err, "export to .csv" in run.err) == (2, True, True)
@@ -56,17 +58,17 @@ def test_exports_that_cant_be(gatepay: Any, shop: Sandbox, tmp_path: Path, monke
     assert (run.status, f"row {len(shop.keys(8)) + 1} contains a line break" in run.err) == (2, True)
     (tmp_path / "k.csv").unlink()
 
-    def full(*_: object, **__: object) -> None:
+    def fail_with_full_disk(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("xlsxwriter.workbook.ZipFile", full)
+    monkeypatch.setattr("xlsxwriter.workbook.ZipFile", fail_with_full_disk)
     run = gatepay("keys", "export", "-p", 8, "-o", tmp_path / "k.xlsx")
     assert (run.status, "No space left" in run.err) == (5, True)
     assert not list(tmp_path.iterdir())
 
 
-def test_an_encoding_that_was_guessed(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """A file in GB18030 is uploaded, with one line on standard error; names of encodings are known in any case."""
+def test_gb18030_file_is_uploaded_with_a_note(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """A guessed encoding causes a note on standard error. Names of encodings are accepted in upper case."""
     path = tmp_path / "keys.txt"
     path.write_bytes(TEXTS["notepad-ansi.txt"](KEYS))
     run = gatepay("keys", "upload", path, "-p", 8)
@@ -79,8 +81,8 @@ def test_an_encoding_that_was_guessed(gatepay: Any, shop: Sandbox, tmp_path: Pat
     assert (run.status, "choose from auto, utf-8" in run.err) == (2, True)
 
 
-def test_a_heading(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """A text file with a heading is refused with both ways on; failed lines have one, too, if it is to be skipped."""
+def test_heading_in_a_text_file_needs_an_option(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """A text file with a heading needs --skip-heading or --as-is; --skip-heading writes a heading to failed lines."""
     path, failed = tmp_path / "keys.txt", tmp_path / "failed.txt"
     path.write_text("卡密\nAAAA\nBBBB\n")
     run = gatepay("keys", "upload", path, "-p", 8)
@@ -96,8 +98,8 @@ def test_a_heading(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     assert gatepay("keys", "upload", path, "-p", 8, "--as-is", "--json").json["stored"] == 1
 
 
-def test_failed_lines_are_a_table(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """Failed lines have the format of their name, and are uploaded with the same options."""
+def test_failed_lines_have_the_format_of_their_extension(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """A file of failed lines can be uploaded with the same options as the input."""
     path = tmp_path / "keys.csv"
     path.write_text("id,卡密\n1,AAAA\n2,00123\n")
     for name in ("f.csv", "f.xlsx", "f.jsonl", "f.tsv"):
@@ -113,8 +115,8 @@ def test_failed_lines_are_a_table(gatepay: Any, shop: Sandbox, tmp_path: Path) -
     assert (tmp_path / "lines.csv").read_text() == path.read_text()
 
 
-def test_odd_lines_without_a_terminal(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """Lines that may be several things are an error, masked; --yes uploads them, --dry-run shows them."""
+def test_odd_lines_without_a_terminal_need_yes(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """Without a terminal odd lines are an error that shows them masked. --yes uploads them, --dry-run lists them."""
     path = tmp_path / "keys.txt"
     path.write_text("AAAA-QWERTY,5\nBBBB-2222\n<b>CCCC-3333</b>\n")
     run = gatepay("keys", "upload", path, "-p", 8)
@@ -131,8 +133,7 @@ def test_odd_lines_without_a_terminal(gatepay: Any, shop: Sandbox, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("at_terminal")
-def test_odd_lines_on_a_terminal(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """On a terminal they are shown and confirmed; without a yes nothing is sent."""
+def test_odd_lines_on_a_terminal_need_confirmation(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     path = tmp_path / "keys.txt"
     path.write_text("".join(f"AAAA-{number},5\n" for number in range(1200)))
     for lang, answer, status in (("en", "\n", 2), ("zh", "n\n", 2), ("zh", "是\n", 0), ("en", "Y\n", 0)):
@@ -144,10 +145,9 @@ def test_odd_lines_on_a_terminal(gatepay: Any, shop: Sandbox, tmp_path: Path) ->
     assert len(shop.requests) == before
 
 
-def test_durable_uploads_read_tables(
+def test_durable_upload_of_a_table_is_the_same_job_in_any_format(
     gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A durable upload reads the same files, and is the same job whatever they are written in."""
     monkeypatch.setenv("GATEPAY_UPLOADS", f"sqlite:///{tmp_path}/uploads.sqlite3")
     (tmp_path / "keys.xlsx").write_bytes(workbook([["卡密", "面值"], ["AAAA", 5], ["00123", 5]]))
     (tmp_path / "keys.csv").write_text("content\nAAAA\n00123\n")
@@ -161,27 +161,29 @@ def test_durable_uploads_read_tables(
     assert gatepay("keys", "upload", tmp_path / "odd.txt", *options).status == 2
 
 
-def test_a_long_pipe(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a pipe that is longer than what is kept, the start is checked, and the rest is met as it comes."""
+def test_long_pipe_is_checked_at_its_start_only(
+    gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the start of a long pipe is checked before the upload; later invalid lines are refused when read."""
     monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 1000)
     text = "".join(f"卡密-{number:04}\n" for number in range(700))
     for encoding in ("utf-8", "utf-16", "gb18030"):
         run = gatepay("keys", "upload", "-", "-p", 8, "--json", input=text.encode(encoding))
         assert (run.status, run.json["read"], run.json["not_read"]) == (0, 700, None), encoding
     assert sorted(shop.keys(8)[-700:]) == text.splitlines()
-    late = b"AAAA\n" * 1000 + b"\xff\n"
-    run = gatepay("keys", "upload", "-", "-p", 8, "--json", input=late)
+    late_error = b"AAAA\n" * 1000 + b"\xff\n"
+    run = gatepay("keys", "upload", "-", "-p", 8, "--json", input=late_error)
     assert (run.status, run.json["troubles"][0]["first"]) == (1, "standard input:1001")
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    giving = Thread(target=fifo.write_text, args=("".join(f"FIFO-{number}\n" for number in range(200)),))
-    giving.start()
+    writer = Thread(target=fifo.write_text, args=("".join(f"FIFO-{number}\n" for number in range(200)),))
+    writer.start()
     assert gatepay("keys", "upload", fifo, "-p", 8, "--json").json["stored"] == 200
-    giving.join()
+    writer.join()
 
 
-def test_what_was_not_read_yet(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """An upload that ends early says how many lines it has not read; nothing is said of an input of unknown length."""
+def test_stopped_upload_reports_the_lines_not_read(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """An upload that stops early reports how many lines of the file were not read."""
     path = tmp_path / "keys.txt"
     path.write_text("".join(f"KEY-{number:06}\n" for number in range(60_000)))
     shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=107, times=None))
@@ -189,6 +191,6 @@ def test_what_was_not_read_yet(gatepay: Any, shop: Sandbox, tmp_path: Path) -> N
     read, not_read = (re.search(rf"^ {name} +([\d,]+)$", run.out, re.MULTILINE) for name in ("read", "not read yet"))
     assert read
     assert not_read
-    assert sum(int(found[1].replace(",", "")) for found in (read, not_read)) == 60_000
+    assert sum(int(match[1].replace(",", "")) for match in (read, not_read)) == 60_000
     as_json = json.loads(gatepay("keys", "upload", path, "-p", 8, "--json").out)
     assert as_json["read"] + as_json["not_read"] == 60_000

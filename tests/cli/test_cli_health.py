@@ -1,4 +1,4 @@
-"""Health checks and metrics of ``gatepay uploads work``: right answers, and clients that hold up nothing."""
+"""Tests of the health checks and metrics of ``gatepay uploads work``, also with clients that never finish."""
 
 import socket
 from collections.abc import AsyncIterator
@@ -31,44 +31,44 @@ PAGES = {"/healthz": lambda: Page("ok\n"), "/readyz": lambda: Page("not ready\n"
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """DBOS knows no other loop."""
+    """DBOS runs on asyncio only."""
     return "asyncio"
 
 
 @pytest.fixture
-def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the server says on standard error."""
-    said: list[str] = []
-    monkeypatch.setattr(health, "warn", said.append)
-    return said
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The server's messages on standard error."""
+    messages: list[str] = []
+    monkeypatch.setattr(health, "warn", messages.append)
+    return messages
 
 
-def port_in(said: list[str]) -> int:
-    return int(said[0].partition("http://")[2].partition("/")[0].rpartition(":")[2])
+def port_of(messages: list[str]) -> int:
+    return int(messages[0].partition("http://")[2].partition("/")[0].rpartition(":")[2])
 
 
 @asynccontextmanager
-async def served(said: list[str], address: Address = LOOPBACK) -> AsyncIterator[int]:
+async def serve_pages(messages: list[str], address: Address = LOOPBACK) -> AsyncIterator[int]:
     async with serve_health(address, PAGES):
-        yield port_in(said)
+        yield port_of(messages)
 
 
-async def ask(port: int, request: bytes) -> bytes:
+async def send_request(port: int, request: bytes) -> bytes:
     async with await anyio.connect_tcp("127.0.0.1", port) as stream:
         await stream.send(request)
-        answer = b""
+        reply = b""
         with anyio.fail_after(10):
             try:
                 while True:
-                    answer += await stream.receive()
+                    reply += await stream.receive()
             except (anyio.EndOfStream, anyio.BrokenResourceError):
-                return answer
+                return reply
 
 
 @pytest.mark.anyio
-async def test_what_is_answered(warned: list[str]) -> None:
-    """Each path has its page, HEAD has no body, and garbage is a bad request."""
-    rows = {
+async def test_each_request_gets_its_status(warnings: list[str]) -> None:
+    """A response to HEAD has no body, and an invalid request gets the status 400."""
+    expected = {
         b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n": b"200 OK",
         b"GET /healthz?a=b HTTP/1.0\n\n": b"200 OK",
         b"GET /readyz HTTP/1.1\r\n\r\n": b"503 Service Unavailable",
@@ -79,126 +79,130 @@ async def test_what_is_answered(warned: list[str]) -> None:
         b"GET /\xff HTTP/1.1\r\n\r\n": b"400 Bad Request",
         b"x" * 20_000: b"400 Bad Request",
     }
-    async with served(warned) as port:
-        answers = {request: (await ask(port, request)).partition(b"\r\n")[0] for request in rows}
-        assert answers == {request: b"HTTP/1.1 " + status for request, status in rows.items()}
-        head = await ask(port, b"HEAD /healthz HTTP/1.1\r\n\r\n")
+    async with serve_pages(warnings) as port:
+        replies = {request: (await send_request(port, request)).partition(b"\r\n")[0] for request in expected}
+        assert replies == {request: b"HTTP/1.1 " + status for request, status in expected.items()}
+        head = await send_request(port, b"HEAD /healthz HTTP/1.1\r\n\r\n")
         assert head.endswith(b"Content-Length: 3\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n")
-    assert len(warned) == 1
+    assert len(warnings) == 1
 
 
 @pytest.mark.anyio
-async def test_clients_that_hang(warned: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients that say nothing, or leave, are sent away after a moment; if there are many, the oldest at once."""
+async def test_silent_clients_are_disconnected(warnings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that sends nothing is disconnected after a timeout; the oldest one immediately if there are too many."""
     monkeypatch.setattr(health, "_TIMEOUT_S", 0.2)
-    async with served(warned) as port:
+    async with serve_pages(warnings) as port:
         streams = [await anyio.connect_tcp("127.0.0.1", port) for _ in range(2 * health._MAX_CLIENTS)]
         await streams[0].aclose()
         for stream in streams[1:]:
             with anyio.fail_after(10), pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
                 await stream.receive()
             await stream.aclose()
-        assert (await ask(port, b"GET /healthz HTTP/1.1\r\n\r\n")).endswith(b"ok\n")
+        assert (await send_request(port, b"GET /healthz HTTP/1.1\r\n\r\n")).endswith(b"ok\n")
 
 
 @pytest.mark.anyio
-async def test_idle_connections_keep_no_probe_out(warned: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many clients are connected and say nothing, a request gets its answer."""
+async def test_request_is_answered_despite_idle_connections(
+    warnings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request gets its reply even if the maximum of clients is connected and idle."""
     monkeypatch.setattr(health, "_TIMEOUT_S", 60)
-    async with served(warned) as port, AsyncExitStack() as stack:
+    async with serve_pages(warnings) as port, AsyncExitStack() as stack:
         for _ in range(health._MAX_CLIENTS):
             await stack.enter_async_context(await anyio.connect_tcp("127.0.0.1", port))
-        assert (await ask(port, b"GET /healthz HTTP/1.1\r\n\r\n")).endswith(b"ok\n")
+        assert (await send_request(port, b"GET /healthz HTTP/1.1\r\n\r\n")).endswith(b"ok\n")
 
 
 @pytest.mark.anyio
-async def test_which_methods_are_allowed(warned: list[str]) -> None:
-    """The refusal of another method names them."""
-    async with served(warned) as port:
-        assert b"\r\nAllow: GET, HEAD\r\n" in await ask(port, b"POST /healthz HTTP/1.1\r\n\r\n")
+async def test_405_lists_the_allowed_methods(warnings: list[str]) -> None:
+    async with serve_pages(warnings) as port:
+        assert b"\r\nAllow: GET, HEAD\r\n" in await send_request(port, b"POST /healthz HTTP/1.1\r\n\r\n")
 
 
 @pytest.mark.anyio
-async def test_a_page_that_fails(warned: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its request fails; the server answers others."""
+async def test_failing_page_is_a_500_and_the_server_continues(
+    warnings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(PAGES, "/metrics", lambda: Page(str(1 // 0)))
-    async with served(warned) as port:
-        answer = await ask(port, b"GET /metrics HTTP/1.1\r\n\r\n")
-        assert answer.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+    async with serve_pages(warnings) as port:
+        reply = await send_request(port, b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert reply.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
         with anyio.fail_after(10):
-            assert (await ask(port, b"GET /healthz HTTP/1.1\r\n\r\n")).endswith(b"ok\n")
+            assert (await send_request(port, b"GET /healthz HTTP/1.1\r\n\r\n")).endswith(b"ok\n")
 
 
 @pytest.mark.anyio
-async def test_the_system_has_no_sockets_left(warned: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error where connections are accepted doesn't end the server."""
+async def test_error_in_a_connection_doesnt_end_the_server(
+    warnings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An OSError, such as too many open files, doesn't end the server."""
     monkeypatch.setattr(health, "_RESTART_DELAY_S", 0)
-    failing = [OSError("too many open files")] * 2
+    errors = [OSError("too many open files")] * 2
     respond = health._Responder.respond
 
-    async def broken(self: Any, stream: Any) -> None:
-        if failing:
+    async def fail_or_respond(self: Any, stream: Any) -> None:
+        if errors:
             await stream.aclose()
-            raise failing.pop()
+            raise errors.pop()
         await respond(self, stream)
 
-    monkeypatch.setattr(health._Responder, "respond", broken)
-    async with served(warned) as port:
-        answers = [await ask(port, b"GET /healthz HTTP/1.1\r\n\r\n") for _ in range(3)]
-    assert answers[-1].endswith(b"ok\n")
+    monkeypatch.setattr(health._Responder, "respond", fail_or_respond)
+    async with serve_pages(warnings) as port:
+        replies = [await send_request(port, b"GET /healthz HTTP/1.1\r\n\r\n") for _ in range(3)]
+    assert replies[-1].endswith(b"ok\n")
 
 
 @pytest.mark.anyio
-async def test_where_it_listens(warned: list[str]) -> None:
-    """A taken port is an error that says what to do; an address that others can reach is used, with a warning."""
+async def test_listening_address_errors_and_warnings(warnings: list[str]) -> None:
+    """A port in use is an error with a remedy; an address that others can reach causes a warning."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(HaltError, match="Can't listen on port") as caught:
-            async with served(warned, Address("127.0.0.1", taken.getsockname()[1])):
+            async with serve_pages(warnings, Address("127.0.0.1", taken.getsockname()[1])):
                 raise AssertionError
     assert "each worker on a machine needs its own" in caught.value.todo
-    async with served(warned, Address("0.0.0.0", 0)) as port:  # noqa: S104 -- what is tested
-        assert (await ask(port, b"GET /healthz HTTP/1.1\r\n\r\n")).endswith(b"ok\n")
-    assert "Anyone who can reach this address" in warned[1]
-    warned.clear()
-    async with served(warned, Address("::1", 0)):
-        assert warned[0].startswith("Health and metrics: http://[::1]:")
+    async with serve_pages(warnings, Address("0.0.0.0", 0)) as port:  # noqa: S104 -- the test needs a public address
+        assert (await send_request(port, b"GET /healthz HTTP/1.1\r\n\r\n")).endswith(b"ok\n")
+    assert "Anyone who can reach this address" in warnings[1]
+    warnings.clear()
+    async with serve_pages(warnings, Address("::1", 0)):
+        assert warnings[0].startswith("Health and metrics: http://[::1]:")
 
 
-def test_addresses(gatepay: Any) -> None:
-    """A port alone is loopback's; what is no address is refused before anything else."""
-    read = {
+def test_health_address_is_parsed_or_refused(gatepay: Any) -> None:
+    """A port alone means 127.0.0.1."""
+    addresses = {
         "9100": ("127.0.0.1", 9100),
         "localhost:1": ("127.0.0.1", 1),
         "[::1]:2": ("::1", 2),
         "10.0.0.1:3": ("10.0.0.1", 3),
     }
-    for written, expected in read.items():
-        address = Address.parse(written)
+    for text, expected in addresses.items():
+        address = Address.parse(text)
         assert (address.host, address.port) == expected
     for wrong in ("", ":1", "x", "x:1", "1.2.3.4", "1.2.3.4:", "1.2.3.4:65536", "::1:x", "[::1]", "-1"):
-        it = gatepay("uploads", "work", f"--health={wrong}")
-        assert (wrong, it.status) == (wrong, 2)
-        assert "must be a port" in it.err
+        run = gatepay("uploads", "work", f"--health={wrong}")
+        assert (wrong, run.status) == (wrong, 2)
+        assert "must be a port" in run.err
 
 
-async def work_until_sent(said: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[int]]:
-    """The metrics once all is sent; the statuses of /readyz meanwhile."""
+async def run_worker_until_sent(messages: list[str], monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[int]]:
+    """Return the metrics after all card keys are sent, and the statuses of /readyz."""
     statuses: list[int] = []
-    away = False
+    unavailable = False
     queue_info = Submitter.queue
 
     async def queue(self: Submitter) -> QueueInfo:
-        if away:
+        if unavailable:
             raise QueueUnavailableError(reason="gone")
         return await queue_info(self)
 
     monkeypatch.setattr(Submitter, "queue", queue)
     async with httpx.AsyncClient() as http, anyio.create_task_group() as group:
         group.start_soon(lambda: uploads_work.work(2, None, None, drain=False, health=LOOPBACK))
-        await until(lambda: said)
-        url = f"http://127.0.0.1:{port_in(said)}"
+        await until(lambda: messages)
+        url = f"http://127.0.0.1:{port_of(messages)}"
 
         async def readyz() -> int:
             return (await http.get(f"{url}/readyz")).status_code
@@ -214,23 +218,23 @@ async def work_until_sent(said: list[str], monkeypatch: pytest.MonkeyPatch) -> t
             while 'gatepay_queue_batches{state="running"} 0' not in text:
                 text = await metrics()
             statuses.append(await readyz())
-            away = True
+            unavailable = True
             while "gatepay_queue_batches" in await metrics():
                 await anyio.lowlevel.checkpoint()
         group.cancel_scope.cancel()
     return text, statuses
 
 
-def test_a_worker(
-    gatepay: Any, shop: Sandbox, warned: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_worker_is_ready_and_counts_its_work(
+    gatepay: Any, shop: Sandbox, warnings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker is ready once it is open, and counts what it does; nothing of its shop is in the metrics."""
+    """The metrics contain no card key, file name, appkey or secret."""
     look_often(monkeypatch)
     monkeypatch.setattr(uploads_work, "_COUNT_INTERVAL_S", POLL_S)
     keys = tmp_path / "CANARY.txt"
     keys.write_text("".join(f"CANARY-{number:06d}\n" for number in range(2500)))
     assert gatepay("keys", "upload", keys, "-p", 8, "--no-wait").status == 0
-    text, statuses = anyio.run(work_until_sent, warned, monkeypatch)
+    text, statuses = anyio.run(run_worker_until_sent, warnings, monkeypatch)
     assert statuses == [200]
     lines = text.splitlines()
     for line in (
@@ -248,8 +252,8 @@ def test_a_worker(
     assert shop.appsecret not in text
 
 
-def test_what_is_counted() -> None:
-    """Refusals and failures are counted by outcome, connections by state, and batches by result."""
+def test_metrics_count_calls_connections_and_batches() -> None:
+    """Calls are counted by outcome, connections by state, batches and card keys by result."""
     metrics = WorkerMetrics()
     with metrics.submission("queue") as submitted, metrics.batch("queue", "name", submitted) as record:
         record({"stored": 1, "already_there": 2, "refused": 3, "unknown": 4, "not_sent": 5}, KeyError())
@@ -278,20 +282,20 @@ def test_what_is_counted() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_database_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The numbers of the queue aren't shown any more, although no error is raised."""
+async def test_queue_metrics_disappear_if_the_database_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database raises no error but doesn't respond, so the numbers of the queue would be outdated."""
     monkeypatch.setattr(uploads_work, "_COUNT_INTERVAL_S", POLL_S)
     metrics = WorkerMetrics()
-    answers = [QueueInfo(waiting=7, delayed=0, running=0, oldest_waiting=None)]
+    replies = [QueueInfo(waiting=7, delayed=0, running=0, oldest_waiting=None)]
 
-    class Silent:
+    class HangingSubmitter:
         async def queue(self) -> QueueInfo:
-            if not answers:
+            if not replies:
                 await anyio.sleep_forever()
-            return answers.pop()
+            return replies.pop()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(uploads_work._count_queue, cast("Submitter", Silent()), metrics)
-        await until(lambda: not answers and metrics.queue is None)
+        group.start_soon(uploads_work._count_queue, cast("Submitter", HangingSubmitter()), metrics)
+        await until(lambda: not replies and metrics.queue is None)
         group.cancel_scope.cancel()
     assert "gatepay_queue" not in metrics.text(ready=False)

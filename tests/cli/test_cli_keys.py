@@ -1,4 +1,4 @@
-"""``gatepay keys``: uploads and their ledgers, exports that are whole or not there, counts; with faults on the way."""
+"""Tests of ``gatepay keys upload``, ``keys export`` and ``keys count``, also with failing servers and files."""
 
 import csv
 import io
@@ -34,13 +34,13 @@ COLUMNS = ("blank", "duplicates", "stored", "already_there", "refused", "unknown
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
-    """A file as merchants have them: a byte-order mark, blanks, repetitions, two kinds of line ends."""
+    """A file such as merchants have: a byte-order mark, blank lines, duplicates and two kinds of line ends."""
     path = tmp_path / "keys.txt"
     path.write_bytes(b"\xef\xbb\xbfAAAA-1\r\n\r\nBBBB-2\n AAAA-1 \nCCCC-3")
     return path
 
 
-def many(path: Path, count: int) -> Path:
+def write_keys(path: Path, count: int) -> Path:
     path.write_text("".join(f"KEY-{number:06d}\n" for number in range(count)))
     return path
 
@@ -48,8 +48,8 @@ def many(path: Path, count: int) -> Path:
 # -- upload -----------------------------------------------------------------------------------------------------------
 
 
-def test_upload(gatepay: Any, shop: Sandbox, keys: Path) -> None:
-    """A file is uploaded, and each of its lines accounted for."""
+def test_upload_counts_each_line_of_a_file(gatepay: Any, shop: Sandbox, keys: Path) -> None:
+    """The report counts each line of the file, and the shop has each card key once."""
     before = len(shop.keys(8))
     run = gatepay("keys", "upload", keys, "--product", 8, "--json")
     assert run.status == 0
@@ -61,27 +61,28 @@ def test_upload(gatepay: Any, shop: Sandbox, keys: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lang", "said"), [("en", "All card keys are on the server."), ("zh", "全部卡密都已在服务器上")]
+    ("lang", "expected"), [("en", "All card keys are on the server."), ("zh", "全部卡密都已在服务器上")]
 )
-def test_upload_for_people(gatepay: Any, shop: Sandbox, keys: Path, lang: str, said: str) -> None:
-    """People see a table, in their language, and no card key."""
+def test_upload_prints_a_translated_report_without_card_keys(
+    gatepay: Any, shop: Sandbox, keys: Path, lang: str, expected: str
+) -> None:
     run = gatepay("keys", "upload", keys, "-p", 8, "--lang", lang)
     assert (run.status, run.err) == (0, "")
-    assert said in run.out
+    assert expected in run.out
     assert "AAAA" not in run.out
     assert shop.requests
 
 
-def test_upload_again(gatepay: Any, shop: Sandbox, keys: Path) -> None:
-    """Run again, it says on the server's word that all is there already."""
+def test_second_upload_of_a_file_stores_nothing(gatepay: Any, shop: Sandbox, keys: Path) -> None:
+    """The second upload of a file reports its card keys as already there."""
     gatepay("keys", "upload", keys, "-p", 8)
     run = gatepay("keys", "upload", keys, "-p", 8, "--json")
     assert (run.status, run.json["stored"], run.json["already_there"]) == (0, 0, 3)
     assert len(shop.keys(8)) == 89 + 3
 
 
-def test_upload_of_several(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path) -> None:
-    """Several files are one input: what stands in two of them is sent once; one that is named twice is read once."""
+def test_several_files_are_deduplicated_as_one_input(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path) -> None:
+    """A card key that is in two files is sent once, and a file that is listed twice is read once."""
     more = tmp_path / "more.txt"
     more.write_text("BBBB-2\nDDDD-4\n")
     (tmp_path / "link.txt").symlink_to(keys)
@@ -91,13 +92,13 @@ def test_upload_of_several(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Pa
     assert shop.keys(8)[-1] == "DDDD-4"
 
 
-def test_upload_of_standard_input(gatepay: Any, shop: Sandbox) -> None:
-    """`-` is standard input; with --as-is, a line that can't be a card key is refused by its number, others stored."""
+def test_as_is_upload_of_standard_input_refuses_invalid_lines_only(gatepay: Any, shop: Sandbox) -> None:
+    """With --as-is, invalid lines of standard input are refused and the others stored. Without it nothing is sent."""
     broken = b"AAAA\nB\0B\n\xff\xfe\nCCCC\n"
     run = gatepay("keys", "upload", "-", "-p", 8, "--as-is", "--json", input=broken)
     assert run.status == 1
     assert (run.json["stored"], run.json["refused"]) == (2, 2)
-    assert [each["first"] for each in run.json["troubles"]] == ["standard input:2", "standard input:3"]
+    assert [trouble["first"] for trouble in run.json["troubles"]] == ["standard input:2", "standard input:3"]
     assert shop.keys(8)[-2:] == ["AAAA", "CCCC"]
     before = len(shop.requests)
     checked = gatepay("keys", "upload", "-", "-p", 8, input=broken)
@@ -105,8 +106,8 @@ def test_upload_of_standard_input(gatepay: Any, shop: Sandbox) -> None:
     assert len(shop.requests) == before
 
 
-def test_upload_of_nothing(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """A file without card keys is hardly the one that was meant: an error. A pipe that is read as it comes is none."""
+def test_upload_without_card_keys_is_an_error(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """An input without card keys is probably the wrong one: a usage error, except from a pipe with --as-is."""
     for name, text in (("empty.txt", ""), ("blank.txt", "\n \n"), ("empty.csv", ""), ("head.csv", "content\n")):
         path = tmp_path / name
         path.write_text(text)
@@ -119,20 +120,23 @@ def test_upload_of_nothing(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     assert not shop.requests
 
 
-def test_upload_from_a_closed_input(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``<&-`` is a mistake, and not an upload of nothing."""
+def test_upload_from_closed_standard_input_is_an_error(
+    gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(output, "_closed", {"stdin"})
     run = gatepay("keys", "upload", "-", "-p", 8)
     assert (run.status, "Standard input is closed" in run.err) == (2, True)
     assert not shop.requests
 
 
-def test_done_in_part(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Status 1: some chunks were refused; which lines is shown, and they are in a private file to be sent again."""
-    monkeypatch.chdir(tmp_path)  # a long path would be folded
+def test_partly_refused_upload_exits_with_1(
+    gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report of a partly refused upload shows the refused lines, and the file of them can be uploaded again."""
+    monkeypatch.chdir(tmp_path)  # a long path would be wrapped
     shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=111, skip=1, times=None))
     failed = Path("failed.txt")
-    file = many(Path("keys.txt"), 600)
+    file = write_keys(Path("keys.txt"), 600)
     run = gatepay("keys", "upload", file, "-p", 8, "--concurrency", 1, "--failed-lines", failed)
     assert run.status == 1
     assert "refused" in run.out
@@ -145,11 +149,13 @@ def test_done_in_part(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: 
     assert (again.status, again.json["stored"]) == (0, 100)
 
 
-def test_refused(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Status 3: GatePay refused the first chunk, and every other would have met the same; all lines are kept."""
+def test_upload_stops_after_a_refusal_that_affects_all_chunks(
+    gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A closed shop refuses every chunk: the upload stops early with status 3 and writes all lines to the file."""
     monkeypatch.chdir(tmp_path)  # a long path would leave little room for the reason
     failed = Path("failed.txt")
-    file = many(Path("keys.txt"), 5000)
+    file = write_keys(Path("keys.txt"), 5000)
     shop.change_shop(closed=True)
     run = gatepay("keys", "upload", file, "-p", 8, "--failed-lines", failed, "--lang", "zh")
     assert run.status == 3
@@ -158,8 +164,9 @@ def test_refused(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytes
     assert failed.read_text() == file.read_text()
 
 
-def test_no_answer(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Status 4: nobody answers."""
+def test_unreachable_server_exits_with_4(
+    gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GATEPAY_BASE_URL", "http://127.0.0.1:9/api/")
     run = gatepay("keys", "upload", keys, "-p", 8)
     assert run.status == 4
@@ -167,8 +174,8 @@ def test_no_answer(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.
     assert gatepay("products").status == 4
 
 
-def test_many_troubles(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """Of many troubles the first twenty are shown, and the number of the others."""
+def test_report_shows_the_first_twenty_failures(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """The report shows the first twenty failed lines and the number of the others."""
     lines = "".join(f"GOOD-{number}\nBAD\0-{number}\n" for number in range(30))
     run = gatepay("keys", "upload", "-", "-p", 8, "--as-is", input=lines)
     assert run.status == 1
@@ -179,65 +186,71 @@ def test_many_troubles(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     assert len(shop.keys(8)) == 89 + 30
 
 
-def test_neighbours_in_trouble(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks side by side that met the same are one row for people, and each its own for programs."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gatepay_async.protocol.progress._FULL_CREDIT", 0)  # no halves
-    one, two = many(Path("one.txt"), 1500), Path("two.txt")
-    two.write_text("".join(f"TWO-{number}\n" for number in range(1000)))
-    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=199, times=None, skip=1))
-    run = gatepay("keys", "upload", one, two, "-p", 8, "--concurrency", 1)
-    assert re.search(rf"{one}:501 – {two}:1000 +2,000 +refused", run.out)
-    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=199, times=None))
-    run = gatepay("keys", "upload", one, "-p", 9, "--concurrency", 1)
-    assert re.search(rf"{one}:1 – 1500 +1,500 +refused", run.out)
-    troubles = gatepay("keys", "upload", one, "-p", 9, "--concurrency", 1, "--json").json["troubles"]
-    assert [(each["first"], each["count"]) for each in troubles] == [(f"{one}:{n}", 500) for n in (1, 501, 1001)]
-
-
-@pytest.mark.parametrize("how", ["same", "linked", "read by the shell"])
-def test_failed_lines_that_are_the_input(
-    gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch, how: str
+def test_adjacent_chunks_with_the_same_error_share_a_row(
+    gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that is uploaded is never replaced by what failed of it, under whatever name it is given."""
+    """Adjacent chunks with the same error are one row in the table; --json lists each chunk."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gatepay_async.protocol.progress._FULL_CREDIT", 0)  # refused chunks are not halved
+    first, second = write_keys(Path("one.txt"), 1500), Path("two.txt")
+    second.write_text("".join(f"TWO-{number}\n" for number in range(1000)))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=199, times=None, skip=1))
+    run = gatepay("keys", "upload", first, second, "-p", 8, "--concurrency", 1)
+    assert re.search(rf"{first}:501 – {second}:1000 +2,000 +refused", run.out)
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=199, times=None))
+    run = gatepay("keys", "upload", first, "-p", 9, "--concurrency", 1)
+    assert re.search(rf"{first}:1 – 1500 +1,500 +refused", run.out)
+    troubles = gatepay("keys", "upload", first, "-p", 9, "--concurrency", 1, "--json").json["troubles"]
+    assert [(trouble["first"], trouble["count"]) for trouble in troubles] == [
+        (f"{first}:{n}", 500) for n in (1, 501, 1001)
+    ]
+
+
+@pytest.mark.parametrize("relation", ["same", "linked", "read by the shell"])
+def test_failed_lines_file_must_not_be_the_input(
+    gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch, relation: str
+) -> None:
+    """--failed-lines refuses a path that is the input file, also through a link or a redirection."""
     before = keys.read_bytes()
     failed = keys
-    if how == "linked":
+    if relation == "linked":
         failed = keys.with_name("linked.txt")
         failed.symlink_to(keys)
     with keys.open("rb") as opened:
-        if how == "read by the shell":
+        if relation == "read by the shell":
             monkeypatch.setattr("typer.testing._NamedTextIOWrapper.fileno", lambda _: opened.fileno())
-        given = "-" if how == "read by the shell" else keys
-        run = gatepay("keys", "upload", given, "-p", 8, "--failed-lines", failed)
+        source = "-" if relation == "read by the shell" else keys
+        run = gatepay("keys", "upload", source, "-p", 8, "--failed-lines", failed)
     assert (run.status, run.out) == (2, "")
     assert "would be replaced" in run.err
     assert keys.read_bytes() == before
     assert not shop.requests
 
 
-def test_failed_lines_of_an_earlier_run(
+def test_old_failed_lines_are_kept_until_the_upload_ends(
     gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What failed before is there until this run has ended: one that is killed loses nothing."""
+    """The failed lines of an earlier run are replaced only when the new run ends, so a killed run loses nothing."""
     failed = tmp_path / "failed.txt"
     failed.write_text("OLD\n")
-    seen: list[str] = []
-    end = keys_upload._finish
+    content_during_upload: list[str] = []
+    finish = keys_upload._finish
 
-    def look_first(*arguments: Any) -> Any:
-        seen.append(failed.read_text())
-        return end(*arguments)
+    def read_first(*arguments: Any) -> Any:
+        content_during_upload.append(failed.read_text())
+        return finish(*arguments)
 
-    monkeypatch.setattr(keys_upload, "_finish", look_first)
+    monkeypatch.setattr(keys_upload, "_finish", read_first)
     shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=113, times=None))
     assert gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", failed).status == 3
-    assert (seen, failed.read_text()) == (["OLD\n"], "AAAA-1\nBBBB-2\nCCCC-3\n")
+    assert (content_during_upload, failed.read_text()) == (["OLD\n"], "AAAA-1\nBBBB-2\nCCCC-3\n")
     assert sorted(tmp_path.iterdir()) == sorted([failed, keys])
 
 
-def test_failed_lines_where_none_failed(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path) -> None:
-    """The file of failed lines is there after every run, so that nobody uploads an older one by mistake."""
+def test_failed_lines_file_is_emptied_when_no_line_failed(
+    gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path
+) -> None:
+    """An upload without failed lines leaves an empty file, so that nobody uploads older lines by mistake."""
     failed = tmp_path / "failed.txt"
     failed.write_text("OLD\n")
     assert gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", failed).status == 0
@@ -245,8 +258,8 @@ def test_failed_lines_where_none_failed(gatepay: Any, shop: Sandbox, keys: Path,
     assert shop.requests
 
 
-def test_concurrency(gatepay: Any, shop: Sandbox, keys: Path) -> None:
-    """Is a number, or auto; anything else is refused before anything is sent."""
+def test_concurrency_takes_a_number_or_auto(gatepay: Any, shop: Sandbox, keys: Path) -> None:
+    """Other values of --concurrency are refused before anything is sent."""
     for wrong in ("fast", "0", "-1", "1.5"):
         run = gatepay("keys", "upload", keys, "-p", 8, f"--concurrency={wrong}")
         assert run.status == 2, wrong
@@ -257,16 +270,17 @@ def test_concurrency(gatepay: Any, shop: Sandbox, keys: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["no/such/folder/failed.txt", "."])
-def test_failed_lines_that_cant_be_written(gatepay: Any, shop: Sandbox, keys: Path, target: str) -> None:
-    """Whether the failed lines can be written is known before anything is sent."""
+def test_unwritable_failed_lines_file_is_refused_before_sending(
+    gatepay: Any, shop: Sandbox, keys: Path, target: str
+) -> None:
     run = gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", target)
     assert run.status == 2
     assert target in run.err
     assert not shop.requests
 
 
-def opens_of(path: Path) -> list[str]:
-    """Is appended to whenever *path* is opened. A hook can't be taken away again; it costs nothing worth it."""
+def record_opens(path: Path) -> list[str]:
+    """Return a list that grows each time *path* is opened. Python can't remove an audit hook again."""
     opens: list[str] = []
     sys.addaudithook(lambda event, facts: opens.append(event) if event == "open" and facts[0] == str(path) else None)
     return opens
@@ -281,7 +295,7 @@ def opens_of(path: Path) -> list[str]:
         (["--dry-run"], 0),
     ],
 )
-def test_a_file_is_opened_once(  # noqa: PLR0917 -- fixtures, by name
+def test_input_file_is_opened_once(  # noqa: PLR0917 -- pytest passes fixtures by name
     gatepay: Any,
     shop: Sandbox,
     keys: Path,
@@ -289,29 +303,31 @@ def test_a_file_is_opened_once(  # noqa: PLR0917 -- fixtures, by name
     options: list[str],
     status: int,
 ) -> None:
-    """What was checked is what is sent, also where the upload stops and the rest becomes failed lines."""
+    """The checked bytes are the sent bytes: a file is opened once, even if the rest of it becomes failed lines."""
     monkeypatch.chdir(keys.parent)
     monkeypatch.setenv("GATEPAY_UPLOADS", f"sqlite:///{keys.parent}/uploads.sqlite3")
     shop.change_shop(closed=status == 3)
-    opens = opens_of(many(keys, 20_000))
+    opens = record_opens(write_keys(keys, 20_000))
     assert gatepay("keys", "upload", keys, "-p", 8, *options).status == status
     assert len(opens) == 1
     assert status == 0 or len((keys.parent / "failed.txt").read_text().splitlines()) == 20_000
 
 
-def test_a_file_that_changes(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A large file that is written to while it is read is noticed; what was read by then is sent, or kept."""
+def test_file_that_changes_during_the_upload_is_reported(
+    gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change of a large file during the upload is reported; lines read by then are stored, or in the failed lines."""
     monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 100)
-    many(keys, 700)
-    look_through = checking.check_sources
+    write_keys(keys, 700)
+    check_sources = checking.check_sources
 
-    def then_append(names: list[Path], reading: Reading) -> list[sources.Source]:
-        found = look_through(names, reading)
+    def check_and_append(names: list[Path], reading: Reading) -> list[sources.Source]:
+        checked = check_sources(names, reading)
         with keys.open("a") as file:
             file.write("DDDD-4\n")
-        return found
+        return checked
 
-    monkeypatch.setattr(checking, "check_sources", then_append)
+    monkeypatch.setattr(checking, "check_sources", check_and_append)
     failed = keys.with_name("failed.txt")
     run = gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", failed)
     assert run.status == 1
@@ -319,36 +335,38 @@ def test_a_file_that_changes(gatepay: Any, shop: Sandbox, keys: Path, monkeypatc
     assert sorted(shop.keys(8)[89:] + failed.read_text().splitlines()) == sorted(keys.read_text().splitlines())
 
 
-def test_a_file_that_goes_away(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A large file that is gone when it is to be read again is told so."""
+def test_file_deleted_after_the_check_is_reported(
+    gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large file that is deleted between the check and the upload is a usage error."""
     monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 10)
-    look_through = checking.check_sources
+    check_sources = checking.check_sources
 
-    def then_unlink(names: list[Path], reading: Reading) -> list[sources.Source]:
-        found = look_through(names, reading)
+    def check_and_unlink(names: list[Path], reading: Reading) -> list[sources.Source]:
+        checked = check_sources(names, reading)
         keys.unlink()
-        return found
+        return checked
 
-    monkeypatch.setattr(checking, "check_sources", then_unlink)
+    monkeypatch.setattr(checking, "check_sources", check_and_unlink)
     run = gatepay("keys", "upload", keys, "-p", 8)
     assert run.status == 2
     assert "File not found" in run.err
     assert not shop.requests
 
 
-def test_failed_lines_and_a_file_that_is_gone(
+def test_failed_lines_of_a_deleted_file_are_those_read_before(
     gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the upload stops and its large file is gone by then, what was read is kept; the rest is missing."""
+    """If a large file is deleted during an upload that stops, the report says so, and the lines read are kept."""
     monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 100)
-    file, failed = many(tmp_path / "keys.txt", 20_000), tmp_path / "failed.txt"
-    unread = sources.unread_lines
+    file, failed = write_keys(tmp_path / "keys.txt", 20_000), tmp_path / "failed.txt"
+    unread_lines = sources.unread_lines
 
-    def gone(found: list[sources.Source], *, after: int) -> Any:
+    def unlink_first(checked: list[sources.Source], *, after: int) -> Any:
         file.unlink()
-        return unread(found, after=after)
+        return unread_lines(checked, after=after)
 
-    monkeypatch.setattr(sources, "unread_lines", gone)
+    monkeypatch.setattr(sources, "unread_lines", unlink_first)
     shop.change_shop(closed=True)
     run = gatepay("keys", "upload", file, "-p", 8, "--failed-lines", failed)
     assert run.status == 3
@@ -356,15 +374,15 @@ def test_failed_lines_and_a_file_that_is_gone(
     assert len(failed.read_text().splitlines()) >= 2000
 
 
-def test_failed_lines_and_a_full_disk(
+def test_report_is_shown_when_failed_lines_cant_be_written(
     gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the failed lines can't be written in the end, the ledger is shown all the same; status 1."""
+    """A full disk at the end of the upload: the report is shown, and the status is 1."""
 
-    def full(_: int) -> None:
+    def fail_with_full_disk(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", fail_with_full_disk)
     run = gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", tmp_path / "failed.txt")
     assert run.status == 1
     assert "newly stored" in run.out
@@ -374,18 +392,18 @@ def test_failed_lines_and_a_full_disk(
 
 @pytest.mark.usefixtures("shop")
 @pytest.mark.parametrize("durable", [(), ("--durable",)])
-def test_no_word_of_failed_lines_that_could_not_be_written(
+def test_report_omits_a_failed_lines_file_that_was_not_written(
     gatepay: Any, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: tuple[str, ...]
 ) -> None:
-    """The report is shown, and doesn't name a file that isn't there."""
+    """The report doesn't name a file of failed lines that couldn't be written."""
 
     @contextmanager
-    def full(*_: object) -> Generator[Any]:
+    def write_to_full_disk(*_: object) -> Generator[Any]:
         yield io.BytesIO()
         raise HaltError("No space left", status=Status.NO_OUTPUT)
 
     for module in ("keys_upload", "uploads"):
-        monkeypatch.setattr(f"gatepay_async.cli.commands.{module}.atomic_write", full)
+        monkeypatch.setattr(f"gatepay_async.cli.commands.{module}.atomic_write", write_to_full_disk)
     failed = tmp_path / "failed.txt"
     run = gatepay("keys", "upload", keys, "-p", 999, "--failed-lines", failed, *durable)
     assert "refused" in run.out
@@ -393,10 +411,12 @@ def test_no_word_of_failed_lines_that_could_not_be_written(
     assert "No space left" in run.err
 
 
-def test_an_upload_that_breaks(gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is no error of ours comes through, after the ledger has been shown; without a ledger, at once."""
+def test_unexpected_exception_of_an_upload_is_raised(
+    gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception that is not the library's is raised, after the report if it has one."""
 
-    class Broken(Exception):  # noqa: N818 -- a test's own
+    class Broken(Exception):  # noqa: N818 -- not part of the library
         report: UploadReport | None = None
 
     async def upload(*_: object, **__: object) -> None:
@@ -413,20 +433,20 @@ def test_an_upload_that_breaks(gatepay: Any, shop: Sandbox, keys: Path, monkeypa
     assert not shop.requests
 
 
-def test_a_pipe_that_is_cut_short(tmp_path: Path) -> None:
-    """What a pipe has not given yet can't be in the file of failed lines, and that is said."""
+def test_interrupted_pipe_has_status_2(tmp_path: Path) -> None:
+    """A pipe that breaks off ends the upload with status 2, although the unread lines can't be written to the file."""
     counts: dict[str, Any] = dict.fromkeys(("read", *COLUMNS), 0)
     source = sources.Source("standard input", None)
-    job = keys_upload._UploadCommand(sources.Reader([source]), [source], Reading(), tmp_path / "failed.txt")
+    command = keys_upload._UploadCommand(sources.Reader([source]), [source], Reading(), tmp_path / "failed.txt")
     error = HaltError("a line without an end")
-    assert keys_upload._finish(job, UploadReport(**counts, chunks=()), error) == 2
+    assert keys_upload._finish(command, UploadReport(**counts, chunks=()), error) == 2
 
 
-# -- what files can hold ----------------------------------------------------------------------------------------------
+# -- encodings and unusual files --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         ("AAAA\nClé-1\n".encode("latin-1"), "line 2 is not UTF-8, and the encoding can't be recognized"),
         ("AAAA\n".encode("utf-16") + b"\0", "the encoding can't be recognized"),
@@ -438,37 +458,36 @@ def test_a_pipe_that_is_cut_short(tmp_path: Path) -> None:
     ],
     ids=["latin-1", "half of utf-16", "utf-16 without mark", "nul", "cr only", "cut short", "100 MB"],
 )
-@pytest.mark.parametrize("options", [["--dry-run"], []], ids=["rehearsed", "uploaded"])
-def test_accidents_of_encoding(  # noqa: PLR0917 -- fixtures, by name
-    gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path, content: bytes | None, said: str, options: list[str]
+@pytest.mark.parametrize("options", [["--dry-run"], []], ids=["dry run", "upload"])
+def test_file_in_a_wrong_encoding_is_refused_with_its_line(  # noqa: PLR0917 -- pytest passes fixtures by name
+    gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path, content: bytes | None, expected: str, options: list[str]
 ) -> None:
-    """A file that can't be right is refused by its line, and nothing is sent: not of the files before it, either."""
+    """The error names the line, and nothing is sent, not even from the valid file before it."""
     bad = tmp_path / "bad.txt"
     bad.write_bytes(b"AAAA\n" + b"x" * 100_000_000 + b"\nBBBB\n" if content is None else content)
     run = gatepay("keys", "upload", keys, bad, "-p", 8, *options)
     assert (run.status, run.out) == (2, "")
     assert f"{bad}: " in run.err
-    assert said in run.err
+    assert expected in run.err
     assert "save the file as UTF-8" in run.err
     assert not shop.requests
 
 
-def test_what_is_no_plain_file(gatepay: Any, shop: Sandbox) -> None:
-    """What is neither a file nor a folder is read to its end, with --as-is as it comes."""
+def test_device_is_read_to_its_end(gatepay: Any, shop: Sandbox) -> None:
+    """A device such as /dev/null is read to its end. Without card keys it is an error, except with --as-is."""
     assert gatepay("keys", "upload", "/dev/null", "-p", 8, "--json").status == 2
     run = gatepay("keys", "upload", "/dev/null", "-p", 8, "--as-is", "--json")
     assert (run.status, run.json["read"]) == (0, 0)
     assert not shop.requests
 
 
-def test_a_reader_is_a_file(keys: Path) -> None:
-    """The library reads what has readline() in a worker thread; it gives lines, and nothing at the end."""
+def test_reader_returns_an_empty_line_at_the_end(keys: Path) -> None:
+    """The library reads a file by readline(), which returns each line, then an empty string."""
     reader = sources.Reader(checking.check_sources([keys], Reading()))
     assert [reader.readline() for _ in range(6)][3:] == [" AAAA-1 ", "CCCC-3", ""]
 
 
-def test_many_accidents(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """Of a file that is wrong all through, the first five lines are named."""
+def test_error_names_the_first_five_invalid_lines(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     (tmp_path / "bad.txt").write_bytes("密\n".encode("gbk") * 100)
     run = gatepay("keys", "upload", tmp_path / "bad.txt", "-p", 8, "--encoding", "utf-8")
     assert "line 5 is in" in run.err
@@ -476,8 +495,8 @@ def test_many_accidents(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     assert not shop.requests
 
 
-def test_another_encoding_by_name(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """A GBK file is uploaded as what it says, when --encoding names it; what that can't read is refused, too."""
+def test_upload_in_the_encoding_of_the_option(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """--encoding gbk decodes the file; a line that is invalid in the named encoding is refused."""
     path = tmp_path / "gbk.txt"
     path.write_bytes("张三----密语\n".encode("gbk"))
     assert gatepay("keys", "upload", path, "-p", 8, "--encoding", "gbk").status == 0
@@ -488,33 +507,33 @@ def test_another_encoding_by_name(gatepay: Any, shop: Sandbox, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "expected"),
     [("nowhere.txt", "File not found"), (".", "is a folder"), ("x" * 300, "File name too long")],
 )
-def test_files_that_are_none(gatepay: Any, shop: Sandbox, name: str, said: str) -> None:
-    """A file that is missing, or a folder, is an error that names it; nothing is sent."""
+def test_missing_file_or_folder_is_refused_by_name(gatepay: Any, shop: Sandbox, name: str, expected: str) -> None:
+    """The error names the path, and nothing is sent."""
     run = gatepay("keys", "upload", name, "-p", 8)
     assert run.status == 2
-    assert said in run.err
+    assert expected in run.err
     assert name in run.err
     assert not shop.requests
 
 
-def test_a_line_without_end_from_a_pipe(gatepay: Any, shop: Sandbox) -> None:
-    """From standard input a line without an end ends the upload: nothing is lost, and nothing is held for ever."""
+def test_overlong_line_from_a_pipe_ends_the_upload(gatepay: Any, shop: Sandbox) -> None:
+    """A line of a pipe that exceeds the size limit ends the upload, and the report counts the lines before it."""
     run = gatepay("keys", "upload", "-", "-p", 8, "--as-is", "--json", input=b"AAAA\n" * 2 + b"x" * 70_000)
     assert run.status == 2
-    ledger, error = map(json.loads, run.out.splitlines())
-    assert (ledger["duplicates"], ledger["not_sent"], ledger["read"]) == (1, 1, 2)
+    report, error = map(json.loads, run.out.splitlines())
+    assert (report["duplicates"], report["not_sent"], report["read"]) == (1, 1, 2)
     assert "line 3 is longer than" in error["error"]["headline"]
     assert not shop.requests
 
 
-# -- a rehearsal ------------------------------------------------------------------------------------------------------
+# -- dry run ----------------------------------------------------------------------------------------------------------
 
 
-def test_dry_run(gatepay: Any, keys: Path) -> None:
-    """--dry-run says what would be sent, with the numbers of repeated lines; it needs no key, and calls nobody."""
+def test_dry_run_reports_without_key_or_request(gatepay: Any, keys: Path) -> None:
+    """--dry-run counts what would be sent, and names duplicates. It needs no appkey and sends no request."""
     run = gatepay("keys", "upload", keys, "-p", 8, "--dry-run", "--json")
     assert run.status == 0
     assert run.json == {
@@ -528,28 +547,28 @@ def test_dry_run(gatepay: Any, keys: Path) -> None:
     assert "For example: A…1  B…2  C…3" in shown.out
 
 
-def test_dry_run_of_a_pipe(gatepay: Any) -> None:
-    """What can't be a card key in a pipe is named by its line; long lists are cut."""
+def test_dry_run_of_a_pipe_names_invalid_lines(gatepay: Any) -> None:
+    """Invalid lines of a pipe are named by line number, and long lists are cut."""
     options = ("-p", 8, "--as-is", "--dry-run")
     assert "For example" not in gatepay("keys", "upload", "-", *options, input=b"B\0\n").out
     shown = gatepay("keys", "upload", "-", *options, input=b"A\n" * 30 + b"B\0\n")
     assert "standard input:31 is not a valid card key" in shown.out
     assert "… and 9 more" in shown.out
     listed = gatepay("keys", "upload", "-", *options, "--json", input=b"A\n" * 3 + b"B\0\nB\0\n").json
-    assert [each["line"] for each in listed["repetitions"]] == ["standard input:2", "standard input:3"]
+    assert [repetition["line"] for repetition in listed["repetitions"]] == ["standard input:2", "standard input:3"]
     assert listed["refused_lines"] == ["standard input:4", "standard input:5"]
     assert (listed["read"], listed["refused"], listed["would_send"], listed["chunks"]) == (5, 2, 1, 1)
 
 
-def test_dry_run_of_full_calls(gatepay: Any) -> None:
-    """Card keys that fill their calls exactly take no further one."""
+def test_dry_run_of_full_chunks_counts_no_empty_chunk(gatepay: Any) -> None:
+    """2,500 card keys are exactly five chunks."""
     lines = "".join(f"KEY-{number}\n" for number in range(2_500)).encode()
     counted = gatepay("keys", "upload", "-", "-p", 8, "--dry-run", "--json", input=lines).json
     assert (counted["would_send"], counted["chunks"]) == (2_500, 5)
 
 
-def test_dry_run_holds_no_card_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its memory does not grow with a large file: card keys are looked up as digests, and none is kept."""
+def test_dry_run_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dry run keeps digests instead of card keys, so its memory stays below the size of the file."""
     monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 1_000_000)
     path = tmp_path / "keys.txt"
     path.write_text("".join(f"{number:0200}\n" for number in range(12_000)))
@@ -565,8 +584,8 @@ def test_dry_run_holds_no_card_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 # -- export -----------------------------------------------------------------------------------------------------------
 
 
-def test_export_to_csv(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """A CSV file has a heading and every card key, and only its owner may read it."""
+def test_export_to_csv_is_complete_and_private(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """A CSV file has a heading and every card key, and is readable by its owner only."""
     path = tmp_path / "keys.csv"
     run = gatepay("keys", "export", "--product", 8, "--output", path)
     assert run.status == 0
@@ -574,28 +593,28 @@ def test_export_to_csv(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(path.read_text("utf-8"))))
     assert [row["content"] for row in rows] == shop.keys(8)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert [each.name for each in tmp_path.iterdir()] == ["keys.csv"]
+    assert [path.name for path in tmp_path.iterdir()] == ["keys.csv"]
 
 
-def test_export_reads_four_pages_at_once(
+def test_export_fetches_four_pages_at_once(
     gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pages of an export are fetched four at a time; --thorough is handed on."""
-    asked: list[dict[str, Any]] = []
-    listing = AsyncGatePay.list_card_keys
+    """An export fetches four pages at once, and passes --thorough to the client."""
+    options_of_calls: list[dict[str, Any]] = []
+    list_card_keys = AsyncGatePay.list_card_keys
 
-    def note(self: AsyncGatePay, product_id: int, **options: Any) -> CardKeyListing:
-        asked.append(options)
-        return listing(self, product_id, **options)
+    def record_options(self: AsyncGatePay, product_id: int, **options: Any) -> CardKeyListing:
+        options_of_calls.append(options)
+        return list_card_keys(self, product_id, **options)
 
-    monkeypatch.setattr(AsyncGatePay, "list_card_keys", note)
-    for more in ((), ("--thorough",)):
-        assert gatepay("keys", "export", "-p", 8, "-o", tmp_path / f"k{len(more)}.txt", *more).status == 0
-    assert asked == [{"prefetch": 4, "thorough": False}, {"prefetch": 4, "thorough": True}]
+    monkeypatch.setattr(AsyncGatePay, "list_card_keys", record_options)
+    for flags in ((), ("--thorough",)):
+        assert gatepay("keys", "export", "-p", 8, "-o", tmp_path / f"k{len(flags)}.txt", *flags).status == 0
+    assert options_of_calls == [{"prefetch": 4, "thorough": False}, {"prefetch": 4, "thorough": True}]
 
 
-def test_export_to_txt_and_jsonl(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """A text file has one card key a line; JSON Lines one object."""
+def test_export_to_text_and_json_lines(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """A text file has one card key on each line; a JSON Lines file has one object on each line."""
     shop.add_keys(8, ['=HYPERLINK("x")', "密,钥"])
     assert gatepay("keys", "export", "-p", 8, "-o", tmp_path / "k.txt", "--thorough").status == 0
     assert (tmp_path / "k.txt").read_text("utf-8").splitlines() == shop.keys(8)
@@ -605,8 +624,8 @@ def test_export_to_txt_and_jsonl(gatepay: Any, shop: Sandbox, tmp_path: Path) ->
     assert [json.loads(line)["content"] for line in lines] == shop.keys(8)
 
 
-def test_export_to_standard_output(gatepay: Any, shop: Sandbox) -> None:
-    """`-` is standard output, with nothing but card keys on it, or with --json an object for each."""
+def test_export_to_standard_output_prints_card_keys_only(gatepay: Any, shop: Sandbox) -> None:
+    """`-o -` prints one card key per line, or with --json one object per line; the summary goes to standard error."""
     run = gatepay("keys", "export", "-p", 8, "-o", "-")
     assert run.out.splitlines() == shop.keys(8)
     for_programs = gatepay("keys", "export", "-p", 8, "-o", "-", "--json")
@@ -614,16 +633,15 @@ def test_export_to_standard_output(gatepay: Any, shop: Sandbox) -> None:
     assert json.loads(for_programs.err)["written"] == 89
 
 
-def test_export_to_a_terminal(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal card keys are shown with --reveal only."""
+def test_export_to_a_terminal_requires_reveal(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Card keys are printed on a terminal only with --reveal."""
     monkeypatch.setattr("typer.testing._NamedTextIOWrapper.isatty", lambda _: True, raising=False)
     refused = gatepay("keys", "export", "-p", 8, "-o", "-")
     assert (refused.status, "--reveal" in refused.err, refused.out) == (2, True, "")
     assert gatepay("keys", "export", "-p", 8, "-o", "-", "--reveal").out.splitlines() == shop.keys(8)
 
 
-def test_export_replaces_nothing_unasked(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """A file that is there stays as it is without --force."""
+def test_export_replaces_a_file_only_with_force(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     path = tmp_path / "keys.txt"
     path.write_text("mine")
     run = gatepay("keys", "export", "-p", 8, "-o", path)
@@ -633,59 +651,61 @@ def test_export_replaces_nothing_unasked(gatepay: Any, shop: Sandbox, tmp_path: 
     assert path.read_text().splitlines() == shop.keys(8)
 
 
-def test_an_export_that_breaks_leaves_nothing(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """There is never half a file: one that was there stays, and no other is left behind."""
+def test_failed_export_leaves_the_old_file_and_no_other(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """An export that fails halfway doesn't change the existing file and leaves no partial one."""
     path = tmp_path / "keys.txt"
     path.write_text("mine")
     shop.fault(Fault(FaultKind.CODE, endpoint="ka/show", code=107, skip=1))
     run = gatepay("keys", "export", "-p", 8, "-o", path, "--force")
     assert run.status == 3
     assert "This endpoint is closed" in run.err
-    assert [each.name for each in tmp_path.iterdir()] == ["keys.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["keys.txt"]
     assert path.read_text() == "mine"
 
 
-def test_export_where_it_cant_be(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """Another ending, a folder that isn't there, or a folder of that name: said before anything is fetched."""
+def test_export_to_an_invalid_path_is_refused_before_fetching(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """An unknown extension, a missing folder and a path that is a folder are refused before anything is fetched."""
     (tmp_path / "folder.csv").mkdir()
-    for target, said in (
+    for target, expected in (
         ("k.pdf", "the extension must be"),
         ("no/k.csv", "No such file"),
         ("folder.csv", "not a regular file"),
     ):
         run = gatepay("keys", "export", "-p", 8, "-o", tmp_path / target, "--force")
         assert run.status == 2
-        assert said in run.err
+        assert expected in run.err
     assert not shop.requests
 
 
-def test_a_stock_that_changes_under_the_export(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """When the stock has changed meanwhile, the export says so."""
+def test_export_warns_when_the_stock_changes_meanwhile(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """A card key that is deleted during the export causes a warning."""
     requests = 0
 
-    original = shop._pick
+    pick_fault = shop._pick
 
-    def pick(endpoint: str) -> Fault | None:
+    def delete_and_pick(endpoint: str) -> Fault | None:
         nonlocal requests
         requests += 1
         if requests == 5:
             shop.delete_keys(8, shop.key_ids(8)[:1])
-        return original(endpoint)
+        return pick_fault(endpoint)
 
-    shop.app._pick = pick
+    shop.app._pick = delete_and_pick
     shop.add_keys(8, [f"MORE-{number}" for number in range(200)])
     run = gatepay("keys", "export", "-p", 8, "-o", tmp_path / "k.txt")
     assert run.status == 0
     assert "the stock changed during the export" in run.err
 
 
-def test_a_full_disk(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What can't be written at the end is said, and leaves nothing behind."""
+def test_export_to_a_full_disk_leaves_no_file(
+    gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that can't be written completely exits with 5 and is removed."""
 
-    def full(_: int) -> None:
+    def fail_with_full_disk(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", fail_with_full_disk)
     run = gatepay("keys", "export", "-p", 8, "-o", tmp_path / "k.txt")
     assert run.status == 5
     assert "No space left" in run.err
@@ -693,13 +713,12 @@ def test_a_full_disk(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: p
     assert shop.requests
 
 
-# -- counts -----------------------------------------------------------------------------------------------------------
+# -- count ------------------------------------------------------------------------------------------------------------
 
 
-def test_count(gatepay: Any, shop: Sandbox) -> None:
-    """Each product's card keys are counted: those on the server, and those in stock."""
+def test_count_shows_stock_and_total_of_each_product(gatepay: Any, shop: Sandbox) -> None:
     run = gatepay("keys", "count", "--json")
-    assert [(each["product"], each["stock"], each["total"]) for each in run.json["counts"]] == [
+    assert [(count["product"], count["stock"], count["total"]) for count in run.json["counts"]] == [
         (4, 4, 4), (5, 1, 1), (8, 89, 89),
     ]  # fmt: skip
     shown = gatepay("keys", "count", "-p", 8)
@@ -708,47 +727,46 @@ def test_count(gatepay: Any, shop: Sandbox) -> None:
     assert shop.requests
 
 
-def test_count_of_what_is_not_there(gatepay: Any, shop: Sandbox) -> None:
-    """A product that the shop doesn't have is refused, with what to do in the command's words."""
+def test_count_of_an_unknown_product_advises_a_command(gatepay: Any, shop: Sandbox) -> None:
     run = gatepay("keys", "count", "-p", 77)
     assert run.status == 3
     assert "gatepay products" in run.err
     assert shop.requests
 
 
-def drawn(task: Task, columns: int, lang: Lang = "en") -> str:
+def render_bar(task: Task, columns: int, lang: Lang = "en") -> str:
     language.set_language(lang)
     try:
         bar = screens._Bar(Console(width=columns, force_terminal=True))
     finally:
         language.set_language("en")
-    shown: list[str] = []
-    # By another thread, which speaks the language of the one that made it.
-    drawing = Thread(target=lambda: shown.append(bar.render(task).plain))
+    rendered: list[str] = []
+    # Rich renders in another thread; the bar must keep the language of the thread that created it.
+    drawing = Thread(target=lambda: rendered.append(bar.render(task).plain))
     drawing.start()
     drawing.join()
-    return shown[0]
+    return rendered[0]
 
 
-def test_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal the bar shows what is done, the rate and the time left; no rate before there is one."""
+def test_progress_shows_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bar on a terminal shows the count, the rate and the time left, but no rate until it can be measured."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     with screens.progress("Uploading", total=10) as update:
         update(5, 10)
-    now = [0.0]
+    now = [0.0]  # seconds
     bar = Progress(get_time=lambda: now[0])
     bar.add_task("Uploading", total=40_000)
     [task] = bar.tasks
 
     def line() -> str:
-        return drawn(task, 200).replace("━", "")
+        return render_bar(task, 200).replace("━", "")
 
     assert line() == "Uploading  0/40,000"
     bar.advance(task.id, 500)
     assert line() == "Uploading  500/40,000"
     now[0] = 1.9
     bar.advance(task.id, 500)
-    bar.advance(task.id, 500)  # two chunks within no time, after two seconds: no millions a second
+    bar.advance(task.id, 500)  # two chunks at almost the same time must not show as millions per second
     now[0] = 2.0
     assert line() == "Uploading  1,500/40,000 750/s 0:00:52 left"
     now[0] = 4000.0
@@ -759,19 +777,19 @@ def test_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     assert line() == "Uploading 40,000 10/s"
 
 
-def test_progress_at_any_width() -> None:
-    """The bar is one line with room for ^C, from 40 columns on; what matters least is left out first."""
+def test_progress_fits_into_any_width() -> None:
+    """The bar is one line and leaves three columns for ``^C``; a narrow terminal shows the most important parts."""
     bar = Progress(get_time=lambda: 40.0)
     bar.add_task("正在上传", start=False, total=1_000_000)
     [task] = bar.tasks
     task.start_time, task.completed = 0.0, 456_000
-    said: dict[int, str] = {}
+    lines: dict[int, str] = {}
     for lang in LANGUAGES:
         for columns in range(20, 201):
-            said[columns] = drawn(task, columns, lang)
-            assert cell_len(said[columns]) <= columns - 3, (columns, said[columns])
-            assert "456,000/1,000,000" in said[columns]
-    assert said[40] == "456,000/1,000,000 剩余 0:00:48"
-    assert said[60] == "正在上传 456,000/1,000,000 11,400 条/秒 剩余 0:00:48"
-    assert re.fullmatch(r"正在上传 ━{24} 456,000/1,000,000 11,400 条/秒 剩余 0:00:48", said[80])
-    assert "━" * 40 in said[200]
+            lines[columns] = render_bar(task, columns, lang)
+            assert cell_len(lines[columns]) <= columns - 3, (columns, lines[columns])
+            assert "456,000/1,000,000" in lines[columns]
+    assert lines[40] == "456,000/1,000,000 剩余 0:00:48"
+    assert lines[60] == "正在上传 456,000/1,000,000 11,400 条/秒 剩余 0:00:48"
+    assert re.fullmatch(r"正在上传 ━{24} 456,000/1,000,000 11,400 条/秒 剩余 0:00:48", lines[80])
+    assert "━" * 40 in lines[200]

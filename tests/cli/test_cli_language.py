@@ -1,4 +1,4 @@
-"""What the command says, in both languages: its table of texts, its help, its usage errors."""
+"""Tests of the command's texts in both languages: the table of texts, help, usage errors, tables, wrapping."""
 
 import ast
 import re
@@ -23,7 +23,7 @@ from gatepay_async.words.command import COMMAND
 
 pytestmark = pytest.mark.fast
 
-ROOM = Path(gatepay_async.cli.__file__).parent
+CLI_FOLDER = Path(gatepay_async.cli.__file__).parent
 UPLOADS = ("list", "show", "watch", "cancel", "resume", "delete", "work")
 COMMANDS: list[tuple[str, ...]] = [
     (), ("demo",), ("doctor",), ("products",), ("keys",), ("keys", "upload"), ("keys", "export"), ("keys", "count"),
@@ -33,67 +33,68 @@ COMMANDS: list[tuple[str, ...]] = [
 ]  # fmt: skip
 
 
-def asked_for() -> set[str]:
-    """The names of all texts that the code asks for; of a name that is put together, a pattern."""
+def requested_texts() -> set[str]:
+    r"""Return the names of all texts that the code requests, as patterns; a value in an f-string becomes ``\w+``."""
     names: set[str] = set()
-    for path in ROOM.rglob("*.py"):
+    for path in CLI_FOLDER.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call):
-                asked = [each.value for each in node.keywords if each.arg == "help"]
-                asked += node.args[:1] if ast.unparse(node.func) == "text" else []
-                names |= {pattern(each) for each in asked} - {""}
+                nodes = [keyword.value for keyword in node.keywords if keyword.arg == "help"]
+                nodes += node.args[:1] if ast.unparse(node.func) == "text" else []
+                names |= {name_pattern(node) for node in nodes} - {""}
             if isinstance(node, ast.Constant) and node.value in COMMAND:
                 names.add(re.escape(str(node.value)))
     return names
 
 
-def pattern(node: ast.expr) -> str:
+def name_pattern(node: ast.expr) -> str:
     if isinstance(node, ast.Constant):
         return re.escape(str(node.value))
     if isinstance(node, ast.JoinedStr):
-        return "".join(re.escape(str(p.value)) if isinstance(p, ast.Constant) else r"\w+" for p in node.values)
+        return "".join(re.escape(str(part.value)) if isinstance(part, ast.Constant) else r"\w+" for part in node.values)
     return ""
 
 
-def test_no_text_is_missing() -> None:
-    """Every text that the code asks for is in the table."""
-    for name in asked_for():
+def test_requested_texts_exist() -> None:
+    for name in requested_texts():
         assert any(re.fullmatch(name, known) for known in COMMAND), name
 
 
-def test_no_value_is_missing() -> None:
-    """A text that is asked for by its name is given all that it has holes for."""
-    calls = [node for path in ROOM.rglob("*.py") for node in ast.walk(ast.parse(path.read_text("utf-8")))]
+def test_text_calls_pass_all_placeholders() -> None:
+    calls = [node for path in CLI_FOLDER.rglob("*.py") for node in ast.walk(ast.parse(path.read_text("utf-8")))]
     for call in calls:
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "text" and isinstance(call.args[0], ast.Constant):
-            given = {each.arg for each in call.keywords}
-            holes = {name for _, name, _, _ in string.Formatter().parse(COMMAND[str(call.args[0].value)][0]) if name}
-            assert None in given or holes <= given, ast.unparse(call)
+            arguments = {keyword.arg for keyword in call.keywords}
+            placeholders = {
+                name for _, name, _, _ in string.Formatter().parse(COMMAND[str(call.args[0].value)][0]) if name
+            }
+            assert None in arguments or placeholders <= arguments, ast.unparse(call)
 
 
-def test_no_text_is_left_over() -> None:
-    """Every text in the table is asked for somewhere; the remedies by the names of errors."""
+def test_texts_of_the_table_are_used() -> None:
+    """Each text is requested by the code or belongs to the remedy of an error."""
     durable = pytest.importorskip(
-        "gatepay_async.durable", reason="the extra that some texts are about is not installed"
+        "gatepay_async.durable", reason="some texts belong to the extra `durable`, which is not installed"
     )
-    names = asked_for()
+    names = requested_texts()
     for known in COMMAND:
         kind = known.removeprefix("todo.").removeprefix("failing.").partition(" ")[0]
-        errors = (gatepay_async, durable)
-        assert any(re.fullmatch(name, known) for name in names) or any(hasattr(each, kind) for each in errors), known
+        modules = (gatepay_async, durable)
+        assert any(re.fullmatch(name, known) for name in names) or any(hasattr(module, kind) for module in modules), (
+            known
+        )
 
 
 @rows("name", COMMAND)
-def test_both_languages_say_the_same(name: str) -> None:
-    """Both texts are there, the second is Chinese, and both hold the same values and commands."""
+def test_both_languages_have_the_same_placeholders_and_examples(name: str) -> None:
     english, chinese = COMMAND[name]
     assert re.sub("[…–¥]", "", english).isascii()
     assert all(text.strip() for text in (english, chinese))
-    places = [
+    placeholders = [
         {(field, conversion) for _, field, _, conversion in string.Formatter().parse(text) if field}
         for text in (english, chinese)
     ]
-    assert places[0] == places[1]
+    assert placeholders[0] == placeholders[1]
     examples = [[line for line in text.splitlines() if line.startswith("  gatepay")] for text in (english, chinese)]
     assert len(examples[0]) == len(examples[1])
     if re.search(r"[a-z]{3} [a-z]{2}", re.sub(r"`[^`]*`|\{[^}]*\}", "", english)):
@@ -102,8 +103,8 @@ def test_both_languages_say_the_same(name: str) -> None:
 
 @rows("command", COMMANDS)
 @rows("lang", LANGUAGES)
-def test_help(gatepay: Any, command: tuple[str, ...], lang: str) -> None:
-    """Every command has help in both languages, in which no key, no foreign word and no wide line is left."""
+def test_help_is_translated_and_80_columns_wide(gatepay: Any, command: tuple[str, ...], lang: str) -> None:
+    """No help contains the name of a text instead of the text, or English words in Chinese help."""
     run = gatepay(*command, "--help", "--lang", lang)
     assert (run.status, run.err) == (0, "")
     assert run.out.startswith({"en": "Usage: gatepay", "zh": "用法：gatepay"}[lang])
@@ -117,8 +118,9 @@ def test_help(gatepay: Any, command: tuple[str, ...], lang: str) -> None:
             assert not re.search(r"\b(Show|the|Options|Commands|required)\b", line), line
 
 
-def test_help_on_a_narrow_terminal(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Long options have lines of their own, so that half of the width is left for what they do."""
+def test_help_on_a_narrow_terminal_puts_long_options_on_their_own_lines(
+    gatepay: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     for lang in LANGUAGES:
         help_text = gatepay("keys", "upload", "--help", "--lang", lang).out
@@ -126,26 +128,23 @@ def test_help_on_a_narrow_terminal(gatepay: Any, monkeypatch: pytest.MonkeyPatch
         assert not re.search(r"^ *[\]）]", help_text, re.MULTILINE)
 
 
-def test_help_lists_every_command(gatepay: Any) -> None:
-    """What this module knows of commands is all there are."""
+def test_commands_of_this_module_are_complete(gatepay: Any) -> None:
     root: Any = typer.main.get_command(app)
-    found: dict[tuple[str, ...], Any] = {(): root}
+    commands: dict[tuple[str, ...], Any] = {(): root}
     for name, command in root.commands.items():
-        found[name,] = command
-        found |= {(name, inner): each for inner, each in getattr(command, "commands", {}).items()}
-    assert set(found) == set(COMMANDS)
+        commands[name,] = command
+        commands |= {(name, subcommand): child for subcommand, child in getattr(command, "commands", {}).items()}
+    assert set(commands) == set(COMMANDS)
     assert gatepay("-h").out == gatepay("--help").out
 
 
-def test_without_a_command(gatepay: Any) -> None:
-    """Called with nothing, the command shows its help, and says by its status that nothing was done."""
+def test_no_command_prints_help_with_status_2(gatepay: Any) -> None:
     run = gatepay()
     assert (run.status, run.out) == (2, "")
     assert run.err.startswith("Usage: gatepay [OPTIONS] COMMAND")
 
 
-def test_version(gatepay: Any) -> None:
-    """--version says it, and does nothing else."""
+def test_version_option_prints_the_version(gatepay: Any) -> None:
     assert gatepay("--version").out == f"gatepay-async {__version__}\n"
 
 
@@ -179,16 +178,14 @@ def test_version(gatepay: Any) -> None:
         (["products"], "GATEPAY_APPKEY is not set", "没有设置 GATEPAY_APPKEY"),
     ],
 )  # fmt: skip
-def test_wrong_usage(gatepay: Any, arguments: list[str], en: str, zh: str) -> None:
-    """What is wrong with a command line is said in either language, on standard error, with status 2."""
+def test_usage_error_is_printed_in_both_languages(gatepay: Any, arguments: list[str], en: str, zh: str) -> None:
     for lang, text in (("en", en), ("zh", zh)):
         run = gatepay("--lang", lang, *arguments)
         assert (run.status, run.out) == (2, "")
         assert text in run.err
 
 
-def test_wrong_usage_for_programs(gatepay: Any) -> None:
-    """With --json what is wrong is JSON, too."""
+def test_usage_error_with_json_is_json(gatepay: Any) -> None:
     run = gatepay("nope", "--json")
     assert run.status == 2
     assert run.json["error"]["headline"] == "Unknown command: nope."
@@ -197,13 +194,12 @@ def test_wrong_usage_for_programs(gatepay: Any) -> None:
         assert (run.status, run.json["error"]["headline"], run.err) == (2, "Missing command.", "")
 
 
-def test_a_strange_language(gatepay: Any) -> None:
-    """A language that the command doesn't speak is refused, in one that it does."""
+def test_unknown_language_is_refused_in_english(gatepay: Any) -> None:
     assert "Invalid value for --lang: fr (choose from en, zh)" in gatepay("--lang", "fr", "products").err
 
 
 @rows(
-    ("arguments", "environ", "encoding", "chosen"),
+    ("arguments", "environ", "encoding", "expected"),
     [
         ([], {}, "utf-8", "en"),
         ([], {"LANG": "C"}, "utf-8", "en"),
@@ -221,22 +217,21 @@ def test_a_strange_language(gatepay: Any) -> None:
         (["--lang"], {}, "utf-8", "en"),
     ],
 )  # fmt: skip
-def test_the_language_is_chosen(
-    arguments: list[str], environ: dict[str, str], encoding: str, chosen: str, monkeypatch: pytest.MonkeyPatch
+def test_language_is_chosen_by_option_or_locale(
+    arguments: list[str], environ: dict[str, str], encoding: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """--lang, or else the locale; Chinese unasked only where it can be shown."""
+    """--lang takes precedence over the locale. Chinese from the locale is used only if the encoding can show it."""
     monkeypatch.setattr("locale.getlocale", lambda: (None, None))
-    assert language.choose_language(arguments, environ, encoding=encoding) == chosen
+    assert language.choose_language(arguments, environ, encoding=encoding) == expected
 
 
-def test_the_language_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no variable says it, the system is asked."""
+def test_language_without_variables_is_the_systems(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("locale.getlocale", lambda: ("Chinese (Simplified)_China", "936"))
     assert language.choose_language([], {}, encoding="gbk") == "zh"
 
 
-def test_wrapping() -> None:
-    """Lines are broken at blanks and between Chinese letters, never before what closes a phrase."""
+def test_wrap_breaks_at_spaces_and_between_chinese_characters() -> None:
+    """No line starts with punctuation that closes a phrase."""
     assert wrap("one two three", 7) == ["one two", "three"]
     assert wrap("一二三四五六", 8) == ["一二三四", "五六"]
     assert wrap("一二三四。五", 8) == ["一二三", "四。五"]
@@ -244,29 +239,29 @@ def test_wrapping() -> None:
     assert wrap("", 5) == [""]
 
 
-def test_hanging(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long text goes on below its beginning on a terminal; elsewhere it is one line."""
+def test_wrap_indented_wraps_on_terminals_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Continuation lines are indented on a terminal; elsewhere the text is one line."""
     text = "one two three, http://127.0.0.1:8765/api/ and four"
     assert screens.wrap_indented(text, indent=7) == text
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "24")
-    indented = "\n       "
-    assert screens.wrap_indented(text, indent=7) == indented.join(
+    separator = "\n       "
+    assert screens.wrap_indented(text, indent=7) == separator.join(
         ["one two three,", "http://127.0.0.1:8765/api/", "and four"]
     )
     monkeypatch.setenv("COLUMNS", "3")
     assert screens.wrap_indented("one two", indent=7) == "one two"
 
 
-def test_a_table_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is no terminal, COLUMNS says how wide a table may be."""
-    for said, wide in (("", 160), ("60", 60), ("0", 160), ("many", 160)):
-        monkeypatch.setenv("COLUMNS", said)
-        assert screens.screen().width == wide, said
+def test_columns_sets_the_table_width_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for columns, width in (("", 160), ("60", 60), ("0", 160), ("many", 160)):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert screens.screen().width == width, columns
 
 
-def test_a_table_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Forty columns hold a table of five without a heading of numbers broken within a word."""
+def test_table_on_a_narrow_terminal_breaks_no_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "40")
     table = screens.table("product", "category", "name", "price (¥)", "in stock", right=(0, 3, 4))
@@ -276,8 +271,10 @@ def test_a_table_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert all(word in out for word in ("product", "price", "stock", "0.99"))
 
 
-def test_a_table_that_would_break_an_id(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where IDs, numbers and times don't fit side by side, each row is names and values; none of them is broken."""
+def test_table_that_doesnt_fit_becomes_names_and_values(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If IDs, numbers and times don't fit into columns, each row is printed as names and values."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     row = ("40253517", "a long name of a file.txt", "123456789", "2026-11-28 13:05:10")
     for columns, lines in ((90, 4), (40, 10)):
@@ -292,8 +289,10 @@ def test_a_table_that_would_break_an_id(monkeypatch: pytest.MonkeyPatch, capsys:
         assert all(len(line) <= columns for line in out.splitlines()), out
 
 
-def test_a_long_list(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    """On a terminal, a list that is longer than it goes through the pager; not a short one, and not elsewhere."""
+def test_long_list_uses_the_pager_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A list that is longer than the terminal goes through the pager; without a terminal it is printed."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("LINES", "10")
     table = screens.table("name")
@@ -312,6 +311,6 @@ def test_a_long_list(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixtu
         assert "row 19" in capfd.readouterr().out
 
 
-def test_nothing_from_elsewhere_moves_the_cursor() -> None:
-    """Control characters, and those that turn the direction of writing, are shown instead of obeyed."""
+def test_escape_replaces_control_characters() -> None:
+    """Control characters, and characters that change the writing direction, are printed as escapes."""
     assert escape("a\x1b[2Jb\nc\u202ed\u200b密[red]") == r"a\x1b[2Jb\nc\u202ed\u200b密[red]"

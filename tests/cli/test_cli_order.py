@@ -1,4 +1,4 @@
-"""``gatepay pay`` for orders of any amount and of several products, ``gatepay order`` and ``gatepay link``."""
+"""Tests of ``gatepay pay`` with --price and --group, and of ``gatepay order`` and ``gatepay link``."""
 
 from threading import Thread
 from typing import Any
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.sockets
 
 @pytest.fixture(autouse=True)
 def cloud(shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sandbox is the cloud, too."""
-    import os  # noqa: PLC0415 -- the fixture before this one has set it
+    """Use the sandbox as the cloud server, too."""
+    import os  # noqa: PLC0415 -- the fixture `shop` has set the variable
 
     monkeypatch.setenv("GATEPAY_CLOUD_BASE_URL", os.environ["GATEPAY_BASE_URL"])
 
@@ -34,18 +34,19 @@ def cloud(shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
         (["--group", "8:2", "--group", "4:1"], None),
     ],
 )
-def test_pay(gatepay: Any, shop: Sandbox, options: list[str], price: str | None) -> None:
-    """The order is made, and where it is paid is printed; for programs, too."""
+def test_pay_with_a_price_or_a_group_creates_the_order(
+    gatepay: Any, shop: Sandbox, options: list[str], price: str | None
+) -> None:
     run = gatepay("pay", "--type", "alipay", *options, "--order", "T-1001-X", "--json")
     assert (run.status, run.err) == (0, "")
     assert (run.json["out_order_id"], run.json["order_price"], run.json["order_type"]) == ("T-1001-X", price, "alipay")
     assert run.json["order_url"].startswith("http")
-    [made] = shop.orders()
-    assert (made.out_order_id, made.custom) == ("T-1001-X", "T-1001-X")
-    assert price is not None or dict(made.items) == {8: 2, 4: 1}
-    said = gatepay("pay", "--type", "alipay", *options)
-    assert "Pay here: http" in said.out
-    assert ("price" in said.out) == (price is not None)
+    [order] = shop.orders()
+    assert (order.out_order_id, order.custom) == ("T-1001-X", "T-1001-X")
+    assert price is not None or dict(order.items) == {8: 2, 4: 1}
+    printed = gatepay("pay", "--type", "alipay", *options)
+    assert "Pay here: http" in printed.out
+    assert ("price" in printed.out) == (price is not None)
 
 
 @pytest.mark.parametrize(
@@ -55,16 +56,17 @@ def test_pay(gatepay: Any, shop: Sandbox, options: list[str], price: str | None)
         ["--price", "1", "--num", 2], ["--group", "8"], ["--group", "8:0"], ["--price", "1.001"],
     ],
 )  # fmt: skip
-def test_pay_for_nothing_in_particular(gatepay: Any, shop: Sandbox, options: list[Any]) -> None:
-    """What is ordered is said once and in its form, or nothing is sent."""
+def test_pay_requires_exactly_one_valid_product_price_or_group(gatepay: Any, shop: Sandbox, options: list[Any]) -> None:
     run = gatepay("pay", "--type", "alipay", *options)
     assert (run.status, shop.orders()) == (2, [])
     assert "Fix: " in run.err
 
 
-def test_no_picture(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    """Where GatePay gives no picture the order is made, and the status says that a part is missing."""
-    from gatepay_async import PaymentLink  # noqa: PLC0415 -- used here only
+def test_missing_qr_code_exits_with_1(
+    gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """If the reply has no QR code to save, the order is created and the command exits with 1."""
+    from gatepay_async import PaymentLink  # noqa: PLC0415 -- used in this test only
 
     async def create(_: AsyncGatePay, *, out_order_id: str, **__: object) -> PaymentLink:
         await anyio.lowlevel.checkpoint()
@@ -76,8 +78,7 @@ def test_no_picture(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch
     assert "sent no QR code" in run.err
 
 
-def test_order(gatepay: Any, shop: Sandbox) -> None:
-    """What GatePay knows of an order is printed; one that it doesn't find is explained."""
+def test_order_prints_the_status_or_explains_a_missing_order(gatepay: Any, shop: Sandbox) -> None:
     gatepay("pay", "--type", "alipay", "--price", "1.88", "--order", "T-1001-X")
     run = gatepay("order", "T-1001-X", "--json")
     assert (run.json["out_order_id"], run.json["order_price"], run.json["order_type"]) == ("T-1001-X", "1.88", "alipay")
@@ -88,29 +89,35 @@ def test_order(gatepay: Any, shop: Sandbox) -> None:
     assert "Check the order number" in missing.err
 
 
-STATES = {"wait": ["wait", "other"], "unpaid": ["unpaid", "", "expired"], "paid": ["paid"], "expired": ["expired"]}
+POLLED_STATES = {
+    "wait": ["wait", "other"],
+    "unpaid": ["unpaid", "", "expired"],
+    "paid": ["paid"],
+    "expired": ["expired"],
+}
 
 
-@pytest.mark.parametrize("first", STATES)
-def test_waiting(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch, first: str) -> None:
-    """The wait ends with the first word that is another one, or with one that is an end; trouble is passed over."""
-    left = list(STATES[first])
+@pytest.mark.parametrize("first", POLLED_STATES)
+def test_order_wait_ends_when_the_status_changes(
+    gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """--wait ends with the first status that differs, or that is final. Errors of single polls are ignored."""
+    remaining = list(POLLED_STATES[first])
     monkeypatch.setattr(order, "_POLL_SECONDS", 0)
 
     async def check(_: AsyncGatePay, __: str) -> OrderStatus:
         await anyio.lowlevel.checkpoint()
-        state = left.pop(0)
+        state = remaining.pop(0)
         if not state:
             raise ProtocolError(endpoint="order/check", http_status=502, problem="is no complete JSON")
         return OrderStatus(1, "x", parse_amount("price", "1"), "alipay", state)
 
     monkeypatch.setattr(AsyncGatePay, "check_order", check)
     run = gatepay("order", "T-1001-X", "--wait", "--json")
-    assert (run.json["order_status"], left) == (STATES[first][-1], [])
+    assert (run.json["order_status"], remaining) == (POLLED_STATES[first][-1], [])
 
 
-def test_waiting_in_vain(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wait has an end."""
+def test_order_wait_times_out(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     gatepay("pay", "--type", "alipay", "--price", "1.88", "--order", "T-1001-X")
     monkeypatch.setattr(order, "_POLL_SECONDS", 0.01)
     run = gatepay("order", "T-1001-X", "--wait", "--timeout", 1)
@@ -118,8 +125,7 @@ def test_waiting_in_vain(gatepay: Any, shop: Sandbox, monkeypatch: pytest.Monkey
     assert "is still" in run.err
 
 
-def test_link(gatepay: Any, shop: Sandbox) -> None:
-    """The link holds what was given; a person is told that it isn't signed."""
+def test_link_contains_the_options_and_warns_that_it_is_unsigned(gatepay: Any, shop: Sandbox) -> None:
     run = gatepay("link", "qflknfokn", "--price", "1.88", "--custom", "terry", "--stable")
     assert run.out.strip().endswith(f"/pay/any?appkey={shop.appkey}&token=qflknfokn&price=1.88&custom=terry&stable=1")
     assert "not signed" in run.err
@@ -127,24 +133,24 @@ def test_link(gatepay: Any, shop: Sandbox) -> None:
     assert gatepay("link", "t", "--price", "0").status == 2
 
 
-def test_waiting_for_a_group(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The price of a group isn't known: its callback ends the wait all the same, and that of another order doesn't."""
+def test_wait_for_a_group_accepts_any_price(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The price of a group is unknown, so its callback is accepted with any price; that of another order is refused."""
     port = free_port()
-    answers: list[str] = []
+    replies: list[str] = []
 
     def call_back() -> None:
-        queries = [shop.callback_query(each) for each in shop.orders()]
-        answers.extend(httpx.get(f"http://127.0.0.1:{port}/?{query}").text for query in queries)
+        queries = [shop.callback_query(order) for order in shop.orders()]
+        replies.extend(httpx.get(f"http://127.0.0.1:{port}/?{query}").text for query in queries)
 
     gatepay("pay", "--type", "alipay", "--group", "8:1")
-    shown = pay._print_payment
+    print_payment = pay._print_payment
 
-    def then_call_back(payment: Any) -> None:
-        shown(payment)
+    def print_and_call_back(payment: Any) -> None:
+        print_payment(payment)
         thread.start()
 
     thread = Thread(target=call_back)
-    monkeypatch.setattr(pay, "_print_payment", then_call_back)
+    monkeypatch.setattr(pay, "_print_payment", print_and_call_back)
     run = gatepay("pay", "--type", "alipay", "--group", "8:2", "--wait", "--listen", f"127.0.0.1:{port}")
     thread.join()
-    assert (run.status, answers) == (0, ["fail", "success"])
+    assert (run.status, replies) == (0, ["fail", "success"])

@@ -1,4 +1,4 @@
-"""`gatepay sandbox`: where it serves, what it says to set, and a line for all that happens."""
+"""Tests of `gatepay sandbox`: its address, the variables that it prints, and a line for each event."""
 
 import json
 import signal
@@ -17,23 +17,25 @@ pytestmark = pytest.mark.sockets
 
 
 @pytest.fixture
-def ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C, as soon as all is said."""
-    real = command._print_settings
+def interrupt_after_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send SIGINT as soon as the settings are printed."""
+    print_settings = command._print_settings
 
     def print_and_end(*arguments: Any) -> None:
-        real(*arguments)
+        print_settings(*arguments)
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(command, "_print_settings", print_and_end)
 
 
-@pytest.mark.usefixtures("ended")
-def test_until_ctrl_c(gatepay: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It says where it serves and what to set, on the usual port or another, and ends with 0 and without a word."""
+@pytest.mark.usefixtures("interrupt_after_settings")
+def test_sandbox_prints_variables_and_ends_silently(
+    gatepay: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The sandbox uses another port if its default port is in use, and exits with 0 on Ctrl-C."""
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
-        monkeypatch.setattr(command, "USUAL_PORT", port)
+        monkeypatch.setattr(command, "DEFAULT_PORT", port)
         run = gatepay("sandbox", "--database", tmp_path / "shop.sqlite3", "--shell", "fish")
         assert (run.status, run.err) == (0, "")
         assert f"Port {port} is in use" in run.out
@@ -47,9 +49,11 @@ def test_until_ctrl_c(gatepay: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert gatepay("sandbox", "--callback", "nowhere").status == 2
 
 
-@pytest.mark.usefixtures("ended")
-def test_an_env_file_is_written(gatepay: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--env-file` writes what to set, for its owner alone; its own file is replaced, another's only with --force."""
+@pytest.mark.usefixtures("interrupt_after_settings")
+def test_env_file_is_written_and_replaced_only_if_it_is_ours(
+    gatepay: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--env-file` writes the variables to a private file. A file of another program is replaced only with --force."""
     monkeypatch.setenv("HOME", str(tmp_path))
     path = tmp_path / ".env"
     run = gatepay("sandbox", "--env-file", "~/.env", "--port", 0)
@@ -71,27 +75,27 @@ def test_an_env_file_is_written(gatepay: Any, tmp_path: Path, monkeypatch: pytes
     assert "is not a regular file" in gatepay("sandbox", "--env-file", tmp_path, "--force").err
 
 
-def test_what_happens(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each call and each callback gets a line, for people or for programs, without anything secret."""
-    real = command._print_event
-    seen = 0
+def test_each_event_is_printed_without_secrets(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call is one line of text, or with --json one JSON object."""
+    print_event = command._print_event
+    count = 0
 
     def print_and_end(event: Any) -> None:
-        nonlocal seen
-        real(event)
-        seen += 1
-        if seen == 2:
+        nonlocal count
+        print_event(event)
+        count += 1
+        if count == 2:
             signal.raise_signal(signal.SIGINT)
 
-    def call(sandbox: Sandbox, base_url: str, _settings: object) -> None:
+    def send_invalid_calls(sandbox: Sandbox, base_url: str, _settings: object) -> None:
         secrets.append(sandbox.appsecret)
-        call_badly(base_url)
+        post_without_credentials(base_url)
 
     secrets: list[str] = []
     monkeypatch.setattr(command, "_print_event", print_and_end)
-    monkeypatch.setattr(command, "_print_settings", call)
+    monkeypatch.setattr(command, "_print_settings", send_invalid_calls)
     for options in ((), ("--json",)):
-        seen = 0
+        count = 0
         run = gatepay("sandbox", "--port", 0, *options)
         assert run.status == 0
         assert secrets[-1] not in run.out
@@ -108,6 +112,6 @@ def test_what_happens(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
             assert "product/show 102 · unknown appkey · " in run.out
 
 
-def call_badly(base_url: str) -> None:
+def post_without_credentials(base_url: str) -> None:
     for form in ({"sign": "5" * 32}, {"appkey": "x", "sign": "5" * 32}):
         httpx.post(f"{base_url}product/show", data=form, trust_env=False)

@@ -1,4 +1,4 @@
-"""What `gatepay sandbox` says of a call or a callback, and the lines for each shell."""
+"""Tests of the lines that `gatepay sandbox` prints for calls, callbacks and shells."""
 
 import re
 import shlex
@@ -17,8 +17,8 @@ from gatepay_async.words.command import COMMAND
 
 pytestmark = pytest.mark.fast
 
-# What the pages need of PowerShell's grammar: commands of plain words and verbatim texts, in pipelines, and values that
-# are assigned to a variable of the environment or to a member of a class. In a verbatim text, '' is a quote.
+# The part of PowerShell's grammar that the documentation uses: pipelines of commands with plain words and verbatim
+# strings, and assignments to environment variables or static members. In a verbatim string, '' is a quote.
 _TEXT = r"'(?:[^']|'')*'"
 _WORD = rf"(?:[\w.\\/:=…-]+|{_TEXT})"
 _COMMAND = rf"{_WORD}(?: {_WORD})*"
@@ -30,29 +30,29 @@ AWKWARD = 'it\'s $HOME; `x` \\ "quoted"'
 
 @pytest.fixture(autouse=True)
 def english() -> Iterator[None]:
-    """For people, in English; as whatever ran before in this process may have left it."""
+    """Print English text; earlier tests in this process may have set another language or JSON."""
     output.configure(as_json=False)
     language.set_language("en")
     yield
     language.set_language("en")
 
 
-def said(event: Any, capsys: pytest.CaptureFixture[str]) -> str:
+def printed_line(event: Any, capsys: pytest.CaptureFixture[str]) -> str:
     command._print_event(event)
     out = capsys.readouterr().out
     assert re.match(r"\d\d:\d\d:\d\d ", out)
     return out[9:].rstrip("\n")
 
 
-def test_the_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    """A call's line has its answer, what it was about and how long it took; a callback's has the shop's answer."""
+def test_event_lines_show_result_subject_and_duration(capsys: pytest.CaptureFixture[str]) -> None:
+    """A call's line has its code, its subject and its duration; a callback's line has the shop's response."""
 
-    def call(**more: Any) -> CallEvent:
-        return CallEvent(at=1e9, endpoint="ka/create", milliseconds=12.4, **more)
+    def call(**fields: Any) -> CallEvent:
+        return CallEvent(at=1e9, endpoint="ka/create", milliseconds=12.4, **fields)
 
-    def sent(**more: Any) -> CallbackEvent:
+    def sent(**changes: Any) -> CallbackEvent:
         fields: dict[str, Any] = {"attempt": 1, "status": 200, "answer": "success", "problem": None}
-        return CallbackEvent(at=1e9, order_id=12, **(fields | more))
+        return CallbackEvent(at=1e9, order_id=12, **(fields | changes))
 
     cases = {
         "ka/create 100 · 1,500 keys · 12 ms": call(code=100, card_keys=1500),
@@ -70,53 +70,51 @@ def test_the_lines(capsys: pytest.CaptureFixture[str]) -> None:
             status=None, answer=None, problem="connection"
         ),
     }
-    assert [said(event, capsys) for event in cases.values()] == list(cases)
+    assert [printed_line(event, capsys) for event in cases.values()] == list(cases)
 
 
-def test_every_cause_has_its_words(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each cause that the sandbox itself refuses a call for can be said in both languages."""
-    never = {"unknown", "category_failed", "product_failed", "stock_failed", "queue_failed"}  # faults ask for these
-    causes = {each.value for each in Cause} - never | {"malformed"}
+def test_each_refusal_cause_has_texts_in_both_languages(capsys: pytest.CaptureFixture[str]) -> None:
+    # Only injected faults have these causes.
+    injected = {"unknown", "category_failed", "product_failed", "stock_failed", "queue_failed"}
+    causes = {cause.value for cause in Cause} - injected | {"malformed"}
     assert {name for name in COMMAND if name.startswith("seen.")} >= {f"seen.{cause}" for cause in causes}
-    for spoken in ("en", "zh"):
-        language.set_language(spoken)
+    for lang in ("en", "zh"):
+        language.set_language(lang)
         for cause in causes:
             event = CallEvent(at=0, endpoint="x", milliseconds=1, code=1, message="原话", reason=cause, field="f")
-            assert "{" not in said(event, capsys)
+            assert "{" not in printed_line(event, capsys)
 
 
-def test_where_signs_cant_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An encoding without the dot and the arrow gets plain ones."""
+def test_ascii_output_gets_plain_signs(monkeypatch: pytest.MonkeyPatch) -> None:
 
-    class Narrow:
+    class AsciiStream:
         encoding = "ascii"
 
-    monkeypatch.setattr("sys.stdout", Narrow())
+    monkeypatch.setattr("sys.stdout", AsciiStream())
     assert command._signs() == ("-", "->")
 
 
-def test_the_shells(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each shell reads the value back from the line for it; which one the user has is guessed."""
-    written = {shell: setting_lines(shell, {"GATEPAY_APPKEY": AWKWARD})[0] for shell in SHELLS}
-    assert shlex.split(written["sh"]) == ["export", f"GATEPAY_APPKEY={AWKWARD}"]
-    fish = written["fish"].removeprefix("set -gx GATEPAY_APPKEY '").removesuffix("'")
+def test_setting_lines_are_read_back_by_each_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each shell reads the value from its line. The user's shell is guessed from the environment."""
+    lines = {shell: setting_lines(shell, {"GATEPAY_APPKEY": AWKWARD})[0] for shell in SHELLS}
+    assert shlex.split(lines["sh"]) == ["export", f"GATEPAY_APPKEY={AWKWARD}"]
+    fish = lines["fish"].removeprefix("set -gx GATEPAY_APPKEY '").removesuffix("'")
     assert re.sub(r"\\(['\\])", r"\1", fish) == AWKWARD
-    assert POWERSHELL.fullmatch(written["powershell"])
-    verbatim = written["powershell"].removeprefix("$env:GATEPAY_APPKEY = '").removesuffix("'")
+    assert POWERSHELL.fullmatch(lines["powershell"])
+    verbatim = lines["powershell"].removeprefix("$env:GATEPAY_APPKEY = '").removesuffix("'")
     assert verbatim.replace("''", "'") == AWKWARD
-    assert written["cmd"] == f'set "GATEPAY_APPKEY={AWKWARD}"'
-    for shell, usual in (("/usr/bin/fish", "fish"), ("/opt/pwsh", "powershell"), ("/bin/zsh", "sh"), ("", "sh")):
+    assert lines["cmd"] == f'set "GATEPAY_APPKEY={AWKWARD}"'
+    for shell, expected in (("/usr/bin/fish", "fish"), ("/opt/pwsh", "powershell"), ("/bin/zsh", "sh"), ("", "sh")):
         monkeypatch.setenv("SHELL", shell)
-        assert command.usual_shell() == usual
+        assert command.guess_shell() == expected
     monkeypatch.setattr("os.name", "nt")
     monkeypatch.delenv("PROMPT", raising=False)
-    assert command.usual_shell() == "powershell"
+    assert command.guess_shell() == "powershell"
     monkeypatch.setenv("PROMPT", "$P$G")
-    assert command.usual_shell() == "cmd"
+    assert command.guess_shell() == "cmd"
 
 
-def test_powershell_on_the_pages() -> None:
-    """Each line for PowerShell that a page shows is one."""
+def test_powershell_lines_of_the_documentation_are_valid() -> None:
     pages = [
         page
         for page in (Path(__file__).parents[2] / "docs").rglob("*.md")

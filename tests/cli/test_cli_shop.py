@@ -1,4 +1,4 @@
-"""What the command says of a shop: products, its health, errors; the demonstration and the sandbox; settings."""
+"""Tests of `products`, `doctor`, `errors`, `demo`, `sandbox` and of the settings that all commands read."""
 
 import json
 import os
@@ -51,26 +51,25 @@ pytestmark = pytest.mark.sockets
 # -- products ---------------------------------------------------------------------------------------------------------
 
 
-def test_products(gatepay: Any, shop: Sandbox) -> None:
-    """The products are listed, for people and for programs."""
+def test_products_are_listed(gatepay: Any, shop: Sandbox) -> None:
     shown = gatepay("products", "--lang", "zh")
     assert (shown.status, shown.err) == (0, "")
     assert "可售库存" in shown.out
     assert "腾讯视频SVIP账号" in shown.out
     assert not [line for line in shown.out.splitlines() if line != line.rstrip()]
     products = gatepay("products", "--json").json["products"]
-    assert [(each["id"], each["price"], each["stock"]) for each in products] == [
+    assert [(product["id"], product["price"], product["stock"]) for product in products] == [
         (4, "1.00", 4), (5, "1.90", 1), (8, "0.99", 89),
     ]  # fmt: skip
     assert shop.requests
 
 
-def test_low_stock(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--below` lists what is low; with `--watch` each gives a line as it becomes low, until Ctrl-C."""
-    stocks = {each["id"]: each["stock"] for each in gatepay("products", "--json").json["products"]}
+def test_below_lists_and_watches_low_stock(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--below` lists products with a low stock; `--watch` prints a line when a stock becomes low, until Ctrl-C."""
+    stocks = {product["id"]: product["stock"] for product in gatepay("products", "--json").json["products"]}
     low = min(stocks, key=lambda number: stocks[number])
     below = stocks[low] + 1
-    assert [each["id"] for each in gatepay("products", "--below", below, "--json").json["products"]] == [low]
+    assert [product["id"] for product in gatepay("products", "--below", below, "--json").json["products"]] == [low]
     assert "No product has so little stock." in gatepay("products", "--below", 1, "--lang", "en").out
     assert gatepay("products", "--watch").status == 2
 
@@ -86,17 +85,16 @@ def test_low_stock(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch)
     assert (alert["id"], alert["stock"]) == (low, stocks[low])
 
 
-def test_a_shop_that_sells_nothing(gatepay: Any, shop: Sandbox) -> None:
-    """A shop without products is told of, not an empty table."""
+def test_shop_without_products_prints_a_message(gatepay: Any, shop: Sandbox) -> None:
     with shop._database.transaction() as connection:
         connection.execute("PRAGMA foreign_keys = OFF")
         for table in ("card_key", "product", "category"):
-            connection.execute(f"DELETE FROM {table}")  # noqa: S608 -- three names of our own
+            connection.execute(f"DELETE FROM {table}")  # noqa: S608 -- three constant names
     assert "has no products yet" in gatepay("products").out
 
 
-def test_names_that_are_hostile(gatepay: Any, shop: Sandbox) -> None:
-    """A product's name is shown as it is: no colour, no cursor movement, no markup comes of it."""
+def test_product_names_are_escaped(gatepay: Any, shop: Sandbox) -> None:
+    """Markup and control characters in a product's name are printed as text."""
     with shop._database.transaction() as connection:
         connection.execute("UPDATE product SET name = ? WHERE id = 8", ("[red]\x1b[2J\u202ex[/red]",))
     assert r"[red]\x1b[2J\u202ex[/red]" in gatepay("products").out
@@ -105,66 +103,64 @@ def test_names_that_are_hostile(gatepay: Any, shop: Sandbox) -> None:
 # -- the doctor -------------------------------------------------------------------------------------------------------
 
 
-def findings(run: Any) -> dict[str, dict[str, str]]:
-    """By what they are about; of several, the last."""
-    return {each["about"]: each for each in run.json["findings"]}
+def findings_by_topic(run: Any) -> dict[str, dict[str, str]]:
+    """Return the findings by topic. If a topic has several, the last one counts."""
+    return {finding["about"]: finding for finding in run.json["findings"]}
 
 
-def test_doctor(gatepay: Any, shop: Sandbox) -> None:
-    """Of a healthy set-up everything is found to be well."""
+def test_doctor_finds_a_healthy_setup(gatepay: Any, shop: Sandbox) -> None:
     run = gatepay("doctor", "--json")
     assert run.status == 0
-    assert {each["mark"] for each in run.json["findings"]} == {"ok"}
-    assert list(findings(run)) == ["versions", "tls", "proxy", "credentials", "server", "clock"]
+    assert {finding["mark"] for finding in run.json["findings"]} == {"ok"}
+    assert list(findings_by_topic(run)) == ["versions", "tls", "proxy", "credentials", "server", "clock"]
     shown = gatepay("doctor", "--lang", "zh")
     assert "[正常] GatePay：" in shown.out
     assert shop.appsecret not in shown.out + run.out
 
 
-def test_doctor_without_a_key(gatepay: Any) -> None:
-    """Without a key nobody is called, and what to do is said; status 2."""
+def test_doctor_without_a_key_advises_login(gatepay: Any) -> None:
+    """Without a key the doctor sends no request, says how to set one, and exits with 2."""
     run = gatepay("doctor")
     assert run.status == 2
     assert "[bad]  Key and secret: GATEPAY_APPKEY is not set." in run.out
     assert "Fix: run `gatepay login`, or set GATEPAY_APPKEY" in run.out
 
 
-def test_doctor_with_a_wrong_secret(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A secret that GatePay doesn't believe is found by its refusal; status 3."""
+def test_doctor_reports_a_refused_secret(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEPAY_APPSECRET", "of-another-shop")
     run = gatepay("doctor", "--json")
     assert run.status == 3
-    assert "GATEPAY_APPSECRET" in findings(run)["server"]["todo"]
-    assert findings(run)["clock"]["mark"] == "ok"
+    assert "GATEPAY_APPSECRET" in findings_by_topic(run)["server"]["todo"]
+    assert findings_by_topic(run)["clock"]["mark"] == "ok"
     assert shop.requests
 
 
-def test_doctor_where_nobody_answers(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody there: status 4, and no word about a clock that nobody has shown."""
+def test_doctor_reports_an_unreachable_server(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the server is unreachable, the doctor shows the cause, doesn't judge the clock, and exits with 4."""
     monkeypatch.setenv("GATEPAY_BASE_URL", "http://127.0.0.1:9/api/")
     run = gatepay("doctor", "--json")
-    assert (run.status, "clock" in findings(run)) == (4, False)
-    server = findings(run)["server"]
-    assert "Connect call failed" in server["text"]  # the system's words, not only that all attempts failed
+    assert (run.status, "clock" in findings_by_topic(run)) == (4, False)
+    server = findings_by_topic(run)["server"]
+    assert "Connect call failed" in server["text"]  # the system's message, not only that all attempts failed
     assert "curl -v http://127.0.0.1:9/api/" in server["todo"]
     assert "doctor" not in server["todo"]
     shown = gatepay("doctor", "--lang", "zh").out
     assert "（尝试 4 次）。无法连接 GatePay" in shown
 
 
-def test_doctor_behind_a_login_page(gatepay: Any, shop: Sandbox) -> None:
-    """An answer that is not GatePay's is told of, and shows no time."""
+def test_doctor_reports_a_reply_that_is_not_gatepays(gatepay: Any, shop: Sandbox) -> None:
+    """A reply such as a proxy's error page is reported, and the clock can't be checked."""
     shop.fault(Fault(FaultKind.BAD_GATEWAY, times=None))
     run = gatepay("doctor", "--json")
     assert run.status == 4
-    assert "HTTP 502" in findings(run)["server"]["text"]
-    assert findings(run)["clock"]["mark"] == "warn"
+    assert "HTTP 502" in findings_by_topic(run)["server"]["text"]
+    assert findings_by_topic(run)["clock"]["mark"] == "warn"
 
 
-def test_doctor_finds_a_wrong_clock(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that is an hour off is a note, with the cure."""
-    real = doctor._check_clock
-    monkeypatch.setattr(doctor, "_check_clock", lambda body, ours: real(body, ours + 3600))
+def test_doctor_warns_of_a_wrong_clock(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that is an hour off is a warning that recommends NTP."""
+    check_clock = doctor._check_clock
+    monkeypatch.setattr(doctor, "_check_clock", lambda body, our_time: check_clock(body, our_time + 3600))
     run = gatepay("doctor")
     assert run.status == 0
     assert re.search(r"\[note\] Clock: \+3,(599|60\d) s from GatePay's", run.out)
@@ -172,22 +168,24 @@ def test_doctor_finds_a_wrong_clock(gatepay: Any, shop: Sandbox, monkeypatch: py
     assert shop.requests
 
 
-def test_doctor_and_a_clock_that_is_nearly_right(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Less than half a second behind is zero, and zero has no minus."""
-    real = doctor._check_clock
-    theirs = int(time.time())
+def test_doctor_rounds_a_small_clock_difference_to_plus_zero(
+    gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that is 0.3 s slow is shown as +0 s, not as -0 s."""
+    check_clock = doctor._check_clock
+    server_time = int(time.time())
 
     def check(body: bytes, _: float) -> object:
-        answer = json.loads(body)
-        answer["time"] = theirs
-        return real(json.dumps(answer).encode(), theirs - 0.3)
+        reply = json.loads(body)
+        reply["time"] = server_time
+        return check_clock(json.dumps(reply).encode(), server_time - 0.3)
 
     monkeypatch.setattr(doctor, "_check_clock", check)
     assert "Clock: +0 s from GatePay's" in gatepay("doctor").out
 
 
 @pytest.mark.parametrize(
-    ("environ", "mark", "said"),
+    ("environ", "mark", "text"),
     [
         ({"HTTPS_PROXY": "http://me:secret@proxy.example:3128"}, "warn", "requests go through proxy.example:3128"),
         ({"ALL_PROXY": "proxy.example"}, "warn", "requests go through proxy.example"),
@@ -195,33 +193,33 @@ def test_doctor_and_a_clock_that_is_nearly_right(gatepay: Any, shop: Sandbox, mo
         ({}, "ok", "none"),
     ],
 )
-def test_doctor_and_proxies(environ: dict[str, str], mark: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy is named, without its password; so is that it is passed by."""
+def test_doctor_names_the_proxy(environ: dict[str, str], mark: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doctor names the proxy without its password, and says if NO_PROXY bypasses it."""
     for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    found = doctor._check_proxy()
-    assert (found.mark, found.text) == (mark, said)
+    finding = doctor._check_proxy()
+    assert (finding.mark, finding.text) == (mark, text)
 
 
-def test_doctor_and_the_way_to_the_callback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy that is none is found where the callback's address needs it; so is that nobody answers there."""
+def test_doctor_reports_an_unreachable_callback_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unsupported proxy for the callback URL is reported, and so is a URL where no server listens."""
     for name, value in {"HTTP_PROXY": "ftp://proxy.example", "GATEPAY_APPKEY": "k", "GATEPAY_APPSECRET": "s"}.items():
         monkeypatch.setenv(name, value)
-    (found,) = anyio.run(doctor._check_callback, "http://shop.example/callback")
-    assert (found.mark, found.status) == (doctor.Mark.BAD, 2)
-    assert "HTTP_PROXY" in found.text
+    (finding,) = anyio.run(doctor._check_callback, "http://shop.example/callback")
+    assert (finding.mark, finding.status) == (doctor.Mark.BAD, 2)
+    assert "HTTP_PROXY" in finding.text
     monkeypatch.delenv("HTTP_PROXY")
-    (found,) = anyio.run(doctor._check_callback, "http://127.0.0.1:1/callback")
-    assert (found.mark, found.status) == (doctor.Mark.BAD, 4)
+    (finding,) = anyio.run(doctor._check_callback, "http://127.0.0.1:1/callback")
+    assert (finding.mark, finding.status) == (doctor.Mark.BAD, 4)
 
 
-def test_doctor_and_certificates(monkeypatch: pytest.MonkeyPatch, gatepay: Any, tmp_path: Path) -> None:
-    """Certificates that can't be read, or none at all, are found before anybody is called."""
+def test_doctor_reports_missing_certificates(monkeypatch: pytest.MonkeyPatch, gatepay: Any, tmp_path: Path) -> None:
+    """Certificates that can't be read, or an empty set of them, are reported without a request."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
     assert gatepay("doctor", "--json").status == 2
-    assert findings(gatepay("doctor", "--json"))["tls"]["mark"] == "bad"
+    assert findings_by_topic(gatepay("doctor", "--json"))["tls"]["mark"] == "bad"
     monkeypatch.delenv("SSL_CERT_FILE")
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     monkeypatch.setattr(httpx, "create_ssl_context", lambda **_: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
@@ -230,14 +228,13 @@ def test_doctor_and_certificates(monkeypatch: pytest.MonkeyPatch, gatepay: Any, 
     trust._context.cache_clear()
 
 
-def test_doctor_without_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package that is not installed is named among the versions."""
+def test_doctor_names_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_PACKAGES", ("no-such-package",))
     assert "no-such-package not installed" in doctor._check_versions().text
 
 
 @pytest.mark.parametrize(
-    ("answers", "status", "said"),
+    ("replies", "status", "expected"),
     [
         (["success", "fail"], 0, "responds `success` to a genuine callback"),
         (["fail", "fail"], 0, "responds `fail` to a genuine callback"),
@@ -246,34 +243,36 @@ def test_doctor_without_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
         (["success", "<html>" + 94 * "x"], 4, f"'<html>{34 * 'x'}…' (HTTP 200) to a forged one"),
     ],
 )
-def test_doctor_tests_the_callback(gatepay: Any, shop: Sandbox, answers: list[str], status: int, said: str) -> None:
-    """The shop's own address is sent a genuine callback and a forged one; believing the forged one is the worst."""
-    with answering(answers) as url:
+def test_doctor_sends_callbacks_to_the_callback_url(
+    gatepay: Any, shop: Sandbox, replies: list[str], status: int, expected: str
+) -> None:
+    """The doctor sends a genuine and a forged callback to the shop's URL. Accepting the forged one is an error."""
+    with serve_replies(replies) as url:
         run = gatepay("doctor", "--callback", url, "--json")
     assert run.status == status
-    assert said in findings(run)["callback"]["text"]
+    assert expected in findings_by_topic(run)["callback"]["text"]
 
 
 @pytest.mark.parametrize("code", [101, 102, 103])
-def test_doctor_gives_advice_that_it_can_follow(gatepay: Any, shop: Sandbox, code: int) -> None:
-    """What a refused call of the doctor advises is not to run the doctor, and not about text that it doesn't send."""
+def test_doctor_advice_doesnt_suggest_the_doctor(gatepay: Any, shop: Sandbox, code: int) -> None:
+    """The advice for a refused call suggests neither `gatepay doctor` nor options that it doesn't have."""
     shop.fault(Fault(FaultKind.CODE, endpoint="product/show", code=code))
-    todo = findings(gatepay("doctor", "--json"))["server"]["todo"]
+    todo = findings_by_topic(gatepay("doctor", "--json"))["server"]["todo"]
     assert not re.search("gatepay doctor|order number|--", todo)
 
 
-def test_doctor_names_the_callback_url(gatepay: Any, shop: Sandbox) -> None:
-    """The finding about the shop's callback URL has a name of its own, not the help of the option."""
-    for lang, named in (("en", "[ok]   Callback URL: responds"), ("zh", "[正常] 回调 URL：")):
-        with answering(["success", "fail"]) as url:
-            assert named in gatepay("--lang", lang, "doctor", "--callback", url).out
+def test_doctor_labels_the_callback_finding(gatepay: Any, shop: Sandbox) -> None:
+    """The finding about the callback URL has its own label, not the help text of the option."""
+    for lang, expected in (("en", "[ok]   Callback URL: responds"), ("zh", "[正常] 回调 URL：")):
+        with serve_replies(["success", "fail"]) as url:
+            assert expected in gatepay("--lang", lang, "doctor", "--callback", url).out
 
 
-class answering:  # noqa: N801 -- a context manager, read as a verb
-    """A server that gives these answers, one after the other, each with a body of its own."""
+class serve_replies:  # noqa: N801 -- a context manager, named like a function
+    """A server that sends these replies, one for each connection."""
 
-    def __init__(self, answers: list[str]) -> None:
-        self._answers = iter(answers)
+    def __init__(self, replies: list[str]) -> None:
+        self._replies = iter(replies)
         self._listener = socket.create_server(("127.0.0.1", 0))
 
     def __enter__(self) -> str:
@@ -284,27 +283,27 @@ class answering:  # noqa: N801 -- a context manager, read as a verb
         self._listener.close()
 
     def _serve(self) -> None:
-        for answer in self._answers:
+        for reply in self._replies:
             connection, _ = self._listener.accept()
             with connection:
                 connection.recv(65_536)
-                body = answer.encode()
+                body = reply.encode()
                 connection.sendall(
                     b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body) + body
                 )
 
 
-def test_fields(gatepay: Any, shop: Sandbox) -> None:
-    """--fields prints some fields as JSON, of each item of a list; a name that is none is told of, and null."""
+def test_fields_selects_fields_of_json(gatepay: Any, shop: Sandbox) -> None:
+    """--fields prints only these fields, for each item of a list. An unknown name is null, with a warning."""
     run = gatepay("products", "--fields", "id,stock")
     assert run.json["products"][0].keys() == {"id", "stock"}
     assert run.err == ""
-    one = gatepay("order", "T-1-X", "--fields=order_status")
-    assert one.json["error"]["code"] == 201  # an error is whole
+    missing = gatepay("order", "T-1-X", "--fields=order_status")
+    assert missing.json["error"]["code"] == 201  # errors are printed completely
     gatepay("pay", "--price", "1", "--type", "alipay", "--order", "T-1-X")
-    one = gatepay("order", "T-1-X", "--fields=order_status,nope,nope")
-    assert (one.status, one.json) == (0, {"order_status": "pending", "nope": None})
-    assert one.err.count("no field nope. It has: out_order_id, ") == 1
+    order = gatepay("order", "T-1-X", "--fields=order_status,nope,nope")
+    assert (order.status, order.json) == (0, {"order_status": "pending", "nope": None})
+    assert order.err.count("no field nope. It has: out_order_id, ") == 1
     dry = gatepay("keys", "upload", "-", "-p", 8, "--dry-run", "--fields", "read,nope", input="A\nB\n")
     assert dry.json == {"read": 2}
     assert "no field nope" in dry.err
@@ -324,25 +323,24 @@ def test_fields(gatepay: Any, shop: Sandbox) -> None:
 # -- errors -----------------------------------------------------------------------------------------------------------
 
 
-def test_help_names_every_endpoint(gatepay: Any) -> None:
-    """The help of `gatepay errors` names each endpoint that it knows."""
+def test_help_of_errors_names_every_endpoint(gatepay: Any) -> None:
     shown = " ".join(gatepay("errors", "--help").out.split())
     assert all(endpoint in shown for endpoint in ENDPOINTS)
 
 
-def test_errors(gatepay: Any) -> None:
-    """The whole catalogue, that of an endpoint, a code wherever it is, and one entry; for programs, too."""
+def test_errors_lists_the_catalogue_by_endpoint_and_code(gatepay: Any) -> None:
+    """Without arguments `gatepay errors` lists the catalogue; an endpoint, a code or both select entries."""
     assert len(gatepay("errors", "--json").json["errors"]) == len(REFUSALS)
-    assert {each["endpoint"] for each in gatepay("errors", "/ka/show", "--json").json["errors"]} == {"ka/show"}
-    assert {each["code"] for each in gatepay("errors", "112", "--json").json["errors"]} == {112}
-    one = gatepay("errors", "pay/create", "109", "--lang", "zh")
-    assert "签名失败" in one.out
-    assert "SignatureRejectedError" in one.out
+    assert {entry["endpoint"] for entry in gatepay("errors", "/ka/show", "--json").json["errors"]} == {"ka/show"}
+    assert {entry["code"] for entry in gatepay("errors", "112", "--json").json["errors"]} == {112}
+    entry = gatepay("errors", "pay/create", "109", "--lang", "zh")
+    assert "签名失败" in entry.out
+    assert "SignatureRejectedError" in entry.out
     assert "ka/create" in gatepay("errors").out
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (["pay/crate"], "Did you mean pay/create?"),
         (["x"], "Unknown endpoint: x"),
@@ -351,21 +349,22 @@ def test_errors(gatepay: Any) -> None:
         (["ka/show", "x"], "must be a whole number"),
     ],
 )
-def test_errors_that_there_are_not(gatepay: Any, arguments: list[str], said: str) -> None:
-    """What the catalogue doesn't have is a usage error that helps on."""
+def test_errors_of_an_unknown_endpoint_or_code_is_a_usage_error(
+    gatepay: Any, arguments: list[str], expected: str
+) -> None:
     run = gatepay("errors", *arguments)
     assert run.status == 2
-    assert said in run.err
+    assert expected in run.err
 
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize(
-    "kind", sorted({each.error.__name__ for each in REFUSALS.values()} | {each.error for each in FAULTS})
+    "kind", sorted({refusal.error.__name__ for refusal in REFUSALS.values()} | {fault.error for fault in FAULTS})
 )
-def test_what_to_do_is_for_people(kind: str) -> None:
-    """Of each error that a command can meet the remedy speaks of commands and options, never of Python."""
+def test_remedies_never_name_python_code(kind: str) -> None:
+    """The remedy of each error names commands and options, never Python names."""
     errors: list[GatePayError] = [
-        each.error(code=each.code, message="", endpoint=each.endpoint) for each in REFUSALS.values()
+        refusal.error(code=refusal.code, message="", endpoint=refusal.endpoint) for refusal in REFUSALS.values()
     ]
     for fault in FAULTS:
         kind_of_error = getattr(gatepay_async, fault.error)
@@ -381,21 +380,22 @@ def test_what_to_do_is_for_people(kind: str) -> None:
     language.set_language("en")
 
 
-def test_every_error_is_told(gatepay: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Any error of the library has a headline, a cause, something to do, and a status."""
-    unknown = OutcomeUnknownError(endpoint="pay/create", out_order_id="T-1-X\x1b")
-    strange = ProtocolError(endpoint="ka/show", http_status=200, problem="is no JSON")
-    for error in (unknown, strange, CallbackError(problem="is odd"), GatePayError("odd")):
+def test_any_error_has_headline_cause_remedy_and_status(
+    gatepay: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome_unknown = OutcomeUnknownError(endpoint="pay/create", out_order_id="T-1-X\x1b")
+    protocol_error = ProtocolError(endpoint="ka/show", http_status=200, problem="is no JSON")
+    for error in (outcome_unknown, protocol_error, CallbackError(problem="is odd"), GatePayError("odd")):
         assert failures.show_error(error) in (3, 4)
-        told = capsys.readouterr().err
-        assert "Error: " in told
-        assert "Fix: " in told
-        assert "\x1b" not in told
-    strange.problem = NOT_WHOLE
+        printed = capsys.readouterr().err
+        assert "Error: " in printed
+        assert "Fix: " in printed
+        assert "\x1b" not in printed
+    protocol_error.problem = NOT_WHOLE
     output.configure(as_json=True)
     try:
-        failures.show_error(unknown)
-        failures.show_error(strange)
+        failures.show_error(outcome_unknown)
+        failures.show_error(protocol_error)
     finally:
         output.configure(as_json=False)
     shown = [json.loads(line)["error"] for line in capsys.readouterr().out.splitlines()]
@@ -432,8 +432,8 @@ def test_every_error_is_told(gatepay: Any, monkeypatch: pytest.MonkeyPatch, caps
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_every_error_is_told_in_chinese(error: GatePayError, headline: str) -> None:
-    """What the library says is wrong is Chinese, too; the system's own words stay as they came."""
+def test_headlines_of_errors_are_chinese(error: GatePayError, headline: str) -> None:
+    """The problem is translated, too; messages of the operating system are not."""
     language.set_language("zh")
     try:
         assert failures.headline(error) == headline
@@ -441,39 +441,37 @@ def test_every_error_is_told_in_chinese(error: GatePayError, headline: str) -> N
         language.set_language("en")
 
 
-# -- the demonstration and the sandbox --------------------------------------------------------------------------------
+# -- demo and sandbox -------------------------------------------------------------------------------------------------
 
 
-def test_demo(gatepay: Any) -> None:
-    """The demonstration does its job without an account, and all of it holds."""
+def test_demo_succeeds_without_an_account(gatepay: Any) -> None:
     run = gatepay("demo")
     assert run.status == 0
     assert "12,000 card keys stored" in run.out
     assert "Everything works." in run.out
 
 
-def test_demo_that_does_not_hold(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not hold is not passed over: status 1."""
+def test_demo_reports_failures(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If an upload is incomplete or a forged callback is accepted, the demo fails with status 1."""
     files = iter([["AAAA"], ["BBBB"]] * 2)
     monkeypatch.setattr(demo, "_sample_lines", lambda: iter(next(files)))
-    believed = Callback(1, "", Decimal(1), Decimal(1), "alipay", datetime.now(UTC), "")
-    monkeypatch.setattr("gatepay_async.client.AsyncGatePay.parse_callback", lambda *_: believed)
+    accepted = Callback(1, "", Decimal(1), Decimal(1), "alipay", datetime.now(UTC), "")
+    monkeypatch.setattr("gatepay_async.client.AsyncGatePay.parse_callback", lambda *_: accepted)
     run = gatepay("demo", "--json")
     assert (run.status, run.json) == (1, {"ok": False, "uploaded": False, "listed": False, "paid": False})
     shown = gatepay("demo")
     assert "Something does NOT work" in shown.out
 
 
-def test_without_the_sandbox(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a part is not installed, the command says how to install it."""
+def test_demo_without_the_sandbox_extra_says_how_to_install_it(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "gatepay_async.sandbox", None)
     run = gatepay("demo")
     assert run.status == 2
     assert "pip install 'gatepay-async[sandbox]'" in run.err
 
 
-def test_sandbox_that_cant_be(gatepay: Any, tmp_path: Path) -> None:
-    """A port that is taken, one that is none, and a file that is no database: said, not traced back."""
+def test_sandbox_reports_a_bad_port_or_database(gatepay: Any, tmp_path: Path) -> None:
+    """A port in use, an invalid port, a file that is no database, and a database of a newer version are errors."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         run = gatepay("sandbox", "--port", taken.getsockname()[1])
         assert (run.status, "Can't use port" in run.err) == (2, True)
@@ -493,8 +491,8 @@ def test_sandbox_that_cant_be(gatepay: Any, tmp_path: Path) -> None:
      ("http://127.0.0.1/?%73ign=1", "url_taken"),
      ("http://127.0.0.1/?" + "x" * 701, "url_query"), ("http://example.com/", "url_host")],
 )  # fmt: skip
-def test_a_callback_address_that_cant_be(gatepay: Any, url: str, problem: str) -> None:
-    """Why an address can't be called back is said in either language."""
+def test_sandbox_explains_an_invalid_callback_url(gatepay: Any, url: str, problem: str) -> None:
+    """The reason is printed in both languages."""
     for lang in LANGUAGES:
         run = gatepay("sandbox", "--callback", url, "--lang", lang)
         assert (run.status, say(PAGES[problem], lang) in run.err) == (2, True)
@@ -503,8 +501,10 @@ def test_a_callback_address_that_cant_be(gatepay: Any, url: str, problem: str) -
 # -- settings ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_secret_from_a_file(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The secret may stand in a file, with a line end; one that others can read is warned of."""
+def test_secret_is_read_from_a_file(
+    gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file may have a byte-order mark and a line end. A file that others can read causes a warning."""
     secret = tmp_path / "secret"
     secret.write_text(f"\ufeff{shop.appsecret}\n", "utf-8")
     secret.chmod(0o600)
@@ -525,13 +525,12 @@ def test_a_secret_from_a_file(gatepay: Any, shop: Sandbox, tmp_path: Path, monke
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [("", "nothing else"), ("two words", "nothing else"), ("x" * 5000, "nothing else"), (None, "can't read")],
 )
-def test_a_secret_that_is_none(
-    gatepay: Any, tmp_path: Path, content: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+def test_invalid_secret_file_is_named_without_its_content(
+    gatepay: Any, tmp_path: Path, content: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that can't hold a secret is named, and what it holds is not shown."""
     secret = tmp_path / "secret"
     if content is not None:
         secret.write_text(content)
@@ -539,12 +538,12 @@ def test_a_secret_that_is_none(
     monkeypatch.setenv("GATEPAY_APPSECRET_FILE", str(secret))
     run = gatepay("products")
     assert run.status == 2
-    assert said in run.err
+    assert expected in run.err
     assert "xxx" not in run.err
 
 
-def test_secrets_that_are_missing(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No secret, or two of them: the command doesn't guess."""
+def test_missing_or_ambiguous_secret_is_an_error(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret must be in exactly one of the two variables."""
     monkeypatch.setenv("GATEPAY_APPKEY", "a")
     assert "Neither GATEPAY_APPSECRET nor" in gatepay("products").err
     monkeypatch.setenv("GATEPAY_APPSECRET", "b")
@@ -552,8 +551,7 @@ def test_secrets_that_are_missing(gatepay: Any, monkeypatch: pytest.MonkeyPatch)
     assert "Both" in gatepay("products").err
 
 
-def test_a_base_url_without_tls(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the library refuses to begin with is wrong usage, too."""
+def test_base_url_without_tls_is_a_usage_error(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEPAY_BASE_URL", "http://gatepay.io/api/")
     run = gatepay("products")
     assert run.status == 2

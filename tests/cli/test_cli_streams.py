@@ -1,4 +1,4 @@
-"""What the command reads and writes: pipes, and terminals of any encoding."""
+"""Tests of FIFOs as input and of output encodings."""
 
 import os
 from pathlib import Path
@@ -12,20 +12,21 @@ from gatepay_async.sandbox import Sandbox
 pytestmark = pytest.mark.sockets
 
 
-def test_a_fifo(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """A FIFO is read as it comes, like standard input."""
+def test_fifo_is_read_like_standard_input(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    writing = Thread(target=fifo.write_text, args=("AAAA\nBBBB\n", "ascii"))
-    writing.start()
+    writer = Thread(target=fifo.write_text, args=("AAAA\nBBBB\n", "ascii"))
+    writer.start()
     run = gatepay("keys", "upload", fifo, "-p", 8, "--json")
-    writing.join()
+    writer.join()
     assert run.json["stored"] == 2
     assert shop.keys(8)[-2:] == ["AAAA", "BBBB"]
 
 
-def test_encodings(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Output that can't hold Chinese is English; names are shown as escapes, and JSON is ASCII."""
+def test_output_without_chinese_is_english_with_escapes(
+    gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the output encoding has no Chinese, texts are English, names are escaped and JSON is ASCII."""
     monkeypatch.setenv("LANG", "zh_CN.UTF-8")
     assert "可售库存" in gatepay("products").out
     assert "可售库存" in gatepay("products", charset="gb18030").out

@@ -1,4 +1,4 @@
-"""The command as a process: in a real terminal, interrupted, resized, its output closed early, without its extra."""
+"""Tests of the command as a process: in a terminal, interrupted, resized, with closed output, without its extra."""
 
 import json
 import os
@@ -24,122 +24,122 @@ pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
-    """More than is sent before anybody can stop it."""
+    """A file that takes several calls, so that an upload can be interrupted."""
     path = tmp_path / "keys.txt"
     path.write_text("".join(f"KEY-{number:06d}\n" for number in range(20_000)))
     return path
 
 
-def test_progress_in_a_terminal(shop: Sandbox, keys: Path, terminal: Open) -> None:
-    """In a terminal a bar shows how far an upload has come, also while the window changes its size; then it goes."""
+def test_progress_bar_survives_a_resize_and_disappears(shop: Sandbox, keys: Path, terminal: Open) -> None:
     shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, seconds=0.05))
-    it = terminal("keys", "upload", keys, "-p", 8, "--concurrency", 1)
-    it.read(lambda text: "Uploading" in text and "/20,000" in text)
-    it.resize(50)
-    os.kill(it.pid, signal.SIGWINCH)
-    it.read(lambda text: re.search(r"[\d,]+/s", text))
+    upload = terminal("keys", "upload", keys, "-p", 8, "--concurrency", 1)
+    upload.read(lambda text: "Uploading" in text and "/20,000" in text)
+    upload.resize(50)
+    os.kill(upload.pid, signal.SIGWINCH)
+    upload.read(lambda text: re.search(r"[\d,]+/s", text))
     shop.clear_faults()
-    assert it.end() == 0
-    assert "All card keys are on the server." in it.text
-    assert "\x1b[2K" in it.text  # the bar is taken away
+    assert upload.end() == 0
+    assert "All card keys are on the server." in upload.text
+    assert "\x1b[2K" in upload.text  # the bar is erased
     assert len(shop.keys(8)) == 20_089
 
 
-def test_interrupted_in_a_terminal(shop: Sandbox, keys: Path, terminal: Open, tmp_path: Path) -> None:
-    """Ctrl-C ends an upload with the ledger so far; what is missing is kept, and sent when it is run again."""
+def test_interrupted_upload_keeps_the_missing_lines(shop: Sandbox, keys: Path, terminal: Open, tmp_path: Path) -> None:
+    """Ctrl-C prints the report so far. The missing lines are in the file of failed lines and can be uploaded."""
     shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, skip=4, seconds=30))
     failed = tmp_path / "failed.txt"
-    it = terminal("keys", "upload", keys, "-p", 8, "--concurrency", 2, "--failed-lines", failed)
-    it.read(lambda text: "2,000/20,000" in text)  # four chunks; the next two take long
-    os.write(it.fd, b"\x03")
-    assert it.end() == 130
-    assert "unknown" in it.text
-    assert "Interrupted." in it.text
-    assert "Traceback" not in it.text
+    upload = terminal("keys", "upload", keys, "-p", 8, "--concurrency", 2, "--failed-lines", failed)
+    upload.read(lambda text: "2,000/20,000" in text)  # four chunks; the next two take 30 s
+    os.write(upload.fd, b"\x03")
+    assert upload.end() == 130
+    assert "unknown" in upload.text
+    assert "Interrupted." in upload.text
+    assert "Traceback" not in upload.text
     stored = set(shop.keys(8)[89:])
     everything = set(keys.read_text().splitlines())
     missing = set(failed.read_text().splitlines())
     assert stored | missing == everything
     assert stat.S_IMODE(failed.stat().st_mode) == 0o600
     shop.clear_faults()
-    again = run("keys", "upload", failed, "-p", 8, "--json")
-    assert json.loads(again.stdout)["ok"] is True
+    second_run = run("keys", "upload", failed, "-p", 8, "--json")
+    assert json.loads(second_run.stdout)["ok"] is True
     assert set(shop.keys(8)[89:]) == everything
 
 
-def test_a_bar_at_any_width(shop: Sandbox, keys: Path, terminal: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From 40 columns on the bar is one line, and after Ctrl-C nothing is left of it; in both languages."""
-    monkeypatch.delenv("COLUMNS", raising=False)  # would count for more than the terminal
-    for lang, what in (("en", "Uploading"), ("zh", "正在上传")):
+def test_progress_bar_fits_and_is_erased_at_any_width(
+    shop: Sandbox, keys: Path, terminal: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From 40 columns on the bar is one line, and after Ctrl-C nothing of it remains on the screen."""
+    monkeypatch.delenv("COLUMNS", raising=False)  # it takes precedence over the size of the terminal
+    for lang, label in (("en", "Uploading"), ("zh", "正在上传")):
         for columns in (40, 60, 80, 200):
             shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, skip=4, seconds=30))
-            it = terminal("--lang", lang, "keys", "upload", keys, "-p", 8, "--concurrency", 2, columns=columns)
-            it.read(lambda text: "2,000/20,000" in text)
-            # Until the next one is drawn, so that this one is whole.
-            it.read(lambda text: "\x1b[2K" in text.partition("2,000/20,000")[2])
-            half_way = next(part for part in it.text.split("\r\x1b[2K") if "2,000/20,000" in part)
+            upload = terminal("--lang", lang, "keys", "upload", keys, "-p", 8, "--concurrency", 2, columns=columns)
+            upload.read(lambda text: "2,000/20,000" in text)
+            # Wait until the next bar starts, so that this one is complete.
+            upload.read(lambda text: "\x1b[2K" in text.partition("2,000/20,000")[2])
+            half_way = next(part for part in upload.text.split("\r\x1b[2K") if "2,000/20,000" in part)
             half_way = re.sub(r"\x1b\[[?\d;]*[a-zA-Z]", "", half_way).strip()
             assert cell_len(half_way) <= columns - 3, (lang, columns, half_way)
-            assert columns == 40 or what in half_way, (lang, columns, half_way)
-            os.write(it.fd, b"\x03")
-            assert it.end() == 130
-            left = screen_of(it.text, columns)
-            assert not any("20,000" in line or "━" in line for line in left), (lang, columns, left)
-            not_read = next(line for line in left if {"en": "not read yet", "zh": "尚未读取"}[lang] in line)
+            assert columns == 40 or label in half_way, (lang, columns, half_way)
+            os.write(upload.fd, b"\x03")
+            assert upload.end() == 130
+            screen = screen_of(upload.text, columns)
+            assert not any("20,000" in line or "━" in line for line in screen), (lang, columns, screen)
+            not_read = next(line for line in screen if {"en": "not read yet", "zh": "尚未读取"}[lang] in line)
             assert re.search(r"\d\d,\d00$", not_read), not_read
             shop.clear_faults()
 
 
-def test_ended_by_a_signal(shop: Sandbox, keys: Path) -> None:
-    """What ends a service, or a terminal that is closed, ends an upload with its ledger; so where Ctrl-C is ignored."""
+def test_signal_ends_an_upload_with_its_report(shop: Sandbox, keys: Path) -> None:
+    """SIGTERM and SIGHUP end an upload with its report, also in a process that ignores Ctrl-C."""
     shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, seconds=30))
-    words = shlex.join([*COMMAND, "keys", "upload", str(keys), "-p", "8", "--json"])
+    command = shlex.join([*COMMAND, "keys", "upload", str(keys), "-p", "8", "--json"])
     cases = [(signal.SIGTERM, "exec"), (signal.SIGHUP, "exec"), (signal.SIGTERM, "trap '' INT; exec")]
     with ExitStack() as stack:
-        processes = [in_a_shell(stack, f"{how} {words}") for _, how in cases]
-        # All that each sends at once; each request takes long.
+        processes = [start_shell(stack, f"{prefix} {command}") for _, prefix in cases]
+        # Each upload has four requests in flight at first, and each request takes 30 s.
         wait_until(lambda: len(shop.requests) == 4 * len(cases))
-        for process, (number, how) in zip(processes, cases, strict=True):
+        for process, (number, prefix) in zip(processes, cases, strict=True):
             process.send_signal(number)
             out, _ = process.communicate(timeout=PATIENCE)
-            ledger = json.loads(out)
-            ended = (process.returncode, ledger["interrupted"], ledger["unknown"])
-            assert ended == (128 + number, True, 2000), (number, how)
+            report = json.loads(out)
+            ended = (process.returncode, report["interrupted"], report["unknown"])
+            assert ended == (128 + number, True, 2000), (number, prefix)
 
 
-def in_a_shell(stack: ExitStack, script: str) -> subprocess.Popen[bytes]:
-    """A process that ends with the *stack*, at the latest."""
+def start_shell(stack: ExitStack, script: str) -> subprocess.Popen[bytes]:
+    """Start a shell script whose process is killed when the *stack* closes."""
     process = stack.enter_context(subprocess.Popen(["/bin/sh", "-c", script], stdout=subprocess.PIPE))
     stack.callback(process.kill)
     return process
 
 
-def test_a_signal_that_is_ignored(shop: Sandbox, keys: Path) -> None:
-    """Under nohup an upload outlives its terminal."""
-    words = [*COMMAND, "keys", "upload", str(keys), "-p", "8", "--json"]
+def test_upload_under_nohup_ignores_sighup(shop: Sandbox, keys: Path) -> None:
+    command = [*COMMAND, "keys", "upload", str(keys), "-p", "8", "--json"]
     shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=4, seconds=1))
     with ExitStack() as stack:
-        process = in_a_shell(stack, f"trap '' HUP; exec {shlex.join(words)}")
+        process = start_shell(stack, f"trap '' HUP; exec {shlex.join(command)}")
         wait_until(lambda: shop.requests)
         process.send_signal(signal.SIGHUP)
         out, _ = process.communicate(timeout=PATIENCE)
     assert (process.returncode, json.loads(out)["stored"]) == (0, 20_000)
 
 
-TOLD_IN_ANOTHER_THREAD = """
+SIGNAL_IN_ANOTHER_THREAD = """
 import signal, sys, threading
 import anyio
 from gatepay_async.cli import runner
 
 main = threading.get_ident()
 
-def tell():
+def send_signal():
     while sys._current_frames()[main].f_code.co_name != "select":
         pass
     signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 
 async def work():
-    threading.Thread(target=tell).start()
+    threading.Thread(target=send_signal).start()
     await anyio.sleep_forever()
 
 try:
@@ -149,23 +149,23 @@ except BaseException as error:
 """
 
 
-def test_a_signal_that_another_thread_is_told() -> None:
-    """A signal that the system gives to any other thread, or just as the loop goes to sleep, ends the command, too."""
-    done = subprocess.run([sys.executable, "-c", TOLD_IN_ANOTHER_THREAD], timeout=PATIENCE, check=False)
+def test_signal_to_another_thread_ends_the_command() -> None:
+    """A signal that another thread receives while the event loop blocks in select() ends the command."""
+    done = subprocess.run([sys.executable, "-c", SIGNAL_IN_ANOTHER_THREAD], timeout=PATIENCE, check=False)
     assert done.returncode == 143
 
 
-def test_a_pipe_that_gives_nothing(shop: Sandbox, terminal: Open) -> None:
-    """An upload that waits for somebody to type can be interrupted, though a thread waits with it."""
-    it = terminal("keys", "upload", "-", "-p", 8)
-    it.read(lambda text: "Reading" in text)
-    os.write(it.fd, b"\x03")
-    assert it.end() == 130
+def test_upload_waiting_for_input_can_be_interrupted(shop: Sandbox, terminal: Open) -> None:
+    """Ctrl-C ends an upload whose reader thread blocks on the terminal."""
+    upload = terminal("keys", "upload", "-", "-p", 8)
+    upload.read(lambda text: "Reading" in text)
+    os.write(upload.fd, b"\x03")
+    assert upload.end() == 130
     assert not shop.requests
 
 
-def test_output_that_is_closed_early(shop: Sandbox) -> None:
-    """`| head`: when nobody reads on, the command ends without a word."""
+def test_closed_pipe_ends_the_command_silently(shop: Sandbox) -> None:
+    """`gatepay … | head` ends without an error message."""
     shop.add_keys(8, [f"MORE-{number:06d}" for number in range(20_000)])
     command = " ".join(f"'{word}'" for word in [*COMMAND, "keys", "export", "-p", "8", "-o", "-"])
     script = f"{command} | head -n 1; echo ${{PIPESTATUS[0]}}"
@@ -182,8 +182,8 @@ def test_output_that_is_closed_early(shop: Sandbox) -> None:
         assert done.stderr in ("141\n", "0\n"), table
 
 
-def test_a_terminal_of_another_encoding(shop: Sandbox) -> None:
-    """Output that can't hold Chinese shows names as escapes; files of card keys are UTF-8 wherever they go."""
+def test_ascii_output_shows_chinese_names_as_escapes(shop: Sandbox) -> None:
+    """Exported card keys are UTF-8 even if the output encoding is ASCII."""
     environ = os.environ | {"LANG": "zh_CN.UTF-8", "PYTHONIOENCODING": "ascii"}
     shown = run("products", env=environ).stdout
     assert "in stock" in shown
@@ -194,40 +194,40 @@ def test_a_terminal_of_another_encoding(shop: Sandbox) -> None:
     assert exported.stdout.decode().splitlines() == shop.keys(8)
 
 
-def test_colours(shop: Sandbox, terminal: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A terminal is given colours, also in the help; one whose user has set NO_COLOR is not."""
+def test_colours_are_used_unless_no_color_is_set(
+    shop: Sandbox, terminal: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     colour = re.compile(r"\x1b\[[\d;]*3[0-7]")
     coloured = [terminal(*arguments) for arguments in (["doctor"], ["--help"])]
     monkeypatch.setenv("NO_COLOR", "1")
     plain = [terminal(*arguments) for arguments in (["doctor"], ["--help"])]
-    for it in [*coloured, *plain]:
-        assert it.end() == 0
-        assert bool(colour.search(it.text)) == (it in coloured), it.text
+    for process in [*coloured, *plain]:
+        assert process.end() == 0
+        assert bool(colour.search(process.text)) == (process in coloured), process.text
 
 
-def test_the_sandbox_as_a_process(terminal: Open, tmp_path: Path) -> None:
-    """`gatepay sandbox` says what to set, and each call, keeps its shop in the file; Ctrl-C ends it without a word."""
-    it = terminal("sandbox", "--database", tmp_path / "shop.sqlite3", "--shell", "sh", columns=120)
-    it.read(lambda text: "Press Ctrl-C" in text)
-    environ = os.environ | dict(re.findall(r"export (GATEPAY_\w+)=(\S+)", it.text))
+def test_sandbox_process_prints_settings_and_calls(terminal: Open, tmp_path: Path) -> None:
+    """`gatepay sandbox` prints variables and each call, stores the shop in its file, and ends silently on Ctrl-C."""
+    server = terminal("sandbox", "--database", tmp_path / "shop.sqlite3", "--shell", "sh", columns=120)
+    server.read(lambda text: "Press Ctrl-C" in text)
+    environ = os.environ | dict(re.findall(r"export (GATEPAY_\w+)=(\S+)", server.text))
     assert json.loads(run("products", "--json", env=environ).stdout)["products"]
-    it.read(lambda text: "product/show 100" in text and text.endswith("ms\r\n"))
-    before = it.text
-    os.write(it.fd, b"\x03")
-    assert it.end() == 0
-    assert it.text.removeprefix(before) in ("", "^C")
+    server.read(lambda text: "product/show 100" in text and text.endswith("ms\r\n"))
+    before = server.text
+    os.write(server.fd, b"\x03")
+    assert server.end() == 0
+    assert server.text.removeprefix(before) in ("", "^C")
     assert (tmp_path / "shop.sqlite3").exists()
-    for_programs = subprocess.Popen([*COMMAND, "sandbox", "--json"], stdout=subprocess.PIPE, encoding="utf-8")
-    assert for_programs.stdout
-    assert json.loads(for_programs.stdout.readline())["base_url"].startswith("http://127.0.0.1:")
-    for_programs.send_signal(signal.SIGTERM)
-    for_programs.communicate(timeout=PATIENCE)
-    assert for_programs.returncode == 143
+    json_server = subprocess.Popen([*COMMAND, "sandbox", "--json"], stdout=subprocess.PIPE, encoding="utf-8")
+    assert json_server.stdout
+    assert json.loads(json_server.stdout.readline())["base_url"].startswith("http://127.0.0.1:")
+    json_server.send_signal(signal.SIGTERM)
+    json_server.communicate(timeout=PATIENCE)
+    assert json_server.returncode == 143
 
 
-def test_without_the_extra(tmp_path: Path) -> None:
-    """Without Typer the command says which extra is missing, wherever it is shown, instead of a traceback."""
+def test_missing_typer_names_the_extra(tmp_path: Path) -> None:
     (tmp_path / "typer.py").write_text("raise ModuleNotFoundError(\"No module named 'typer'\", name='typer')")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     done = run("products", env=os.environ | {"PYTHONPATH": path, "PYTHONIOENCODING": "ascii"})
@@ -236,22 +236,22 @@ def test_without_the_extra(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def _shows(expected: str, text: str) -> bool:
+def _contains(expected: str, text: str) -> bool:
     return expected in text
 
 
-def test_what_follows_ctrl_c(shop: Sandbox, terminal: Open, tmp_path: Path) -> None:
-    """What is said after Ctrl-C begins a line, behind the terminal's ^C or a question that nobody has answered."""
+def test_text_after_ctrl_c_starts_a_line(shop: Sandbox, terminal: Open, tmp_path: Path) -> None:
+    """The text replaces the terminal's ``^C``, or follows an unanswered question on a new line."""
     odd = tmp_path / "odd.txt"
     odd.write_text("AAAA,BBBB\nCCCC\n")
-    for arguments, shown, before in (
+    for arguments, prompt, before in (
         (("keys", "upload", odd, "-p", 8), "[y/N] ", "one card key? [y/N] ^C"),
         (("login",), "appkey: ", "appkey: ^C"),
         (("uploads", "work"), "nothing is lost.", "nothing is lost."),
     ):
-        it = terminal(*arguments, columns=100)
-        it.read(partial(_shows, shown))
-        os.write(it.fd, b"\x03")
-        assert it.end() == 130
-        *_, last, end, nothing = screen_of(it.text, 100)
-        assert (last.rstrip()[-len(before) :], end.rstrip(), nothing) == (before, "Interrupted.", ""), it.text
+        process = terminal(*arguments, columns=100)
+        process.read(partial(_contains, prompt))
+        os.write(process.fd, b"\x03")
+        assert process.end() == 130
+        *_, last, end, rest = screen_of(process.text, 100)
+        assert (last.rstrip()[-len(before) :], end.rstrip(), rest) == (before, "Interrupted.", ""), process.text

@@ -1,4 +1,4 @@
-"""How `doctor` and `callback send` reach the network, and judge an answer; an environment that is wrong."""
+"""Tests of proxies, certificates and URLs for `doctor` and `callback send`, and of how they judge a response."""
 
 import json
 import socket
@@ -23,7 +23,7 @@ ORDER = ("--order-id", 7, "--order", "T-1-X", "--price", "0.99")
 
 
 class Listener:
-    """A server that answers each connection with the next of *replies*, or the last, and keeps what it was asked."""
+    """Responds to each connection with the next of *replies*, or the last one, and stores the requests."""
 
     def __init__(self, *replies: bytes) -> None:
         self._replies = replies
@@ -43,19 +43,18 @@ class Listener:
                 connection.sendall(self._replies[min(len(self.heads), len(self._replies)) - 1])
 
     def close(self) -> None:
-        with suppress(OSError):  # Linux wakes the thread that accepts; other systems do so when it is closed
+        with suppress(OSError):  # shutdown() wakes accept() on Linux; close() does on other systems
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
 
-def answer(body: bytes, status: str = "200 OK") -> bytes:
-    """A whole response."""
+def make_response(body: bytes, status: str = "200 OK") -> bytes:
     return b"HTTP/1.1 %s\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s" % (status.encode(), len(body), body)
 
 
 @pytest.fixture
 def listen() -> Iterator[Any]:
-    """Opens listeners, and closes them."""
+    """Starts listeners and closes them after the test."""
     opened: list[Listener] = []
 
     def start(*replies: bytes) -> Listener:
@@ -63,13 +62,13 @@ def listen() -> Iterator[Any]:
         return opened[-1]
 
     yield start
-    for each in opened:
-        each.close()
+    for listener in opened:
+        listener.close()
 
 
 @pytest.fixture(autouse=True)
 def account(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shop's key and secret, and no proxy."""
+    """Set the key and secret of a shop, and no proxy."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -77,13 +76,15 @@ def account(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEPAY_APPSECRET", "my-secret")
 
 
-def test_a_shop_on_this_machine_is_reached_directly(gatepay: Any, listen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A genuine callback for a shop on this machine goes to no proxy, however this machine is called."""
-    shop, proxy = listen(answer(b"success")), listen(answer(b"success"))
+def test_callback_to_this_machine_bypasses_the_proxy(
+    gatepay: Any, listen: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A callback for a server on this machine is sent directly, under any name of this machine."""
+    shop, proxy = listen(make_response(b"success")), listen(make_response(b"success"))
     for variable in ("http_proxy", "all_proxy"):
         monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.port}")
     monkeypatch.setenv("no_proxy", "example.com")
-    hosts = ("127.0.0.1", "localhost", "127.1", "[::ffff:127.0.0.1]", "0.0.0.0", "LOCALHOST")  # noqa: S104 -- to call
+    hosts = ("127.0.0.1", "localhost", "127.1", "[::ffff:127.0.0.1]", "0.0.0.0", "LOCALHOST")  # noqa: S104 -- a client's address
     for count, host in enumerate(hosts, 1):
         run = gatepay(*SEND, f"http://{host}:{shop.port}/cb?mine=1", *ORDER)
         assert (run.status, len(shop.heads)) == (0, count), (host, run.err)
@@ -93,18 +94,16 @@ def test_a_shop_on_this_machine_is_reached_directly(gatepay: Any, listen: Any, m
     assert proxy.heads == []
 
 
-def test_elsewhere_the_proxy_is_used(gatepay: Any, listen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shop elsewhere is reached through the proxy of the environment, as GatePay is by the client."""
-    proxy = listen(answer(b"fail"))
+def test_callback_to_another_machine_uses_the_proxy(gatepay: Any, listen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = listen(make_response(b"fail"))
     monkeypatch.setenv("http_proxy", f"127.0.0.1:{proxy.port}")
     run = gatepay(*SEND, "http://shop.example/cb", *ORDER)
     assert run.status == 3
     assert proxy.heads[0].startswith(b"GET http://shop.example/cb?appkey=my-key&")
 
 
-def test_the_doctor_uses_the_proxy(gatepay: Any, listen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The doctor calls GatePay by the way that the client would take, here through a proxy."""
-    proxy = listen(answer(b"", "403 Forbidden"))
+def test_doctor_uses_the_proxy_of_the_environment(gatepay: Any, listen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = listen(make_response(b"", "403 Forbidden"))
     monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
     monkeypatch.setenv("GATEPAY_BASE_URL", "https://gatepay.example/api/")
     run = gatepay("doctor")
@@ -112,49 +111,51 @@ def test_the_doctor_uses_the_proxy(gatepay: Any, listen: Any, monkeypatch: pytes
     assert proxy.heads[0].startswith(b"CONNECT gatepay.example:443")
 
 
-def test_what_counts_as_an_answer(gatepay: Any, listen: Any) -> None:
-    """`success` counts as in the sandbox: the bare word, with HTTP 2xx; `fail` counts with any status."""
-    rows = [
-        (answer(b"success"), 0, ""),
-        (answer(b"success", "201 Created"), 0, ""),
-        (answer(b"success", "500 Internal Server Error"), 4, "`success` with HTTP 500 does not count as success"),
-        (answer(b"success", "302 Found"), 4, "`success` with HTTP 302 does not count as success"),
-        (answer(b"success\n"), 4, "must be exactly `success` or `fail`"),
-        (answer(b"fail"), 3, ""),
-        (answer(b"fail", "400 Bad Request"), 3, ""),
-        (answer(b"SUCCESS"), 4, "exactly"),
+def test_send_accepts_exact_success_and_fail_only(gatepay: Any, listen: Any) -> None:
+    """`success` counts with HTTP 2xx and exactly this body, as in the sandbox; `fail` counts with any status."""
+    cases = [
+        (make_response(b"success"), 0, ""),
+        (make_response(b"success", "201 Created"), 0, ""),
+        (
+            make_response(b"success", "500 Internal Server Error"),
+            4,
+            "`success` with HTTP 500 does not count as success",
+        ),
+        (make_response(b"success", "302 Found"), 4, "`success` with HTTP 302 does not count as success"),
+        (make_response(b"success\n"), 4, "must be exactly `success` or `fail`"),
+        (make_response(b"fail"), 3, ""),
+        (make_response(b"fail", "400 Bad Request"), 3, ""),
+        (make_response(b"SUCCESS"), 4, "exactly"),
         (b"this is no HTTP 0123456789abcdef0123456789abcdef\r\n\r\n", 4, "does not respond: RemoteProtocolError"),
     ]
-    for reply, status, said in rows:
+    for reply, status, expected in cases:
         run = gatepay(*SEND, f"http://127.0.0.1:{listen(reply).port}/", *ORDER)
         assert run.status == status, (reply, run.err)
-        assert said in run.err, reply
+        assert expected in run.err, reply
         assert "0123456789abcdef" not in run.err
 
 
-def test_the_doctor_shows_both_answers(gatepay: Any, listen: Any, shop: Sandbox) -> None:
-    """Where one of its two callbacks is answered with neither word, the doctor shows both answers."""
-    listener = listen(answer(b"hello"), answer(b"fail"))
+def test_doctor_shows_both_replies(gatepay: Any, listen: Any, shop: Sandbox) -> None:
+    """If one of the two callbacks gets an invalid reply, the doctor shows both replies."""
+    listener = listen(make_response(b"hello"), make_response(b"fail"))
     run = gatepay("doctor", "--callback", f"http://127.0.0.1:{listener.port}/", "--json")
-    [found] = [each for each in run.json["findings"] if each["about"] == "callback"]
-    assert (run.status, found["mark"]) == (4, "bad")
-    assert "'hello' (HTTP 200)" in found["text"]
-    assert "`fail`" in found["text"]
+    [finding] = [finding for finding in run.json["findings"] if finding["about"] == "callback"]
+    assert (run.status, finding["mark"]) == (4, "bad")
+    assert "'hello' (HTTP 200)" in finding["text"]
+    assert "`fail`" in finding["text"]
 
 
-def test_the_doctor_judges_an_answer_likewise(gatepay: Any, listen: Any, shop: Sandbox) -> None:
-    """To the doctor, too, `success` on an error page is neither belief nor success."""
-    listener = listen(answer(b"success", "500 Internal Server Error"))
+def test_doctor_doesnt_accept_success_with_http_500(gatepay: Any, listen: Any, shop: Sandbox) -> None:
+    listener = listen(make_response(b"success", "500 Internal Server Error"))
     run = gatepay("doctor", "--callback", f"http://127.0.0.1:{listener.port}/", "--json")
-    [found] = [each for each in run.json["findings"] if each["about"] == "callback"]
-    assert (run.status, found["mark"]) == (4, "bad")
-    assert "responds 'success' (HTTP 500) to a genuine callback" in found["text"]
+    [finding] = [finding for finding in run.json["findings"] if finding["about"] == "callback"]
+    assert (run.status, finding["mark"]) == (4, "bad")
+    assert "responds 'success' (HTTP 500) to a genuine callback" in finding["text"]
     assert shop.requests
 
 
-def test_addresses_that_cant_be(gatepay: Any) -> None:
-    """An address that nobody can connect to is refused in a sentence, before anything is sent."""
-    rows = {
+def test_invalid_callback_url_is_refused_before_sending(gatepay: Any) -> None:
+    errors = {
         "gatepay": "must begin with http:// or https://",
         "ftp://x/": "must begin with http://",
         "http://127.0.0.1:99999/": "has an invalid port: 99999",
@@ -166,22 +167,22 @@ def test_addresses_that_cant_be(gatepay: Any) -> None:
         "http://127.0.0.1/a\u200bb": "contains a space or an invisible character (U+200B)",
         "http://127.0.0.1/#top": "must not contain #",
     }
-    for url, said in rows.items():
+    for url, expected in errors.items():
         run = gatepay(*SEND, url, *ORDER)
-        assert (run.status, said in run.err) == (2, True), (url, run.err)
+        assert (run.status, expected in run.err) == (2, True), (url, run.err)
 
 
-def test_an_environment_that_is_wrong(
+def test_error_names_the_wrong_variable(
     gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the environment has wrong is said in a sentence that names the variable; by the doctor, too."""
-    empty, rubbish = tmp_path / "empty", tmp_path / "rubbish.pem"
+    """`products` and `doctor` name the variable whose proxy, certificates or URL is invalid."""
+    empty, invalid = tmp_path / "empty", tmp_path / "rubbish.pem"
     empty.mkdir()
-    rubbish.write_text("no certificate", "utf-8")
+    invalid.write_text("no certificate", "utf-8")
     missing = tmp_path / "missing.pem"
-    rows = [
+    cases = [
         ({"SSL_CERT_FILE": str(missing)}, f"SSL_CERT_FILE: names {missing}, which can't be read: No such file"),
-        ({"SSL_CERT_FILE": str(rubbish)}, f"SSL_CERT_FILE: names {rubbish}, which holds no certificate"),
+        ({"SSL_CERT_FILE": str(invalid)}, f"SSL_CERT_FILE: names {invalid}, which holds no certificate"),
         ({"SSL_CERT_DIR": str(missing)}, f"SSL_CERT_DIR: names {missing}, which is no folder"),
         ({"SSL_CERT_DIR": str(empty)}, f"SSL_CERT_DIR: names {empty}, which holds no certificate under its hash"),
         (
@@ -195,20 +196,19 @@ def test_an_environment_that_is_wrong(
         ({"GATEPAY_BASE_URL": "https://xn--/api/"}, "GATEPAY_BASE_URL: "),
         ({"GATEPAY_BASE_URL": "https://gatepay.io/a pi/"}, "GATEPAY_BASE_URL: "),
     ]
-    for variables, said in rows:
+    for variables, expected in cases:
         with monkeypatch.context() as patch:
             patch.setenv("GATEPAY_BASE_URL", "https://gatepay.example/api/")
             for name, value in variables.items():
                 patch.setenv(name, value)
             products, doctor = gatepay("products"), gatepay("doctor")
-        flat = " ".join(products.err.split())
-        assert (products.status, said.split(", which")[0] in flat) == (2, True), (variables, products.err)
-        assert (doctor.status, said.split(":")[0] in doctor.out) == (2, True), (variables, doctor.out)
+        message = " ".join(products.err.split())
+        assert (products.status, expected.split(", which")[0] in message) == (2, True), (variables, products.err)
+        assert (doctor.status, expected.split(":")[0] in doctor.out) == (2, True), (variables, doctor.out)
         assert "PASSWORD" not in products.err + doctor.out
 
 
-def test_no_traceback(tmp_path: Path) -> None:
-    """Run as a program, too: a sentence on standard error, and JSON for programs."""
+def test_process_prints_an_error_instead_of_a_traceback(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "gatepay_async.cli", "products", "--json"],
         env={"GATEPAY_APPKEY": "a", "GATEPAY_APPSECRET": "b", "SSL_CERT_FILE": str(tmp_path / "none"), "LANG": "C"},
@@ -220,8 +220,7 @@ def test_no_traceback(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["error"]["field"] == "SSL_CERT_FILE"
 
 
-def test_a_shop_that_says_nothing(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shop that takes the callback and says nothing is given up in time, as one that doesn't answer."""
+def test_send_times_out_if_the_shop_doesnt_respond(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callback, "_REPLY_TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         run = gatepay(*SEND, f"http://127.0.0.1:{silent.getsockname()[1]}/", *ORDER)
@@ -229,23 +228,25 @@ def test_a_shop_that_says_nothing(gatepay: Any, monkeypatch: pytest.MonkeyPatch)
     assert "does not respond: no response within 0.2 s" in run.err
 
 
-def test_the_way_to_a_shop_is_another_one(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The doctor finds what is wrong on the way to the shop, where the way to GatePay is right."""
+def test_doctor_checks_the_proxy_of_the_callback_url(
+    gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy for the callback URL is invalid, while that for GatePay is valid."""
     monkeypatch.setenv("https_proxy", "http://proxy.example:99999")
     run = gatepay("doctor", "--callback", "https://shop.example/", "--json")
-    [found] = [each for each in run.json["findings"] if each["about"] == "callback"]
-    assert (run.status, found["mark"]) == (2, "bad")
-    assert found["text"].startswith("https_proxy: names a proxy, which has an invalid port")
+    [finding] = [finding for finding in run.json["findings"] if finding["about"] == "callback"]
+    assert (run.status, finding["mark"]) == (2, "bad")
+    assert finding["text"].startswith("https_proxy: names a proxy, which has an invalid port")
     assert shop.requests
 
 
-def test_certificates_that_certifi_has_lost(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without any variable, a file of certifi's that can't be read is found as well."""
+def test_doctor_reports_missing_certificates_of_certifi(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a variable, the certificates are those of the package certifi."""
 
-    def lost() -> None:
+    def fail_to_read() -> None:
         raise FileNotFoundError(2, "No such file or directory")
 
-    monkeypatch.setattr(trust, "trusted", lost)
+    monkeypatch.setattr(trust, "trusted", fail_to_read)
     run = gatepay("doctor")
     assert run.status == 2
     assert "can't be read: FileNotFoundError" in run.out

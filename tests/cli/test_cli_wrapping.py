@@ -1,4 +1,4 @@
-"""What a terminal shows: lines that fit it, words and numbers whole; and a sign of life before anything else."""
+"""Tests of terminal output: wrapped lines, unbroken words and numbers, and the immediate `One moment…`."""
 
 import io
 import os
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.fast
 URL = "http://127.0.0.1:8765/pay/index?id=e3f50f3d7d8c97ef&type=alipay"
 
 
-class Shown(io.StringIO):
-    """A terminal, and what it was given."""
+class FakeTerminal(io.StringIO):
+    """A terminal that stores its output."""
 
     encoding = "utf-8"
 
@@ -37,11 +37,11 @@ class Shown(io.StringIO):
 
 
 @pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Shown]:
-    """Both streams are a terminal of so many columns."""
+def set_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], FakeTerminal]:
+    """Makes both output streams a terminal with this number of columns."""
 
-    def make(columns: int) -> Shown:
-        terminal = Shown()
+    def make(columns: int) -> FakeTerminal:
+        terminal = FakeTerminal()
         monkeypatch.setenv("COLUMNS", str(columns))
         monkeypatch.setenv("NO_COLOR", "1")
         for name in ("stdout", "stderr"):
@@ -51,37 +51,36 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Shown]:
     return make
 
 
-def test_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user's word counts; then the terminal; what is none is 80 columns wide, and so is one that doesn't know."""
+def test_width_is_that_of_columns_the_terminal_or_80(monkeypatch: pytest.MonkeyPatch) -> None:
+    """COLUMNS takes precedence over the terminal. Without a known width it is 80."""
     monkeypatch.setenv("COLUMNS", "57")
     assert columns_of(sys.stdout) == 57
     monkeypatch.setenv("COLUMNS", "0")
-    with Path(os.devnull).open(encoding="utf-8") as nothing:
-        assert columns_of(nothing) == 80
-        for columns, found in ((40, 40), (0, 80)):
+    with Path(os.devnull).open(encoding="utf-8") as null_device:
+        assert columns_of(null_device) == 80
+        for columns, expected in ((40, 40), (0, 80)):
             monkeypatch.setattr(os, "get_terminal_size", lambda _, c=columns: os.terminal_size((c, 24)))
-            assert columns_of(nothing) == found
+            assert columns_of(null_device) == expected
 
 
-def test_lines_that_fit(shown: Callable[[int], Shown]) -> None:
-    """Sentences, and warnings, are wrapped; an address stays whole, and so does what is copied."""
+def test_lines_are_wrapped_without_breaking_urls(set_terminal: Callable[[int], FakeTerminal]) -> None:
+    """Sentences and warnings are wrapped. URLs, and lines for copying, are not."""
     sentence = f"  Fix: the customer may still pay order-2026-1128-0017 at {URL}"
     assert longest_piece("") == 0
     for write in (screens.print_line, output.warn):
-        terminal = shown(40)
+        terminal = set_terminal(40)
         write(sentence)
         lines = terminal.getvalue().splitlines()
         assert lines[0] == "  Fix: the customer may still pay"
         assert f"  {URL}" in lines
         assert all(cell_len(line) <= 40 for line in lines if URL not in line)
-        terminal = shown(40)
+        terminal = set_terminal(40)
         write(sentence, whole=True)
         assert terminal.getvalue() == f"{sentence}\n"
     assert fold("一 二\n  三四五", 6) == "一 二\n  三四\n  五"
 
 
-def test_brackets_and_amounts() -> None:
-    """In Chinese text, too, a line never ends with an opening bracket or a currency sign, or starts with a bracket."""
+def test_chinese_lines_break_before_opening_brackets_and_currency_signs() -> None:
     for message, width, lines in (
         ("各列：1 (序号), 2 (备注)", 17, "各列：1 (序号), 2\n(备注)"),
         ("各列：1 (价格)", 13, "各列：1 (价\n格)"),
@@ -92,9 +91,8 @@ def test_brackets_and_amounts() -> None:
         assert fold(message, width) == lines, message
 
 
-def test_facts(shown: Callable[[int], Shown]) -> None:
-    """A value whose words don't fit beside its name stands whole below it."""
-    terminal = shown(30)
+def test_long_value_is_printed_below_its_name(set_terminal: Callable[[int], FakeTerminal]) -> None:
+    terminal = set_terminal(30)
     screens.print_table(
         screens.facts([("order", "a sentence of several words"), ("  paid_at", "2026-11-28T17:49:13+00:00")])
     )
@@ -106,10 +104,10 @@ def test_facts(shown: Callable[[int], Shown]) -> None:
     ]
 
 
-def test_names_in_cells(shown: Callable[[int], Shown]) -> None:
-    """A Chinese sentence in a table is broken between its letters, and no name in it; too narrow, it is no table."""
+def test_chinese_cells_are_wrapped_without_breaking_names(set_terminal: Callable[[int], FakeTerminal]) -> None:
+    """On a terminal that is too narrow for the columns, no table is drawn."""
     for columns, is_table in ((44, True), (24, False)):
-        terminal = shown(columns)
+        terminal = set_terminal(columns)
         rows = screens.table("接口", "状态码", "原因", right=(1,), whole=(0,))
         rows.add_row("pay/create", "101", "缺少参数。该接口需要appkey和product_id以及out_order_id。")
         screens.print_table(rows)
@@ -119,8 +117,8 @@ def test_names_in_cells(shown: Callable[[int], Shown]) -> None:
         assert all(cell_len(line) <= columns for line in text.splitlines()), text
 
 
-def test_examples_of_the_help() -> None:
-    """On a narrow terminal an example can still be copied, and what it does stands below."""
+def test_help_examples_are_wrapped_with_backslashes() -> None:
+    """An example on a narrow terminal can still be copied, and its explanation follows below."""
     line = "  gatepay keys upload keys.txt --product 8        upload card keys, one per line"
     assert usage._wrap_example(line, 80) == [line]
     assert usage._wrap_example(line, 39) == [
@@ -134,17 +132,19 @@ def test_examples_of_the_help() -> None:
     ]
 
 
-def test_a_qr_code_that_does_not_fit(shown: Callable[[int], Shown]) -> None:
-    """It isn't shown: broken lines can't be scanned."""
+def test_qr_code_that_doesnt_fit_is_not_printed(set_terminal: Callable[[int], FakeTerminal]) -> None:
+    """A wrapped QR code couldn't be scanned."""
     for columns, fits in ((80, True), (30, False)):
-        terminal = shown(columns)
+        terminal = set_terminal(columns)
         pay._print_qr_code(URL)
         assert bool(terminal.getvalue()) == fits
 
 
-def test_a_sign_of_life(shown: Callable[[int], Shown], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A terminal is told at once that an answer will come; nothing of it is left. A file isn't told, nor a program."""
-    terminal = shown(20)
+def test_waiting_message_is_printed_and_erased(
+    set_terminal: Callable[[int], FakeTerminal], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal shows `One moment…` until the first output. Without a terminal it isn't printed."""
+    terminal = set_terminal(20)
     output.show_waiting()
     assert terminal.getvalue() == "One moment…"
     output.warn("Done.")
@@ -157,20 +157,20 @@ def test_a_sign_of_life(shown: Callable[[int], Shown], monkeypatch: pytest.Monke
     def fail(_: str) -> Any:
         raise OSError
 
-    terminal = shown(20)
+    terminal = set_terminal(20)
     monkeypatch.setattr(terminal, "write", fail)
     output.show_waiting()
     output.clear_waiting()
 
 
-def test_after_ctrl_c(shown: Callable[[int], Shown]) -> None:
-    """What is said replaces the terminal's ^C, or begins a line if that is behind a question."""
-    terminal = shown(20)
+def test_interrupted_message_replaces_ctrl_c_or_starts_a_line(set_terminal: Callable[[int], FakeTerminal]) -> None:
+    """The message replaces the terminal's ``^C`` or, after an unanswered question, starts a new line."""
+    terminal = set_terminal(20)
     with output.question("Name? "):
         pass
     output.warn_interrupted("Done.")
     assert terminal.getvalue() == "Name? \r  \rDone.\n"
-    terminal = shown(20)
+    terminal = set_terminal(20)
     with pytest.raises(KeyboardInterrupt), output.question("Name? "):
         raise KeyboardInterrupt
     output.warn_interrupted("Done.")
@@ -178,7 +178,7 @@ def test_after_ctrl_c(shown: Callable[[int], Shown]) -> None:
 
 
 @rows(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ("products", True),
         ("--profile shop pay --product 8", True),
@@ -189,9 +189,11 @@ def test_after_ctrl_c(shown: Callable[[int], Shown]) -> None:
         ("nonsense", False),
     ],
 )
-def test_which_commands_say_so(shown: Callable[[int], Shown], line: str, *, said: bool) -> None:
-    """Those that wait, as soon as they are named; help comes at once."""
-    terminal = shown(20)
+def test_commands_that_wait_print_the_waiting_message(
+    set_terminal: Callable[[int], FakeTerminal], line: str, *, expected: bool
+) -> None:
+    """Commands that call a server print `One moment…`; help and local commands don't."""
+    terminal = set_terminal(20)
     usage.announce(get_command(app), line.split())
     output.clear_waiting()
-    assert ("One moment" in terminal.getvalue()) == said
+    assert ("One moment" in terminal.getvalue()) == expected

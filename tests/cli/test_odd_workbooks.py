@@ -1,4 +1,4 @@
-"""Excel files in forms that are valid, but that hardly any program writes: no card key is lost, added or moved."""
+"""Tests of Excel files in valid but rare forms: no card key is lost, added or moved."""
 
 import io
 from pathlib import Path
@@ -16,11 +16,11 @@ from gatepay_async.cli.status import HaltError
 pytestmark = pytest.mark.fast
 
 TEXT = '<c r="@" t="inlineStr"><is><t>{}</t></is></c>'
-MANY = 5_000  # rows or texts: more than are read together
+MANY = 5_000  # rows or texts: more than one block that the parser reads
 
 
 def read(path: Path, data: bytes, **reading: Any) -> list[str]:
-    """The card keys of a workbook."""
+    """Return the card keys of a workbook."""
     path.write_bytes(data)
     return list(sources.Reader(checking.check_sources([path], Reading(**reading))))
 
@@ -38,32 +38,32 @@ def read(path: Path, data: bytes, **reading: Any) -> list[str]:
         '<c r="@" x="a>b" t="inlineStr"><is><t>XYZ</t></is></c>',
     ],
 )
-def test_a_cell_in_a_rare_form_between_usual_ones(form: str, tmp_path: Path) -> None:
-    """The card key of one cell that is written otherwise than all others isn't lost."""
+def test_cell_in_a_rare_form_between_usual_cells_is_read(form: str, tmp_path: Path) -> None:
+    """A single cell with unusual XML among many usual cells is not lost."""
     data = raw_workbook(rows_of(*[TEXT.format("A")] * MANY, form, TEXT.format("B")))
     assert read(tmp_path / "keys.xlsx", data, column="1")[MANY:] == ["XYZ", "B"]
 
 
 @rows(("start", "end"), [("<!--", "-->"), ("<?x", "?>")])
-def test_rows_in_a_long_comment(start: str, end: str, tmp_path: Path) -> None:
-    """Rows in a comment are no rows, also if the comment is longer than what is read together."""
+def test_rows_in_a_comment_are_ignored(start: str, end: str, tmp_path: Path) -> None:
+    """A comment can be longer than a block of the parser."""
     sheet = rows_of(*[TEXT.format("A")] * MANY)
-    first, after, others = sheet.partition("</row>")
-    hidden = others.removesuffix("</sheetData>")
+    first, after, rest = sheet.partition("</row>")
+    hidden = rest.removesuffix("</sheetData>")
     data = raw_workbook(f"{first}{after}{start} {hidden} {end}</sheetData>")
     assert read(tmp_path / "keys.xlsx", data) == ["A"]
 
 
 @rows(("start", "end"), [("<!--", "-->"), ("<?x", "?>")])
-def test_texts_in_a_long_comment(start: str, end: str, tmp_path: Path) -> None:
-    """Shared texts in a comment don't count, also if the comment is longer than what is read together."""
+def test_shared_texts_in_a_comment_are_ignored(start: str, end: str, tmp_path: Path) -> None:
+    """A comment can be longer than a block of the parser."""
     shared = f"<si><t>A</t></si>{start} {'<si><t>x</t></si>' * MANY} {end}<si><t>B</t></si>"
     cells = rows_of('<c r="@" t="s"><v>0</v></c>', '<c r="@" t="s"><v>1</v></c>')
     assert read(tmp_path / "keys.xlsx", raw_workbook(cells, texts=shared)) == ["A", "B"]
 
 
-def test_line_ends_in_cells(tmp_path: Path) -> None:
-    """As in all XML, CR is read as LF: in cells, and in shared texts."""
+def test_carriage_return_in_a_cell_is_a_line_break(tmp_path: Path) -> None:
+    """XML parsers read CR as LF, in cells and in shared texts."""
     others = "<si><t>A</t></si>" * MANY
     for data in (
         raw_workbook(rows_of(TEXT.format("A"), TEXT.format("A\rB"))),
@@ -73,8 +73,8 @@ def test_line_ends_in_cells(tmp_path: Path) -> None:
             read(tmp_path / "keys.xlsx", data)
 
 
-def test_empty_rows_count(tmp_path: Path) -> None:
-    """A row without a number is the one after the row before it, also if that one is empty."""
+def test_row_without_a_number_follows_an_empty_row(tmp_path: Path) -> None:
+    """A row without a number is numbered after the row before it, even if that row is empty."""
     usual = '<row r="{0}"><c r="A{0}" t="str"><v>A</v></c></row>'
     sheet = "".join(usual.format(number) for number in range(1, MANY)) + f'<row r="{MANY + 8}"></row>'
     last = usual.replace(' r="', ' x="').format(1)
@@ -82,15 +82,15 @@ def test_empty_rows_count(tmp_path: Path) -> None:
     assert len(read(tmp_path / "keys.xlsx", data)) == MANY + 9
 
 
-def test_anchors_of_controls_are_no_rows(tmp_path: Path) -> None:
-    """The anchor of a button below the table has elements with the name of a row; it is none."""
+def test_anchor_of_a_button_is_not_a_row(tmp_path: Path) -> None:
+    """The anchor of a button contains elements that are also named ``row``."""
     button = '<controls><from><x:col xmlns:x="y">1</x:col><x:row xmlns:x="y">5</x:row></from></controls>'
     assert read(tmp_path / "keys.xlsx", raw_workbook(rows_of(TEXT.format("A")) + button)) == ["A"]
 
 
-def test_wide_rows_are_not_in_memory_together(tmp_path: Path) -> None:
-    """A few bytes of XML can make a row of 16,384 cells. However they are written, only some rows are read together."""
-    usual = "".join(f'<row r="{each}"><c r="XFD{each}"><v>7</v></c></row>' for each in range(1, 701))
+def test_wide_rows_are_read_in_small_blocks(tmp_path: Path) -> None:
+    """A few bytes of XML can define a row of 16,384 cells, so the size of a block is limited by its cells."""
+    usual = "".join(f'<row r="{number}"><c r="XFD{number}"><v>7</v></c></row>' for number in range(1, 701))
     for sheet in (
         f"<sheetData>{usual}</sheetData>",
         f"<sheetData>{usual.replace('<v>', '<f/><v>')}</sheetData>",
@@ -102,8 +102,8 @@ def test_wide_rows_are_not_in_memory_together(tmp_path: Path) -> None:
         assert max(sizes) <= 300 * 16_384
 
 
-def test_content_below_merged_cells(tmp_path: Path) -> None:
-    """What merged cells hide isn't uploaded without a word; blank cells below them, or other columns, don't matter."""
+def test_content_hidden_by_merged_cells_is_refused(tmp_path: Path) -> None:
+    """Card keys that merged cells hide are an error; blank cells and other columns are ignored."""
     path = tmp_path / "keys.xlsx"
     pair = '<c r="A{0}" t="str"><v>{1}</v></c><c r="B{0}" t="str"><v>{2}</v></c>'
     table = "".join(f'<row r="{row}">{pair.format(row, *cells)}</row>' for row, cells in enumerate(
@@ -122,38 +122,40 @@ def test_content_below_merged_cells(tmp_path: Path) -> None:
         read(path, merged("A1:B1048576", "B2:B3"))
 
 
-def test_workbooks_that_unpack_to_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tag, a text, all shared texts, or a small part that would fill the memory is refused, without a card key."""
+def test_workbook_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tag, a text, the shared texts or a small part that would fill the memory is an error without card keys."""
     monkeypatch.setattr(parts, "_MAX_TEXT_BYTES", 2**21)
     monkeypatch.setattr(parts, "_MAX_SMALL_BYTES", 2**21)
     path = tmp_path / "keys.xlsx"
-    sheet, long = rows_of('<c r="@" t="s"><v>0</v></c>'), "KEY>" * 2**19
-    texts = f"<si><t>{long[:1000]}</t></si>"
-    for data, said in (
-        (raw_workbook(rows_of(TEXT.format(long))), "this is not an Excel file"),
-        (raw_workbook(rows_of(TEXT.format("A").replace("<c", f"<c x='{long.replace('>', '.')}'"))), "not an Excel"),
-        (raw_workbook(sheet, texts=f"<si><t>{long}</t></si>"), "this is not an Excel file"),
-        (raw_workbook(sheet, texts=texts, book=f"<workbook>{long}</workbook>"), "this is not an Excel file"),
+    sheet, long_text = rows_of('<c r="@" t="s"><v>0</v></c>'), "KEY>" * 2**19
+    texts = f"<si><t>{long_text[:1000]}</t></si>"
+    for data, expected in (
+        (raw_workbook(rows_of(TEXT.format(long_text))), "this is not an Excel file"),
+        (
+            raw_workbook(rows_of(TEXT.format("A").replace("<c", f"<c x='{long_text.replace('>', '.')}'"))),
+            "not an Excel",
+        ),
+        (raw_workbook(sheet, texts=f"<si><t>{long_text}</t></si>"), "this is not an Excel file"),
+        (raw_workbook(sheet, texts=texts, book=f"<workbook>{long_text}</workbook>"), "this is not an Excel file"),
         (raw_workbook(sheet, texts=texts * 3000), "the texts of the workbook take more than 2 MiB"),
     ):
-        with pytest.raises(HaltError, match=said) as caught:
+        with pytest.raises(HaltError, match=expected) as caught:
             read(path, data)
         assert "KEY" not in caught.value.text
 
 
-def test_texts_that_are_too_long_for_a_line(tmp_path: Path) -> None:
-    """A text of more bytes than a line may have is refused by its row while files are checked, not in an upload."""
-    long = "密" * 30_000
+def test_text_longer_than_a_line_is_refused_during_the_check(tmp_path: Path) -> None:
+    """The error names the row before the upload starts."""
+    long_text = "密" * 30_000
     book, table = tmp_path / "keys.xlsx", tmp_path / "keys.csv"
-    book.write_bytes(raw_workbook(rows_of(TEXT.format("content"), TEXT.format("A"), TEXT.format(long))))
-    table.write_bytes(f"content\nA\n{long}\n".encode("gb18030"))
+    book.write_bytes(raw_workbook(rows_of(TEXT.format("content"), TEXT.format("A"), TEXT.format(long_text))))
+    table.write_bytes(f"content\nA\n{long_text}\n".encode("gb18030"))
     for path in (book, table):
         with pytest.raises(HaltError, match="row 3 is longer than 65536 bytes"):
             checking.check_sources([path], Reading())
 
 
-def test_too_many_merged_cells(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sheet can't have more merged cells than rows."""
+def test_more_merged_cells_than_rows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cells, "_MAX_ROWS", 2)
     merged = cells.MergedCells()
     merged.add("A1:B2")

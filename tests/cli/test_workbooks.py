@@ -1,4 +1,4 @@
-"""Excel files: what a merchant doesn't see, what is shown otherwise than it is stored, and XML of any program."""
+"""Tests of Excel files: hidden content, number formats, and XML of different programs."""
 
 import io
 import re
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import python_calamine
-import xlsxwriter  # type: ignore[import-untyped]  # it has no types
+import xlsxwriter  # type: ignore[import-untyped]  # the package has no types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from merchant_files import workbook
@@ -24,20 +24,20 @@ TEXT = '<c r="@" t="inlineStr"><is><t>{}</t></is></c>'
 
 
 def read(path: Path, data: bytes, **reading: Any) -> list[str]:
-    """The card keys of a workbook."""
+    """Return the card keys of a workbook."""
     path.write_bytes(data)
     return list(sources.Reader(checking.check_sources([path], Reading(**reading))))
 
 
-def problem(path: Path, data: bytes, **reading: Any) -> str:
-    """Why it can't be uploaded, and what to do."""
+def error_of(path: Path, data: bytes, **reading: Any) -> str:
+    """Return the error text and the remedy for an invalid workbook."""
     with pytest.raises(HaltError) as caught:
         read(path, data, **reading)
     return f"{caught.value.text} | {caught.value.todo}".removeprefix(f"{path}")
 
 
-def with_hidden(*, rows: tuple[int, ...] = (), column: int | None = None) -> bytes:
-    """A table of four card keys, with rows or a column that can't be seen."""
+def hidden_workbook(*, rows: tuple[int, ...] = (), column: int | None = None) -> bytes:
+    """Return a workbook of four card keys with hidden rows or a hidden column."""
     file = io.BytesIO()
     book: Any = xlsxwriter.Workbook(file)
     sheet = book.add_worksheet()
@@ -53,12 +53,16 @@ def with_hidden(*, rows: tuple[int, ...] = (), column: int | None = None) -> byt
     return file.getvalue()
 
 
-def test_hidden_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows that a filter has hidden are never uploaded, nor left out, without a word of the user's."""
+def test_hidden_rows_need_an_explicit_choice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows hidden by a filter are neither uploaded nor skipped until the user chooses with --hidden-rows."""
     path = tmp_path / "keys.xlsx"
-    data = with_hidden(rows=(2, 3))
-    said = problem(path, data)
-    assert said.startswith(": hidden rows with content: 2 (hidden by a filter, perhaps) | add --hidden-rows skip"), said
+    data = hidden_workbook(rows=(2, 3))
+    error = error_of(path, data)
+    assert error.startswith(": hidden rows with content: 2 (hidden by a filter, perhaps) | add --hidden-rows skip"), (
+        error
+    )
     assert capsys.readouterr().err == ""
     assert read(path, data, hidden_rows="skip") == ["KEY-1", "", "", "KEY-4"]
     assert "hidden rows left out: 2" in capsys.readouterr().err
@@ -74,30 +78,33 @@ def test_hidden_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
                 ' hidden = "1" spans="1:1"',
             ):
                 data = raw_workbook(rows_of(*[cell] * 5, attributes=attributes))
-                assert problem(path, data).startswith(": hidden rows with content: 5"), (size, cell, attributes)
-    shown = raw_workbook(rows_of(TEXT.format("A"), attributes=' hidden="false" ht="12.8"'))
-    assert read(path, shown) == ["A"]
-    blank = raw_workbook('<sheetData><row r="1" hidden="1"/><row r="2">' + TEXT.replace("@", "A2").format("A"))
-    assert "not an Excel file" in problem(path, blank)  # it is cut off
+                assert error_of(path, data).startswith(": hidden rows with content: 5"), (size, cell, attributes)
+    visible_rows = raw_workbook(rows_of(TEXT.format("A"), attributes=' hidden="false" ht="12.8"'))
+    assert read(path, visible_rows) == ["A"]
+    truncated = raw_workbook('<sheetData><row r="1" hidden="1"/><row r="2">' + TEXT.replace("@", "A2").format("A"))
+    assert "not an Excel file" in error_of(path, truncated)
     empty = '<sheetData><row r="1" hidden="1"><c r="A1"/></row><row r="2">{}</row></sheetData>'
     assert read(path, raw_workbook(empty.format(TEXT.replace("@", "A2").format("A")))) == ["A"]
 
 
-def test_hidden_columns_and_sheets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A hidden column is taken only if it is named; hidden sheets are told of."""
+def test_hidden_column_needs_its_name_and_hidden_sheets_cause_a_note(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "keys.xlsx"
-    assert problem(path, with_hidden(column=1)).startswith(": the column of the card keys is hidden | name it with")
-    assert read(path, with_hidden(column=1), column="content")[0] == "KEY-1"
-    assert read(path, with_hidden(column=0))[0] == "KEY-1"
+    assert error_of(path, hidden_workbook(column=1)).startswith(
+        ": the column of the card keys is hidden | name it with"
+    )
+    assert read(path, hidden_workbook(column=1), column="content")[0] == "KEY-1"
+    assert read(path, hidden_workbook(column=0))[0] == "KEY-1"
     narrow = '<cols><col min="1" max="99999" width="0"/></cols>' + rows_of(TEXT.format("A"))
-    assert "column of the card keys is hidden" in problem(path, raw_workbook(narrow))
+    assert "column of the card keys is hidden" in error_of(path, raw_workbook(narrow))
     assert capsys.readouterr().err == ""
     assert read(path, workbook([["A"]], [["HIDDEN"]], hidden=True)) == ["A"]
     assert "hidden sheets are not read (1)" in capsys.readouterr().err
 
 
-def test_number_formats() -> None:
-    """What a number format shows as it is stored: numbers, zero, and texts."""
+def test_number_formats_that_show_the_stored_value() -> None:
+    """For each format: whether it shows numbers, zero and texts exactly as they are stored."""
     for code, number, zero, text in (
         ("General", 1, 1, 1), ("0", 1, 1, 1), ("@", 1, 1, 1), ("#", 1, 0, 1), ("0_ ", 1, 1, 1),
         ("0_);[Red]\\(0\\)", 1, 1, 1), ("0_ ;[红色]\\-0\\ ", 1, 1, 1), ("[$-804]0", 1, 1, 1), ("* 0", 1, 1, 1),
@@ -107,15 +114,15 @@ def test_number_formats() -> None:
         ('0;0;0;"SN"@', 1, 0, 0), ("[DBNum1]0", 0, 0, 1), ("[>100]0", 0, 0, 1), ("[$¥-804]0", 0, 0, 1),
         ("*-0", 0, 0, 1), ('""@', 1, 1, 1), ("\\A0", 0, 0, 1), ("# ?/?", 0, 0, 1), ("", 0, 0, 1),
     ):  # fmt: skip
-        found = number_formats.shown_unchanged(170, code)
-        assert (found.number, found.zero, found.text) == (bool(number), bool(zero), bool(text)), code
+        unchanged = number_formats.shown_unchanged(170, code)
+        assert (unchanged.number, unchanged.zero, unchanged.text) == (bool(number), bool(zero), bool(text)), code
     for number, plain in ((0, True), (1, True), (49, True), (2, False), (3, False), (14, False), (31, False)):
-        found = number_formats.shown_unchanged(number, None)
-        assert (found.number, found.zero, found.text) == (plain, plain, True), number
+        unchanged = number_formats.shown_unchanged(number, None)
+        assert (unchanged.number, unchanged.zero, unchanged.text) == (plain, plain, True), number
 
 
-def test_cells_that_show_something_else(tmp_path: Path) -> None:
-    """A cell that looks otherwise than it is stored is refused by its row; others in the same book are not."""
+def test_cell_shown_differently_from_its_value_is_refused(tmp_path: Path) -> None:
+    """The error names the row; other cells of the workbook are read."""
     path = tmp_path / "keys.xlsx"
     formats = ("&quot;VIP&quot;@", "#,##0", "0_ ")
     for cell, refused in (
@@ -130,18 +137,18 @@ def test_cells_that_show_something_else(tmp_path: Path) -> None:
     ):
         data = raw_workbook(rows_of(TEXT.format("A"), cell), texts="<si><t>1234</t></si>", formats=formats)
         if refused:
-            said = problem(path, data)
-            assert said.startswith(": row 2 is shown differently from what the file stores"), (cell, said)
-            assert "paste it into a text file" in said
+            error = error_of(path, data)
+            assert error.startswith(": row 2 is shown differently from what the file stores"), (cell, error)
+            assert "paste it into a text file" in error
         else:
             assert read(path, data) == ["A", "1234"], cell
     styled = raw_workbook(rows_of('<c r="@" s="1" t="s"><v>1</v></c>', TEXT.format("A")), formats=formats,
                           texts="<si><t>B</t></si><si><t></t></si>")  # fmt: skip
-    assert read(path, styled) == ["A"]  # a blank text shows nothing
+    assert read(path, styled) == ["A"]  # nothing is shown of an empty text
 
 
-def test_xml_of_any_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prefixes, quotes, runs, readings, comments, other encodings, cells without addresses: all of it is read."""
+def test_xml_variants_of_different_programs_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Includes prefixes, quotes, runs, phonetic texts, comments, UTF-16 and cells without addresses."""
     path = tmp_path / "keys.xlsx"
     head = '<?xml version="1.0" encoding="{}"?>'
     plain = "xmlns='http://schemas.openxmlformats.org/spreadsheetml/2006/main'"
@@ -151,17 +158,17 @@ def test_xml_of_any_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     by_formula = rows_of('<c r="@" t="str"><f>B1</f><v>A</v></c>', '<c r="@" t="str"><f si="0"/><v>卡密1</v></c>')
     prefixed = f"<worksheet {plain.replace('=', ':x=')}>{rows_of(a, b)}</worksheet>"
     prefixed = head.format("UTF-8") + re.sub("<(/?)", r"<\1x:", prefixed)
-    many = "".join(f"<si><t>{number}</t></si>" for number in range(50))
-    others = '<si><t>&amp;</t></si><si><t xml:space="preserve"> </t></si><si><t>x</t><rPh><t>y</t></rPh></si>'
+    more_texts = "".join(f"<si><t>{number}</t></si>" for number in range(50))
+    special_texts = '<si><t>&amp;</t></si><si><t xml:space="preserve"> </t></si><si><t>x</t><rPh><t>y</t></rPh></si>'
     for size in (16, 2**16):
         monkeypatch.setattr(cells, "BLOCK_BYTES", size)
         monkeypatch.setattr(parts, "BLOCK_BYTES", size)
         for sheet, texts in (
             (rows_of(a, b), ""),
             (by_number, shared),
-            (by_number, "<si><t xml:space='preserve'> A </t></si><si><t>&#21345;密1</t></si>" + many),
+            (by_number, "<si><t xml:space='preserve'> A </t></si><si><t>&#21345;密1</t></si>" + more_texts),
             (by_number, "\n <si> <t>A</t> </si> " + shared.partition("</si>")[2]),
-            (by_number, "<si><t>A</t></si><si><t>卡密1</t></si>" + many + others),
+            (by_number, "<si><t>A</t></si><si><t>卡密1</t></si>" + more_texts + special_texts),
             (rows_of(a + '<c r="B1" s="1"/>', b), ""),
             (rows_of(a, b).replace(' r="A1"', "").replace(' r="2"', "").replace(' r="A2"', ""), ""),
             (rows_of(a, b).replace('"', "'"), ""),
@@ -186,21 +193,21 @@ def test_xml_of_any_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert read(path, raw_workbook(gaps)) == ["A", "", "", "卡密1"]
 
 
-def test_shared_texts_in_any_order(tmp_path: Path) -> None:
-    """Cells may refer to the shared texts in any order, and some of many texts may consist of several runs."""
-    plain = [(str(number), str(number)) for number in range(5_000)]  # more than are read at once
+def test_shared_texts_are_read_in_any_order(tmp_path: Path) -> None:
+    """Cells refer to shared texts in any order, and some shared texts consist of several runs."""
+    plain = [(str(number), str(number)) for number in range(5_000)]  # more than one block
     texts = [*plain, ("<r><t>卡</t></r><r><t>密</t></r>", "卡密"), *plain, ("A&amp;B", "A&B"), *plain]
-    shared = "".join(f"<si>{each}</si>" if "<" in each else f"<si><t>{each}</t></si>" for each, _ in texts)
+    shared = "".join(f"<si>{xml}</si>" if "<" in xml else f"<si><t>{xml}</t></si>" for xml, _ in texts)
     order = (*range(len(texts)), *reversed(range(len(texts))))
     numbers = [f'<c r="@" t="s"><v>{number}</v></c>' for number in order]
-    found = read(tmp_path / "keys.xlsx", raw_workbook(rows_of(*numbers), texts=shared))
-    assert found == [texts[number][1] for number in order]
+    keys = read(tmp_path / "keys.xlsx", raw_workbook(rows_of(*numbers), texts=shared))
+    assert keys == [texts[number][1] for number in order]
 
 
-def test_cells_that_hold_no_card_key(tmp_path: Path) -> None:
-    """Truth values, dates, errors and formulas without a result are refused by their row, however they are written."""
+def test_cells_that_cant_be_card_keys_are_refused(tmp_path: Path) -> None:
+    """Truth values, dates, errors and formulas without a result are refused with their row, in any XML form."""
     path = tmp_path / "keys.xlsx"
-    for cell, said in (
+    for cell, expected in (
         ('<c r="@" t="b"><v>1</v></c>', "holds a date, a truth value"),
         ('<c r="@" t="d"><v>2024-01-01</v></c>', "holds a date, a truth value"),
         ('<c r="@" t="e"><v>#N/A</v></c>', "holds a formula without a result"),
@@ -214,19 +221,19 @@ def test_cells_that_hold_no_card_key(tmp_path: Path) -> None:
         ('<c r="A9" s="0"/><c r="A9"><v>1</v></c>', ""),
         ('<c r="XFE9"><v>1</v></c>', ""),
     ):
-        found = problem(path, raw_workbook(rows_of(TEXT.format("A"), cell)))
-        assert found.startswith(f": row 2 {said}" if said else ": this is not an Excel file"), (cell, found)
+        error = error_of(path, raw_workbook(rows_of(TEXT.format("A"), cell)))
+        assert error.startswith(f": row 2 {expected}" if expected else ": this is not an Excel file"), (cell, error)
     assert read(path, raw_workbook(rows_of(TEXT.format("A"), '<c r="@" t="str"><f>B1</f><v></v></c>'))) == ["A", ""]
 
 
-def test_packages(tmp_path: Path) -> None:
-    """Where the parts are is said in the file; what is none of a workbook's is no workbook, and no card key is told."""
+def test_parts_are_found_by_relationships(tmp_path: Path) -> None:
+    """The paths of the parts are read from the relationships. A damaged workbook is an error without card keys."""
     path = tmp_path / "keys.xlsx"
     sheet = rows_of(TEXT.format("SECRET-1"))
     elsewhere = relationships(("r1", "worksheet", "..\\XL\\Worksheets\\SHEET1.xml"))
     assert read(path, raw_workbook(sheet, relationships=elsewhere)) == ["SECRET-1"]
     chart = relationships(("r1", "chartsheet", "worksheets/sheet1.xml"))
-    assert "contains no card keys" in problem(path, raw_workbook(sheet, relationships=chart))
+    assert "contains no card keys" in error_of(path, raw_workbook(sheet, relationships=chart))
     for data in (
         raw_workbook(sheet, relationships=relationships(("r9", "worksheet", "worksheets/sheet1.xml"))),
         raw_workbook(sheet, relationships=relationships(("r1", "worksheet", "nowhere.xml"))),
@@ -238,48 +245,48 @@ def test_packages(tmp_path: Path) -> None:
         raw_workbook(sheet)[:-40],
         raw_workbook(sheet, texts="<si><t>SECRET-2</t></si>" * 9000 + "<si><t>SECRET-3\0SECRET-4</t></si>"),
     ):
-        said = problem(path, data)
-        assert said.startswith(": this is not an Excel file"), said
-        assert "SECRET" not in said
+        error = error_of(path, data)
+        assert error.startswith(": this is not an Excel file"), error
+        assert "SECRET" not in error
 
 
-def test_uniform_rows() -> None:
-    """Rows are read together only if their addresses, their attributes and their cells are the same."""
+def test_find_uniform_rows_requires_equal_forms() -> None:
+    """Rows are uniform only if their addresses continue and their attributes and cells have the same form."""
 
-    def rows(*each: tuple[int, str]) -> bytes:
-        return "".join(f'<row r="{number}" spans="1:2">{written}</row>' for number, written in each).encode()
+    def rows_xml(*rows: tuple[int, str]) -> bytes:
+        return "".join(f'<row r="{number}" spans="1:2">{written}</row>' for number, written in rows).encode()
 
     def cell(number: int, value: str, style: int = 1) -> str:
         return f'<c r="B{number}" s="{style}" t="s"><v>{value}</v></c>'
 
-    assert uniform_rows.find_uniform_rows(rows((9, cell(9, "70")), (10, cell(10, "8")))) == uniform_rows.UniformRows(
-        9, 2, b' spans="1:2"', [(b"B", b' s="1" t="s"', range(70, -54, -62))]
-    )
-    two = rows(*((number, f'<c r="A{number}"><v>1</v></c>{cell(number, "5")}') for number in range(1, 100)))
-    found = uniform_rows.find_uniform_rows(two)
-    assert found is not None
-    assert [(letters, len(values)) for letters, _, values in found.columns] == [(b"A", 99), (b"B", 99)]
-    for piece in (
-        rows((1, cell(1, "1")), (3, cell(3, "1"))),
-        rows((1, cell(1, "1")), (2, cell(3, "1"))),
-        rows((1, cell(1, "1")), (2, cell(2, "1", style=2))),
-        rows((1, cell(1, "1")), (2, cell(2, ""))),
-        rows((1, cell(1, "1")), (2, cell(2, "1.5"))),
-        rows((1, cell(1, "1")), (2, cell(2, "1") * 2)),
-        rows((1, cell(1, "1")), (2, cell(2, "1"))).replace(b"1:2", b":2", 1),
-        rows((1, cell(1, "1")), (2, cell(2, "1"))) + b"<!-- -->",
-        rows((1, cell(1, "x"))),
-        rows(*((number, cell(number, str(3 - number))) for number in range(1, 5))),  # the last value is -1
-        rows((1, cell(1, "0")), (3, cell(3, "1")), (5, cell(5, "2"))),
-        rows((1, cell(1, "0")), (2, cell(2, "1")), (3, cell(3, "02"))) + b"<row/>",
-        rows((1, cell(1, "1") * 40), (2, cell(2, "1") * 40)),  # too long to be worth it
+    assert uniform_rows.find_uniform_rows(
+        rows_xml((9, cell(9, "70")), (10, cell(10, "8")))
+    ) == uniform_rows.UniformRows(9, 2, b' spans="1:2"', [(b"B", b' s="1" t="s"', range(70, -54, -62))])
+    long_block = rows_xml(*((number, f'<c r="A{number}"><v>1</v></c>{cell(number, "5")}') for number in range(1, 100)))
+    uniform = uniform_rows.find_uniform_rows(long_block)
+    assert uniform is not None
+    assert [(letters, len(values)) for letters, _, values in uniform.columns] == [(b"A", 99), (b"B", 99)]
+    for block in (
+        rows_xml((1, cell(1, "1")), (3, cell(3, "1"))),
+        rows_xml((1, cell(1, "1")), (2, cell(3, "1"))),
+        rows_xml((1, cell(1, "1")), (2, cell(2, "1", style=2))),
+        rows_xml((1, cell(1, "1")), (2, cell(2, ""))),
+        rows_xml((1, cell(1, "1")), (2, cell(2, "1.5"))),
+        rows_xml((1, cell(1, "1")), (2, cell(2, "1") * 2)),
+        rows_xml((1, cell(1, "1")), (2, cell(2, "1"))).replace(b"1:2", b":2", 1),
+        rows_xml((1, cell(1, "1")), (2, cell(2, "1"))) + b"<!-- -->",
+        rows_xml((1, cell(1, "x"))),
+        rows_xml(*((number, cell(number, str(3 - number))) for number in range(1, 5))),  # the last value is -1
+        rows_xml((1, cell(1, "0")), (3, cell(3, "1")), (5, cell(5, "2"))),
+        rows_xml((1, cell(1, "0")), (2, cell(2, "1")), (3, cell(3, "02"))) + b"<row/>",
+        rows_xml((1, cell(1, "1") * 40), (2, cell(2, "1") * 40)),  # longer than the rows of the fast path may be
         b"",
     ):
-        assert uniform_rows.find_uniform_rows(piece) is None, piece
+        assert uniform_rows.find_uniform_rows(block) is None, block
 
 
-def test_cells_that_are_out_of_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row whose cells aren't in order is damaged, however it is read; a gap is blank cells."""
+def test_cells_out_of_order_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row whose cells are not in order is damaged. A missing cell is blank."""
     monkeypatch.setattr(cells, "BLOCK_BYTES", 16)
     path = tmp_path / "keys.xlsx"
     numbers = rows_of(*['<c r="@"><v>1</v></c><c r="C1"><v>2</v></c>'] * 3).replace("C1", "C@")
@@ -291,10 +298,10 @@ def test_cells_that_are_out_of_order(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(cells, "BLOCK_BYTES", 300)
     assert read(path, raw_workbook(mixed, texts="<si><t>K</t></si>"), column="1") == ["x", "K", "y"]
     for damaged in (numbers.replace('"C', '"A'), numbers.replace('"C', '"ZZZ')):
-        assert "not an Excel file" in problem(path, raw_workbook(damaged), column="1")
+        assert "not an Excel file" in error_of(path, raw_workbook(damaged), column="1")
 
 
-SIMPLE = st.one_of(
+CELL = st.one_of(
     st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters="\ufffe\uffff"), max_size=9),
     st.integers(1, 10**15 - 1),
     st.sampled_from(["", "a&b", "<b>", "_x0041_", " x ", "卡密", 7]),
@@ -303,22 +310,21 @@ SIMPLE = st.one_of(
 
 @settings(max_examples=15)
 @given(
-    table=st.lists(st.lists(SIMPLE, max_size=4), min_size=1, max_size=12), shared=st.booleans(),
+    table=st.lists(st.lists(CELL, max_size=4), min_size=1, max_size=12), shared=st.booleans(),
     size=st.sampled_from([40, 500, 2**16]),
 )  # fmt: skip
-def test_the_same_as_another_reader(table: list[list[object]], shared: bool, size: int) -> None:  # noqa: FBT001 -- an example's
-    """Each cell of a workbook is what python-calamine reads there."""
+def test_cells_equal_those_of_python_calamine(table: list[list[object]], shared: bool, size: int) -> None:  # noqa: FBT001 -- hypothesis passes it by name
     data = workbook(table, shared=shared)
-    other = python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(data)).get_sheet_by_index(0)
-    wanted = [[str(int(cell) if isinstance(cell, float) else cell) for cell in row] for row in
-              other.to_python(skip_empty_area=False)]  # fmt: skip
+    calamine_sheet = python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(data)).get_sheet_by_index(0)
+    expected = [[str(int(cell) if isinstance(cell, float) else cell) for cell in row] for row in
+              calamine_sheet.to_python(skip_empty_area=False)]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cells, "BLOCK_BYTES", size)
         patch.setattr(parts, "BLOCK_BYTES", size)
-        found, _ = workbooks.sheets(io.BytesIO(data))
-        rows = [list(map(str, row)) for sheet in found for block in sheet._book.rows(sheet._part)[0] for row in block]
+        sheets, _ = workbooks.sheets(io.BytesIO(data))
+        rows = [list(map(str, row)) for sheet in sheets for block in sheet._book.rows(sheet._part)[0] for row in block]
     while rows and not any(rows[-1]):
         rows.pop()
-    while wanted and not any(wanted[-1]):
-        wanted.pop()
-    assert [row + [""] * (4 - len(row)) for row in rows] == [row + [""] * (4 - len(row)) for row in wanted]
+    while expected and not any(expected[-1]):
+        expected.pop()
+    assert [row + [""] * (4 - len(row)) for row in rows] == [row + [""] * (4 - len(row)) for row in expected]

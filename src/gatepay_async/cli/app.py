@@ -47,7 +47,7 @@ class Root(usage.Group):
     def main(
         self,
         args: Sequence[str] | None = None,
-        prog_name: str | None = None,  # noqa: ARG002 -- as standalone_mode
+        prog_name: str | None = None,  # noqa: ARG002 -- Typer's signature; see standalone_mode
         complete_var: str | None = None,
         standalone_mode: bool = True,  # noqa: ARG002 -- Typer's signature; this class handles errors itself
         windows_expand_args: bool = True,
@@ -76,7 +76,7 @@ def _exit_status(command: Callable[[], Any]) -> Any:
     except usage.UsageError as error:
         return _report_usage_error(error)
     except SystemExit as end:
-        # Typer raises SystemExit if standard output was closed, and after shell completion.
+        # Typer raises SystemExit if standard output is closed, and after shell completion.
         if type(sys.stdout).__name__ != "PacifyFlushWrapper":
             raise
         output.discard_stdout()
@@ -91,7 +91,7 @@ def _exit_status(command: Callable[[], Any]) -> Any:
 
 
 def _report_usage_error(error: Any) -> Status:
-    """Print the problem of a wrong command line. Without a command, print the help."""
+    """Print the problem of an invalid command line. Without a command, print the help."""
     if type(error).__name__ == "NoArgsIsHelpError" and not output.wants_json():
         output.warn(error.message.rstrip(), whole=True)
         return Status.USAGE
@@ -99,7 +99,7 @@ def _report_usage_error(error: Any) -> Status:
 
 
 def _report_unwritable_stdout(unwritable: OSError) -> Status:
-    """Handle an error of writing to standard output. A closed pipe is no error: its reader has ended."""
+    """Handle an error of writing to standard output. A closed pipe is not an error, because its reader has ended."""
     output.discard_stdout()
     if isinstance(unwritable, BrokenPipeError):
         return Status.PIPE_CLOSED
@@ -120,7 +120,7 @@ def _report_error(error: Any) -> Status:
 
 
 def run() -> None:
-    """Run the command, and end the process even if a thread still waits for a pipe."""
+    """Run the command, and end the process even if a thread is still waiting for a pipe."""
     status: int | str | None = Status.DONE
     try:
         typer.main.get_command(app).main()
@@ -130,21 +130,23 @@ def run() -> None:
     if unwritable is not None:
         status = _report_unwritable_stdout(unwritable)
     output.flush_stderr()
-    still_running = [each for each in threading.enumerate() if each is not threading.main_thread() and not each.daemon]
-    if still_running:
+    running_threads = [
+        thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon
+    ]
+    if running_threads:
         os._exit(int(status or 0))
     sys.exit(status)
 
 
 def _fields_option(arguments: Sequence[str]) -> str:
-    """Return the value of ``--fields``, at any place in *arguments*. Typer checks it later."""
-    said = ""
-    for place, argument in enumerate(arguments):
+    """Return the value of ``--fields``, anywhere in *arguments*. Typer validates it later."""
+    value = ""
+    for index, argument in enumerate(arguments):
         if argument == "--fields":
-            said = "".join(arguments[place + 1 : place + 2])
+            value = "".join(arguments[index + 1 : index + 2])
         elif argument.startswith("--fields="):
-            said = argument.removeprefix("--fields=")
-    return said
+            value = argument.removeprefix("--fields=")
+    return value
 
 
 def _field_names(value: str) -> str:
@@ -175,18 +177,18 @@ def _concurrency(value: str | int) -> int | str:
         raise typer.BadParameter(text("usage.concurrency", value=output.escape(value))) from None
 
 
-def _filled(value: str) -> str:
-    """Refuse an empty text: it comes from an unset variable of a script, and must not count as a missing option."""
+def _non_empty(value: str) -> str:
+    """Refuse an empty text, which a script with an unset variable passes. It must not count as a missing option."""
     if not value:
         raise typer.BadParameter(text("usage.empty"))
     return value
 
 
-def _whole_order_number(value: str) -> str:
-    """Refuse an order number with spaces or a line break at an end, which a script's variable may add."""
+def _trimmed_order_number(value: str) -> str:
+    """Refuse an order number with a space or a line break at either end, which a script's variable may add."""
     if value != value.strip():
         raise typer.BadParameter(text("usage.blanks", value=output.escape(value)))
-    return _filled(value)
+    return _non_empty(value)
 
 
 def _interval(value: str | float) -> float:
@@ -201,7 +203,7 @@ def _interval(value: str | float) -> float:
 
 
 def _listening_address(value: str) -> object:
-    """Parse where to listen: a port, or an address and a port."""
+    """Parse an address to listen on: a port, or a host and a port."""
     from gatepay_async.cli.health import Address
 
     try:
@@ -234,11 +236,11 @@ def _encoding(value: str) -> str:
 
     if value.strip().lower() == reading.AUTO:
         return reading.AUTO
-    found = encodings.known_name(value)
-    if not found:
+    name = encodings.known_name(value)
+    if not name:
         choices = ", ".join((reading.AUTO, *encodings.NAMES))
         raise typer.BadParameter(text("usage.choice", value=output.escape(value), choices=choices))
-    return found
+    return name
 
 
 def _choice_option(*choices: str) -> dict[str, Any]:
@@ -255,14 +257,14 @@ def _choice_option(*choices: str) -> dict[str, Any]:
     return {"parser": check, "autocompletion": offer, "metavar": "|".join(choices)}
 
 
-def _expanded(path: str) -> str:
-    """Replace ``~`` in *path* by the home folder: a shell doesn't do so in ``--output=~/keys.csv``."""
+def _expand_home(path: str) -> str:
+    """Replace ``~`` in *path* with the home folder. Shells don't do so in ``--output=~/keys.csv``."""
     return os.path.expanduser(path)  # noqa: PTH111 -- Path.expanduser() raises where there is no home
 
 
 def _file_path(value: str | Path) -> Path:
     """Parse the name of a file."""
-    return Path(_expanded(str(value)))
+    return Path(_expand_home(str(value)))
 
 
 def _print_version(value: bool) -> None:
@@ -417,8 +419,8 @@ def keys_upload(
     if durable or no_wait:
         from gatepay_async.cli.commands import keys_durable
 
-        where = (files, product, concurrency, reading, failed_lines)
-        runner.start(keys_durable.submit, *where, yes=yes, wait=not no_wait)
+        submission = (files, product, concurrency, reading, failed_lines)
+        runner.start(keys_durable.submit, *submission, yes=yes, wait=not no_wait)
     runner.start(keys_upload.upload, files, product, concurrency, reading, failed_lines, yes=yes)
 
 
@@ -434,7 +436,7 @@ def keys_export(
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import keys_export
 
-    runner.start(keys_export.export, product, _expanded(target), excel, thorough, force, reveal)
+    runner.start(keys_export.export, product, _expand_home(target), excel, thorough, force, reveal)
 
 
 @keys.command("count", cls=usage.WaitingCommand, help="count")
@@ -529,7 +531,7 @@ def pay(
     cloud: Annotated[bool, typer.Option("--cloud", help="pay.cloud")] = False,
     num: Annotated[int, typer.Option("--num", "-n", help="pay.num", metavar="N", parser=_positive_int)] = 1,
     order: Annotated[
-        str | None, typer.Option("--order", help="pay.order", metavar="TEXT", parser=_whole_order_number)
+        str | None, typer.Option("--order", help="pay.order", metavar="TEXT", parser=_trimmed_order_number)
     ] = None,
     custom: Annotated[str, typer.Option("--custom", help="pay.custom", metavar="TEXT")] = "",
     save_qr: Annotated[
@@ -638,7 +640,9 @@ def sandbox(
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import sandbox
 
-    settings = sandbox.Settings(_expanded(database), port, callback_url, _expanded(env_file), force, shell or "", quiet)
+    settings = sandbox.Settings(
+        _expand_home(database), port, callback_url, _expand_home(env_file), force, shell or "", quiet
+    )
     runner.serve(sandbox.serve, settings)
 
 

@@ -33,11 +33,11 @@ from gatepay_async.cli.sources import (
 from gatepay_async.cli.status import HaltError
 from gatepay_async.protocol import invisible
 
-MAX_BYTES_KEPT = 32 * 2**20  # of all files together
-_MAX_PROBLEMS = 5  # after so many, the check stops: a file in another encoding has a problem in every line
-_MAX_ODD = 5  # the odd lines that are shown
-_BATCH_LINES = 2000  # lines that are checked together
-_ODD_SIGNS = (",", "\t", "<", "&", '"', "'", "`", "E+")  # a line without any of them is not odd
+MAX_BYTES_KEPT = 32 * 2**20  # for all files together
+_MAX_PROBLEMS = 5  # then the check stops, because a file in another encoding has a problem in every line
+_MAX_ODD = 5  # odd lines to show
+_BATCH_LINES = 2000  # lines to check at once
+_ODD_CHARACTERS = (",", "\t", "<", "&", '"', "'", "`", "E+")  # a line without any of them is not odd
 
 
 async def read_inputs(names: list[Path], reading: Reading, *, yes: bool) -> list[Source]:
@@ -45,104 +45,105 @@ async def read_inputs(names: list[Path], reading: Reading, *, yes: bool) -> list
     Check all files while a progress bar is shown, and ask the user about odd lines.
 
     Raises:
-        HaltError: As ``check_sources`` and ``confirm``.
+        HaltError: As for ``check_sources`` and ``confirm``.
     """
     with progress(text("sources.reading"), total=None):
-        # A pipe may never end: if this is cancelled, leave the thread that waits for it.
-        found = await to_thread.run_sync(check_sources, names, reading, abandon_on_cancel=True)
+        # A pipe may never end. If this task is cancelled, abandon the thread that waits for it.
+        checked = await to_thread.run_sync(check_sources, names, reading, abandon_on_cancel=True)
     if not yes:
-        await to_thread.run_sync(confirm, found, abandon_on_cancel=True)
-    return found
+        await to_thread.run_sync(confirm, checked, abandon_on_cancel=True)
+    return checked
 
 
 def check_sources(names: list[Path], reading: Reading) -> list[Source]:
     """
-    Check whether all lines of all files can be uploaded, and keep up to ``MAX_BYTES_KEPT`` bytes of them.
+    Check whether all lines of all files can be uploaded. Keep up to ``MAX_BYTES_KEPT`` bytes of them in memory.
 
     Raises:
-        HaltError: A file is missing, is a folder, or has a line that can't be a card key. The error says where.
+        HaltError: A file is missing, is a folder, or has a line that can't be a card key. The error names the place.
     """
-    memory.keep_large_apart()
-    found = find_sources(names)
-    if reading.column and not any(formats.is_table(source.path, reading) for source in found):
+    memory.separate_large_blocks()
+    sources = find_sources(names)
+    if reading.column and not any(formats.is_table(source.path, reading) for source in sources):
         raise HaltError(text("sources.no_table"), todo=text("sources.no_table.todo"))
     checked: list[Source] = []
-    room = MAX_BYTES_KEPT
-    for source in found:
+    free_bytes = MAX_BYTES_KEPT
+    for source in sources:
         with nothing_sent(), explain_unreadable(source.name), explain_problems(source.name):
-            parts = _check_input(source, reading, room)
-        room -= sum(len(part.content or b"") for part in parts)
+            parts = _check_input(source, reading, free_bytes)
+        free_bytes -= sum(len(part.content or b"") for part in parts)
         checked += parts
-    memory.give_back()
+    memory.release_memory()
     return checked
 
 
-def confirm(found: list[Source]) -> None:
+def confirm(sources: list[Source]) -> None:
     """
     Ask whether odd lines are card keys.
 
     Raises:
-        HaltError: The user says no, or there is no terminal to ask on.
+        HaltError: The user says no, or can't be asked.
     """
-    count = sum(source.odd_count for source in found)
+    count = sum(source.odd_count for source in sources)
     if not count:
         return
     on_terminal = sys.stdin.isatty() and sys.stderr.isatty() and not wants_json()
-    if on_terminal and not any(source.path is None for source in found):
+    if on_terminal and not any(source.path is None for source in sources):
         warn(text("odd.these", count=f"{count:,}"))
-        for each in odd_lines(found):
-            warn(f"  {each}")
+        for line in odd_lines(sources):
+            warn(f"  {line}")
         with question(text("odd.ask")):
             answer = sys.stdin.readline()
         if answer.strip().casefold() in {"y", "yes", "是", "好"}:
             return
         raise HaltError(text("odd.no"), todo=text("odd.todo"))
-    raise HaltError(f"{text('odd.these', count=f'{count:,}')} {'; '.join(odd_lines(found))}", todo=text("odd.todo"))
+    raise HaltError(f"{text('odd.these', count=f'{count:,}')} {'; '.join(odd_lines(sources))}", todo=text("odd.todo"))
 
 
-def odd_lines(found: list[Source]) -> Iterator[str]:
+def odd_lines(sources: list[Source]) -> Iterator[str]:
     """Return the first odd lines, masked, each with the reason why it is odd."""
     lines = (
-        f"{escape(source.name)}:{each.line}  {escape(each.shown)}  {text(f'odd.{each.kind}')}"
-        for source in found
-        for each in source.odd
+        f"{escape(source.name)}:{odd.line}  {escape(odd.shown)}  {text(f'odd.{odd.kind}')}"
+        for source in sources
+        for odd in source.odd
     )
     return islice(lines, _MAX_ODD)
 
 
-def _check_input(source: Source, reading: Reading, room: int) -> list[Source]:
+def _check_input(source: Source, reading: Reading, free_bytes: int) -> list[Source]:
     if source.is_pipe:
-        return [_check_pipe(source, reading, room)]
+        return [_check_pipe(source, reading, free_bytes)]
     with source.open() as file:
         if source.path is not None and source.path.suffix.lower() == formats.WORKBOOK:
-            return _check_workbook(source, file, reading, room)
+            return _check_workbook(source, file, reading, free_bytes)
         stamp = file_stamp(file)
         source = evolve(source, stamp=stamp)
-        content = file.read(room + 1) if stamp[0] <= room else None
-        if content is not None and len(content) <= room:  # the file may have grown since the check of its size
-            return [_check_text(evolve(source, content=content), BytesIO(content), reading, room)]
-        return [_check_text(source, file, reading, room)]
+        content = file.read(free_bytes + 1) if stamp[0] <= free_bytes else None
+        if content is not None and len(content) <= free_bytes:  # the file may have grown since the check of its size
+            return [_check_text(evolve(source, content=content), BytesIO(content), reading, free_bytes)]
+        return [_check_text(source, file, reading, free_bytes)]
 
 
-def _check_pipe(source: Source, reading: Reading, room: int) -> Source:
-    """Check a pipe: all of it if it fits in *room*, else only its start. The rest is read during the upload."""
+def _check_pipe(source: Source, reading: Reading, free_bytes: int) -> Source:
+    """Check a pipe, or only its start if it has more than *free_bytes*. The rest is read during the upload."""
     encoding = "utf-8" if reading.encoding == AUTO else reading.encoding
     if reading.as_is:
         return evolve(source, parse=partial(formats.parse_plain, encoding=encoding))
-    opened = source.open()
-    file = opened.__enter__()  # closed after the last byte was read
-    content = file.read(room + 1)
-    if len(content) <= room:
-        opened.__exit__(None, None, None)
+    context = source.open()
+    file = context.__enter__()  # closed after the last byte was read
+    content = file.read(free_bytes + 1)
+    if len(content) <= free_bytes:
+        context.__exit__(None, None, None)
         whole = evolve(source, is_pipe=False, content=content)
-        return _check_text(whole, BytesIO(content), reading, room)
-    wide = encodings.marked(content) in encodings.WIDE or encoding in encodings.WIDE
+        return _check_text(whole, BytesIO(content), reading, free_bytes)
+    wide = encodings.encoding_of_mark(content) in encodings.WIDE or encoding in encodings.WIDE
+    # Cut between two characters, of which the widest have 4 bytes, or between two lines.
     start = content[: len(content) // 4 * 4] if wide else content[: content.rfind(b"\n") + 1]
-    return evolve(_check_text(source, BytesIO(start), reading, room), content=content, rest=file, lines=None)
+    return evolve(_check_text(source, BytesIO(start), reading, free_bytes), content=content, rest=file, lines=None)
 
 
-def _check_text(source: Source, file: BinaryIO, reading: Reading, room: int) -> Source:
-    """Check a text file, which may be a table. The kept content of a table has one card key in each line."""
+def _check_text(source: Source, file: BinaryIO, reading: Reading, free_bytes: int) -> Source:
+    """Check a text file, which may be a table. A table is kept as lines with one card key each."""
     encoding, parse = formats.parser_for(source.path, file, reading)
     if reading.encoding == AUTO and encoding == "gb18030":
         warn(text("sources.guessed", name=escape(source.name), encoding=encoding))
@@ -151,43 +152,43 @@ def _check_text(source: Source, file: BinaryIO, reading: Reading, room: int) -> 
         check = _Check(source.name, first, None if reading.as_is else Oddities(table=False))
         check.read(keys)
         return check.result(evolve(source, stamp=None if source.content else source.stamp), parse)
-    return _check_table(evolve(source, content=None), first, keys, parse, room)
+    return _check_table(evolve(source, content=None), first, keys, parse, free_bytes)
 
 
-def _check_workbook(source: Source, file: BinaryIO, reading: Reading, room: int) -> list[Source]:
+def _check_workbook(source: Source, file: BinaryIO, reading: Reading, free_bytes: int) -> list[Source]:
     """Check a workbook. Return a source for each sheet."""
     if reading.as_is:
         raise FileProblemError("sources.workbook_as_is")
     from gatepay_async.cli.files import workbooks
 
     source = evolve(source, stamp=file_stamp(file))
-    found: list[Source] = []
+    checked: list[Source] = []
     sheets, hidden = workbooks.sheets(file)
     several = len(sheets) > 1
     for number, sheet in enumerate(sheets):
         part = evolve(source, name=f"{source.name}[{sheet.name}]" if several else source.name)
         with explain_problems(part.name):
             parse = partial(formats.parse_sheet, number=number, reading=reading)
-            found.append(_check_table(part, *sheet.keys(reading), parse, room))
+            checked.append(_check_table(part, *sheet.keys(reading), parse, free_bytes))
             if sheet.hidden_rows and not reading.hidden_rows:
                 raise FileProblemError("sources.hidden_rows", count=f"{sheet.hidden_rows:,}")
             covered = sheet.count_covered()
             if covered:
                 raise FileProblemError("sources.merged", count=f"{covered:,}")
         if sheet.hidden_rows:
-            said = text(f"sources.hidden_{reading.hidden_rows}", name=escape(part.name), count=f"{sheet.hidden_rows:,}")
-            warn(said)
-        room -= len(found[-1].content or b"")
+            note = text(f"sources.hidden_{reading.hidden_rows}", name=escape(part.name), count=f"{sheet.hidden_rows:,}")
+            warn(note)
+        free_bytes -= len(checked[-1].content or b"")
     if hidden:
         warn(text("sources.hidden_sheets", name=escape(source.name), count=hidden))
-    if not found:
+    if not checked:
         raise FileProblemError("sources.empty")
-    return found
+    return checked
 
 
-def _check_table(source: Source, first: int, keys: Iterator[Cell], parse: formats.Parse, room: int) -> Source:
-    """Check a table. If it fits in *room*, keep its card keys as lines of text, instead of the table."""
-    check = _Check(source.name, first, Oddities(table=True), room=room)
+def _check_table(source: Source, first: int, keys: Iterator[Cell], parse: formats.Parse, free_bytes: int) -> Source:
+    """Check a table. If its card keys have at most *free_bytes*, keep them as lines of text."""
+    check = _Check(source.name, first, Oddities(table=True), limit=free_bytes)
     check.read(keys)
     if check.kept is None:
         return check.result(source, parse)
@@ -204,15 +205,15 @@ class _Check:
         name: The name of the file.
         first: The number of its first line.
         oddities: Finds odd lines; None: no line counts as odd.
-        room: The most bytes to keep; 0: keep nothing.
+        limit: The number of bytes to keep; 0: keep nothing.
         lines: The number of lines read.
-        kept: The lines, or None if they have more than ``room`` bytes.
+        kept: The lines, or None if they have more than ``limit`` bytes.
     """
 
     name: str
     first: int
     oddities: Oddities | None
-    room: int = 0
+    limit: int = 0
     lines: int = field(default=0, init=False)
     kept: BytesIO | None = field(init=False, default=None)
     _problems: list[tuple[str, Refused]] = field(init=False, factory=list[tuple[str, Refused]])
@@ -221,7 +222,7 @@ class _Check:
     _filled: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.kept = BytesIO() if self.room else None
+        self.kept = BytesIO() if self.limit else None
 
     def read(self, keys: Iterator[Cell]) -> None:
         """
@@ -232,71 +233,73 @@ class _Check:
             HaltError: Some lines can't be card keys. Raised after the last line, or after ``_MAX_PROBLEMS`` problems.
         """
         while batch := list(islice(keys, _BATCH_LINES)):
-            self._look_at(batch)
+            self._check_batch(batch)
             self.lines += len(batch)
             if len(self._problems) >= _MAX_PROBLEMS:
                 break
         if self._problems:
-            raise self._all_problems()
+            raise self._combine_problems()
         if not self._filled:
             raise FileProblemError("sources.empty")
 
     def result(self, source: Source, parse: formats.Parse) -> Source:
         """Return *source* with the results of the check."""
         if self.oddities is not None:
-            del self._odd_counts[self.oddities.excused()]
-        odd = sorted((each for kind in self._odd_counts for each in self._odd[kind]), key=lambda each: each.line)
+            del self._odd_counts[self.oddities.kind_to_ignore()]
+        odd = sorted((line for kind in self._odd_counts for line in self._odd[kind]), key=lambda line: line.line)
         count = self._odd_counts.total()
         shown = tuple(odd[:_MAX_ODD])
         return evolve(source, parse=parse, first=self.first, lines=self.lines, odd=shown, odd_count=count)
 
-    def _look_at(self, batch: list[Cell]) -> None:
+    def _check_batch(self, batch: list[Cell]) -> None:
         texts = [key for key in batch if isinstance(key, str)]
-        together = "".join(texts)
-        self._filled = self._filled or bool(invisible.strip(together))
+        joined = "".join(texts)
+        self._filled = self._filled or bool(invisible.strip(joined))
         number = self.first + self.lines
-        if not together.isprintable() or len(texts) < len(batch) or (self.room and _has_long(texts, together)):
+        if not joined.isprintable() or len(texts) < len(batch) or (self.limit and _has_long(texts, joined)):
             for line, key in enumerate(batch, number):
-                self._note_problem(line, key)
-        if self.oddities is not None and (_has_odd_signs(together) or _has_odd_numbers(texts)):
+                self._record_problem(line, key)
+        if self.oddities is not None and (_has_odd_characters(joined) or _has_odd_numbers(texts)):
             for line, key in enumerate(batch, number):
-                kind = self.oddities.of(key) if isinstance(key, str) else ""
+                kind = self.oddities.kind_of(key) if isinstance(key, str) else ""
                 if kind:
                     self._odd_counts[kind] += 1
                     if self._odd_counts[kind] <= _MAX_ODD:
                         self._odd.setdefault(kind, []).append(Odd(line, kind, masked(str(key))))
         if self.kept is not None:
             self.kept.write(("\n".join(texts) + "\n").encode("utf-8", "surrogatepass"))  # a refused cell ends the check
-            if self.kept.tell() > self.room:
+            if self.kept.tell() > self.limit:
                 self.kept = None
 
-    def _note_problem(self, line: int, key: Cell) -> None:
-        found = key if isinstance(key, Refused) else _line_problem(key) or (_cell_problem(key) if self.room else None)
-        if found is not None and len(self._problems) < _MAX_PROBLEMS:
-            self._problems.append((line_problem(self.name, line, text(found.key, **found.facts)), found))
+    def _record_problem(self, line: int, key: Cell) -> None:
+        problem = (
+            key if isinstance(key, Refused) else _line_problem(key) or (_cell_problem(key) if self.limit else None)
+        )
+        if problem is not None and len(self._problems) < _MAX_PROBLEMS:
+            self._problems.append((line_problem(self.name, line, text(problem.key, **problem.facts)), problem))
 
-    def _all_problems(self) -> HaltError:
-        said = text("sources.and").join(each for each, _ in self._problems)
-        return problem_of(self.name, said, self._problems[0][1].key)
+    def _combine_problems(self) -> HaltError:
+        message = text("sources.and").join(problem for problem, _ in self._problems)
+        return problem_of(self.name, message, self._problems[0][1].key)
 
 
-def _has_long(keys: list[str], together: str) -> bool:
-    most = MAX_LINE_BYTES if together.isascii() else MAX_LINE_BYTES // 4  # UTF-8 has up to 4 bytes for a character
-    return len(together) > most and max(map(len, keys)) > most
+def _has_long(keys: list[str], joined: str) -> bool:
+    limit = MAX_LINE_BYTES if joined.isascii() else MAX_LINE_BYTES // 4  # UTF-8 has up to 4 bytes for a character
+    return len(joined) > limit and max(map(len, keys)) > limit
 
 
 def _cell_problem(key: str) -> Refused | None:
-    """Return a problem if a cell's text is too long to be kept as a line; its file may be in another encoding."""
-    long = len(key.encode("utf-8", "surrogatepass")) > MAX_LINE_BYTES
-    return Refused("sources.long", {"most": MAX_LINE_BYTES}) if long else None
+    """Return a problem if the text of a cell is too long for a line. Its file may be in another encoding."""
+    is_too_long = len(key.encode("utf-8", "surrogatepass")) > MAX_LINE_BYTES
+    return Refused("sources.long", {"most": MAX_LINE_BYTES}) if is_too_long else None
 
 
-def _has_odd_signs(letters: str) -> bool:
-    return any(sign in letters for sign in _ODD_SIGNS)
+def _has_odd_characters(letters: str) -> bool:
+    return any(character in letters for character in _ODD_CHARACTERS)
 
 
 def _has_odd_numbers(keys: list[str]) -> bool:
-    is_number = map(str.isdecimal, map(str.strip, keys))  # fast, and nearly no file of card keys has any
+    is_number = map(str.isdecimal, map(str.strip, keys))  # fast, and few files of card keys have numbers
     return any(is_number) and any(map(_is_odd_number, keys))
 
 
@@ -309,7 +312,7 @@ def _line_problem(line: str) -> Refused | None:
     if line.isprintable():
         return None
     key = invisible.strip(line)
-    for letter, why in (("\0", "sources.nul"), ("\n", "sources.lf"), ("\r", "sources.cr")):
-        if letter in key:
-            return Refused(why, {})
-    return Refused("sources.encoding", {}) if any("\ud800" <= letter <= "\udfff" for letter in key) else None
+    for character, key_of_text in (("\0", "sources.nul"), ("\n", "sources.lf"), ("\r", "sources.cr")):
+        if character in key:
+            return Refused(key_of_text, {})
+    return Refused("sources.encoding", {}) if any("\ud800" <= character <= "\udfff" for character in key) else None

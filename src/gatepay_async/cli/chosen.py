@@ -31,7 +31,7 @@ _chosen: ContextVar[Chosen | None] = ContextVar("chosen", default=None)
 
 
 def chosen() -> Chosen:
-    """The choices of this run, which are empty by default."""
+    """Return the choices of this run, which are empty by default."""
     return _chosen.get() or Chosen()
 
 
@@ -50,13 +50,13 @@ def fresh_run() -> Generator[None]:
 
 
 def choose_profile(name: str) -> None:
-    """Use the credentials of that profile instead of the environment's."""
+    """Use the credentials of the profile *name* instead of the environment's."""
     if name:
         chosen().profile = name
 
 
 def choose_env_file(path: str) -> None:
-    """Set the variables of that file. They replace those of the environment."""
+    """Set the variables of the file at *path*. They replace those of the environment."""
     if path:
         from gatepay_async.cli.env_files import read_env_file
 

@@ -1,10 +1,10 @@
-"""The entry point of the ``gatepay`` command. It says which extra is missing, if one is."""
+"""The entry point of the ``gatepay`` command. It names the extra to install if one is missing."""
 
 import sys
 
 from gatepay_async.cli.output import open_closed_streams, watch_stdout
 
-# Typer may not be installed, so it is imported below.
+# Typer may not be installed, so modules that need it are imported in main().
 
 _MISSING = """\
 gatepay: this command requires the `cli` extra ({name} is not installed):

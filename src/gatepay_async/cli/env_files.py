@@ -1,4 +1,4 @@
-"""``.env`` files: reads GATEPAY_ variables, and writes those of the sandbox."""
+"""Reads GATEPAY_ variables from ``.env`` files, and writes those of the sandbox."""
 
 import codecs
 import os
@@ -28,12 +28,12 @@ def read_env_file(path: str) -> dict[str, str]:
     content, shared = _read_env(path)
     # No interpolation, because a secret may contain a `$`.
     values = dotenv_values(stream=StringIO(content), interpolate=False)
-    ours = {name: value for name, value in values.items() if name.startswith("GATEPAY_") and value is not None}
-    if not ours:
+    own_variables = {name: value for name, value in values.items() if name.startswith("GATEPAY_") and value is not None}
+    if not own_variables:
         raise HaltError(text("env_file.none", path=path))
-    if shared and "GATEPAY_APPSECRET" in ours:
+    if shared and "GATEPAY_APPSECRET" in own_variables:
         warn(text("settings.secret_shared", path=path))
-    return ours
+    return own_variables
 
 
 def check_env_file(path: str, *, force: bool) -> None:
@@ -43,7 +43,7 @@ def check_env_file(path: str, *, force: bool) -> None:
     Raises:
         HaltError: It may not be written.
     """
-    if os.path.lexists(path) and not force and not _is_ours(path):
+    if os.path.lexists(path) and not force and not _is_written_by_us(path):
         raise HaltError(text("files.there", path=path), todo=text("files.there.todo"))
     check_replaceable(Path(path))
 
@@ -67,7 +67,7 @@ def decoded(raw: bytes) -> str:
     return raw.decode(encoding, "replace")
 
 
-def _is_ours(path: str) -> bool:
+def _is_written_by_us(path: str) -> bool:
     if not Path(path).is_file():
         return False
     try:

@@ -13,7 +13,7 @@ def require_extra(extra: str) -> Generator[None]:
     Wrap imports that need *extra*.
 
     Raises:
-        HaltError: The extra is not installed. The error says how to install it.
+        HaltError: The extra is not installed. The error has the command to install it.
     """
     try:
         yield

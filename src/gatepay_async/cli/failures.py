@@ -1,4 +1,4 @@
-"""Prints errors: what happened, why, and what to do; on standard error, or as JSON."""
+"""Prints errors with cause and remedy, on standard error or as JSON."""
 
 import sys
 
@@ -56,7 +56,7 @@ def explain(error: errors.GatePayError) -> catalogue.Explanation:
 
 
 def _group(endpoint: str) -> str:
-    """The kind of call, on which it depends what is safe after a lost reply."""
+    """Return the kind of call, which decides whether a retry after a lost reply is safe."""
     if endpoint == "ka/create":
         return "keys"
     return "order" if endpoint.endswith("/create") else "reading"
@@ -71,13 +71,13 @@ def cause_and_remedy(error: errors.GatePayError) -> tuple[str, str]:
 
 
 def problem_of(error: BaseException | None) -> dict[str, object]:
-    """Return the ``.problem`` of *error* for JSON; empty: it has none."""
+    """Return the ``.problem`` of *error* for JSON, or an empty dict."""
     problem = getattr(error, "problem", None)
     return {"problem": problem.as_json(current_language())} if isinstance(problem, Problem) else {}
 
 
 def _without_line(problem: Problem) -> Problem:
-    """*problem* without the line number, because the report shows file and line next to it."""
+    """Return *problem* without the line number, because the report shows file and line next to it."""
     inner = problem.facts["problem"] if problem.name in ("line", "lines") else problem
     return inner if isinstance(inner, Problem) else problem
 
@@ -91,7 +91,7 @@ def headline(error: errors.GatePayError) -> str:
 
 
 def _located_problem(error: errors.GatePayError) -> str:
-    """Return the problem, after the field or path at fault."""
+    """Return the problem, preceded by the field or path at fault."""
     problem = escape(explain(error).problem)
     field, path = getattr(error, "field", None), getattr(error, "path", None)
     if path is not None:

@@ -2,8 +2,8 @@
 A small HTTP server for health checks and metrics. It runs while the command does its work.
 
 Each connection gets one short response and is closed. A client that hangs or sends garbage is disconnected after a few
-seconds. Only a few clients are served at once: a further one takes the place of the one that has waited longest, so
-that idle connections don't make a probe fail. Nothing else waits for clients.
+seconds. Only a few clients are served at once. A further client replaces the one that has waited longest, so that idle
+connections don't make a probe fail. The rest of the command never waits for clients.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gatepay_async.cli.status import HaltError
 _MAX_CLIENTS = 16  # at once
 _TIMEOUT_S = 5.0  # for a request and its response
 _MAX_HEAD_BYTES = 8192
-_RESTART_DELAY_S = 1.0  # after an error of the listener: the system may have no sockets left
+_RESTART_DELAY_S = 1.0  # after an error of the listener, for example when the system has no sockets left
 _REQUEST_LINE = re.compile(rb"([!-~]+) ([!-~]+) HTTP/1\.[01]\r?\n")
 _METHODS = (b"GET", b"HEAD")
 _REASONS = {
@@ -67,7 +67,7 @@ class Address:
         """
         host, _, port = address.rpartition(":")
         host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host or "127.0.0.1"
-        if address.startswith(":") or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:  # noqa: PLR2004 -- TCP's
+        if address.startswith(":") or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:  # noqa: PLR2004 -- the highest TCP port
             raise ValueError(address)
         return cls("127.0.0.1" if host == "localhost" else str(ip_address(host)), int(port))
 
@@ -88,12 +88,12 @@ async def serve_health(address: Address, pages: Pages) -> AsyncGenerator[None]:
         raise HaltError(problem, todo=text("health.taken.todo")) from None
     async with listeners:
         (listener,) = listeners.listeners
-        port = listener.extra(SocketAttribute.local_port)  # noqa: S610 -- anyio's, and no query
-        shown = f"[{address.host}]:{port}" if ":" in address.host else f"{address.host}:{port}"
-        warn(text("health.open", address=shown))
+        port = listener.extra(SocketAttribute.local_port)  # noqa: S610 -- a method of anyio, not a database query
+        shown_address = f"[{address.host}]:{port}" if ":" in address.host else f"{address.host}:{port}"
+        warn(text("health.open", address=shown_address))
         if not ip_address(address.host).is_loopback:
             warn(text("health.not_loopback"))
-        # A task group would wrap the block's exceptions in an exception group.
+        # Not a task group, because it would wrap the block's exceptions in an exception group.
         serving = asyncio.create_task(_serve_pages(listener, _Responder(pages)))
         try:
             yield
@@ -113,10 +113,10 @@ async def _serve_pages(listener: Listener[SocketStream], responder: _Responder) 
 class _Responder:
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
-        self._clients: list[anyio.CancelScope] = []  # the oldest first
+        self._clients: list[anyio.CancelScope] = []  # starting with the oldest
 
     async def respond(self, stream: SocketStream) -> None:
-        """Answer one request, unless it takes too long to arrive."""
+        """Respond to one request, unless it takes too long to arrive."""
         async with stream:
             with anyio.move_on_after(_TIMEOUT_S) as scope:
                 if len(self._clients) == _MAX_CLIENTS:

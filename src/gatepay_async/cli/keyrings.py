@@ -19,7 +19,7 @@ from gatepay_async.cli.status import HaltError, Status
 T = TypeVar("T")
 
 SERVICE = "gatepay-async"
-_HINT_AFTER_S = 2.0  # then the user is told that the command waits for the keyring
+_HINT_AFTER_S = 2.0  # then a hint says that the command waits for the keyring
 _TIMEOUT_S = 60.0  # the user may be typing a password
 
 
@@ -57,8 +57,8 @@ def get_secret(account: str) -> str | None:
     Raises:
         HaltError: The keyring is locked, raises an error, or doesn't respond.
     """
-    found: str | None = _ask_keyring(lambda: _backend().get_password(SERVICE, account))
-    return found
+    secret: str | None = _ask_keyring(lambda: _backend().get_password(SERVICE, account))
+    return secret
 
 
 def delete_secret(account: str) -> None:

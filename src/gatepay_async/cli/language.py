@@ -21,7 +21,7 @@ def current_language() -> Lang:
 
 
 def text(key: str, **values: object) -> str:
-    """Return the text of that name in the current language."""
+    """Return the text with this *key* in the current language."""
     return say(COMMAND[key], _language.get(), **values)
 
 
@@ -49,19 +49,19 @@ def choose_language(arguments: list[str], environ: Mapping[str, str], *, encodin
 
 
 def _lang_option(arguments: list[str]) -> str:
-    """The value of ``--lang``, anywhere in *arguments*. Typer validates it later."""
-    for place, argument in enumerate(arguments):
+    """Return the value of ``--lang``, anywhere in *arguments*. Typer validates it later."""
+    for index, argument in enumerate(arguments):
         if argument == "--":
             break
         if argument == "--lang":
-            return "".join(arguments[place + 1 : place + 2])
+            return "".join(arguments[index + 1 : index + 2])
         if argument.startswith("--lang="):
             return argument.removeprefix("--lang=")
     return ""
 
 
 def _system_locale() -> str:
-    """The locale of the system, for Windows, which sets none of the variables."""
+    """Return the locale of the system. Windows sets none of the variables."""
     from locale import getlocale
 
     return getlocale()[0] or ""

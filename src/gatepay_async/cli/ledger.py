@@ -19,9 +19,9 @@ from gatepay_async.protocol.bulk import ChunkOutcome, Counts, Fate, UploadProgre
 
 _ALWAYS_SHOWN = ("read", "stored")  # even if the count is 0
 _FAILURE_COLUMNS = ("refused", "unknown", "not_sent")
-_MAX_ROWS = 20  # of outcomes; the file of failed lines has them all
+_MAX_ROWS = 20  # failed chunks to print; the file of failed lines is complete
 
-Place = Callable[[int], str]  # the file and line of line N of the whole input: ``keys.txt:7``
+Place = Callable[[int], str]  # turns a line number of the whole input into the file and its line: ``keys.txt:7``
 Trouble = dict[str, Any]
 
 
@@ -35,14 +35,14 @@ def report_status(report: UploadReport) -> Status:
     return failures.error_status(report.stopped or next(errors))
 
 
-def check_failed_lines(failed_lines: Path, read: list[sources.Source]) -> None:
+def check_failed_lines(failed_lines: Path, inputs: list[sources.Source]) -> None:
     """
     Check, before anything is sent, that *failed_lines* can be written, and isn't one of the input files.
 
     Raises:
-        HaltError: It can't be written, or is an input file.
+        HaltError: *failed_lines* can't be written, or is an input file.
     """
-    if sources.include_file(read, failed_lines):
+    if sources.include_file(inputs, failed_lines):
         raise HaltError(text("upload.failed_lines_read", path=failed_lines), todo=text("upload.failed_lines_read.todo"))
     check_replaceable(failed_lines)
 
@@ -101,7 +101,7 @@ def print_report(
         facts: More values for the JSON output.
     """
     described = [_describe_outcome(place, outcome) for outcome in report.chunks]
-    troubles = [each for each in described if each["fate"] != Fate.STORED]
+    troubles = [trouble for trouble in described if trouble["fate"] != Fate.STORED]
     if wants_json():
         print_json(
             **report.columns(),
@@ -111,7 +111,7 @@ def print_report(
             interrupted=interrupted,
             chunks=len(report.chunks),
             troubles=troubles,
-            invisible_lines=[place(each) for each in report.invisible],
+            invisible_lines=[place(line) for line in report.invisible],
             failed_lines=None if failed_lines is None else str(failed_lines),
             **(facts or {}),
         )
@@ -119,7 +119,7 @@ def print_report(
     print_counts(report, not_read=not_read or 0)
     if troubles:
         _print_troubles(_merge_neighbours(report, described))
-    print_invisible([place(each) for each in report.invisible[:_MAX_ROWS]], of=len(report.invisible))
+    print_invisible([place(line) for line in report.invisible[:_MAX_ROWS]], total=len(report.invisible))
     if report.ok and not interrupted:
         print_line(text("upload.ok" if report.stored or report.already_there else "upload.empty"), style="green")
         return
@@ -132,22 +132,22 @@ def print_report(
     print_line(text("upload.again"))
 
 
-def print_invisible(places: list[str], *, of: int) -> None:
-    """Print which lines hold invisible characters: the first ones are *places*, and there are *of* altogether."""
-    for each in places:
-        print_line(text("upload.invisible", line=each))
-    if of > len(places):
-        print_line(text("upload.more", count=of - len(places)))
+def print_invisible(places: list[str], *, total: int) -> None:
+    """Print the lines with invisible characters: the first ones are *places*, and *total* is their number."""
+    for line in places:
+        print_line(text("upload.invisible", line=line))
+    if total > len(places):
+        print_line(text("upload.more", count=total - len(places)))
 
 
-def print_counts(of: Counts, *, not_read: int = 0) -> None:
-    """Print the columns as a table. For an upload in progress, this includes what is still in flight."""
+def print_counts(counts: Counts, *, not_read: int = 0) -> None:
+    """Print the counts as a table. Those of an upload in progress include the card keys in flight."""
     rows = table(text("upload.column"), text("upload.lines"), right=(1,))
-    for name, count in of.columns().items():
+    for name, count in counts.columns().items():
         if count or name in _ALWAYS_SHOWN:
             rows.add_row(text(f"upload.{name}"), f"{count:,}", style="red" if name in _FAILURE_COLUMNS else "")
-    if isinstance(of, UploadProgress) and of.in_flight:
-        rows.add_row(text("upload.to_come"), f"{of.in_flight:,}")
+    if isinstance(counts, UploadProgress) and counts.in_flight:
+        rows.add_row(text("upload.to_come"), f"{counts.in_flight:,}")
     if not_read:
         rows.add_row(text("upload.not_read"), f"{not_read:,}")
     print_table(rows)
@@ -175,25 +175,25 @@ def _merge_neighbours(report: UploadReport, described: list[Trouble]) -> list[Tr
 
     def group_key(pair: tuple[ChunkOutcome, Trouble]) -> tuple[Fate, str, int]:
         # Refused lines that are not in a chunk are not merged: there are other lines between them.
-        outcome, each = pair
-        return outcome.fate, each["cause"], outcome.first_line if outcome.index < 0 else 0
+        outcome, trouble = pair
+        return outcome.fate, trouble["cause"], outcome.first_line if outcome.index < 0 else 0
 
     for (fate, _, _), group in groupby(zip(report.chunks, described, strict=True), key=group_key):
-        rows = [each for _, each in group]
+        rows = [trouble for _, trouble in group]
         if fate is not Fate.STORED:
-            troubles.append(rows[0] | {"last": rows[-1]["last"], "count": sum(each["count"] for each in rows)})
+            troubles.append(rows[0] | {"last": rows[-1]["last"], "count": sum(row["count"] for row in rows)})
     return troubles
 
 
 def _print_troubles(troubles: list[Trouble]) -> None:
     rows = table(*(text(f"upload.{name}") for name in ("where", "lines", "fate", "why")), right=(1,))
-    for each in troubles[:_MAX_ROWS]:
-        where = _line_range(each["first"], each["last"])
-        rows.add_row(where, f"{each['count']:,}", text(f"upload.{each['fate']}"), escape(each["cause"]))
+    for trouble in troubles[:_MAX_ROWS]:
+        where = _line_range(trouble["first"], trouble["last"])
+        rows.add_row(where, f"{trouble['count']:,}", text(f"upload.{trouble['fate']}"), escape(trouble["cause"]))
     print_table(rows)
     if len(troubles) > _MAX_ROWS:
         print_line(text("upload.more", count=len(troubles) - _MAX_ROWS))
-    for todo in dict.fromkeys(each["todo"] for each in troubles if each["todo"]):
+    for todo in dict.fromkeys(trouble["todo"] for trouble in troubles if trouble["todo"]):
         print_line(f"{text('failing.todo')}{todo}")
 
 

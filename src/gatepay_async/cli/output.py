@@ -20,8 +20,8 @@ _unknown: set[str] = set()  # names in --fields that don't exist, and for which 
 
 _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))  # in the order of their file descriptors: 0, 1, 2
 _closed: set[str] = set()
-_questions: list[str] = []  # what question() has printed, until it is answered
-_waiting: list[str] = []  # what show_waiting() has printed, until it is removed
+_questions: list[str] = []  # the prompt of question(), until it is answered
+_waiting: list[str] = []  # the text of show_waiting(), until it is removed
 
 
 def open_closed_streams() -> None:
@@ -61,14 +61,14 @@ class _RecordingFile(io.FileIO):
 
 
 def watch_stdout() -> None:
-    """Record write errors of standard output for ``stdout_error()``. An OSError alone doesn't say which file it is."""
-    now = sys.stdout
-    if isinstance(now, TextIOWrapper) and type(_raw(now)) is io.FileIO:
-        recording = _RecordingFile(now.fileno(), "wb", closefd=False)
-        is_buffered = _raw(now) is not _buffer(now)  # not with PYTHONUNBUFFERED
+    """Record write errors of standard output for ``stdout_error()``. An OSError itself doesn't name its file."""
+    stdout = sys.stdout
+    if isinstance(stdout, TextIOWrapper) and type(_raw(stdout)) is io.FileIO:
+        recording = _RecordingFile(stdout.fileno(), "wb", closefd=False)
+        is_buffered = _raw(stdout) is not _buffer(stdout)  # False with PYTHONUNBUFFERED
         buffer: Any = io.BufferedWriter(recording) if is_buffered else recording
-        lines, through = now.line_buffering, now.write_through
-        sys.stdout = TextIOWrapper(buffer, now.encoding, now.errors, line_buffering=lines, write_through=through)
+        lines, through = stdout.line_buffering, stdout.write_through
+        sys.stdout = TextIOWrapper(buffer, stdout.encoding, stdout.errors, line_buffering=lines, write_through=through)
 
 
 def stdout_error() -> OSError | None:
@@ -82,7 +82,7 @@ def stdout_error() -> OSError | None:
 
 
 def _raw(stream: Any) -> object:
-    """The raw file of a text stream."""
+    """Return the raw file of a text stream."""
     buffer = _buffer(stream)
     return getattr(buffer, "raw", buffer)
 
@@ -113,13 +113,17 @@ def wants_json() -> bool:
 
 
 def print_json(**document: object) -> None:
-    """Print one JSON object on one line. With ``--fields``, only those fields of it, or of the items of its list."""
+    """
+    Print a JSON object on one line.
+
+    With ``--fields``, print only those fields of the object, or of its list items.
+    """
     sys.stdout.write(json_line(document))
     sys.stdout.flush()
 
 
 def json_line(document: dict[str, object]) -> str:
-    """Return what ``print_json`` prints."""
+    """Return the line that ``print_json`` prints."""
     return _encoder().encode(_selected(document)) + "\n"
 
 
@@ -129,44 +133,44 @@ def fields() -> tuple[str, ...]:
 
 
 def _selected(document: dict[str, object]) -> dict[str, object]:
-    """*document* with only the selected fields. An error is printed completely."""
-    wanted = fields()
-    if not wanted or "error" in document:
+    """Return *document* with only the selected fields. An error is printed completely."""
+    selected = fields()
+    if not selected or "error" in document:
         return document
     lists = {name: items for name, items in document.items() if _is_list_of_rows(items)}
     if len(lists) == len(document) == 1:
         [(name, rows)] = lists.items()
-        return {name: [pick_fields(row, wanted) for row in cast("list[dict[str, object]]", rows)]}
-    return pick_fields(document, wanted)
+        return {name: [pick_fields(row, selected) for row in cast("list[dict[str, object]]", rows)]}
+    return pick_fields(document, selected)
 
 
 def _is_list_of_rows(items: object) -> bool:
-    return isinstance(items, list) and all(isinstance(each, dict) for each in cast("list[object]", items))
+    return isinstance(items, list) and all(isinstance(item, dict) for item in cast("list[object]", items))
 
 
-def pick_fields(row: Mapping[str, object], wanted: tuple[str, ...]) -> dict[str, object]:
-    """Return the *wanted* fields of *row*. Warn about each unknown one once."""
-    # Only warn about wrong names: the command has done its work already.
-    for name in wanted:
+def pick_fields(row: Mapping[str, object], selected: tuple[str, ...]) -> dict[str, object]:
+    """Return the *selected* fields of *row*. Warn once about each unknown field."""
+    # An unknown name is no error: the command has done its work already.
+    for name in selected:
         if name not in row and name not in _unknown:
             _unknown.add(name)
             warn(text("output.no_field", name=escape(name), names=", ".join(row)))
-    return {name: row.get(name) for name in wanted}
+    return {name: row.get(name) for name in selected}
 
 
 def print_long_json(document: Mapping[str, object], lists: Mapping[str, Iterable[object]]) -> None:
     """Like ``print_json``, but the items of *lists* are written one by one, so that long lists need little memory."""
     encode = _encoder().encode
-    wanted = fields()
-    if wanted:
-        pick_fields({**document, **lists}, wanted)  # only for its warnings
-        document = {name: value for name, value in document.items() if name in wanted}
-        lists = {name: items for name, items in lists.items() if name in wanted}
+    selected = fields()
+    if selected:
+        pick_fields({**document, **lists}, selected)  # only for its warnings
+        document = {name: value for name, value in document.items() if name in selected}
+        lists = {name: items for name, items in lists.items() if name in selected}
     sys.stdout.write(encode(document)[:-1])
-    between = ", " if document else ""
+    separator = ", " if document else ""
     for name, items in lists.items():
-        sys.stdout.write(f"{between}{encode(name)}: [")
-        between = ", "
+        sys.stdout.write(f"{separator}{encode(name)}: [")
+        separator = ", "
         for number, item in enumerate(items):
             sys.stdout.write(f"{', ' if number else ''}{encode(item)}")
         sys.stdout.write("]")
@@ -188,11 +192,11 @@ def escape(message: object) -> str:
 
 def warn(message: str, *, whole: bool = False) -> None:
     """
-    Print *message* on standard error. If that can't be written, do nothing.
+    Print *message* on standard error. Do nothing if standard error can't be written.
 
     Args:
-        message: On a terminal, it is wrapped between words.
-        whole: Don't wrap it.
+        message: The text. On a terminal it is wrapped between words.
+        whole: Whether to print it without wrapping.
     """
     clear_waiting()
     with suppress(OSError):
@@ -231,7 +235,7 @@ def question(message: str) -> Generator[None]:
 
 
 def warn_interrupted(message: str) -> None:
-    """Like ``warn``, after Ctrl-C: a terminal shows it as ``^C``, at the start of a line or behind a question."""
+    """Like ``warn``, but replace the terminal's ``^C``, or start a new line after an unanswered question."""
     clear_waiting()
     with suppress(OSError):
         if sys.stderr.isatty():
@@ -249,7 +253,7 @@ def discard_stdout() -> None:
 
 
 def flush_stderr() -> None:
-    """Flush standard error. If that fails, discard what is unwritten."""
+    """Flush standard error. If that fails, discard the unwritten output."""
     try:
         sys.stderr.flush()
     except OSError:

@@ -13,7 +13,7 @@ from gatepay_async.cli.language import text
 from gatepay_async.cli.status import HaltError, Status
 
 _PART = ".part"
-_LEFT_SECONDS = 60.0  # writing takes a moment
+_LEFTOVER_SECONDS = 60.0  # a younger temporary file may belong to a running command
 
 
 @contextmanager
@@ -43,15 +43,15 @@ def atomic_write(path: Path) -> Generator[BinaryIO]:
 
 def remove_leftovers(path: Path) -> None:
     """
-    Remove what a killed ``atomic_write`` to *path* has left, as it may hold a secret.
+    Remove temporary files that a killed ``atomic_write`` to *path* has left. They may contain a secret.
 
-    A file that is newer than a minute may belong to one that is at work.
+    A file younger than a minute is kept, because it may belong to a running command.
     """
     with suppress(OSError):
-        for each in path.parent.glob(f".{glob.escape(path.name)}.*{_PART}"):
+        for temporary in path.parent.glob(f".{glob.escape(path.name)}.*{_PART}"):
             with suppress(OSError):
-                if time.time() - each.stat().st_mtime > _LEFT_SECONDS:
-                    each.unlink()
+                if time.time() - temporary.stat().st_mtime > _LEFTOVER_SECONDS:
+                    temporary.unlink()
 
 
 def check_replaceable(path: Path) -> None:
@@ -59,7 +59,7 @@ def check_replaceable(path: Path) -> None:
     Check that *path* can be written or replaced, without changing it.
 
     Raises:
-        HaltError: It can't.
+        HaltError: *path* can't be written.
     """
     descriptor, temporary = _create_temporary(path)
     os.close(descriptor)

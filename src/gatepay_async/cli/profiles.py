@@ -1,5 +1,5 @@
 """
-Profiles: the keys that ``gatepay login`` stores, one shop in each.
+Stores profiles: each has the key of one shop, from ``gatepay login``.
 
 Each profile has its own file, and another file has the name of the default profile. So concurrent logins don't
 conflict, and a damaged file affects one profile only.
@@ -25,7 +25,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")  # part of a file name, so no ca
 _PREFIX, _SUFFIX = "profile-", ".json"
 _MAX_BYTES = 16 * 1024  # a longer file can't be a profile
 
-_some_text: Any = (instance_of(str), min_len(1))
+_non_empty_text: Any = (instance_of(str), min_len(1))
 
 
 @frozen
@@ -34,19 +34,24 @@ class Profile:
     The key of one shop, and its server.
 
     Attributes:
-        base_url: The server; empty for GatePay's own. The same for ``cloud_base_url``.
-        kept_in: Where the secret is: ``keyring``, or ``file`` for this file.
-        secret: The appsecret, if it is kept in this file; otherwise empty.
+        base_url: The server; empty: GatePay's own.
+        cloud_base_url: The server for cloud payments; empty: GatePay's own.
+        kept_in: Where the secret is stored: in the ``keyring``, or in this ``file``.
+        secret: The appsecret, if it is stored in this file; otherwise empty.
     """
 
-    appkey: str = field(validator=_some_text)
+    appkey: str = field(validator=_non_empty_text)
     base_url: str = field(default="", validator=instance_of(str))
     cloud_base_url: str = field(default="", validator=instance_of(str))
     kept_in: str = field(default="keyring", validator=in_(("keyring", "file")))
     secret: str = field(default="", repr=False, validator=instance_of(str))
 
     def account(self, name: str) -> str:
-        """The name of the secret in the keyring. With the appkey in it, no secret can meet another appkey."""
+        """
+        Return the name of the secret in the keyring.
+
+        It includes the appkey, so a secret is never used for another one.
+        """
         return f"{name}/{self.appkey}"
 
 
@@ -55,7 +60,7 @@ def check_name(name: str) -> str:
     Return *name* if it is valid for a profile.
 
     Raises:
-        HaltError: It is not.
+        HaltError: *name* is invalid.
     """
     if not _NAME.fullmatch(name):
         raise HaltError(text("profiles.name", name=name))
@@ -64,7 +69,7 @@ def check_name(name: str) -> str:
 
 def app_folder() -> Path:
     """
-    The folder for this user's profiles and queues. It may not exist yet.
+    Return the folder for this user's profiles and queues. It may not exist yet.
 
     Raises:
         HaltError: The user's home folder is unknown.
@@ -75,13 +80,13 @@ def app_folder() -> Path:
 
 
 def path_of(name: str) -> Path:
-    """The file of the profile of that name."""
+    """Return the file of the profile *name*."""
     return app_folder() / f"{_PREFIX}{check_name(name)}{_SUFFIX}"
 
 
 def find_profile(name: str) -> Profile | None:
     """
-    Read a profile, or return None if there is none of that name.
+    Read a profile, or return None if it doesn't exist.
 
     Raises:
         HaltError: Its file can't be read, is damaged, or is readable by others.
@@ -102,7 +107,7 @@ def get_profile(name: str) -> Profile:
     Read a profile.
 
     Raises:
-        HaltError: There is none of that name, or it can't be read (see ``find_profile``).
+        HaltError: The profile doesn't exist, or can't be read (see ``find_profile``).
     """
     profile = find_profile(name)
     if profile is None:
@@ -112,11 +117,11 @@ def get_profile(name: str) -> Profile:
 
 
 def list_names() -> list[str]:
-    """The names of all profiles, sorted; empty: there are none, or the home folder is unknown."""
+    """Return the sorted names of all profiles. There are none if the home folder is unknown."""
     if not _has_home():
         return []
-    found = sorted(app_folder().glob(f"{_PREFIX}*{_SUFFIX}"))
-    names = [path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX) for path in found]
+    paths = sorted(app_folder().glob(f"{_PREFIX}*{_SUFFIX}"))
+    names = [path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX) for path in paths]
     return [name for name in names if _NAME.fullmatch(name)]
 
 
@@ -152,7 +157,7 @@ def remove_profile(name: str) -> None:
 
 def default_name() -> str:
     """
-    The name of the default profile, or empty.
+    Return the name of the default profile, or an empty string.
 
     Raises:
         HaltError: The file with the name can't be read, or doesn't hold a profile's name.
@@ -188,7 +193,7 @@ def _make_private_folder(folder: Path) -> None:
 
 
 def _write_private(path: Path, content: str) -> None:
-    # If *path* is a symbolic link, keep it, and write the file that it leads to.
+    # If *path* is a symbolic link, keep the link, and write the file that it points to.
     path = Path(os.path.realpath(path))
     remove_leftovers(path)
     with atomic_write(path) as file:
@@ -196,7 +201,7 @@ def _write_private(path: Path, content: str) -> None:
 
 
 def _read_private(path: Path) -> str | None:
-    """Read a file that only its owner can read. None: it doesn't exist."""
+    """Read a file that only its owner can read. Return None if it doesn't exist."""
     try:
         with open(path, "rb", opener=_open_without_blocking) as file:
             mode = os.fstat(file.fileno()).st_mode

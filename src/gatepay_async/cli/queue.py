@@ -1,4 +1,4 @@
-"""The queue of durable uploads, as the environment configures it, and the explanation of its errors."""
+"""Opens the queue of durable uploads that the environment configures, and explains its errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def durable_uploads() -> DurableUploads:
     """
-    Return the queue of the current shop. Each shop, also a sandbox, has its own.
+    Return the queue of the current shop. Each shop has its own, including each sandbox.
 
     Raises:
         HaltError: The extra isn't installed, or a variable is invalid.
@@ -72,7 +72,7 @@ async def open_submitter() -> AsyncGenerator[Submitter]:
 
 
 def job_number(job: Job) -> str:
-    """The job's ID without the name of the queue."""
+    """Return the job's ID without the name of the queue."""
     return job.id.rpartition(":")[2]
 
 
@@ -97,7 +97,7 @@ def _normalize_url(text: str) -> str:
 
 
 def _default_database() -> str:
-    """The URL of the default database in this user's folder, which is created if needed."""
+    """Return the URL of the default database in this user's folder, which is created if needed."""
     folder = app_folder()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -21,15 +21,15 @@ from gatepay_async.cli.status import Status
 
 P = ParamSpec("P")
 
-# The signals with which a shell, a service manager or a closed terminal ends a program. They work like Ctrl-C here.
+# The signals by which a service manager or a closed terminal ends a program. The command handles them like Ctrl-C.
 _END_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 _SIGNAL_STATUS = 128
-_WORKER_STOP_S = 45.0  # seconds for a worker to stop; normally it takes 35 at most
+_WORKER_STOP_S = 45.0  # the time for a worker to stop; it normally takes at most 35 s
 
 
 def start(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwargs: P.kwargs) -> NoReturn:
     """
-    Run *work*, and end the command.
+    Run *work*, and end the command with its status.
 
     Raises:
         typer.Exit: Always, with the status of *work*, or with 128 plus the number of the signal. Errors of *work* are
@@ -43,7 +43,7 @@ def start(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwarg
 
 def serve(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwargs: P.kwargs) -> NoReturn:
     """
-    Like start(), for commands that normally end with Ctrl-C, which is a success then.
+    Like start(), but Ctrl-C is the normal end of the command and exits with 0.
 
     Raises:
         typer.Exit: Always, as in start(), but with 0 after Ctrl-C.
@@ -54,9 +54,9 @@ def serve(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwarg
 
 def start_worker(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwargs: P.kwargs) -> NoReturn:
     """
-    Like start(), but a second Ctrl-C changes nothing: a worker finishes its calls in flight first.
+    Like start(), but ignore further signals, because a worker first finishes its calls in flight.
 
-    A database that doesn't answer could keep it from ending, so the process ends after some time in any case.
+    If the worker can't stop, for example because its database hangs, the process ends after ``_WORKER_STOP_S``.
 
     Raises:
         typer.Exit: Always, as in start().
@@ -74,10 +74,10 @@ def _run_to_end(
     signals: _Signals | None = None,
 ) -> tuple[int, bool]:
     """
-    Return the status, and whether a signal has interrupted the command.
+    Run *work* to its end. Return the status, and whether a signal has interrupted the command.
 
-    Of the signals *numbers*, only the first one counts. Without SIGINT among them, asyncio handles it: a second one
-    ends the command at once, even if something blocks the event loop.
+    Only the first of the signals *numbers* counts. If SIGINT is not among them, asyncio handles it, and a second Ctrl-C
+    ends the command immediately, even if something blocks the event loop.
     """
     signals = _Signals() if signals is None else signals
     with _handling_signals(signals, _END_SIGNALS if numbers is None else numbers):
@@ -90,9 +90,9 @@ def _run_to_end(
 @define
 class _Signals:
     """
-    The handled and the received signals.
+    The handled and the received signals of a run.
 
-    ``cancel`` does nothing until there is a task to cancel. With a ``limit``, the process ends so many seconds after
+    ``cancel`` does nothing until there is a task to cancel. With a ``limit``, the process ends this many seconds after
     the first signal.
     """
 
@@ -113,7 +113,7 @@ class _Signals:
 
 
 def _end_process(number: int) -> None:
-    """End the process although something still runs: threads that wait for a database can't be stopped."""
+    """End the process even if threads that wait for a database still run, because those can't be stopped."""
     try:
         warn(text("running.not_stopped"))
     finally:
@@ -123,10 +123,10 @@ def _end_process(number: int) -> None:
 async def _run_cancellable(signals: _Signals, work: Callable[[], Coroutine[Any, Any, Status]]) -> Status:
     loop, task = asyncio.get_running_loop(), cast("asyncio.Task[Any]", asyncio.current_task())
     signals.cancel = lambda: loop.call_soon_threadsafe(task.cancel)
-    with suppress(NotImplementedError):  # on Windows, event loops have no handlers; those of signal.signal() suffice
-        for each in signals.handled:
+    with suppress(NotImplementedError):  # event loops on Windows have no handlers; signal.signal() suffices there
+        for number in signals.handled:
             # Needed to wake the loop if it is about to sleep, or if another thread receives the signal.
-            loop.add_signal_handler(each, signals.handle, each, None)
+            loop.add_signal_handler(number, signals.handle, number, None)
     if signals.received:  # before there was a task to cancel
         task.cancel()
     return await work()
@@ -135,18 +135,18 @@ async def _run_cancellable(signals: _Signals, work: Callable[[], Coroutine[Any, 
 @contextmanager
 def _handling_signals(signals: _Signals, numbers: tuple[int, ...]) -> Generator[None]:
     """
-    Handle the signals *numbers* like Ctrl-C, which asyncio handles unless it is among them.
+    Handle the signals *numbers* like Ctrl-C. asyncio handles SIGINT unless it is among them.
 
-    Signals that are ignored when the command starts (``nohup``, a background job) stay ignored. Each is checked by
-    itself: a command that ignores Ctrl-C still ends with SIGTERM.
+    A signal that is ignored when the command starts (``nohup``, a background job) stays ignored. A command that ignores
+    Ctrl-C still ends with SIGTERM.
     """
-    before = {each: signal.getsignal(each) for each in numbers}
-    handled = {each: handler for each, handler in before.items() if handler is not signal.SIG_IGN}
+    before = {number: signal.getsignal(number) for number in numbers}
+    handled = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
     signals.handled = list(handled)
-    for each in handled:
-        signal.signal(each, signals.handle)
+    for number in handled:
+        signal.signal(number, signals.handle)
     try:
         yield
     finally:
-        for each, handler in handled.items():
-            signal.signal(each, handler)
+        for number, handler in handled.items():
+            signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Output for people, with Rich: tables, lines and progress bars. No text is interpreted as markup."""
+"""Prints tables, lines and progress bars for people, with Rich. No text is interpreted as markup."""
 
 import math
 import os
@@ -24,9 +24,9 @@ from gatepay_async.cli.wrapping import fold, longest_piece, wrap
 from gatepay_async.words import Lang, say
 from gatepay_async.words.command import COMMAND
 
-_FILE_COLUMNS = 160  # the width if the output is not a terminal
-_WORD_COLUMNS = 8  # the least width of a text column in a table
-_WIDE_COLUMNS = 60  # in a narrower terminal, the columns of a table have no space between them
+_FILE_COLUMNS = 160  # the default width without a terminal
+_WORD_COLUMNS = 8  # the minimum width of a text column in a table
+_WIDE_COLUMNS = 60  # in a narrower terminal, there is no space between the columns of a table
 
 _BAR_COLUMNS, _MIN_BAR_COLUMNS = 40, 8
 # The space to leave free after a progress bar. A terminal echoes Ctrl-C as ^C at the cursor. If that wrapped to the
@@ -37,7 +37,7 @@ _ECHO_COLUMNS = 3
 class _Screen(Console):
     def on_broken_pipe(self) -> None:
         """Re-raise the original error, because Typer handles it. Rich would end the process."""
-        raise  # noqa: PLE0704 -- Rich calls this while it handles that error
+        raise  # noqa: PLE0704 -- Rich calls this in its except block
 
 
 def screen(stream: IO[str] | None = None) -> Console:
@@ -49,58 +49,62 @@ def screen(stream: IO[str] | None = None) -> Console:
 
 
 def _file_columns() -> int:
-    """How wide the output is where there is no terminal: as ``COLUMNS`` says."""
-    said = os.environ.get("COLUMNS", "")
-    return int(said) if said.isascii() and said.isdecimal() and int(said) else _FILE_COLUMNS
+    """Return the width without a terminal: ``COLUMNS``, or a default."""
+    setting = os.environ.get("COLUMNS", "")
+    return int(setting) if setting.isascii() and setting.isdecimal() and int(setting) else _FILE_COLUMNS
 
 
-def print_table(what: Table) -> None:
+def print_table(content: Table) -> None:
     """
-    Print a table, without Rich's trailing blanks.
+    Print a table, without Rich's trailing spaces.
 
     If the terminal is too narrow, each row is printed as a list of names and values instead.
     """
-    sys.stdout.write(_draw(what))
+    sys.stdout.write(_draw(content))
 
 
-def print_list(what: Table) -> None:
+def print_list(content: Table) -> None:
     """Like ``print_table``, but use a pager if the table is longer than the terminal."""
-    drawn = _draw(what)
-    if not sys.stdout.isatty() or drawn.count("\n") < shutil.get_terminal_size().lines or not _show_in_pager(drawn):
-        sys.stdout.write(drawn)
+    output = _draw(content)
+    if not sys.stdout.isatty() or output.count("\n") < shutil.get_terminal_size().lines or not _show_in_pager(output):
+        sys.stdout.write(output)
 
 
-def _show_in_pager(drawn: str) -> bool:
-    """Show text in ``$PAGER`` or less. False: there is no pager, or the user doesn't want one."""
+def _show_in_pager(output: str) -> bool:
+    """Show text in ``$PAGER`` or less. Return False if there is no pager, or the user doesn't want one."""
     command = shlex.split(os.environ.get("PAGER", "less -FRX"))
     program = shutil.which(command[0]) if command else None
     if program is None or command[0] == "cat":
         return False
     sys.stdout.flush()
     environment = {"LESSCHARSET": "utf-8", **os.environ}
-    subprocess.run([program, *command[1:]], input=drawn.encode(), env=environment, check=False)  # noqa: S603 -- the user's own
+    subprocess.run([program, *command[1:]], input=output.encode(), env=environment, check=False)  # noqa: S603 -- the user's program
     return True
 
 
-def _draw(what: Table) -> str:
-    if what.show_header and what.row_count and not _fits(what):
-        names = [str(column.header) for column in what.columns]
-        rows = zip(*(column.cells for column in what.columns), strict=True)
-        return "\n".join(_draw(facts(zip(names, row, strict=True))) for row in rows) + "\n"
+def _draw(content: Table) -> str:
+    if content.show_header and content.row_count and not _fits(content):
+        names = [str(column.header) for column in content.columns]
+        cells = zip(*(column.cells for column in content.columns), strict=True)
+        return "\n".join(_draw(facts(zip(names, row, strict=True))) for row in cells) + "\n"
     console = screen()
-    with console.capture() as drawn:
-        if what.show_header:
-            console.print(what)
+    with console.capture() as output:
+        if content.show_header:
+            console.print(content)
         else:
-            for line in _draw_facts(what, console.width):
+            for line in _draw_facts(content, console.width):
                 console.print(line, soft_wrap=True)
-    lines = [line.rstrip() for line in drawn.get().splitlines()]
-    return "\n".join(lines).strip("\n") + ("\n\n" if what.show_header else "\n")
+    lines = [line.rstrip() for line in output.get().splitlines()]
+    return "\n".join(lines).strip("\n") + ("\n\n" if content.show_header else "\n")
 
 
-def _draw_facts(what: Table, width: int) -> Iterator[Text]:
-    """Names and values next to each other. A value with a word that doesn't fit there is below its name."""
-    names, values = ([str(cell) for cell in column.cells] for column in what.columns)
+def _draw_facts(content: Table, width: int) -> Iterator[Text]:
+    """
+    Yield names and values next to each other.
+
+    If a word of a value doesn't fit there, the value is below its name.
+    """
+    names, values = ([str(cell) for cell in column.cells] for column in content.columns)
     indent = max(map(cell_len, names), default=0) + 1
     for name, value in zip(names, values, strict=True):
         if longest_piece(value) > width - indent:
@@ -112,34 +116,40 @@ def _draw_facts(what: Table, width: int) -> Iterator[Text]:
         yield from (Text(f"{' ' * indent}{line}") for line in more)
 
 
-def _fits(what: Table) -> bool:
-    """Whether the table fits the terminal without breaking numbers, IDs and words. If so, fix the column widths."""
-    room = (
-        screen().width - (len(what.columns) - 1) * what.padding[1] - len(what.columns) - 1
-    )  # space between and beside
-    wanted: list[int] = []
-    for column in what.columns:
+def _fits(content: Table) -> bool:
+    """
+    Whether the table fits the terminal without breaking numbers, IDs and words.
+
+    If it does, set the column widths.
+    """
+    free_columns = (
+        screen().width - (len(content.columns) - 1) * content.padding[1] - len(content.columns) - 1
+    )  # the spaces between the columns and at both sides
+    content_widths: list[int] = []
+    for column in content.columns:
         cells, heading = [str(cell) for cell in column.cells], str(column.header)
-        wanted.append(max(map(cell_len, [*cells, heading])))
+        content_widths.append(max(map(cell_len, [*cells, heading])))
         # A heading may be wrapped between its words.
         if column.no_wrap:
-            longest = max(map(cell_len, cells))
+            longest_piece_width = max(map(cell_len, cells))
         else:
-            longest = max(min(wanted[-1], _WORD_COLUMNS), *map(longest_piece, cells))
-        word = min(max(map(cell_len, heading.split())), _WORD_COLUMNS)
-        column.no_wrap, column.width = False, max(longest, word, longest_piece(heading))
-        room -= column.width
-    if room < 0:
+            longest_piece_width = max(min(content_widths[-1], _WORD_COLUMNS), *map(longest_piece, cells))
+        heading_width = min(max(map(cell_len, heading.split())), _WORD_COLUMNS)
+        column.no_wrap, column.width = False, max(longest_piece_width, heading_width, longest_piece(heading))
+        free_columns -= column.width
+    if free_columns < 0:
         return False
-    for _ in range(room):
-        column, most = max(zip(what.columns, wanted, strict=True), key=lambda pair: pair[1] - (pair[0].width or 0))
-        column.width = min(most, (column.width or 0) + 1)
+    for _ in range(free_columns):
+        column, limit = max(
+            zip(content.columns, content_widths, strict=True), key=lambda pair: pair[1] - (pair[0].width or 0)
+        )
+        column.width = min(limit, (column.width or 0) + 1)
     return True
 
 
-class _Words:
+class _WrappedText:
     """
-    The text of a cell, wrapped by ``wrap``. Rich takes a Chinese sentence for one word, and breaks the names in it.
+    The text of a cell, wrapped by ``wrap``. Rich would treat a Chinese sentence as one word, and break names in it.
 
     Args:
         content: The text.
@@ -152,16 +162,16 @@ class _Words:
         return self._content
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
-        """The lines of the text."""
+        """Yield the text."""
         yield Text("\n".join(wrap(self._content, options.max_width)))
 
 
-class _Rows(Table):
+class _WrappedTable(Table):
     """A table whose cells are wrapped by ``wrap``."""
 
     def add_row(self, *cells: Any, **options: Any) -> None:
-        """As ``Table.add_row``."""
-        super().add_row(*map(_Words, cells), **options)
+        """Implement ``Table.add_row``."""
+        super().add_row(*map(_WrappedText, cells), **options)
 
 
 def table(*columns: str, right: Iterable[int] = (), whole: Iterable[int] = ()) -> Table:
@@ -170,14 +180,14 @@ def table(*columns: str, right: Iterable[int] = (), whole: Iterable[int] = ()) -
 
     Args:
         columns: The headings.
-        right: The indices of columns with numbers.
-        whole: The indices of other columns whose values must not be broken, such as IDs and times.
+        right: The indexes of columns with numbers.
+        whole: The indexes of other columns whose values must not be broken, such as IDs and times.
     """
     padding = (0, 1 if screen().width >= _WIDE_COLUMNS else 0)
-    new = _Rows(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=padding)
-    for place, column in enumerate(columns):
-        justify: Literal["left", "right"] = "right" if place in right else "left"
-        new.add_column(column, justify=justify, overflow="fold", no_wrap=place in right or place in whole)
+    new = _WrappedTable(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=padding)
+    for index, column in enumerate(columns):
+        justify: Literal["left", "right"] = "right" if index in right else "left"
+        new.add_column(column, justify=justify, overflow="fold", no_wrap=index in right or index in whole)
     return new
 
 
@@ -197,13 +207,17 @@ def local_time(moment: datetime) -> str:
 
 
 def span(seconds: int) -> str:
-    """Format a duration for people: 90 is ``1 min 30 s``."""
+    """Format a duration: 90 is ``1 min 30 s``."""
     amounts = (("hours", seconds // 3600), ("minutes", seconds // 60 % 60), ("seconds", seconds % 60))
     return " ".join(text(f"time.{unit}", count=count) for unit, count in amounts if count)
 
 
 def wrap_indented(text: str, *, indent: int) -> str:
-    """Wrap *text* to the terminal, with following lines indented. Without a terminal, keep one line for programs."""
+    """
+    Wrap *text* to the terminal, and indent the following lines.
+
+    Without a terminal, leave it on one line for programs.
+    """
     if not sys.stdout.isatty():
         return text
     return f"\n{' ' * indent}".join(wrap(text, max(indent, screen().width - indent)))
@@ -211,13 +225,13 @@ def wrap_indented(text: str, *, indent: int) -> str:
 
 def print_line(text: str, *, style: str = "", stream: IO[str] | None = None, whole: bool = False) -> None:
     """
-    Print *text*. On a terminal it is wrapped between words, so that numbers and URLs stay whole.
+    Print *text*. On a terminal it is wrapped between words, so that numbers and URLs are not broken.
 
     Args:
         text: A line, or several.
         style: Rich's style for the whole text.
         stream: None: standard output.
-        whole: Don't wrap it, because the user copies the line.
+        whole: Whether to print it without wrapping, because the user copies the line.
     """
     console = screen(stream)
     if console.file.isatty() and not whole:
@@ -225,7 +239,7 @@ def print_line(text: str, *, style: str = "", stream: IO[str] | None = None, who
     try:
         console.print(Text(text, style=style), soft_wrap=True)
     except OSError:
-        if stream is not sys.stderr:  # if standard error can't be written, do nothing
+        if stream is not sys.stderr:  # nothing can be printed about an error of standard error
             raise
 
 
@@ -246,53 +260,53 @@ class _Bar(ProgressColumn):
         self._language: Lang = current_language()
 
     def render(self, task: Task) -> Text:
-        """Draw as many parts as fit, the most important ones first."""
-        room = self._console.width - _ECHO_COLUMNS
+        """Return as many parts as fit, the most important ones first."""
+        free_columns = self._console.width - _ECHO_COLUMNS
         done = f"{task.completed:,.0f}" if task.total is None else f"{task.completed:,.0f}/{task.total:,.0f}"
-        facts = [(task.description, ""), (done, "green"), *((each, "cyan") for each in self._pace(task))]
+        parts = [(task.description, ""), (done, "green"), *((part, "cyan") for part in self._rate_and_time_left(task))]
         # If the line is too long, leave out the rate, then the description, then the time left.
-        for place in (2, 0, -1):
-            if _columns(facts) > room and len(facts) > 1 and -len(facts) <= place < len(facts):
-                facts.pop(place)
-        texts = [Text(each, style=style) for each, style in facts]
-        wide = min(_BAR_COLUMNS, room - _columns(facts) - 1)
-        if task.total and wide >= _MIN_BAR_COLUMNS:
-            texts.insert(int(facts[0][0] == task.description), self._drawn(task.completed / task.total, wide))
+        for index in (2, 0, -1):
+            if _columns(parts) > free_columns and len(parts) > 1 and -len(parts) <= index < len(parts):
+                parts.pop(index)
+        texts = [Text(part, style=style) for part, style in parts]
+        bar_columns = min(_BAR_COLUMNS, free_columns - _columns(parts) - 1)
+        if task.total and bar_columns >= _MIN_BAR_COLUMNS:
+            texts.insert(int(parts[0][0] == task.description), self._draw_bar(task.completed / task.total, bar_columns))
         return Text(" ").join(texts)
 
-    def _pace(self, task: Task) -> list[str]:
-        """The rate in card keys per second and the time left; empty while there is no rate."""
-        # The average since the start. Rich's own rate is between two updates, and concurrent chunks end at nearly the
-        # same time, which would give hundreds of thousands.
+    def _rate_and_time_left(self, task: Task) -> list[str]:
+        """Return the rate in card keys per second and the time left, or nothing until there is a rate."""
+        # This is the average since the start. Rich's own rate is that between two updates, which would be hundreds of
+        # thousands, because concurrent chunks end at nearly the same time.
         if not task.completed or not task.elapsed:
             return []
         rate = task.completed / task.elapsed
-        pace = [say(COMMAND["screens.rate"], self._language, rate=f"{rate:,.0f}")]
+        texts = [say(COMMAND["screens.rate"], self._language, rate=f"{rate:,.0f}")]
         if task.remaining:
             left = math.ceil(task.remaining / rate)
             clock = f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02}"
-            pace.append(say(COMMAND["screens.left"], self._language, time=clock))
-        return pace
+            texts.append(say(COMMAND["screens.left"], self._language, time=clock))
+        return texts
 
-    def _drawn(self, part: float, wide: int) -> Text:
-        sign = "━" if self._console.encoding.startswith("utf") else "-"
-        done = min(wide, int(part * wide))
-        return Text.assemble((sign * done, "bar.complete"), (sign * (wide - done), "bar.back"))
+    def _draw_bar(self, fraction: float, columns: int) -> Text:
+        character = "━" if self._console.encoding.startswith("utf") else "-"
+        done = min(columns, int(fraction * columns))
+        return Text.assemble((character * done, "bar.complete"), (character * (columns - done), "bar.back"))
 
 
-def _columns(facts: list[tuple[str, str]]) -> int:
-    """The width of all *facts*, with a blank between two."""
-    return sum(cell_len(each) + 1 for each, _ in facts) - 1
+def _columns(parts: list[tuple[str, str]]) -> int:
+    """Return the width of *parts*, with a space between two of them."""
+    return sum(cell_len(part) + 1 for part, _ in parts) - 1
 
 
 @contextmanager
-def progress(what: str, *, total: float | None) -> Generator[Callable[[int, float | None], None]]:
+def progress(description: str, *, total: float | None) -> Generator[Callable[[int, float | None], None]]:
     """
     Show a progress bar on standard error, if that is a terminal.
 
     Args:
-        what: The description of the work.
-        total: The number of card keys or lines; None: unknown.
+        description: What the progress bar counts.
+        total: The number of card keys or lines, or None if it is unknown.
 
     Yields:
         A function to call with the number done and the total.
@@ -302,9 +316,9 @@ def progress(what: str, *, total: float | None) -> Generator[Callable[[int, floa
         return
     console = screen(sys.stderr)
     with Progress(_Bar(console), console=console, transient=True) as bar:
-        task = bar.add_task(what, total=total)
+        task = bar.add_task(description, total=total)
 
-        def update(done: int, of: float | None) -> None:
-            bar.update(task, completed=done, total=of)
+        def update(done: int, total: float | None) -> None:
+            bar.update(task, completed=done, total=total)
 
         yield update

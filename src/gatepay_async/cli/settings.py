@@ -36,7 +36,7 @@ class Source(Protocol):
 
     @property
     def where(self) -> str:
-        """The place of the secret, for people."""
+        """Where the secret is stored, as a text for the user."""
         ...
 
     def appkey(self) -> str:
@@ -68,12 +68,12 @@ class Environment:
 
     @property
     def base_url(self) -> str:
-        """The variable, or the client's default."""
+        """GATEPAY_BASE_URL, or the client's default."""
         return os.environ.get("GATEPAY_BASE_URL") or BASE_URL
 
     @property
     def where(self) -> str:
-        """The file, or the variable."""
+        """The file or the variable that contains the secret."""
         path = secret_path()
         if path is not None:
             return text("doctor.secret_in_file", path=path)
@@ -124,7 +124,7 @@ class Stored:
 
     @property
     def where(self) -> str:
-        """The profile, and whether its secret is in the keyring or a file."""
+        """The profile, and whether its secret is in the keyring or in a file."""
         place = text(f"profiles.in_{self.profile.kept_in}")
         return text("doctor.secret_in_profile", name=self.name, place=place)
 
@@ -144,7 +144,7 @@ class Stored:
             self._cache.append(secret)
         return self._cache[0]
 
-    def know(self, secret: str) -> None:
+    def use_secret(self, secret: str) -> None:
         """Use *secret*, which isn't stored yet, for this run."""
         self._cache[:] = [secret]
 
@@ -182,7 +182,7 @@ def _stored(name: str, *, above_environment: bool) -> Stored:
     profile = profiles.get_profile(name)
     variables: Mapping[str, str] = {} if above_environment else os.environ
     base_url = variables.get("GATEPAY_BASE_URL") or profile.base_url or BASE_URL
-    # It must come from the same place as the base URL: orders for a sandbox must never reach GatePay's cloud server.
+    # The cloud URL has the same source as the base URL: orders for a sandbox must never reach GatePay's cloud server.
     cloud_base_url = ""
     if is_same_url(base_url, variables.get("GATEPAY_BASE_URL") or BASE_URL):
         cloud_base_url = variables.get("GATEPAY_CLOUD_BASE_URL", "")
@@ -193,9 +193,9 @@ def _stored(name: str, *, above_environment: bool) -> Stored:
     return Stored(name, profile, base_url, cloud_base_url)
 
 
-def is_same_url(one: str, other: str) -> bool:
-    """Whether both are the same server, with a slash at the end or without."""
-    return one.strip().rstrip("/").casefold() == other.strip().rstrip("/").casefold()
+def is_same_url(first: str, second: str) -> bool:
+    """Whether both URLs name the same server. A slash at the end makes no difference."""
+    return first.strip().rstrip("/").casefold() == second.strip().rstrip("/").casefold()
 
 
 def base_url() -> str:
@@ -229,13 +229,13 @@ def client() -> AsyncGatePay:
 
 
 def secret_path() -> Path | None:
-    """Return the file that GATEPAY_APPSECRET_FILE names; None: the variable is not set."""
+    """Return the path in GATEPAY_APPSECRET_FILE, or None if the variable is not set."""
     path = os.environ.get("GATEPAY_APPSECRET_FILE", "")
     return Path(os.path.expanduser(path)) if path else None  # noqa: PTH111 -- Path.expanduser() raises without a home
 
 
 def is_world_readable(path: Path) -> bool:
-    """Whether all users of this machine can read *path*. Always False on Windows, which has no such mode."""
+    """Whether all users of this machine can read *path*. Always False on Windows, which has no file modes."""
     return os.name == "posix" and bool(path.stat().st_mode & stat.S_IROTH)
 
 

@@ -2,8 +2,8 @@
 The inputs of card keys: files, standard input and other pipes.
 
 All files are checked before anything is sent (``checking``). Up to 32 MiB of checked content is kept in memory and sent
-from there. So a file of up to about a million card keys is read once, and nobody can change it between check and
-upload. A larger file is read again: a copy would leave card keys on the disk.
+from there. So a file of up to about a million card keys is read only once, and nobody can change it between the check
+and the upload. A larger file is read again, because a copy would leave card keys on the disk.
 """
 
 import io
@@ -38,16 +38,15 @@ class Source:
         name: The name from the command line; for a sheet, followed by the sheet's name in brackets.
         path: The path, or None for standard input.
         is_pipe: Whether it is a pipe, which can be read only once and has an unknown length.
-        identity: Equal for two names of the same file.
-        parse: Turns the file's bytes into the number of the first line or row with a card key, and the lines from
-            there.
-        first: That number, after the check.
+        identity: The device and inode of the file, which are equal for two names of the same file.
+        parse: Returns the number of the first line or row with a card key, and the lines from there.
+        first: The number of the first line with a card key, after the check.
         lines: The number of lines, after the check.
         stamp: The file's size and modification time at the check, if the file is read again.
         content: The content kept in memory: everything, or the start of a long pipe.
         rest: The rest of a long pipe.
-        odd: The first of the lines that may not be card keys.
-        odd_count: The number of lines that may not be card keys.
+        odd: The first odd lines, which may not be card keys.
+        odd_count: The number of odd lines.
     """
 
     name: str
@@ -81,17 +80,17 @@ class _Joined(io.RawIOBase):
         self._rest = rest
 
     def readable(self) -> bool:
-        """As ``RawIOBase.readable``."""
+        """Implement ``RawIOBase.readable``."""
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        """As ``RawIOBase.readinto``."""
+        """Implement ``RawIOBase.readinto``."""
         data = self._start.read(len(buffer)) or self._rest.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def close(self) -> None:
-        """As ``RawIOBase.close``; standard input stays open."""
+        """Implement ``RawIOBase.close``. Standard input stays open."""
         if self._rest is not sys.stdin.buffer:
             self._rest.close()
         super().close()
@@ -99,7 +98,7 @@ class _Joined(io.RawIOBase):
 
 def find_sources(names: list[Path]) -> list[Source]:
     """
-    Return the source for each of *names*, without reading its content. A file with two names is returned once.
+    Return the sources for *names*, without reading their content. A file with two names is returned once.
 
     Raises:
         HaltError: A file is missing, or can't be read.
@@ -116,20 +115,20 @@ def find_sources(names: list[Path]) -> list[Source]:
 
 class Reader:
     """
-    Iterates over all lines of all *sources*. It has ``readline``, so the library reads it in a worker thread.
+    Iterates over all lines of all *sources*. The library reads it in a worker thread, because it has ``readline``.
 
     Args:
         sources: The result of ``check_sources``.
         again: Whether to accept files that have changed since the check.
 
     Raises:
-        HaltError: From ``next()``: a line is too long, or a file is gone or has changed since the check.
+        HaltError: A line is too long, or a file was deleted or changed since the check. Raised by ``next()``.
     """
 
     def __init__(self, sources: list[Source], *, again: bool = False) -> None:
         self._sources = sources
         self._again = again
-        self._starts: list[int] = []  # the number, over all, of each source's first line
+        self._starts: list[int] = []  # for each source, the number of its first line in the whole input
         self._lines = self._read_lines()
 
     def __iter__(self) -> Iterator[str]:
@@ -139,14 +138,18 @@ class Reader:
         return next(self._lines)
 
     def readline(self) -> str:
-        """Return the next line. The library takes an object with this method for a file."""
+        """
+        Return the next line, or an empty string at the end.
+
+        The library treats an object with this method as a file.
+        """
         return next(self._lines, "")
 
     def place(self, line: int) -> str:
         """Return the file and its line for line number *line* of the whole input: ``keys.txt:7``."""
-        which = bisect_right(self._starts, line) - 1
-        source = self._sources[which]
-        return f"{escape(source.name)}:{line - self._starts[which] + source.first}"
+        index = bisect_right(self._starts, line) - 1
+        source = self._sources[index]
+        return f"{escape(source.name)}:{line - self._starts[index] + source.first}"
 
     def _read_lines(self) -> Iterator[str]:
         number = 1
@@ -156,13 +159,13 @@ class Reader:
                 for line in _read_source(source, file):
                     yield line
                     number += 1
-                fresh = self._again or source.stamp is None or file_stamp(file) == source.stamp
-            if not fresh:
+                is_unchanged = self._again or source.stamp is None or file_stamp(file) == source.stamp
+            if not is_unchanged:
                 raise HaltError(text("sources.changed", name=source.name), todo=text("sources.changed.todo"))
 
 
 def _read_source(source: Source, file: BinaryIO) -> Iterator[str]:
-    """Return the lines of *source*. A cell that is refused now was valid at the check, so the file has changed."""
+    """Yield the lines of *source*. A refused cell was valid at the check, so the file has changed since then."""
     with explain_problems(source.name):
         _, keys = source.parse(file)
         for key in keys:
@@ -170,7 +173,7 @@ def _read_source(source: Source, file: BinaryIO) -> Iterator[str]:
 
 
 def include_file(sources: list[Source], path: Path) -> bool:
-    """Whether the file at *path* is one of *sources*, also under another name."""
+    """Whether the file at *path* is one of *sources*, even under another name."""
     try:
         status = path.stat()
     except OSError:
@@ -205,10 +208,10 @@ def explain_problems(name: str) -> Generator[None]:
     try:
         yield
     except FileProblemError as problem:
-        said = text(problem.key, **problem.facts)
+        message = text(problem.key, **problem.facts)
         if problem.line:
-            said = line_problem(name, problem.line, said)
-        raise problem_of(name, said, problem.key, **problem.facts) from None
+            message = line_problem(name, problem.line, message)
+        raise problem_of(name, message, problem.key, **problem.facts) from None
 
 
 def line_problem(name: str, line: int, problem: str) -> str:
@@ -217,10 +220,10 @@ def line_problem(name: str, line: int, problem: str) -> str:
     return text("sources.row" if is_table else "sources.line", line=line, problem=problem)
 
 
-def problem_of(name: str, said: str, key: str, **facts: object) -> HaltError:
+def problem_of(name: str, message: str, key: str, **facts: object) -> HaltError:
     """Return the error for a file with a problem, with the remedy for the problem's *key*."""
     todo = text(_REMEDIES.get(key, "sources.todo"), **facts)
-    return HaltError(text("sources.bad", name=name, problem=said), todo=todo)
+    return HaltError(text("sources.bad", name=name, problem=message), todo=todo)
 
 
 _TABLE = re.compile(r"\.(csv|tsv|jsonl|xlsx)(\[.*\])?$", re.IGNORECASE | re.DOTALL)

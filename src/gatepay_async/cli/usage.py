@@ -1,4 +1,4 @@
-"""Help and usage errors in both languages. Typer's are in English, and misalign columns with wide characters."""
+"""Formats help and usage errors in both languages. Typer's are English only and misalign wide characters."""
 
 import os
 import re
@@ -21,14 +21,14 @@ from gatepay_async.words.command import COMMAND
 UsageError: Any = typer.BadParameter.__mro__[1]
 
 _MIN_COLUMNS, _MAX_COLUMNS = 40, 100
-_MAX_NAME_COLUMNS = 30  # a longer option with its value, or one longer than 2/5 of the width, gets its own line
+_MAX_NAME_COLUMNS = 30  # an option that is longer than this, or than 2/5 of the width, gets its own line
 
-# Our texts for Typer's own options.
+# Translated help texts for Typer's own options.
 _TYPER_OPTIONS = {"--help": "option.help", "--install-completion": "option.install", "--show-completion": "option.show"}
 
 
 class Command(TyperCommand):
-    """A command with our help."""
+    """A command whose help this module formats."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help of this command."""
@@ -36,7 +36,7 @@ class Command(TyperCommand):
 
 
 class WaitingCommand(Command):
-    """A command that takes a moment, and first says so."""
+    """A command that prints ``One moment…`` first, because it waits for imports or a server."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -47,7 +47,7 @@ class WaitingCommand(Command):
 
 
 def announce(root: Any, arguments: list[str]) -> None:
-    """Show at once that a command takes a moment: Typer may import much before it has read the command line."""
+    """Print ``One moment…`` before Typer reads the command line, because Typer may import many modules for that."""
     command = root
     for word in arguments:
         command = getattr(command, "commands", {}).get(word, command)
@@ -56,27 +56,27 @@ def announce(root: Any, arguments: list[str]) -> None:
 
 
 class Group(TyperGroup):
-    """Commands with our help."""
+    """A group of commands whose help this module formats."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help of this group."""
         formatter.write(_format_help(self, ctx))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command, or raise an error that suggests a similar one."""
+        """Return the command, or raise an error that suggests a similar one."""
         if args[0] not in self.commands:
-            near = self._nearest(args[0])
-            hint = text("usage.meant", name=f"`{ctx.command_path} {near}`") if near else ""
+            suggestion = self._nearest(args[0])
+            hint = text("usage.meant", name=f"`{ctx.command_path} {suggestion}`") if suggestion else ""
             raise UsageError(text("usage.no_command", name=escape(args[0])) + hint, ctx)
         return super().resolve_command(ctx, args)
 
-    def _nearest(self, wanted: str) -> str:
-        """Return the most similar command, such as `keys upload` for `upload`; empty: there is none."""
-        inner = {name: group for group, each in self.commands.items() for name in getattr(each, "commands", {})}
-        near = get_close_matches(wanted, [*self.commands, *inner], n=1)
-        if not near or near[0] in self.commands:
-            return "".join(near)
-        return f"{inner[near[0]]} {near[0]}"
+    def _nearest(self, name: str) -> str:
+        """Return the most similar command, such as `keys upload` for `upload`, or an empty string."""
+        groups = {child: group for group, each in self.commands.items() for child in getattr(each, "commands", {})}
+        matches = get_close_matches(name, [*self.commands, *groups], n=1)
+        if not matches or matches[0] in self.commands:
+            return "".join(matches)
+        return f"{groups[matches[0]]} {matches[0]}"
 
 
 _OTHER_PROFILES = ("login", "logout", "profiles")  # commands with a different help text for --profile
@@ -85,18 +85,20 @@ _JSON_LINES = ("products", "pay", "export", "sandbox")
 
 
 def translate_help(command: Any, shared: tuple[Any, ...] = ()) -> None:
-    """Replace the keys of help texts with the texts, in all commands, and add the *shared* options to each command."""
+    """Translate the help texts of all commands, and add the *shared* options to each command."""
     command.help = text(command.help)
     for param in command.params:
         param.help = _param_help(param)
-    for inner in getattr(command, "commands", {}).values():
-        translate_help(inner, shared)
-        own = {param.name for param in inner.params}
-        inner.params.extend(_described(each, inner.name) for each in shared if each.name not in own)
+    for subcommand in getattr(command, "commands", {}).values():
+        translate_help(subcommand, shared)
+        own_names = {param.name for param in subcommand.params}
+        subcommand.params.extend(
+            _with_help_for(param, subcommand.name) for param in shared if param.name not in own_names
+        )
 
 
-def _described(param: Any, command: str) -> Any:
-    """Return a shared option, with the help text for that command."""
+def _with_help_for(param: Any, command: str) -> Any:
+    """Return a shared option with its help text for *command*."""
     if param.name == "as_json" and command in _JSON_LINES:
         param = copy(param)
         param.help = text(f"option.json_{command}")
@@ -113,11 +115,11 @@ def _param_help(param: Any) -> str:
 
 
 def usage_problem(error: Any) -> str:
-    """Return what is wrong with the command line."""
+    """Return a text that says what is wrong with the command line."""
     kind = type(error).__name__
     option = getattr(error, "option_name", "")
     if kind == "NoSuchOption":
-        return text("usage.no_option", option=escape(option)) + _meant_option(error, option)
+        return text("usage.no_option", option=escape(option)) + _suggest_option(error, option)
     if kind == "MissingParameter":
         return text("usage.missing", name=_param_name(error.param))
     if kind == "BadOptionUsage":
@@ -131,16 +133,16 @@ def usage_problem(error: Any) -> str:
     return text("usage.extra", extra=escape(extra[1])) if extra else str(error.message)
 
 
-def _meant_option(error: Any, wanted: str) -> str:
-    """Return a question that suggests the most similar option; empty: there is none."""
+def _suggest_option(error: Any, option: str) -> str:
+    """Return a question that suggests the most similar option, or an empty string."""
     params: list[Any] = error.ctx.command.params if error.ctx is not None else []
     names: list[str] = [name for param in params for name in param.opts]
-    near = get_close_matches(wanted, names, n=1)
-    return text("usage.meant", name=near[0]) if near else ""
+    matches = get_close_matches(option, names, n=1)
+    return text("usage.meant", name=matches[0]) if matches else ""
 
 
 def usage_hint(error: Any) -> str:
-    """Return a hint to the command's help."""
+    """Return a text that refers to the help of the command."""
     path = error.ctx.command_path if error.ctx is not None else "gatepay"
     return text("usage.hint", command=path)
 
@@ -151,8 +153,8 @@ def print_help(ctx: Any, words: list[str]) -> None:
     for word in words:
         if not isinstance(context.command, Group):
             raise UsageError(text("usage.extra", extra=escape(word)), context)
-        _, inner, _ = context.command.resolve_command(context, [word])
-        context = type(context)(inner, parent=context, info_name=word)
+        _, subcommand, _ = context.command.resolve_command(context, [word])
+        context = type(context)(subcommand, parent=context, info_name=word)
     typer.echo(context.get_help())
 
 
@@ -172,7 +174,9 @@ def _format_help(command: Any, ctx: Any) -> str:
     parts = [_usage_line(" ".join(usage), width)]
     parts.append("\n".join(_wrap_lines(command.help or "", width)))
     parts += _section("help.arguments", [(param.metavar, param.help) for param in arguments], width)
-    parts += _section("help.commands", [(name, _first_line(each.help)) for name, each in commands.items()], width)
+    parts += _section(
+        "help.commands", [(name, _first_line(subcommand.help)) for name, subcommand in commands.items()], width
+    )
     parts += _section("help.options", [(_option(param), _required(param)) for param in options], width)
     return "\n\n".join(parts) + "\n"
 
@@ -184,18 +188,23 @@ def _describe(command: Any, ctx: Any) -> dict[str, object]:
         "command": ctx.command_path,
         "help": command.help,
         "arguments": [
-            {"name": each.metavar, "help": each.help, "required": each.required, "several": each.nargs != 1}
-            for each in arguments
+            {
+                "name": argument.metavar,
+                "help": argument.help,
+                "required": argument.required,
+                "several": argument.nargs != 1,
+            }
+            for argument in arguments
         ],
-        "commands": [{"name": name, "help": _first_line(each.help)} for name, each in commands.items()],
+        "commands": [{"name": name, "help": _first_line(subcommand.help)} for name, subcommand in commands.items()],
         "options": [
             {
-                "names": each.opts,
-                "value": None if each.is_flag else each.metavar,
-                "help": _param_help(each),
-                "required": each.required,
+                "names": option.opts,
+                "value": None if option.is_flag else option.metavar,
+                "help": _param_help(option),
+                "required": option.required,
             }
-            for each in options
+            for option in options
         ],
     }
 
@@ -215,20 +224,20 @@ def _usage_line(usage: str, width: int) -> str:
 
 
 def _wrap_lines(message: str, width: int) -> Iterator[str]:
-    """A text of several lines; one that begins with blanks is an example."""
+    """Yield the wrapped lines of *message*. A line that starts with spaces is an example."""
     for line in message.splitlines():
         yield from _wrap_example(line, width) if line.startswith("  ") else wrap(line, width)
 
 
 def _wrap_example(line: str, width: int) -> list[str]:
-    """Wrap an example, so that its command can still be copied. What that does is below it if both don't fit."""
+    """Wrap an example so that its command can still be copied. If its explanation doesn't fit, it follows below."""
     if width_of(line) <= width:
         return [line]
-    command, _, what = line.strip().partition("  ")
+    command, _, explanation = line.strip().partition("  ")
     parts = wrap(command, width - 6)
     lines = [f"{'      ' if number else '  '}{part}" for number, part in enumerate(parts)]
     lines[:-1] = [f"{part} \\" for part in lines[:-1]]
-    return lines + [f"      {part}" for part in wrap(what.strip(), width - 6) if part]
+    return lines + [f"      {part}" for part in wrap(explanation.strip(), width - 6) if part]
 
 
 def _first_line(message: str | None) -> str:

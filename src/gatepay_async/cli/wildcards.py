@@ -9,10 +9,10 @@ IS_WINDOWS = os.name == "nt"
 
 def expand(arguments: Iterable[str]) -> list[str]:
     """Replace each wildcard with the files that match it, sorted. A wildcard without matches is kept."""
-    return [name for each in arguments for name in _matching_files(each) or [each]]
+    return [name for argument in arguments for name in _matching_files(argument) or [argument]]
 
 
 def _matching_files(argument: str) -> list[str]:
-    has_wildcard = any(sign in argument for sign in "*?[")
+    has_wildcard = any(character in argument for character in "*?[")
     # Path.glob() accepts no absolute patterns.
-    return sorted(glob(argument)) if has_wildcard and not argument.startswith("-") else []  # noqa: PTH207 -- see above
+    return sorted(glob(argument)) if has_wildcard and not argument.startswith("-") else []  # noqa: PTH207 -- as above

@@ -1,4 +1,4 @@
-"""Counts what a worker does, and shows the counts in Prometheus's text format. They contain no text from outside."""
+"""Counts what a worker does, and shows the counts in Prometheus's text format. They never include data of the shop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _FINAL = ("stored", "already_there", "refused")  # card keys in the other columns may change in a later run
 
-Samples = list[tuple[str, float]]  # labels, and the value
+Samples = list[tuple[str, float]]  # pairs of labels and value
 
 
 class WorkerMetrics:
@@ -26,7 +26,7 @@ class WorkerMetrics:
 
     def __init__(self) -> None:
         self.queue: QueueInfo | None = None
-        # Zeros first: Prometheus's rate() doesn't see the first event of a series that begins with it.
+        # Start with zeros: Prometheus's rate() misses the first event of a series that starts with it.
         self._calls: Counter[str] = Counter(dict.fromkeys(("success", "refused", "failed", "cancelled"), 0))
         self._seconds = 0.0
         self._batches: Counter[str] = Counter({"done": 0, "failed": 0})
@@ -34,7 +34,7 @@ class WorkerMetrics:
         self._client: ClientFacts | None = None
 
     def forget_queue(self) -> None:
-        """Show no metrics of the queue until they are counted again."""
+        """Omit the metrics of the queue until they are counted again."""
         self.queue = None
 
     def client(self, client: ClientFacts, /) -> WorkerMetrics:
@@ -45,7 +45,7 @@ class WorkerMetrics:
     @contextmanager
     def call(self, call: Outgoing, /) -> Generator[None]:  # noqa: ARG002 -- required by ClientObserver; it is always ka/create
         """Implement ``ClientObserver.call``."""
-        began = time.monotonic()
+        started_at = time.monotonic()
         failure: BaseException | None = None
         try:
             yield
@@ -54,7 +54,7 @@ class WorkerMetrics:
             raise
         finally:
             self._calls[outcome_of(failure)] += 1
-            self._seconds += time.monotonic() - began
+            self._seconds += time.monotonic() - started_at
             del failure
 
     @contextmanager

@@ -1,1 +1,1 @@
-"""What each command does: one module for each, imported when the command is called."""
+"""The implementation of each command, in a module that is imported when the command is called."""

@@ -22,9 +22,9 @@ from gatepay_async.testing import signed_callback
 from gatepay_async.words.problem import message_of
 
 _MONEY = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")
-_REPLY_TIMEOUT_S = 15.0  # GatePay doesn't document how long it waits
-_SIGNATURE_CHARS = 32  # hex digits at the end of the query
-_SHOWN_CHARS = 40  # of a reply that is quoted within a sentence
+_REPLY_TIMEOUT_S = 15.0  # GatePay doesn't document its timeout
+_SIGNATURE_CHARS = 32  # hexadecimal digits at the end of the query
+_SHOWN_CHARS = 40  # of a reply in a sentence
 _FORM = {"content-type": "application/x-www-form-urlencoded"}
 _EXCERPT_CHARS = 200  # of a reply that is neither "success" nor "fail"
 
@@ -35,8 +35,8 @@ class CallbackFields:
     The fields of a callback. ``signed_callback`` fills in those that are 0 or empty.
 
     Attributes:
-        forged: Give it a wrong signature.
-        post: Use GatePay's later form: a POST without the appkey.
+        forged: Whether the signature is wrong.
+        post: Whether to use GatePay's second form: a POST without the appkey.
     """
 
     order_id: int
@@ -55,7 +55,7 @@ def verify(query: str) -> Status:
     Verify a callback, and print its fields.
 
     Args:
-        query: A query string or a URL with one; ``-``: read it from standard input.
+        query: A query string or a URL with one. ``-`` reads it from standard input.
 
     Raises:
         CallbackError: The callback is not genuine.
@@ -88,7 +88,7 @@ def verify(query: str) -> Status:
 
 
 def sign(fields: CallbackFields) -> Status:
-    """Print the query string with which GatePay would call."""
+    """Print the query string of a callback from GatePay."""
     query = signed_query(fields)
     if wants_json():
         print_json(query=query)
@@ -98,7 +98,7 @@ def sign(fields: CallbackFields) -> Status:
 
 
 class Verdict(StrEnum):
-    """What GatePay makes of a reply."""
+    """How GatePay interprets a reply."""
 
     SUCCESS = "success"
     FAIL = "fail"
@@ -121,16 +121,16 @@ class ShopReply:
     @property
     def verdict(self) -> Verdict:
         """``SUCCESS`` requires the bare word and a status 2xx, as in the sandbox."""
-        if self.text == Verdict.SUCCESS and 200 <= self.status < 300:  # noqa: PLR2004 -- what HTTP calls successful
+        if self.text == Verdict.SUCCESS and 200 <= self.status < 300:  # noqa: PLR2004 -- HTTP's successful statuses
             return Verdict.SUCCESS
         return Verdict.FAIL if self.text == Verdict.FAIL else Verdict.NEITHER
 
     @property
     def description(self) -> str:
-        """For people: the word, or the start of the body and the HTTP status."""
+        """The word, or the start of the body and the HTTP status, as a text for the user."""
         if self.verdict is Verdict.NEITHER:
-            shown = self.text if len(self.text) <= _SHOWN_CHARS else f"{self.text[:_SHOWN_CHARS]}…"
-            return f"{shown!r} (HTTP {self.status})"
+            excerpt = self.text if len(self.text) <= _SHOWN_CHARS else f"{self.text[:_SHOWN_CHARS]}…"
+            return f"{excerpt!r} (HTTP {self.status})"
         return f"`{self.text}`"
 
 
@@ -140,8 +140,8 @@ async def send(url: str, fields: CallbackFields) -> Status:
     if wants_json():
         print_json(http_status=reply.status, answer=reply.text)
     else:
-        shown = escape(reply.text) or text("callback.nothing")
-        print_line(text("callback.answered", answer=shown, status=reply.status))
+        body = escape(reply.text) or text("callback.nothing")
+        print_line(text("callback.answered", answer=body, status=reply.status))
     if reply.verdict is Verdict.SUCCESS:
         return Status.DONE
     if reply.verdict is Verdict.FAIL:
@@ -187,13 +187,13 @@ async def send_callback(url: str, query: str, *, post: bool = False) -> ShopRepl
     Send *query* to *url*, over the same proxy and with the same certificates as the client.
 
     Raises:
-        HaltError: *url* is invalid, or no reply came.
+        HaltError: *url* is invalid, or no reply arrived.
         InvalidRequestError: The environment names an invalid proxy or invalid certificates.
     """
     transport = await open_transport(_parse_address(url))
     reason = text("callback.late", seconds=f"{_REPLY_TIMEOUT_S:g}")
     # The transport has read the environment already. httpx doesn't follow redirects by default.
-    async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=None) as client:  # noqa: S113 -- below
+    async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=None) as client:  # noqa: S113 -- move_on_after() below limits it
         with anyio.move_on_after(_REPLY_TIMEOUT_S):
             try:
                 if post:
@@ -202,7 +202,7 @@ async def send_callback(url: str, query: str, *, post: bool = False) -> ShopRepl
             except Exception as error:  # noqa: BLE001 -- with SOCKS proxies, httpcore raises errors of many classes
                 problem = describe_error(error, None if may_quote(error) else root_cause(error))
                 reason = problem.in_(current_language())
-    # Not chained: the error holds the URL with the signature.
+    # Not chained, because the error contains the URL with the signature.
     raise HaltError(
         text("callback.unreachable", url=url, reason=reason),
         todo=text("callback.unreachable.todo"),
@@ -214,7 +214,7 @@ def _parse_address(url: str) -> httpx.URL:
     try:
         if "#" not in url:
             return parse_url(url)
-        reason = text("callback.fragment")  # the query would come after the "#", which HTTP never sends
+        reason = text("callback.fragment")  # the query would be behind the "#", and clients don't send that part
     except BadUrlError as error:
         reason = error.problem.in_(current_language())
     raise HaltError(text("callback.address", url=url, reason=reason))
@@ -231,7 +231,7 @@ async def _read_reply(request: AbstractAsyncContextManager[httpx.Response]) -> S
 
 
 def root_cause(error: BaseException) -> str:
-    """The message of the innermost error with one. Outer ones may only say "all connection attempts failed"."""
+    """Return the message of the innermost error. Outer ones may only say "all connection attempts failed"."""
     message = ""
     current: BaseException | None = error
     while current is not None:

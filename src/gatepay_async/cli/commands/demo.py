@@ -16,11 +16,11 @@ from gatepay_async.protocol.callback_errors import CallbackError
 
 _PRODUCT_ID = 8
 _KEY_COUNT = 12_000
-_BLANK_EVERY, _REPEATED_EVERY = 100, 50
+_BLANK_EVERY, _DUPLICATE_EVERY = 100, 50
 
 
 def _sample_lines() -> Iterator[str]:
-    """A merchant's file: card keys, blank lines, and some of them twice."""
+    """Yield the lines of a merchant's file: card keys, blank lines and some duplicates."""
     letters = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
     randomness = random.Random(8)  # noqa: S311 -- the same sample each time; these card keys are worth nothing
     for number in range(_KEY_COUNT):
@@ -28,7 +28,7 @@ def _sample_lines() -> Iterator[str]:
         yield key
         if number % _BLANK_EVERY == 0:
             yield ""
-        if number % _REPEATED_EVERY == 0:
+        if number % _DUPLICATE_EVERY == 0:
             yield f"{key}\r"
 
 

@@ -26,7 +26,7 @@ from gatepay_async.protocol.errors import GatePayError, InvalidRequestError
 from gatepay_async.protocol.messages import open_envelope
 from gatepay_async.version import __version__
 
-_MAX_SKEW_S = 60  # the `max_age` of callbacks depends on this machine's clock
+_MAX_SKEW_S = 60  # an inaccurate clock affects the `max_age` of callbacks
 _INDENT_COLUMNS = 7  # the width of a mark and a space, in both languages
 _PACKAGES = ("httpx", "anyio", "msgspec", "typer", "rich", "uvicorn")
 
@@ -45,11 +45,11 @@ class Finding:
     The result of one check.
 
     Attributes:
-        about: The name of the check.
+        about: The name of what was checked.
         mark: How severe it is.
-        text: What was found.
-        todo: How to fix it, or empty.
-        status: The exit status for it.
+        text: The result.
+        todo: How to fix the problem, or empty.
+        status: The exit status for this finding.
     """
 
     about: str
@@ -60,24 +60,24 @@ class Finding:
 
 
 async def diagnose(callback_url: str) -> Status:
-    """Run all checks, and print each finding at once. The gravest finding decides the exit status."""
+    """Run all checks, and print each finding immediately. The most severe finding decides the exit status."""
     findings: list[Finding] = []
 
     def record(*new: Finding) -> None:
         findings.extend(new)
-        for each in new:
-            _print_finding(each)
+        for finding in new:
+            _print_finding(finding)
 
     record(_check_versions(), _check_tls(), _check_proxy())
     record(*_check_credentials())
-    if all(each.mark is not Mark.BAD for each in findings):
+    if all(finding.mark is not Mark.BAD for finding in findings):
         record(*await _check_server())
         if callback_url:
             record(*await _check_callback(callback_url))
     if wants_json():
         names = ("about", "mark", "text", "todo")
-        print_json(findings=[{name: str(getattr(each, name)) for name in names} for each in findings])
-    return max(each.status for each in findings)
+        print_json(findings=[{name: str(getattr(finding, name)) for name in names} for finding in findings])
+    return max(finding.status for finding in findings)
 
 
 def _print_finding(finding: Finding) -> None:
@@ -177,10 +177,10 @@ async def _check_server() -> list[Finding]:
             products = len((await gatepay.list_products()).products)
     except GatePayError as error:
         failure = error
-    took = time.time() - before
-    findings = [_check_clock(transport.body, before + took / 2)] if transport.body else []
+    duration = time.time() - before
+    findings = [_check_clock(transport.body, before + duration / 2)] if transport.body else []
     if failure is None:
-        message = text("doctor.server_ok", url=settings.base_url(), products=products, ms=f"{took * 1000:.0f}")
+        message = text("doctor.server_ok", url=settings.base_url(), products=products, ms=f"{duration * 1000:.0f}")
         return [Finding("server", Mark.OK, message), *findings]
     return [_server_failure(failure), *findings]
 
@@ -196,19 +196,22 @@ def _server_failure(failure: GatePayError) -> Finding:
     return Finding("server", Mark.BAD, message, todo, status)
 
 
-def _check_clock(body: bytes, ours: float) -> Finding:
+def _check_clock(body: bytes, our_time: float) -> Finding:
     try:
-        theirs = open_envelope(body).time
+        server_time = open_envelope(body).time
     except MisreadError:
-        theirs = None
-    if theirs is None:
+        server_time = None
+    if server_time is None:
         return Finding("clock", Mark.WARN, text("doctor.no_time"))
-    skew = ours - theirs.timestamp()
+    skew = our_time - server_time.timestamp()
     if abs(skew) <= _MAX_SKEW_S:
         return Finding("clock", Mark.OK, text("doctor.clock_ok", skew=f"{round(skew):+}"))
-    now = datetime.fromtimestamp(ours, UTC)
+    now = datetime.fromtimestamp(our_time, UTC)
     message = text(
-        "doctor.clock_off", skew=f"{skew:+,.0f}", ours=f"{now:%Y-%m-%d %H:%M:%S}", theirs=f"{theirs:%Y-%m-%d %H:%M:%S}"
+        "doctor.clock_off",
+        skew=f"{skew:+,.0f}",
+        ours=f"{now:%Y-%m-%d %H:%M:%S}",
+        theirs=f"{server_time:%Y-%m-%d %H:%M:%S}",
     )
     return Finding("clock", Mark.WARN, message, text("doctor.clock_off.todo"))
 

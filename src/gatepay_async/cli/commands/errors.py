@@ -1,4 +1,4 @@
-"""``gatepay errors``: the catalogue of errors, in the reader's language."""
+"""``gatepay errors``: the catalogue of errors, in the user's language."""
 
 from difflib import get_close_matches
 
@@ -16,23 +16,27 @@ def list_refusals(endpoint: str, code: str) -> Status:
     Print all refusals, or only those of an endpoint or a code.
 
     Args:
-        endpoint: ``pay/create``, for example; empty for all. If it is a number, it is taken as the code.
-        code: A number; empty for all.
+        endpoint: An endpoint such as ``pay/create``; empty: all. A number is taken as the code.
+        code: A number; empty: all.
     """
     if endpoint.isdecimal() and not code:
         endpoint, code = "", endpoint
     endpoint = endpoint.strip("/")
     _check_arguments(endpoint, code)
-    refusals = [each for each in REFUSALS.values() if endpoint in ("", each.endpoint) and code in ("", str(each.code))]
+    refusals = [
+        refusal
+        for refusal in REFUSALS.values()
+        if endpoint in ("", refusal.endpoint) and code in ("", str(refusal.code))
+    ]
     if not refusals:
         raise HaltError(
             text("errors.no_code", code=code, endpoint=endpoint or text("errors.any")), todo=text("errors.no_code.todo")
         )
     if wants_json():
-        print_json(errors=[_refusal_as_json(each) for each in refusals])
+        print_json(errors=[_refusal_as_json(refusal) for refusal in refusals])
     elif code:
-        for each in refusals:
-            _print_refusal(each)
+        for refusal in refusals:
+            _print_refusal(refusal)
     else:
         _print_refusals(refusals)
     return Status.DONE
@@ -40,40 +44,43 @@ def list_refusals(endpoint: str, code: str) -> Status:
 
 def _check_arguments(endpoint: str, code: str) -> None:
     if endpoint and endpoint not in ENDPOINTS:
-        near = get_close_matches(endpoint, ENDPOINTS, n=1)
-        hint = text("usage.meant", name=near[0]) if near else ""
+        matches = get_close_matches(endpoint, ENDPOINTS, n=1)
+        hint = text("usage.meant", name=matches[0]) if matches else ""
         problem = text("errors.no_endpoint", endpoint=endpoint, endpoints=", ".join(ENDPOINTS))
         raise HaltError(problem + hint)
     if code and not code.isdecimal():
         raise HaltError(text("usage.bad", name="CODE", problem=text("usage.number", value=escape(code))))
 
 
-def _refusal_as_json(each: Refusal) -> dict[str, object]:
+def _refusal_as_json(refusal: Refusal) -> dict[str, object]:
     return {
-        "endpoint": each.endpoint,
-        "code": each.code,
-        "error": each.error.__name__,
-        "message": each.message,
-        "cause": say(each.cause, current_language()),
-        "remedy": say(each.remedy, current_language()),
+        "endpoint": refusal.endpoint,
+        "code": refusal.code,
+        "error": refusal.error.__name__,
+        "message": refusal.message,
+        "cause": say(refusal.cause, current_language()),
+        "remedy": say(refusal.remedy, current_language()),
     }
 
 
-def _print_refusal(each: Refusal) -> None:
-    print_line(f"{each.endpoint} {each.code}", style="bold")
+def _print_refusal(refusal: Refusal) -> None:
+    print_line(f"{refusal.endpoint} {refusal.code}", style="bold")
     names = (
-        ("message", each.message),
-        ("cause", say(each.cause, current_language())),
-        ("remedy", say(each.remedy, current_language())),
-        ("class", each.error.__name__),
+        ("message", refusal.message),
+        ("cause", say(refusal.cause, current_language())),
+        ("remedy", say(refusal.remedy, current_language())),
+        ("class", refusal.error.__name__),
     )
     print_table(facts((f"  {text(f'errors.{name}')}", value) for name, value in names))
 
 
 def _print_refusals(refusals: list[Refusal]) -> None:
     rows = table(*(text(f"errors.{name}") for name in ("where", "number", "cause", "remedy")), right=(1,), whole=(0,))
-    for each in refusals:
+    for refusal in refusals:
         rows.add_row(
-            each.endpoint, str(each.code), say(each.cause, current_language()), say(each.remedy, current_language())
+            refusal.endpoint,
+            str(refusal.code),
+            say(refusal.cause, current_language()),
+            say(refusal.remedy, current_language()),
         )
     print_list(rows)

@@ -18,8 +18,8 @@ from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Ledger
 from gatepay_async.protocol.chunking import Chunker
 
 _MAX_LINES_SHOWN = 20
-_MAX_SAMPLES = 3  # card keys that are shown, masked
-_BATCH_LINES = 2000  # read and deduplicated at a time
+_MAX_SAMPLES = 3  # masked card keys to show
+_BATCH_LINES = 2000  # lines to read and deduplicate at once
 
 Place = Callable[[int], str]
 
@@ -39,32 +39,32 @@ def dry_run(names: list[Path], reading: Reading) -> Status:
 
 
 class _LineLedger(Ledger):
-    """A ledger that keeps line numbers instead of outcomes, so that its memory is bounded. It keeps no card keys."""
+    """A ledger that stores line numbers instead of outcomes, so that it needs little memory and has no card keys."""
 
     def __init__(self) -> None:
         super().__init__()
         self.refused = array("Q")
-        self.holding_invisible = array("Q")
+        self.with_invisible = array("Q")
 
     def add(self, outcome: ChunkOutcome) -> None:
         """Record consecutive lines that can't be card keys. A dry run has no other outcomes."""
         self.refused.extend(range(outcome.first_line, outcome.last_line + 1))
 
     def note_invisible(self, line: int) -> None:
-        """Record every line with invisible characters; ``Ledger`` keeps only the first thousand."""
-        self.holding_invisible.append(line)
+        """Record every line with invisible characters. ``Ledger`` records only the first thousand."""
+        self.with_invisible.append(line)
 
 
 class _DryRun:
-    """Splits lines into chunks as an upload does, and counts them."""
+    """Splits lines into chunks as an upload does, and counts lines and chunks."""
 
     def __init__(self, inputs: list[sources.Source]) -> None:
         self._inputs = inputs
         self._samples: list[str] = []
         self._lines = _LineLedger()
         self._chunker = Chunker(self._lines)
-        self._repeated = array("Q")  # the lines of duplicates
-        self._first_lines = array("Q")  # for each duplicate, the line of the first copy
+        self._repeated = array("Q")  # the line numbers of duplicates
+        self._first_lines = array("Q")  # for each duplicate, the line number of the first copy
         self._chunks = self._would_send = 0
 
     def read(self, lines: Iterator[str], first_lines: FirstLines) -> None:
@@ -73,8 +73,8 @@ class _DryRun:
             self._chunker.read_lines(batch)
             numbers = self._chunker.pending_lines
             repeated = first_lines.find_repeated(numbers, self._chunker.pending_keys)
-            for place, first in repeated.items():
-                self._repeated.append(numbers[place])
+            for index, first in repeated.items():
+                self._repeated.append(numbers[index])
                 self._first_lines.append(first)
             self._count_chunks(self._chunker.full_chunks(repeated))
         rest = self._chunker.last_chunk()
@@ -82,7 +82,7 @@ class _DryRun:
             self._count_chunks([rest])
 
     def counts(self) -> dict[str, int]:
-        """The counts by name."""
+        """Return the counts by name."""
         return {
             "read": self._lines.read,
             "blank": self._lines.blank,
@@ -93,12 +93,16 @@ class _DryRun:
         }
 
     def lists(self, place: Place) -> dict[str, Iterable[object]]:
-        """The lists of the JSON output, by name. *place* turns a line number into text such as ``keys.txt:7``."""
+        """
+        Return the lists of the JSON output by name.
+
+        *place* converts a line number to text such as ``keys.txt:7``.
+        """
         return {
-            "repetitions": ({"line": again, "first": first} for again, first in self._repetitions(place)),
+            "repetitions": ({"line": duplicate, "first": first} for duplicate, first in self._repetitions(place)),
             "refused_lines": map(place, self._lines.refused),
-            "invisible_lines": map(place, self._lines.holding_invisible),
-            "odd_lines": (f"{source.name}:{each.line}" for source in self._inputs for each in source.odd),
+            "invisible_lines": map(place, self._lines.with_invisible),
+            "odd_lines": (f"{source.name}:{odd.line}" for source in self._inputs for odd in source.odd),
             "samples": self._samples,
         }
 
@@ -107,19 +111,19 @@ class _DryRun:
         print_table(facts((text(f"upload.{name}"), f"{count:,}") for name, count in self.counts().items()))
         if self._samples:
             print_line(text("upload.samples", samples="  ".join(map(escape, self._samples))))
-        odd = sum(source.odd_count for source in self._inputs)
-        if odd:
-            print_line(text("odd.these", count=f"{odd:,}"))
+        odd_count = sum(source.odd_count for source in self._inputs)
+        if odd_count:
+            print_line(text("odd.these", count=f"{odd_count:,}"))
             for line in checking.odd_lines(self._inputs):
                 print_line(f"  {line}")
-        for again, first in islice(self._repetitions(place), _MAX_LINES_SHOWN):
-            print_line(text("upload.repeats", line=again, first=first))
+        for duplicate, first in islice(self._repetitions(place), _MAX_LINES_SHOWN):
+            print_line(text("upload.repeats", line=duplicate, first=first))
         if len(self._repeated) > _MAX_LINES_SHOWN:
             print_line(text("upload.more", count=len(self._repeated) - _MAX_LINES_SHOWN))
-        for each in self._lines.refused[:_MAX_LINES_SHOWN]:
-            print_line(text("upload.cant_be", line=place(each)))
-        unseen = self._lines.holding_invisible
-        ledger.print_invisible([place(each) for each in unseen[:_MAX_LINES_SHOWN]], of=len(unseen))
+        for number in self._lines.refused[:_MAX_LINES_SHOWN]:
+            print_line(text("upload.cant_be", line=place(number)))
+        numbers = self._lines.with_invisible
+        ledger.print_invisible([place(number) for number in numbers[:_MAX_LINES_SHOWN]], total=len(numbers))
         print_line(text("upload.nothing_sent"))
 
     def _count_chunks(self, chunks: list[Chunk]) -> None:
@@ -129,4 +133,6 @@ class _DryRun:
         self._would_send += sum(len(chunk.keys) for chunk in chunks)
 
     def _repetitions(self, place: Place) -> Iterator[tuple[str, str]]:
-        return ((place(again), place(first)) for again, first in zip(self._repeated, self._first_lines, strict=True))
+        return (
+            (place(duplicate), place(first)) for duplicate, first in zip(self._repeated, self._first_lines, strict=True)
+        )

@@ -1,4 +1,4 @@
-"""``gatepay keys upload --durable``: submits a job, and works until it is done. If interrupted, run it again."""
+"""``gatepay keys upload --durable``: submits a job, and works until it is done. Run it again after an interruption."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @frozen
 class _JoinedFiles:
-    """All files as one input in UTF-8: a ``Source`` for durable uploads."""
+    """All files as one input in UTF-8. Implements ``Source`` of durable uploads."""
 
     reader: sources.Reader
     name: str
@@ -50,13 +50,17 @@ async def submit(
 
     With *wait*, also run a worker until the job is done, and print the report.
     """
-    settings.secret()  # if it is missing, stop before the files are read
+    settings.secret()  # fail before the files are read if it is missing
     durable = queue.durable_uploads()
-    found = sources.find_sources(names)
+    unchecked = sources.find_sources(names)
     if failed_lines is not None:
-        ledger.check_failed_lines(failed_lines, found)
+        ledger.check_failed_lines(failed_lines, unchecked)
     inputs = await checking.read_inputs(names, reading, yes=yes)
-    name = found[0].name if len(found) == 1 else text("queue.several_files", name=found[0].name, more=len(found) - 1)
+    name = (
+        unchecked[0].name
+        if len(unchecked) == 1
+        else text("queue.several_files", name=unchecked[0].name, more=len(unchecked) - 1)
+    )
     reader = sources.Reader(inputs)
     with queue.explain_errors():
         async with durable.submitter() as submitter:
@@ -71,24 +75,24 @@ async def submit(
                 _print_queued(job, info.count)
                 return Status.DONE
             warn(text("queue.submitted", job=queue.job_number(job), count=f"{info.count:,}"))
-            end = partial(uploads.print_result, job, failed_lines, reader.place, reading)
-            return await _work_until_done(durable, job, concurrency, end)
+            print_result = partial(uploads.print_result, job, failed_lines, reader.place, reading)
+            return await _work_until_done(durable, job, concurrency, print_result)
 
 
 async def _work_until_done(
-    durable: DurableUploads, job: Job, concurrency: int | Literal["auto"], end: Callable[[], Awaitable[Status]]
+    durable: DurableUploads, job: Job, concurrency: int | Literal["auto"], print_result: Callable[[], Awaitable[Status]]
 ) -> Status:
     try:
         async with durable.worker(concurrency=concurrency):
             await uploads.follow(job)
     except asyncio.CancelledError:
-        if (await job.info()).state == "done":  # the last calls in flight finished the job: nothing is left to resume
+        if (await job.info()).state == "done":  # the last calls in flight have finished the job
             cast("asyncio.Task[Any]", asyncio.current_task()).uncancel()
-            return await end()
+            return await print_result()
         await uploads.print_progress(job)
         warn(text("queue.goes_on", job=queue.job_number(job)))
         raise
-    return await end()
+    return await print_result()
 
 
 def _print_queued(job: Job, count: int) -> None:

@@ -34,7 +34,7 @@ def _row(key: CardKey) -> writing.Row:
     return (key.id, key.content, key.status, key.pay_order_id, key.created_at.isoformat(), key.updated_at.isoformat())
 
 
-async def export(product_id: int, target: str, excel: bool, thorough: bool, force: bool, reveal: bool) -> Status:  # noqa: FBT001, PLR0917 -- the command's options, in its order
+async def export(product_id: int, target: str, excel: bool, thorough: bool, force: bool, reveal: bool) -> Status:  # noqa: FBT001, PLR0917 -- the options of the command, in the same order
     """Write all card keys of a product to *target*. The file appears only when it is complete."""
     gatepay = client()
     path = _check_target(target, excel=excel, reveal=reveal, force=force)
@@ -56,7 +56,7 @@ async def export(product_id: int, target: str, excel: bool, thorough: bool, forc
 
 
 def _fields_of(target: str) -> tuple[str, ...]:
-    """Those of each card key that ``--fields`` asks for, where card keys are what is printed."""
+    """Return the fields of a card key that ``--fields`` selects, if card keys are printed."""
     wanted = fields() if target == "-" else ()
     return tuple(pick_fields(dict.fromkeys(_COLUMNS), wanted))
 
@@ -89,7 +89,7 @@ def _open_target(target: str) -> Generator[BinaryIO]:
     if target == "-":
         clear_waiting()
         sys.stdout.flush()
-        yield sys.stdout.buffer  # card keys are written as they are, whatever the terminal can show
+        yield sys.stdout.buffer  # card keys are UTF-8, whatever the encoding of the terminal
         sys.stdout.buffer.flush()
         return
     with atomic_write(Path(target)) as file:
@@ -97,7 +97,7 @@ def _open_target(target: str) -> Generator[BinaryIO]:
 
 
 def _print_result(target: str, written: int, *, drifted: bool) -> None:
-    """On standard error where standard output has the card keys."""
+    """Print the result, on standard error if standard output has the card keys."""
     if wants_json():
         document = {"written": written, "output": target, "drifted": drifted}
         if target == "-":

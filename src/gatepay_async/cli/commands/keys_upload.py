@@ -28,7 +28,7 @@ class _UploadCommand:
 
     @property
     def lines(self) -> int | None:
-        """The number of lines. None: it isn't known, because one of the sources is a pipe."""
+        """The number of lines, or None if it is unknown because one of the sources is a pipe."""
         counts = [source.lines for source in self.sources if source.lines is not None]
         return sum(counts) if len(counts) == len(self.sources) else None
 
@@ -47,9 +47,9 @@ async def upload(
     if failed_lines is not None:
         ledger.check_failed_lines(failed_lines, sources.find_sources(names))
     inputs = await checking.read_inputs(names, reading, yes=yes)
-    job = _UploadCommand(sources.Reader(inputs), inputs, reading, failed_lines)
-    total = job.lines
-    ended: BaseException | None = None
+    command = _UploadCommand(sources.Reader(inputs), inputs, reading, failed_lines)
+    total = command.lines
+    early_error: BaseException | None = None
     with progress(text("upload.doing"), total=total) as update:
 
         def report_progress(so_far: UploadProgress) -> None:
@@ -58,44 +58,44 @@ async def upload(
         try:
             async with gatepay:
                 report = await gatepay.upload_card_keys(
-                    product_id, job.reader, concurrency=concurrency, on_progress=report_progress
+                    product_id, command.reader, concurrency=concurrency, on_progress=report_progress
                 )
         except BaseException as error:
             partial_report = getattr(error, "report", None)
             if not isinstance(partial_report, UploadReport):
                 raise
-            report, ended = partial_report, error
-    return _finish(job, report, ended)
+            report, early_error = partial_report, error
+    return _finish(command, report, early_error)
 
 
-def _finish(job: _UploadCommand, report: UploadReport, ended: BaseException | None) -> Status:
-    """Print the report, then the error that ended the upload early, if any."""
+def _finish(command: _UploadCommand, report: UploadReport, early_error: BaseException | None) -> Status:
+    """Print the report, and the error that ended the upload early, if any. Return the exit status."""
     left_out, write_error = False, None
     try:
-        left_out = _save_unsent_lines(job, report, whole=ended is None and report.stopped is None)
+        left_out = _save_unsent_lines(command, report, was_completed=early_error is None and report.stopped is None)
     except HaltError as error:
         write_error = error
-    interrupted = ended is not None
+    interrupted = early_error is not None
     ledger.print_report(
         report,
-        job.reader.place,
-        failed_lines=job.failed_lines if write_error is None else None,
-        as_is=job.reading.as_is,
+        command.reader.place,
+        failed_lines=command.failed_lines if write_error is None else None,
+        as_is=command.reading.as_is,
         left_out=left_out,
         interrupted=interrupted,
-        not_read=None if job.lines is None else job.lines - report.read,
+        not_read=None if command.lines is None else command.lines - report.read,
     )
     if write_error is not None:
         failures.show_error(write_error)
-    if ended is None:
+    if early_error is None:
         return ledger.report_status(report) if write_error is None else Status.PARTLY
-    if not isinstance(ended, HaltError | InvalidRequestError):
-        raise ended
-    failures.show_error(ended)
+    if not isinstance(early_error, HaltError | InvalidRequestError):
+        raise early_error
+    failures.show_error(early_error)
     return Status.PARTLY if report.stored or report.already_there else Status.USAGE
 
 
-def _save_unsent_lines(job: _UploadCommand, report: UploadReport, *, whole: bool) -> bool:
+def _save_unsent_lines(command: _UploadCommand, report: UploadReport, *, was_completed: bool) -> bool:
     """
     Write the card keys that are not known to be on the server, and the lines that were never read.
 
@@ -105,11 +105,11 @@ def _save_unsent_lines(job: _UploadCommand, report: UploadReport, *, whole: bool
     Raises:
         HaltError: The file can't be written.
     """
-    if job.failed_lines is None:
+    if command.failed_lines is None:
         return False
-    unread = _UnreadLines(sources.unread_lines(job.sources, after=report.read) if not whole else iter(()))
-    with atomic_write(job.failed_lines) as file:
-        ledger.write_failed_lines(job.failed_lines, file, report, job.reading, unread)
+    unread = _UnreadLines(sources.unread_lines(command.sources, after=report.read) if not was_completed else iter(()))
+    with atomic_write(command.failed_lines) as file:
+        ledger.write_failed_lines(command.failed_lines, file, report, command.reading, unread)
     return unread.left_out
 
 
@@ -118,7 +118,7 @@ class _UnreadLines:
     The lines that the upload has not read.
 
     Args:
-        lines: The lines. None: they come from a pipe, and can't be read any more.
+        lines: The lines, or None if they come from a pipe, which can't be read again.
     """
 
     def __init__(self, lines: Iterator[str] | None) -> None:

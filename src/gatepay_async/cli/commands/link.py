@@ -7,7 +7,7 @@ from gatepay_async.cli.screens import print_line
 from gatepay_async.cli.status import Status
 
 
-def show(token: str, price: str, custom: str, stable: bool) -> Status:  # noqa: FBT001 -- the option's value
+def show(token: str, price: str, custom: str, stable: bool) -> Status:  # noqa: FBT001 -- the value of an option
     """Print the link. On a terminal, also warn that it is not signed."""
     url = settings.client().quick_pay_url(token, price=price or None, custom=custom or None, stable=stable)
     if wants_json():

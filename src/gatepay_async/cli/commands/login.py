@@ -1,4 +1,4 @@
-"""``gatepay login``, ``profiles`` and ``logout``: storing credentials on this machine."""
+"""``gatepay login``, ``profiles`` and ``logout``: stores credentials on this machine."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ _MAX_CHARS = 4096  # no appkey or appsecret is longer
 
 
 class Credentials(NamedTuple):
-    """What the user has typed."""
+    """The credentials that the user has typed."""
 
     appkey: str
     secret: str
@@ -60,9 +60,9 @@ async def login(credentials: Credentials, base_url: str, cloud_base_url: str, *,
 
     Args:
         credentials: The appkey and the appsecret.
-        base_url: The server; empty: that of GATEPAY_BASE_URL, or else GatePay's.
-        cloud_base_url: The server for cloud payments; empty: *base_url*, or GatePay's if that is empty, too.
-        in_file: Save the appsecret in a file, even if the system has a keyring.
+        base_url: The server; empty: GATEPAY_BASE_URL, or else GatePay's own.
+        cloud_base_url: The server for cloud payments; empty: *base_url*, or else GatePay's own.
+        in_file: Whether to save the appsecret in a file, even if the system has a keyring.
     """
     name = profiles.check_name(_chosen_name() or profiles.DEFAULT_NAME)
     from_environment = "" if base_url else os.environ.get("GATEPAY_BASE_URL", "")
@@ -94,7 +94,7 @@ async def login(credentials: Credentials, base_url: str, cloud_base_url: str, *,
         print_line(text("login.server", url=escape(from_environment)))
     if not is_default:
         print_line(text("login.not_default", name=name))
-    if any(os.environ.get(each) for each in KEY_VARIABLES):
+    if any(os.environ.get(variable) for variable in KEY_VARIABLES):
         warn(text("login.environment"))
     return Status.DONE
 
@@ -105,7 +105,7 @@ def _chosen_name() -> str:
 
 async def _check_credentials_work(stored: Stored, credentials: Credentials) -> int:
     """Call GatePay with *credentials*. Return how many products the shop has."""
-    stored.know(credentials.secret)
+    stored.use_secret(credentials.secret)
     async with stored.client() as gatepay:
         return len((await gatepay.list_products()).products)
 
@@ -154,9 +154,9 @@ def list_profiles(default: str) -> Status:
         return Status.DONE
     rows = table(*(text(f"profiles.{name}_column") for name in ("name", "appkey", "server", "kept")))
     for name, profile in named_profiles:
-        shown = text("profiles.the_default", name=name) if name == default_name else name
+        label = text("profiles.the_default", name=name) if name == default_name else name
         place = text(f"profiles.in_{profile.kept_in}")
-        rows.add_row(shown, escape(profile.appkey), escape(profile.base_url or BASE_URL), place)
+        rows.add_row(label, escape(profile.appkey), escape(profile.base_url or BASE_URL), place)
     print_table(rows)
     return Status.DONE
 
@@ -168,7 +168,7 @@ def logout() -> Status:
         todo = text("logout.nothing.todo") if profiles.list_names() else ""
         raise HaltError(text("logout.nothing"), todo=todo)
     profile = profiles.get_profile(name)
-    # The secret goes first: if that fails, the profile still refers to it.
+    # Delete the secret first: if that fails, the profile still refers to it.
     remains = profile.kept_in == "keyring" and keyrings.keyring_name() is None
     if profile.kept_in == "keyring" and not remains:
         keyrings.delete_secret(profile.account(name))

@@ -13,11 +13,11 @@ from gatepay_async.protocol.errors import ProtocolError, TransportError
 from gatepay_async.protocol.models import OrderStatus
 
 _POLL_SECONDS = 3.0
-# GatePay documents only the status "expired". Any change of the status ends the wait, too.
-_ENDED = ("expired", "paid")
+# GatePay documents only the status "expired". Any other change of the status ends the wait, too.
+_FINAL_STATUSES = ("expired", "paid")
 
 
-async def show(number: str, wait: bool, timeout: int) -> Status:  # noqa: ASYNC109, FBT001 -- the options
+async def show(number: str, wait: bool, timeout: int) -> Status:  # noqa: ASYNC109, FBT001 -- the values of options
     """Print the status of order *number*. With *wait*, first wait until it is paid or expires."""
     checks.check("ORDER_NUMBER", number, checks.order_number)
     async with settings.client() as gatepay:
@@ -43,15 +43,15 @@ async def _wait_for_change(
     gatepay: AsyncGatePay,
     number: str,
     status: OrderStatus,
-    timeout: int,  # noqa: ASYNC109 -- the option's name
+    timeout: int,  # noqa: ASYNC109 -- named after the option
 ) -> OrderStatus:
     first = status.order_status
     with anyio.move_on_after(timeout):
-        while status.order_status == first and status.order_status not in _ENDED:
+        while status.order_status == first and status.order_status not in _FINAL_STATUSES:
             await anyio.sleep(_POLL_SECONDS)
             try:
                 status = await gatepay.check_order(number)
-            except (TransportError, ProtocolError):  # perhaps temporary, and the timeout ends the wait in any case
+            except (TransportError, ProtocolError):  # it may be temporary, and the timeout ends the wait in any case
                 continue
         return status
     raise HaltError(

@@ -29,7 +29,7 @@ class OrderRequest:
     """
     The order to create: one product, an amount, or several products.
 
-    An empty ``order`` or ``custom`` is filled in.
+    An empty ``order`` gets a generated order number; an empty ``custom`` gets the order number.
     """
 
     product: int | None
@@ -45,11 +45,11 @@ class OrderRequest:
 @frozen
 class CreatedOrder:
     """
-    What the replies of the four endpoints that create orders have in common.
+    The fields that the replies of the four endpoints for orders have in common.
 
     Attributes:
-        price: The price; None: the reply doesn't have it.
-        url: Where the customer pays; empty: the reply was lost.
+        price: The price, or None if the reply doesn't have it.
+        url: The URL where the customer pays; empty: the reply was lost.
     """
 
     out_order_id: str
@@ -61,10 +61,10 @@ class CreatedOrder:
 
 def parse_group(group: str) -> tuple[tuple[int, int], ...]:
     """
-    Parse the value of ``--group``, such as ``8:2,7:3``, to pairs of product and quantity.
+    Parse the value of ``--group``, such as ``8:2,7:3``, to pairs of product ID and quantity.
 
     Raises:
-        HaltError: *group* has another form.
+        HaltError: *group* is invalid.
     """
     if not group:
         return ()
@@ -80,8 +80,8 @@ def _check_kind(request: OrderRequest) -> None:
         raise HaltError(text("pay.one_kind"), todo=text("pay.one_kind.todo"))
 
 
-async def pay(request: OrderRequest, save_qr: Path | None, listen: tuple[str, int] | None, timeout: int) -> Status:  # noqa: ASYNC109 -- the option's name
-    """Create an order, and print its link. With *listen*, wait there for the callback that says that it is paid."""
+async def pay(request: OrderRequest, save_qr: Path | None, listen: tuple[str, int] | None, timeout: int) -> Status:  # noqa: ASYNC109 -- named after the option
+    """Create an order, and print its link. With *listen*, wait there for the callback of the order."""
     _check_kind(request)
     gatepay = settings.client()
     if save_qr is not None:
@@ -115,7 +115,7 @@ async def _create_and_return_price(
 
 
 def _check_new_file(path: Path) -> None:
-    """Check that the picture can be saved to *path*, before an order is created."""
+    """Check that the QR code can be saved to *path*, before an order is created."""
     if path.exists():
         raise HaltError(text("files.there", path=path))
     if not path.absolute().parent.is_dir():
@@ -128,8 +128,8 @@ async def _create_order(
     try:
         payment = await _send_order(gatepay, request, out_order_id)
     except OutcomeUnknownError as error:
-        found = await find_order(gatepay, error)
-        payment = CreatedOrder(out_order_id, found.order_price, found.order_type, "", None)
+        status = await find_order(gatepay, error)
+        payment = CreatedOrder(out_order_id, status.order_price, status.order_type, "", None)
     except anyio.get_cancelled_exc_class():
         warn(text("pay.perhaps", order=escape(out_order_id)))
         raise
@@ -151,8 +151,10 @@ async def _send_order(gatepay: AsyncGatePay, request: OrderRequest, out_order_id
         "pay_type": request.pay_type, "out_order_id": out_order_id, "custom": request.custom or out_order_id,
     }  # fmt: skip
     if request.product is not None:
-        made = await gatepay.create_payment(product_id=request.product, product_num=request.num, **common)
-        return CreatedOrder(out_order_id, made.order_price, made.order_type, made.order_url, made.order_qrcode)
+        payment = await gatepay.create_payment(product_id=request.product, product_num=request.num, **common)
+        return CreatedOrder(
+            out_order_id, payment.order_price, payment.order_type, payment.order_url, payment.order_qrcode
+        )
     price = None
     if request.items:
         link = await gatepay.create_grouppay(items=request.items, **common)
@@ -193,14 +195,14 @@ def _print_qr_code(address: str) -> None:
     with require_extra("cli"):
         import segno
     rows = [list(row) for row in segno.make_qr(address, error="l").matrix_iter(border=2)]
-    rows.append([0] * len(rows[0]))  # a QR code has an odd number of rows
-    # Draw the light modules, white on black: a scanner needs a light border, also on a dark terminal.
+    rows.append([0] * len(rows[0]))  # add a row, because a QR code has an odd number of them
+    # Print the light modules as white on black: a scanner needs a light border, even on a dark terminal.
     if len(rows[0]) > screen().width:
         return
     blocks = {(0, 0): "█", (0, 1): "▀", (1, 0): "▄", (1, 1): " "}
     for upper, lower in zip(rows[::2], rows[1::2], strict=True):
         print_line(
-            "".join(blocks[int(bool(one)), int(bool(two))] for one, two in zip(upper, lower, strict=True)),
+            "".join(blocks[int(bool(top)), int(bool(bottom))] for top, bottom in zip(upper, lower, strict=True)),
             style="#ffffff on #000000",
             whole=True,
         )

@@ -1,4 +1,4 @@
-"""``gatepay pay`` if no reply arrives: asks GatePay whether the order exists."""
+"""``gatepay pay`` after a lost reply: asks GatePay whether the order exists."""
 
 from gatepay_async.cli.failures import headline
 from gatepay_async.cli.language import text
@@ -8,7 +8,7 @@ from gatepay_async.client import AsyncGatePay
 from gatepay_async.protocol.errors import GatePayError, OutcomeUnknownError
 from gatepay_async.protocol.models import OrderStatus
 
-# GatePay doesn't document whether order/check finds orders of these endpoints. An order that isn't found may exist.
+# GatePay doesn't document whether order/check finds orders of these endpoints, so an order that isn't found may exist.
 _MAY_EXIST_UNFOUND = ("pay/create", "cloudpay/create")
 
 
@@ -17,15 +17,15 @@ async def find_order(gatepay: AsyncGatePay, error: OutcomeUnknownError) -> Order
     Return the order that the failed call may have created.
 
     Raises:
-        HaltError: The order isn't found, or GatePay can't be reached. The error says what is known, and what to do.
+        HaltError: The order isn't found, or GatePay can't be reached. The error has a remedy for each case.
     """
     order = escape(error.out_order_id)
     warn(text("pay.asking", order=order))
     try:
         status = await gatepay.settle(error)
     except GatePayError as failure:
-        why = text("pay.not_asked", order=order, reason=headline(failure))
-        raise _unsettled(error, "not_asked", why, text("todo.OutcomeUnknownError")) from None
+        message = text("pay.not_asked", order=order, reason=headline(failure))
+        raise _unsettled(error, "not_asked", message, text("todo.OutcomeUnknownError")) from None
     if status is not None:
         warn(text("pay.found", order=order, status=escape(status.order_status)))
         return status
@@ -33,12 +33,12 @@ async def find_order(gatepay: AsyncGatePay, error: OutcomeUnknownError) -> Order
     raise _unsettled(error, "not_found", text(f"pay.{key}", order=order), text(f"pay.{key}.todo"))
 
 
-def _unsettled(error: OutcomeUnknownError, learned: str, why: str, todo: str) -> HaltError:
+def _unsettled(error: OutcomeUnknownError, settled: str, message: str, todo: str) -> HaltError:
     facts = {
         "type": type(error).__name__,
         "endpoint": error.endpoint,
         "out_order_id": error.out_order_id,
         "attempts": error.attempts,
-        "settled": learned,
+        "settled": settled,
     }
-    return HaltError(why, todo=todo, status=Status.NO_ANSWER, facts=facts)
+    return HaltError(message, todo=todo, status=Status.NO_ANSWER, facts=facts)

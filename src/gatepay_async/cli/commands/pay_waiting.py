@@ -16,16 +16,16 @@ from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol.models import Callback
 
 _MAX_PORT = 65_535
-# How long an order of the sandbox can be paid, and the default of `--wait`. GatePay doesn't document its own limit.
+# How long an order of the sandbox can be paid, and the default of `--timeout`. GatePay doesn't document its limit.
 ORDER_SECONDS = 300
 
 
 def parse_listen(listen: str, *, wait: bool) -> tuple[str, int] | None:
     """
-    Parse ``--listen`` to host and port. None: neither ``--wait`` nor ``--listen`` was given.
+    Parse ``--listen`` to host and port. Return None if neither ``--wait`` nor ``--listen`` was given.
 
     Raises:
-        HaltError: Only one of the two was given, or *listen* is no address.
+        HaltError: Only one of the two was given, or *listen* is not an address.
     """
     if bool(listen) != wait:
         raise HaltError(text("pay.wait_and_listen"), todo=text("pay.wait_and_listen.todo"))
@@ -39,7 +39,7 @@ def parse_listen(listen: str, *, wait: bool) -> tuple[str, int] | None:
 
 def open_listener(host: str, port: int) -> socket.socket:
     """
-    Open the socket for callbacks. Call this before the order is created, so that a failure leaves no order behind.
+    Open the socket for callbacks. Call this before the order is created, so that an error leaves no order behind.
 
     Raises:
         HaltError: The address is in use or invalid.
@@ -55,22 +55,22 @@ async def wait_for_payment(
     create: Callable[[], Awaitable[Decimal | None]],
     out_order_id: str,
     listener: socket.socket,
-    timeout: int,  # noqa: ASYNC109 -- the option's name
+    timeout: int,  # noqa: ASYNC109 -- named after the option
     *,
     knows_price: bool,
 ) -> Status:
     """
-    Create the order, and receive callbacks until one says that it is paid.
+    Create the order, and receive callbacks until the callback of this order arrives.
 
     Args:
         create: Creates the order, and returns its price.
         out_order_id: The order number.
         listener: The socket on which callbacks arrive.
-        timeout: Seconds.
-        knows_price: Compare callbacks with the price that *create* returns.
+        timeout: The seconds to wait.
+        knows_price: Whether to compare callbacks with the price that *create* returns.
 
     Raises:
-        HaltError: No callback for the order came in time.
+        HaltError: No callback for the order arrived in time.
     """
     from gatepay_async.callbacks import CallbackApp, MemoryStore
     from gatepay_async.cli.callback_server import serve_callbacks

@@ -11,25 +11,27 @@ from gatepay_async.cli.settings import client
 from gatepay_async.cli.status import Status
 from gatepay_async.protocol.models import Catalog, Product
 
-Count = tuple[int, str, int | None, int]  # number, name, left to sell, on the server
+Count = tuple[int, str, int | None, int]  # ID, name, unsold card keys, card keys on the server
 
 
 async def list_products(below: int | None) -> Status:
-    """Print the shop's products; with *below*, only those with less stock than that."""
-    most = math.inf if below is None else below - 1
-    return _print_catalog(await _fetch_catalog(), most)
+    """Print the shop's products. With *below*, print only those with less stock."""
+    max_stock = math.inf if below is None else below - 1
+    return _print_catalog(await _fetch_catalog(), max_stock)
 
 
-def _print_catalog(catalog: Catalog, most: float) -> Status:
-    listed = [product for product in catalog.products if product.stock <= most]
+def _print_catalog(catalog: Catalog, max_stock: float) -> Status:
+    listed = [product for product in catalog.products if product.stock <= max_stock]
     if wants_json():
         names = ("id", "name", "description", "price", "stock", "category_id", "image")
         print_json(products=[{name: getattr(product, name) for name in names} for product in listed])
         return Status.DONE
     rows = table(*(text(f"products.{name}") for name in ("id", "category", "name", "price", "stock")), right=(0, 3, 4))
     for category in catalog.categories:
-        for each in filter(listed.__contains__, category.products):
-            rows.add_row(str(each.id), escape(category.name), escape(each.name), f"{each.price:f}", f"{each.stock:,}")
+        for product in filter(listed.__contains__, category.products):
+            rows.add_row(
+                str(product.id), escape(category.name), escape(product.name), f"{product.price:f}", f"{product.stock:,}"
+            )
     if rows.row_count:
         print_list(rows)
     else:
@@ -82,7 +84,7 @@ def _print_counts(counts: list[Count]) -> Status:
 async def _fetch_counts(product_id: int | None) -> list[Count]:
     """Count the card keys. A product that GatePay doesn't list can still have some."""
     async with client() as gatepay:
-        products = {each.id: each for each in (await gatepay.list_products()).products}
+        products = {product.id: product for product in (await gatepay.list_products()).products}
         product_ids = list(products) if product_id is None else [product_id]
         totals = {number: (await gatepay.list_card_keys(number)).total for number in product_ids}
         return [_count_row(number, products.get(number), total) for number, total in totals.items()]

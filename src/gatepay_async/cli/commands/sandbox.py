@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gatepay_async.sandbox import CallbackEvent, CallEvent, Sandbox
     from gatepay_async.sandbox.events import SandboxEvent
 
-USUAL_PORT = 8765
+DEFAULT_PORT = 8765
 _SUCCESS = 100
 _SHOWN_CHARS = 60  # of a text from outside
 
@@ -38,7 +38,7 @@ class Settings:
     The options of the command.
 
     Attributes:
-        port: None: the usual one, or any free one if that is in use.
+        port: The port. None: the default port, or any free one if that is in use.
         env_file: The file to write the variables to, or empty.
         shell: The shell for which to print lines that set the variables; empty: the user's.
     """
@@ -61,7 +61,9 @@ async def serve(settings: Settings) -> Status:
     try:
         with Sandbox(settings.database, callback_url=settings.callback_url or None) as sandbox:
             async with AsyncExitStack() as stack:
-                return await _show(sandbox, await _begin(sandbox, settings.port, stack), settings)
+                return await _print_until_cancelled(
+                    sandbox, await _start_serving(sandbox, settings.port, stack), settings
+                )
     except PortTakenError as error:
         raise HaltError(
             text("sandbox.port_taken", port=error.port, reason=error.reason), todo=text("sandbox.port_taken.todo")
@@ -75,20 +77,20 @@ async def serve(settings: Settings) -> Status:
         raise HaltError(text("sandbox.database_bad", path=settings.database, reason=error)) from None
 
 
-async def _begin(sandbox: Sandbox, port: int | None, stack: AsyncExitStack) -> str:
-    """Serve on *port*, or on the usual or a free one, until *stack* ends. Return the base URL."""
+async def _start_serving(sandbox: Sandbox, port: int | None, stack: AsyncExitStack) -> str:
+    """Serve on *port*, or on the default or a free one, until *stack* closes. Return the base URL."""
     from gatepay_async.sandbox import PortTakenError
 
     try:
-        return await stack.enter_async_context(sandbox.serve(port=USUAL_PORT if port is None else port))
+        return await stack.enter_async_context(sandbox.serve(port=DEFAULT_PORT if port is None else port))
     except PortTakenError:
         if port is not None:
             raise
     return await stack.enter_async_context(sandbox.serve())
 
 
-async def _show(sandbox: Sandbox, base_url: str, settings: Settings) -> Never:
-    """Print how to reach the sandbox, then each event."""
+async def _print_until_cancelled(sandbox: Sandbox, base_url: str, settings: Settings) -> Never:
+    """Print how to reach the sandbox, then each event, until cancelled."""
     send, receive = anyio.create_memory_object_stream["SandboxEvent"](math.inf)
     loop = asyncio.get_running_loop()
     if not settings.quiet:
@@ -100,7 +102,7 @@ async def _show(sandbox: Sandbox, base_url: str, settings: Settings) -> Never:
 
 
 def _print_settings(sandbox: Sandbox, base_url: str, settings: Settings) -> None:
-    """Print the sandbox's URL and variables. The appsecret may be shown: it is random and valid only here."""
+    """Print the sandbox's URL and variables. The appsecret is not confidential: it is random and valid only here."""
     from gatepay_async.sandbox.shells import setting_lines
 
     appkey, appsecret = sandbox.shops[0]
@@ -114,19 +116,19 @@ def _print_settings(sandbox: Sandbox, base_url: str, settings: Settings) -> None
     database = settings.database
     where = text("sandbox.memory") if database == ":memory:" else escape(database)
     print_table(facts([(text("sandbox.console"), console), (text("sandbox.database_at"), where)]))
-    if settings.port is None and f":{USUAL_PORT}/" not in base_url:
-        print_line(text("sandbox.other_port", port=USUAL_PORT))
+    if settings.port is None and f":{DEFAULT_PORT}/" not in base_url:
+        print_line(text("sandbox.other_port", port=DEFAULT_PORT))
     if settings.env_file:
         print_line(text("sandbox.env_file", path=escape(settings.env_file)))
     else:
         print_line(text("sandbox.set"))
-        for line in setting_lines(settings.shell or usual_shell(), variables):
-            print_line(f"  {line}", whole=True)  # to be copied
+        for line in setting_lines(settings.shell or guess_shell(), variables):
+            print_line(f"  {line}", whole=True)  # the user copies it
     print_line(text("sandbox.until"))
 
 
 def variables_of(appkey: str, appsecret: str, base_url: str) -> dict[str, str]:
-    """The environment variables with which a program uses the sandbox, also for cloud payments."""
+    """Return the environment variables for a program that uses the sandbox, also for cloud payments."""
     return {
         "GATEPAY_APPKEY": appkey,
         "GATEPAY_APPSECRET": appsecret,
@@ -135,7 +137,7 @@ def variables_of(appkey: str, appsecret: str, base_url: str) -> dict[str, str]:
     }
 
 
-def usual_shell() -> str:
+def guess_shell() -> str:
     """Guess the user's shell from the environment."""
     if os.name == "nt":
         return "cmd" if "PROMPT" in os.environ else "powershell"  # only cmd sets PROMPT
@@ -149,14 +151,14 @@ def _print_event(event: SandboxEvent) -> None:
         at = datetime.fromtimestamp(event.at).astimezone().isoformat(timespec="milliseconds")
         print_json(event=kind, **{**asdict(event), "at": at})
         return
-    line, style = _call_line(event) if kind == "call" else _callback_line(event)  # type: ignore[arg-type]  # by its kind
+    line, style = _call_line(event) if kind == "call" else _callback_line(event)  # type: ignore[arg-type]  # by kind
     dot, arrow = _signs()
     clock = datetime.fromtimestamp(event.at).astimezone().strftime("%H:%M:%S")
     print_line(f"{clock} {arrow + ' ' if kind == 'callback' else ''}{f' {dot} '.join(line)}", style=style)
 
 
 def _call_line(event: CallEvent) -> tuple[list[str], str]:
-    """The parts and the style of a line such as ``18:02:11 ka/create 100 · 500 keys · 12 ms``."""
+    """Return the parts and the style of a line such as ``18:02:11 ka/create 100 · 500 keys · 12 ms``."""
     parts = [f"{event.endpoint} {text('seen.no_answer') if event.code is None else event.code}"]
     style = "" if event.code == _SUCCESS else "yellow"
     if event.out_order_id:
@@ -172,7 +174,7 @@ def _call_line(event: CallEvent) -> tuple[list[str], str]:
 
 
 def _callback_line(event: CallbackEvent) -> tuple[list[str], str]:
-    """The parts and the style of a line such as ``18:02:12 → order 12 · 200 success``."""
+    """Return the parts and the style of a line such as ``18:02:12 → order 12 · 200 success``."""
     parts = [text("seen.order", number=event.order_id)]
     if event.attempt > 1:
         parts.append(text("seen.attempt", number=event.attempt))
@@ -185,12 +187,12 @@ def _callback_line(event: CallbackEvent) -> tuple[list[str], str]:
 
 def _short(message: str) -> str:
     """Shorten a text from outside, and escape it for the terminal."""
-    shown = escape(message)
-    return shown if len(shown) <= _SHOWN_CHARS else f"{shown[: _SHOWN_CHARS - 3]}..."
+    escaped = escape(message)
+    return escaped if len(escaped) <= _SHOWN_CHARS else f"{escaped[: _SHOWN_CHARS - 3]}..."
 
 
 def _signs() -> tuple[str, str]:
-    """A dot and an arrow, or similar signs in ASCII if the terminal can't show them."""
+    """Return a dot and an arrow, or similar characters in ASCII if the terminal can't show them."""
     signs = ("·", "→")
     try:
         "".join(signs).encode(sys.stdout.encoding or "ascii")

@@ -63,7 +63,7 @@ async def show_job(prefix: str, failed_lines: Path | None) -> Status:
 
 
 async def watch(prefix: str, failed_lines: Path | None) -> Status:
-    """Show the progress of a job until it ends, then its report. Workers elsewhere send it."""
+    """Show the progress of a job until it ends, then its report. Other processes work on it."""
     async with queue.open_submitter() as submit:
         job = await queue.find_job(submit, prefix)
         await follow(job)
@@ -126,14 +126,14 @@ async def print_result(
             failed_lines = _save_failed_lines(failed_lines, report, reading or Reading())
         except HaltError as error:
             failed_lines, write_error = None, error
-    more = {"job": queue.job_number(job), "state": str(info.state)}
+    json_fields = {"job": queue.job_number(job), "state": str(info.state)}
     cancelled = info.state == "cancelled"
     ledger.print_report(
         report,
-        place or (lambda at: f"{escape(info.name)}:{at}"),
+        place or (lambda line: f"{escape(info.name)}:{line}"),
         failed_lines=failed_lines,
         cancelled=cancelled,
-        facts=more,
+        facts=json_fields,
     )
     if write_error is not None:
         raise write_error
@@ -141,7 +141,7 @@ async def print_result(
 
 
 async def _read_infos(jobs: list[Job]) -> AsyncIterator[tuple[str, JobInfo]]:
-    """Yield the number and info of each job. A job that can't be read gets a warning instead."""
+    """Yield the number and info of each job. If a job can't be read, print a warning instead."""
     from gatepay_async.durable import DurableError, QueueUnavailableError
 
     for job in jobs:
@@ -158,7 +158,7 @@ def _save_failed_lines(path: Path, report: UploadReport, reading: Reading) -> Pa
     Write the card keys that are not known to be on the server.
 
     Returns:
-        *path*. None: the existing file was kept, because nothing failed, or because the spool has lost card keys.
+        *path*, or None if the existing file was kept because no line failed or the spool has lost card keys.
     """
     failed = [outcome for outcome in report.chunks if outcome.fate is not Fate.STORED]
     lost = sum(outcome.count - len(outcome.keys) for outcome in failed)

@@ -1,4 +1,4 @@
-"""``gatepay uploads work``: a worker, as long as the command runs."""
+"""``gatepay uploads work``: runs a worker until the command is stopped."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from gatepay_async.cli.worker_metrics import CONTENT_TYPE, WorkerMetrics
 if TYPE_CHECKING:
     from gatepay_async.durable import Job, Submitter, Worker
 
-_POLL_INTERVAL_S = 1.0  # seconds between two looks whether something is left
-_COUNT_INTERVAL_S = 5.0  # seconds between two looks at the queue, for the metrics
+_POLL_INTERVAL_S = 1.0  # between two checks whether a job is unfinished
+_COUNT_INTERVAL_S = 5.0  # between two counts of the queue, for the metrics
 
 
 async def work(
@@ -32,7 +32,7 @@ async def work(
     drain: bool,
     health: Address | None,
 ) -> Status:
-    """Work at the jobs of the shop: until Ctrl-C, or with *drain* until none is left."""
+    """Work on the jobs of the shop until Ctrl-C, or with *drain* until all jobs have ended."""
     settings.secret()
     uploads = queue.durable_uploads()
     from gatepay_async.durable import Rate
@@ -40,24 +40,24 @@ async def work(
     limit = None if rate is None else Rate(1, per=1 / rate)
     metrics = WorkerMetrics()
     if health is not None:
-        uploads._instrument(metrics)  # noqa: SLF001 -- as `instrument` does
+        uploads._instrument(metrics)  # noqa: SLF001 -- as `gatepay_async.otel.instrument` does
     with queue.explain_errors():
         worker = uploads.worker(concurrency=concurrency, global_concurrency=global_concurrency, rate=limit)
         async with (
             _health(health, metrics, worker),
             uploads.submitter() as submit,
             worker,
-            _counting(submit, metrics, wanted=health is not None),
+            _counting_queue(submit, metrics, enabled=health is not None),
         ):
             warn(text("working.open"))
             if not drain:
                 await anyio.sleep_forever()
-            return await _until_none_is_left(submit)
+            return await _wait_until_drained(submit)
 
 
 @asynccontextmanager
 async def _health(address: Address | None, metrics: WorkerMetrics, worker: Worker) -> AsyncGenerator[None]:
-    """Answer health checks: from before the worker opens until after it has closed."""
+    """Serve health checks, from before the worker opens until after it has closed."""
     if address is None:
         yield
         return
@@ -66,7 +66,7 @@ async def _health(address: Address | None, metrics: WorkerMetrics, worker: Worke
         return Page("ready\n") if worker.ready else Page("not ready\n", 503)
 
     pages = {
-        "/healthz": lambda: Page("ok\n"),  # whoever gets an answer knows that the event loop runs
+        "/healthz": lambda: Page("ok\n"),  # a response shows that the event loop runs
         "/readyz": readiness,
         "/metrics": lambda: Page(metrics.text(ready=worker.ready), content_type=CONTENT_TYPE),
     }
@@ -75,9 +75,9 @@ async def _health(address: Address | None, metrics: WorkerMetrics, worker: Worke
 
 
 @asynccontextmanager
-async def _counting(submit: Submitter, metrics: WorkerMetrics, *, wanted: bool) -> AsyncGenerator[None]:
-    """Look at the queue from time to time. No request for the metrics waits for the database, or asks it anything."""
-    if not wanted:
+async def _counting_queue(submit: Submitter, metrics: WorkerMetrics, *, enabled: bool) -> AsyncGenerator[None]:
+    """Count the queue at regular intervals, so that requests for the metrics don't wait for the database."""
+    if not enabled:
         yield
         return
     counting = asyncio.create_task(_count_queue(submit, metrics))
@@ -91,19 +91,19 @@ async def _counting(submit: Submitter, metrics: WorkerMetrics, *, wanted: bool) 
 async def _count_queue(submit: Submitter, metrics: WorkerMetrics) -> None:
     loop = asyncio.get_running_loop()
     while True:
-        # A database that accepts a query and doesn't answer raises no error.
+        # A database may accept a query and never respond, without an error.
         expiry = loop.call_later(_COUNT_INTERVAL_S, metrics.forget_queue)
         try:
             metrics.queue = await submit.queue()
-        except Exception:  # noqa: BLE001 -- the database is away; the worker's own log says so
+        except Exception:  # noqa: BLE001 -- the database is unavailable; the worker logs the error itself
             metrics.forget_queue()
         finally:
             expiry.cancel()
         await anyio.sleep(_COUNT_INTERVAL_S)
 
 
-async def _until_none_is_left(submit: Submitter) -> Status:
-    jobs: dict[str, Job] = {}  # each remembers what has ended, and doesn't ask for it again
+async def _wait_until_drained(submit: Submitter) -> Status:
+    jobs: dict[str, Job] = {}  # keep the objects: a job caches the batches that have ended
     while True:
         jobs = {job.id: jobs.get(job.id, job) for job in await submit.jobs()}
         if all([(await job.info()).state != "working" for job in jobs.values()]):

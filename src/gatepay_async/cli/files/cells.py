@@ -1,4 +1,4 @@
-"""Reads the rows of an Excel sheet one after the other. Its XML is never in memory as a whole."""
+"""Reads the rows of an Excel sheet in blocks, because the XML of a whole sheet may not fit into memory."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,19 +19,19 @@ from gatepay_async.cli.files.reading import HiddenRow
 from gatepay_async.cli.files.tables import Cell
 from gatepay_async.cli.files.uniform_rows import find_uniform_rows
 
-# Makes a cell from its kind, the number of its style, its text, and whether a formula computes it.
 Row = Sequence[Cell]
+# Makes a cell from its kind, the number of its style, its text, and whether a formula computes it.
 CellOf = Callable[[str, int, str, bool], Cell]
 
 _MAX_ROWS, _MAX_COLUMNS = 1_048_576, 16_384
-_MAX_WAITING = 2**20  # the most bytes to collect without the end of a row
+_MAX_WAITING = 2**20  # bytes to collect without the end of a row
 # A cell in column XFD makes a row of 16,384 cells, so a few bytes of XML can fill much memory. Only rows that end
-# before column AAA are read in large blocks. The XML parser is given few bytes at once.
-_PARSED_BYTES = 2**13
+# before column AAA are read in large blocks.
+_PARSED_BYTES = 2**13  # given to the XML parser at once
 _ROW_END = b"</row>"
 _AREA = re.compile(r"\$?([A-Z]{1,3})\$?(\d{1,7}):\$?([A-Z]{1,3})\$?(\d{1,7})")
-# A cell, with the start of its row if it is the first one, as nearly all programs write it; or an empty row. The XML
-# parser, which takes five times as long, reads everything else.
+# A cell, after the start of its row if it is the first one, in the form that nearly all programs write; or an empty
+# row. Other forms are read by the XML parser, which takes five times as long.
 _SIMPLE = re.compile(
     rb'(?:<row r="(\d{1,7})"([^<>/]*)>)?<c r="([A-Z]{1,2})\d+"([^<>/]*)'
     rb'(?:/>|>(?:<v>([^<]+)</v>|<is><t(?: xml:space="preserve")?>([^<]+)</t></is>)?)'
@@ -47,7 +47,7 @@ class SheetRows:
         sheet: The XML of the sheet.
         texts: The shared texts, which cells refer to by number.
         plain: The styles that show a text unchanged.
-        cell_of: Makes all other cells.
+        cell_of: Makes all other cells, such as numbers.
 
     Attributes:
         hidden_columns: The indexes of hidden columns, from 0. Complete once the first row was read.
@@ -60,20 +60,20 @@ class SheetRows:
         self._plain = plain
         self._cell_of = cell_of
         self._number = 0
-        self._places = _Places()
-        # Caches. By the attributes of a row: whether it is hidden. By the attributes of a cell: its kind, its style,
-        # and whether it is a shared text that is shown unchanged.
-        self._hides: dict[bytes, bool] = {}
-        self._kinds: dict[bytes, tuple[str, int, bool]] = {}
+        self._column_indexes = _ColumnIndexes()
+        # Caches: whether a row is hidden, by its attributes; and a cell's kind, its style and whether it is a shared
+        # text that is shown unchanged, by its attributes.
+        self._hidden_by_attributes: dict[bytes, bool] = {}
+        self._kind_by_attributes: dict[bytes, tuple[str, int, bool]] = {}
         self.hidden_columns: set[int] = set()
         self.merged = MergedCells()
 
     def __iter__(self) -> Iterator[Sequence[Row]]:
         """
-        Yield the rows from row 1 on, many at a time. A row that the file omits is empty.
+        Yield the rows from row 1 on, many at a time. A row that is missing in the file is empty.
 
         Raises:
-            ValueError: The file is damaged, as with the other errors in ``DAMAGED``.
+            ValueError: The file is damaged. The other errors in ``DAMAGED`` have the same meaning.
         """
         parser = _RowParser(self)
         try:
@@ -82,22 +82,22 @@ class SheetRows:
             parser.close()
 
     def _read_with(self, parser: "_RowParser") -> Iterator[Sequence[Row]]:
-        waiting = b""
+        unread = b""
         while block := self._sheet.read(BLOCK_BYTES):
-            waiting += block
-            end = waiting.rfind(_ROW_END) + len(_ROW_END)
+            unread += block
+            end = unread.rfind(_ROW_END) + len(_ROW_END)
             if end < len(_ROW_END):
-                if len(waiting) < _MAX_WAITING and parser.simple:
+                if len(unread) < _MAX_WAITING and parser.simple:
                     continue
-                end = end_of_tags(waiting)
-            piece, waiting = waiting[:end], waiting[end:]
+                end = end_of_tags(unread)
+            piece, unread = unread[:end], unread[end:]
             rows = parser.simple and (self._uniform_rows(piece) or self._simple_rows(piece))
             yield from (rows,) if rows else map(parser.read, _small_parts(piece))
-        yield from map(parser.read, _small_parts(waiting))
+        yield from map(parser.read, _small_parts(unread))
         yield parser.read(b"", last=True)
 
     def start_row(self, number: int, rows: list[list[Cell]], *, hidden: bool) -> list[Cell]:
-        """Append omitted rows and then a new row with this *number* (0: the next) to *rows*. Return the new row."""
+        """Append missing rows and then a new row with this *number* (0: the next) to *rows*. Return the new row."""
         number = number or self._number + 1
         if not self._number < number <= _MAX_ROWS:
             raise ValueError("the rows of the sheet are not in order")
@@ -108,10 +108,10 @@ class SheetRows:
         rows.append(row)
         return row
 
-    def add_cell(self, row: list[Cell], place: int, cell: tuple[str, int, str], *, formula: bool) -> None:
-        """Append omitted cells up to *place*, then this cell, to *row*."""
-        if place != len(row):
-            row += [""] * _count_missing(len(row), place)
+    def add_cell(self, row: list[Cell], index: int, cell: tuple[str, int, str], *, formula: bool) -> None:
+        """Append missing cells up to column *index*, then this cell, to *row*."""
+        if index != len(row):
+            row += [""] * _count_missing(len(row), index)
         row.append(self._cell_of(*cell, formula))
 
     def _uniform_rows(self, piece: bytes) -> Sequence[Row]:
@@ -125,52 +125,52 @@ class SheetRows:
         rows.pop()
         columns: list[Iterable[Cell]] = []
         for letters, cell_attributes, values in uniform.columns:
-            missing = _count_missing(len(columns), self._places[letters])
+            missing = _count_missing(len(columns), self._column_indexes[letters])
             columns += [repeat("")] * missing
             kind, style, is_text = self._kind_of_cell(cell_attributes)
             if is_text:
                 columns.append(self._texts.get_all(values))
             else:
-                letters_of = map(str, values) if isinstance(values, range) else map(bytes.decode, values)
-                columns.append([self._cell_of(kind, style, each, False) for each in letters_of])
+                texts = map(str, values) if isinstance(values, range) else map(bytes.decode, values)
+                columns.append([self._cell_of(kind, style, text, False) for text in texts])
         self._number += uniform.count - 1
-        found = zip(*columns, strict=False)  # a column that is missing has no end
-        return [*rows, *(map(HiddenRow, found) if is_hidden else found)]
+        row_tuples = zip(*columns, strict=False)  # a column without cells is infinite
+        return [*rows, *(map(HiddenRow, row_tuples) if is_hidden else row_tuples)]
 
     def _simple_rows(self, piece: bytes) -> list[list[Cell]]:
-        """The rows of *piece*, if it holds nothing but simple ones; else none."""
+        """Return the rows of *piece* if all of them are simple, otherwise no rows."""
         rows: list[list[Cell]] = []
         row: list[Cell] = []
-        for number, of_row, column, cell_attributes, value, inline, empty, of_empty in _find_simple(piece):
+        for number, row_attributes, column, attributes, value, inline, empty, empty_attributes in _find_simple(piece):
             if empty:
-                self.start_row(int(empty), rows, hidden=self._is_hidden(of_empty))
+                self.start_row(int(empty), rows, hidden=self._is_hidden(empty_attributes))
             elif number:
-                row = self.start_row(int(number), rows, hidden=self._is_hidden(of_row))
+                row = self.start_row(int(number), rows, hidden=self._is_hidden(row_attributes))
             if column:
-                kind, style, is_text = self._kind_of_cell(cell_attributes)
-                place = self._places[column]
-                if is_text and place == len(row) and value:
+                kind, style, is_text = self._kind_of_cell(attributes)
+                index = self._column_indexes[column]
+                if is_text and index == len(row) and value:
                     row.append(self._texts.get(int(value)))
                 else:
-                    self.add_cell(row, place, (kind, style, (value or inline).decode()), formula=False)
+                    self.add_cell(row, index, (kind, style, (value or inline).decode()), formula=False)
         return rows
 
     def _is_hidden(self, attributes: bytes) -> bool:
-        if attributes not in self._hides:
-            self._hides[attributes] = hides_row(_attributes_of(attributes))
-        return self._hides[attributes]
+        if attributes not in self._hidden_by_attributes:
+            self._hidden_by_attributes[attributes] = hides_row(_attributes_of(attributes))
+        return self._hidden_by_attributes[attributes]
 
     def _kind_of_cell(self, attributes: bytes) -> tuple[str, int, bool]:
         """Return the cell's kind, its style, and whether it is a shared text that is shown unchanged."""
-        if attributes not in self._kinds:
-            said = _attributes_of(attributes)
-            kind, style = said.get("t", "n"), int(said.get("s", 0))
-            self._kinds[attributes] = kind, style, kind == "s" and style in self._plain
-        return self._kinds[attributes]
+        if attributes not in self._kind_by_attributes:
+            parsed = _attributes_of(attributes)
+            kind, style = parsed.get("t", "n"), int(parsed.get("s", 0))
+            self._kind_by_attributes[attributes] = kind, style, kind == "s" and style in self._plain
+        return self._kind_by_attributes[attributes]
 
 
 def _small_parts(piece: bytes) -> Iterator[bytes]:
-    """Cut *piece* after tags, as ``end_of_tags`` does."""
+    """Cut *piece* after tags into parts of about ``_PARSED_BYTES``."""
     start = 0
     while start < len(piece):
         end = piece.find(b">", start + _PARSED_BYTES) + 1 or len(piece)
@@ -179,50 +179,50 @@ def _small_parts(piece: bytes) -> Iterator[bytes]:
 
 
 def hides_row(attributes: dict[str, str]) -> bool:
-    """Whether a row, or by other names a column, can't be seen."""
+    """Whether a row with these attributes is hidden."""
     return attributes.get("hidden") in {"1", "true"} or not float(attributes.get("ht", 1))
 
 
 def _attributes_of(written: bytes) -> dict[str, str]:
-    """The attributes as they are written in a tag, in any form that XML allows."""
-    found: list[dict[str, str]] = []
-    safe_parser(lambda _, attributes: found.append(attributes)).Parse(b"<x" + written + b"/>", True)
-    return found[0]
+    """Parse the attributes of a tag, in any form that XML allows."""
+    parsed: list[dict[str, str]] = []
+    safe_parser(lambda _, attributes: parsed.append(attributes)).Parse(b"<x" + written + b"/>", True)
+    return parsed[0]
 
 
 def _find_simple(piece: bytes) -> list[tuple[bytes, ...]]:
-    """Return the cells of *piece* if all of them are simple, else an empty list."""
+    """Return the cells of *piece* if all of them are simple, otherwise an empty list."""
     if not piece.lstrip().startswith(b"<row ") or b"&" in piece or b"\r" in piece:  # XML reads "\r" as "\n"
         return []
-    found = _SIMPLE.findall(piece)
-    filled = [len(found) - groups.count(b"") for groups in zip(*found, strict=True)]
-    if not filled:
+    matches = _SIMPLE.findall(piece)
+    counts = [len(matches) - groups.count(b"") for groups in zip(*matches, strict=True)]
+    if not counts:
         return []
-    rows, _, cells, _, values, texts, empty_rows, _ = filled
+    rows, _, cells, _, values, texts, empty_rows, _ = counts
     tags = rows + cells + values + 2 * texts + empty_rows + piece.count(b"</")
-    # With more tags, or with a ">" that ends none, _SIMPLE has missed something.
-    return found if tags == piece.count(b"<") == piece.count(b">") else []
+    # If there are more tags, or a ">" that doesn't end a tag, _SIMPLE has missed something.
+    return matches if tags == piece.count(b"<") == piece.count(b">") else []
 
 
-def _count_missing(length: int, place: int) -> int:
+def _count_missing(length: int, index: int) -> int:
     """
-    Return how many blank cells a row of *length* cells needs before *place*.
+    Return how many blank cells a row of *length* cells needs before column *index*.
 
     Raises:
-        ValueError: The row is longer already, or *place* is beyond the last possible column.
+        ValueError: The row is longer already, or *index* is beyond the last possible column.
     """
-    if not length <= place < _MAX_COLUMNS:
+    if not length <= index < _MAX_COLUMNS:
         raise ValueError("the cells of the row are not in order")
-    return place - length
+    return index - length
 
 
-class _Places(dict[bytes, int]):
-    """The indexes of columns by name: ``A`` is 0, ``AA`` is 26."""
+class _ColumnIndexes(dict[bytes, int]):
+    """Maps names of columns to their indexes: ``A`` to 0, ``AA`` to 26."""
 
     def __missing__(self, column: bytes) -> int:
-        place = reduce(lambda place, letter: place * 26 + letter - ord("A") + 1, column, 0) - 1
-        self[column] = place
-        return place
+        index = reduce(lambda index, letter: index * 26 + letter - ord("A") + 1, column, 0) - 1
+        self[column] = index
+        return index
 
 
 class _RowParser:
@@ -236,13 +236,13 @@ class _RowParser:
         self._cell: tuple[int, str, int] = (0, "", 0)
         self._letters: list[str] = []
         self._formula = False
-        self._hidden = 0  # the depth within <rPh> (how a text is pronounced), which no cell shows
-        self._reads = False
+        self._hidden = 0  # depth of <rPh> elements, which contain the pronunciation of a text
+        self._in_value = False
         self._in_table = self._in_row = False
 
     @property
     def simple(self) -> bool:
-        """Whether the next bytes are the start of a row, which ``_SIMPLE`` may read."""
+        """Whether the next bytes are the start of a row, so that ``_SIMPLE`` may read them."""
         return self._parser.plain and self._in_table and not self._in_row
 
     def close(self) -> None:
@@ -254,22 +254,22 @@ class _RowParser:
         self._parser.parse(data, last=last)
         if sum(map(len, self._letters)) > MAX_LETTERS:
             raise ValueError("too long")
-        whole, self._rows = self._rows, []
+        complete, self._rows = self._rows, []
         if self._in_row:
-            self._rows.append(whole.pop())
-        return whole
+            self._rows.append(complete.pop())
+        return complete
 
     def _start_element(self, name: str, attributes: dict[str, str]) -> None:
         name = local(name)
         if name == "c":
             self._start_cell(attributes)
         elif name in {"v", "t"}:
-            self._reads = not self._hidden
+            self._in_value = not self._hidden
         elif name == "is":
-            self._letters.clear()  # some programs also write a <v>, for readers that don't know <is>
+            self._letters.clear()  # some programs also write a <v> for readers that don't know <is>
         elif name == "f":
             self._formula = True
-        elif name == "row" and self._in_table:  # also the name of an anchor of a control, below the table
+        elif name == "row" and self._in_table:  # anchors of controls below the table have <row> elements, too
             self._in_row = True
             number = int(attributes.get("r", 0))
             self._row = self._sheet.start_row(number, self._rows, hidden=hides_row(attributes))
@@ -285,18 +285,18 @@ class _RowParser:
 
     def _start_cell(self, attributes: dict[str, str]) -> None:
         column = re.match("[A-Z]{1,3}", attributes.get("r", ""))
-        place = len(self._row) if column is None else _place_of(column[0])
-        self._cell = place, attributes.get("t", "n"), int(attributes.get("s", 0))
+        index = len(self._row) if column is None else _column_index(column[0])
+        self._cell = index, attributes.get("t", "n"), int(attributes.get("s", 0))
         self._letters.clear()
         self._formula = False
 
     def _end_element(self, name: str) -> None:
         name = local(name)
-        self._reads = False
+        self._in_value = False
         if name == "c":
-            place, kind, style = self._cell
+            index, kind, style = self._cell
             cell = kind, style, "".join(self._letters)
-            self._sheet.add_cell(self._row, place, cell, formula=self._formula)
+            self._sheet.add_cell(self._row, index, cell, formula=self._formula)
         elif name == "row":
             self._in_row = False
         elif name == "rPh":
@@ -305,16 +305,16 @@ class _RowParser:
             self._in_table = False
 
     def _add_cell_letters(self, letters: str) -> None:
-        if self._reads:
+        if self._in_value:
             self._letters.append(letters)
 
 
-def _place_of(column: str) -> int:
-    return _Places()[column.encode()]
+def _column_index(column: str) -> int:
+    return _ColumnIndexes()[column.encode()]
 
 
 class MergedCells:
-    """The areas of a sheet that look like one cell. Only their first cell is shown, but the others can have content."""
+    """The merged areas of a sheet. Excel shows only the first cell of an area, but the others can have content."""
 
     def __init__(self) -> None:
         self._areas: list[tuple[int, int, int, int]] = []
@@ -328,21 +328,21 @@ class MergedCells:
         """
         if len(self._areas) == _MAX_ROWS:
             raise ValueError("too many merged cells")
-        found = _AREA.fullmatch(area)
-        if found is not None:
-            self._areas.append((_place_of(found[1]), int(found[2]), _place_of(found[3]), int(found[4])))
+        match = _AREA.fullmatch(area)
+        if match is not None:
+            self._areas.append((_column_index(match[1]), int(match[2]), _column_index(match[3]), int(match[4])))
 
-    def covered_rows(self, place: int) -> set[int]:
+    def covered_rows(self, index: int) -> set[int]:
         """
         Return the numbers of the rows whose cell in the column with this index is not shown.
 
         Raises:
-            ValueError: There are more than a sheet has, so areas overlap.
+            ValueError: There are more rows than a sheet can have, because areas overlap.
         """
         rows = [
-            range(top + (left == place), bottom + 1)
+            range(top + (left == index), bottom + 1)
             for left, top, right, bottom in self._areas
-            if left <= place <= right
+            if left <= index <= right
         ]
         if sum(map(len, rows)) > _MAX_ROWS:
             raise ValueError("merged cells overlap")

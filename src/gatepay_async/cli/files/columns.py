@@ -30,7 +30,7 @@ def looks_like_heading(line: str) -> bool:
 
 
 def are_names(cells: Sequence[str]) -> bool:
-    """Whether one of *cells* is a common name of a column, which no row with card keys contains."""
+    """Whether one of *cells* is a common name of a column, which no row of card keys contains."""
     return any(_plain(cell) in _KEYS | _OTHERS for cell in cells)
 
 
@@ -47,7 +47,7 @@ def choose(first: Sequence[str], wanted: str) -> tuple[int, bool]:
     """
     names = [_plain(cell) for cell in first]
     heading = are_names(first)
-    filled = [place for place, name in enumerate(names) if name]
+    filled = [index for index, name in enumerate(names) if name]
     if wanted.isdecimal():
         if 1 <= int(wanted) <= len(first):
             return int(wanted) - 1, heading
@@ -58,7 +58,7 @@ def choose(first: Sequence[str], wanted: str) -> tuple[int, bool]:
         return names.index(EXPORTED), True
     elif len(filled) == 1:
         return filled[0], heading
-    if [names[place] for place in filled] == [EXPORTED]:  # a file that the command has written for --failed-lines
+    if [names[index] for index in filled] == [EXPORTED]:  # a file that the command has written for --failed-lines
         return filled[0], True
     key = "sources.no_column" if wanted else "sources.which_column"
     likely = next((cell.strip() for cell, name in zip(first, names, strict=True) if name in _KEYS), "N")

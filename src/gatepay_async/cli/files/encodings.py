@@ -1,4 +1,4 @@
-"""Finds the encoding of a text file from its byte-order mark, or by decoding the whole file."""
+"""Recognizes the encoding of a text file by its byte-order mark, or by decoding the whole file."""
 
 import codecs
 from collections.abc import Callable
@@ -18,39 +18,39 @@ MARK_BYTES = 4  # the length of the longest mark
 # Encodings in which a line end has more than one byte.
 WIDE = frozenset({"utf-16", "utf-16-le", "utf-16-be", "utf-32"})
 NAMES = ("utf-8", "gb18030", "gbk", "big5", "utf-16", "utf-16-le", "utf-16-be", "utf-32")
-_ALSO = {"gb2312": "gb18030", "utf-8-sig": "utf-8", "cp950": "big5", "ascii": "utf-8"}
+_ALIASES = {"gb2312": "gb18030", "utf-8-sig": "utf-8", "cp950": "big5", "ascii": "utf-8"}
 
-_BLOCK_BYTES = 2**18  # decoded at a time
+_BLOCK_BYTES = 2**18  # decoded at once
 _SAMPLE_CHARS = 20_000
-_MIN_COMMON_SHARE = 0.8  # of the non-ASCII characters, in Chinese text
+_MIN_COMMON_SHARE = 0.8  # the share of common characters among the non-ASCII characters of Chinese text
 
 
 def known_name(name: str) -> str:
-    """Return the encoding of that *name*, in any spelling, as it is in ``NAMES``; empty: it is unknown."""
+    """Return the name in ``NAMES`` of an encoding in any spelling, or an empty string if it is unknown."""
     try:
-        found = codecs.lookup(name.strip()).name
-    except (LookupError, ValueError):  # ValueError: a NUL
+        encoding = codecs.lookup(name.strip()).name
+    except (LookupError, ValueError):  # ValueError: the name contains a NUL
         return ""
-    found = _ALSO.get(found, found)
-    return found if found in NAMES else ""
+    encoding = _ALIASES.get(encoding, encoding)
+    return encoding if encoding in NAMES else ""
 
 
-def marked(start: bytes) -> str:
-    """Return the encoding of the byte-order mark at the *start* of a file; empty: there is no mark."""
+def encoding_of_mark(start: bytes) -> str:
+    """Return the encoding of the byte-order mark at the *start* of a file, or an empty string."""
     return next((name for mark, name in _MARKS if start.startswith(mark)), "")
 
 
 def guess(file: BinaryIO) -> str:
     """
-    Return the encoding of *file*, which is read to its end; empty: it is unknown.
+    Return the encoding of *file*, which is read to its end, or an empty string if it is unknown.
 
-    A byte-order mark decides. Otherwise, a file that is valid UTF-8 is UTF-8, because text in other encodings hardly
-    ever is. GB18030 can decode nearly anything, so the result must consist of common Chinese characters.
+    A byte-order mark is decisive. A file without one that is valid UTF-8 is UTF-8, because text in other encodings is
+    hardly ever valid UTF-8. GB18030 can decode nearly anything, so the decoded text must be common Chinese characters.
     """
     file.seek(0)
-    found = marked(file.read(MARK_BYTES))
-    if found:
-        return found if _sample(file, found) is not None else ""
+    encoding = encoding_of_mark(file.read(MARK_BYTES))
+    if encoding:
+        return encoding if _sample(file, encoding) is not None else ""
     for name, fits in (("utf-8", _anything), ("gb18030", reads_as_chinese)):
         sample = _sample(file, name)
         if sample is not None and fits(sample):
@@ -69,14 +69,14 @@ def _anything(_: str) -> bool:
 
 
 def _common_characters() -> frozenset[str]:
-    """The signs, the full-width letters and the 3,755 most common characters (level 1) of GB 2312."""
+    """Return the signs, the full-width letters and the 3,755 most common characters (level 1) of GB 2312."""
     rows = (*range(0xA1, 0xA4), *range(0xB0, 0xD8))
     cells = (bytes((row, cell)) for row in rows for cell in range(0xA1, 0xFF))
     return frozenset("".join(cell.decode("gb2312", "ignore") for cell in cells))
 
 
 def _sample(file: BinaryIO, encoding: str) -> str | None:
-    """Return the first non-ASCII characters of *file*; None: the file is not in *encoding*."""
+    """Return the first non-ASCII characters of *file*, or None if the file is not in *encoding*."""
     decode: Callable[..., str] = codecs.getincrementaldecoder(encoding)().decode
     file.seek(0)
     sample = ""

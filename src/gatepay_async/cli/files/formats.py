@@ -1,4 +1,4 @@
-"""Chooses how to parse a file, by the suffix of its name and the user's options."""
+"""Chooses the parser of a file by its suffix and the user's options."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,7 +12,7 @@ from gatepay_async.cli.files.reading import AUTO, FileProblemError, Reading
 from gatepay_async.cli.files.tables import Cell, csv_rows, json_rows, keys_of, refuse_exponents
 from gatepay_async.protocol.checks import is_utf8
 
-# Turns a file into the number of the first line or row with a card key, and the cells from there on.
+# Parses a file. Returns the number of the first line or row with a card key, and the cells from there on.
 Parse = Callable[[BinaryIO], tuple[int, Iterator[Cell]]]
 
 WORKBOOK = ".xlsx"
@@ -57,12 +57,12 @@ def parse_plain(file: BinaryIO, encoding: str = "utf-8") -> tuple[int, Iterator[
 
 
 def parse_kept(file: BinaryIO, *, first: int) -> tuple[int, Iterator[Cell]]:
-    """Return the lines in which a checked table was kept."""
+    """Return the card keys of a checked table, which are kept as lines of text."""
     return first, read_lines(file, "utf-8")
 
 
 def parse_sheet(file: BinaryIO, *, number: int, reading: Reading) -> tuple[int, Iterator[Cell]]:
-    """Return the card keys of one sheet of a workbook. *number* counts from 0."""
+    """Return the card keys of one sheet of a workbook. *number* is the index of the sheet, from 0."""
     from gatepay_async.cli.files import workbooks
 
     sheets, _ = workbooks.sheets(file)

@@ -1,4 +1,4 @@
-"""Splits text files into lines. A line without an end is not read completely into memory."""
+"""Splits text files into lines. A line without an end is not read into memory completely."""
 
 import io
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ def _read_wide(file: BinaryIO, encoding: str) -> Iterator[str]:
 
 
 def _next_line(text: io.TextIOWrapper) -> str | None:
-    """Read a line; ``""``: the end. None: it can't be decoded; that error isn't raised, because it holds card keys."""
+    """Read a line, or ``""`` at the end. Return None, not an error that contains card keys, if it can't be decoded."""
     try:
         return text.readline(MAX_LINE_BYTES + 1)
     except UnicodeError:

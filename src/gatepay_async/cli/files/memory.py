@@ -1,4 +1,4 @@
-"""Returns the memory of the check to the system."""
+"""Returns memory that the check of files has used to the operating system."""
 
 import ctypes
 import sys
@@ -7,7 +7,7 @@ _MMAP_THRESHOLD = -3  # glibc's M_MMAP_THRESHOLD
 _LARGE_BYTES = 2**20
 
 
-def keep_large_apart() -> None:
+def separate_large_blocks() -> None:
     """
     Let glibc return each large block to the system when it is freed.
 
@@ -19,15 +19,15 @@ def keep_large_apart() -> None:
         set_option(_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """
     Return free memory to the system.
 
-    By default, glibc keeps it for its own later allocations. But Python allocates most objects elsewhere, so the memory
-    of a million rows would stay unused during the upload.
+    By default, glibc keeps free memory for its own later allocations. But Python allocates most objects elsewhere, so
+    the memory of a million rows would stay unused during the upload.
     """
     trim = getattr(_library(), "malloc_trim", None)
-    if trim is not None:  # only glibc has it
+    if trim is not None:  # other C libraries don't have this function
         trim(0)
 
 

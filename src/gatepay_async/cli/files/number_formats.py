@@ -1,11 +1,11 @@
-"""Finds out from a number format whether a spreadsheet shows a cell's value unchanged."""
+"""Determines from a number format whether a spreadsheet shows a cell's value unchanged."""
 
 import re
 
 from attrs import frozen
 
-# The IDs of the built-in formats General, 0 and @, which show a value unchanged. The other built-in formats show dates,
-# decimals, percentages and the like.
+# The IDs of the built-in formats General, 0 and @, which show a value unchanged. The others show dates, decimals,
+# percentages and so on.
 _PLAIN_FORMAT_IDS = frozenset({0, 1, 49})
 # The parts of a format code: quoted text, an escaped character, a space as wide as x (_x), a fill of x (*x), anything
 # in brackets, or any other character.
@@ -39,13 +39,13 @@ AS_STORED = ShownUnchanged()
 
 
 def shown_unchanged(format_id: int, code: str | None) -> ShownUnchanged:
-    """Return what a format shows unchanged. *code* is None for a built-in format, which has only an ID."""
+    """Return which values a format shows unchanged. *code* is None for a built-in format, which has only an ID."""
     if code is None:
         plain = format_id in _PLAIN_FORMAT_IDS
         return ShownUnchanged(plain, plain, text=True)
     sections = _sections_of(code)
     plain = _WHOLE_NUMBER.fullmatch(sections[0]) is not None
-    # A third section replaces the first one for 0. A section of nothing but "#" shows 0 as an empty cell.
+    # A third section replaces the first one for 0. A section that consists of "#" shows 0 as an empty cell.
     zero = plain and len(sections) < _ZERO_SECTION and not sections[0].startswith("#" * len(sections[0]))
     text_section = sections[-1] if len(sections) == _ALL_SECTIONS or "@" in sections[-1] else "@"
     return ShownUnchanged(plain, zero, text_section in {"@", "General"})

@@ -6,10 +6,10 @@ from attrs import frozen
 
 from gatepay_async.cli.files.reading import Digits
 
-_SHOWN = 2  # characters at each end
-_MIN_FULL_CHARS = 8  # of a shorter card key, fewer characters are shown
-_KEPT_DIGITS = 15  # of a number in a spreadsheet
-_MIN_ZEROS = 3  # card keys hardly end in so many by chance
+_SHOWN = 2  # characters to show at each end
+_MIN_FULL_CHARS = 8  # a shorter card key shows fewer characters
+_KEPT_DIGITS = 15  # the digits of a number that a spreadsheet keeps
+_MIN_ZEROS = 3  # fewer zeros at the end of a card key may be coincidence
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|&(?:[a-z]+|#\d+);")
 _EXPONENT = re.compile(r"[+-]?\d(?:[.,]\d+)?E\+\d{2,}")  # as written by Excel and WPS
 
@@ -34,7 +34,7 @@ class Odd:
 
 
 def _odd_line(line: str) -> str:
-    """Return why *line* of a text file is odd; empty: it isn't."""
+    """Return why *line* of a text file is odd, or an empty string."""
     # Check for the characters first, which is fast: nearly all lines have none of them.
     if "," in line:
         return "comma"
@@ -50,7 +50,7 @@ def _odd_line(line: str) -> str:
 
 
 def _signed(key: str) -> str:
-    """Return ``sign`` if a cell starts with a sign that spreadsheets don't show; else empty."""
+    """Return ``sign`` if a cell starts with a sign that spreadsheets don't show, otherwise an empty string."""
     return "sign" if ("'" in key or "`" in key or "=" in key) and _SIGNED.fullmatch(key.strip()) else ""
 
 
@@ -63,8 +63,8 @@ class Oddities:
     """
     Finds odd lines of a text file, or odd cells of a table.
 
-    Some are only odd in comparison with the others: numbers of different lengths, because shorter ones may have lost
-    zeros; and numbers with zeros after their 15th digit, if most are so, because a spreadsheet has rounded them.
+    Some numbers are odd only in comparison with the others. If numbers have different lengths, the shorter ones may
+    have lost zeros. If most long numbers have only zeros after their 15th digit, a spreadsheet has rounded them.
 
     Args:
         table: Whether the keys are cells of a table.
@@ -72,21 +72,21 @@ class Oddities:
 
     def __init__(self, *, table: bool) -> None:
         self._table = table
-        self._first = 0
+        self._first_length = 0
         self._long = self._rounded = self._zeros = 0
 
-    def of(self, key: str) -> str:
-        """Return why *key* is odd; empty: it isn't."""
+    def kind_of(self, key: str) -> str:
+        """Return why *key* is odd, or an empty string."""
         if type(key) is Digits:
-            self._first = self._first or len(key)
-            return "" if len(key) == self._first else "zeros"
-        found = _signed(key) if self._table else _odd_line(key)
-        return found or ("rounded" if self._is_rounded(key.strip()) else "")
+            self._first_length = self._first_length or len(key)
+            return "" if len(key) == self._first_length else "zeros"
+        kind = _signed(key) if self._table else _odd_line(key)
+        return kind or ("rounded" if self._is_rounded(key.strip()) else "")
 
-    def excused(self) -> str:
-        """Return the kind that is not odd after all; empty: there is none. Call it after all keys."""
-        many = 2 * self._rounded > self._long and self._zeros >= _MIN_ZEROS
-        return "" if many else "rounded"
+    def kind_to_ignore(self) -> str:
+        """Return the kind that is not odd after all, or an empty string. Call this after all keys."""
+        are_rounded = 2 * self._rounded > self._long and self._zeros >= _MIN_ZEROS
+        return "" if are_rounded else "rounded"
 
     def _is_rounded(self, key: str) -> bool:
         if not is_long_number(key):
@@ -100,12 +100,12 @@ class Oddities:
 
 
 def is_long_number(key: str) -> bool:
-    """Whether *key* is a number of more digits than a spreadsheet keeps."""
+    """Whether *key* is a number with more digits than a spreadsheet keeps."""
     return len(key) > _KEPT_DIGITS and key.isdecimal()
 
 
 def masked(key: str) -> str:
-    """Return only the first and last two characters of *key*; fewer of a short one."""
+    """Return the first and last two characters of *key*, and fewer of a short card key."""
     key = key.strip()
     shown = min(_SHOWN, len(key) * _SHOWN // _MIN_FULL_CHARS)
     return f"{key[:shown]}…{key[len(key) - shown :]}"

@@ -1,4 +1,4 @@
-"""Reads the parts of an Excel file (a zip file of XML): its sheets, shared texts and styles. Nothing is read whole."""
+"""Reads the parts of an Excel file (a zip file of XML) in blocks: its sheets, shared texts and styles."""
 
 import re
 import zipfile
@@ -15,12 +15,12 @@ from attrs import frozen
 from gatepay_async.cli.files.number_formats import AS_STORED, ShownUnchanged, shown_unchanged
 from gatepay_async.cli.files.reading import FileProblemError
 
-BLOCK_BYTES = 2**16  # the bytes of XML that are read together
+BLOCK_BYTES = 2**16  # bytes of XML to read at once
 # A small zip file can unpack to gigabytes, so each part that is kept in memory has a limit.
-_MAX_TAG_BYTES = 2**20  # of a tag, or of the text between two; Excel's longest text has 32,767 characters
-MAX_LETTERS = 2**20  # of a text
-_MAX_TEXT_BYTES = 2**29  # of all shared texts together
-_MAX_SMALL_BYTES = 2**25  # of a part other than sheets and shared texts
+_MAX_TAG_BYTES = 2**20  # for a tag or the text between two tags; Excel's longest text has 32,767 characters
+MAX_LETTERS = 2**20  # for one text
+_MAX_TEXT_BYTES = 2**29  # for all shared texts
+_MAX_SMALL_BYTES = 2**25  # for any other part that is not a sheet
 # The errors of a file that is damaged or protected by a password. zipfile raises NotImplementedError for a compression
 # that it doesn't know and RuntimeError for a password; numbers that are too large raise OverflowError.
 DAMAGED = (
@@ -28,11 +28,11 @@ DAMAGED = (
     NotImplementedError, RuntimeError, OverflowError,
 )  # fmt: skip
 
-_TEXT_ALONE = re.compile(rb'<si><t(?: xml:space="preserve")?>([^<]*)</t></si>')
+_SIMPLE_TEXT = re.compile(rb'<si><t(?: xml:space="preserve")?>([^<]*)</t></si>')
 _TEXT_START, _TEXT_END = b"<si><t>", b"</t></si>"
-_TAGS_OF_TEXT = 4
+_TAGS_PER_TEXT = 4
 _UTF_8_DECLARATIONS = (b"<?xml", b"\xef\xbb\xbf<?xml")
-_END = b"\0"  # after each text; XML can't contain it
+_END = b"\0"  # ends each text; XML can't contain it
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")  # Excel's escape for a character that XML can't contain
 
 
@@ -71,8 +71,8 @@ class Package:
 
     def elements(self, path: str) -> Iterator[tuple[str, dict[str, str]]]:
         """Yield the name and the attributes of each element of a small part."""
-        found: list[tuple[str, dict[str, str]]] = []
-        parser = safe_parser(lambda name, attributes: found.append((local(name), attributes)))
+        elements: list[tuple[str, dict[str, str]]] = []
+        parser = safe_parser(lambda name, attributes: elements.append((local(name), attributes)))
         size = 0
         with self.open(path) as part:
             while block := part.read(BLOCK_BYTES):
@@ -80,40 +80,41 @@ class Package:
                 if size > _MAX_SMALL_BYTES:
                     raise ValueError("too large")
                 parser.Parse(block)
-                yield from found
-                found.clear()
+                yield from elements
+                elements.clear()
             parser.Parse(b"", True)
-        yield from found  # an end that the parser has deferred
+        yield from elements  # elements whose end the parser has deferred
 
     def sheets(self) -> tuple[list[Part], str, str]:
         """Return the worksheets, and the paths of the shared texts and of the styles, which may be empty."""
         book = {kind: target for kind, target, _ in self._related("")}["officeDocument"]
         related = list(self._related(book))
         by_id = {key: (kind, target) for kind, target, key in related}
-        found: list[Part] = []
+        sheets: list[Part] = []
         for name, attributes in self.elements(book):
             if name == "sheet":
-                plain = {local(key): value for key, value in attributes.items()}
-                kind, target = by_id[plain["id"]]
+                local_attributes = {local(key): value for key, value in attributes.items()}
+                kind, target = by_id[local_attributes["id"]]
                 if kind == "worksheet":
-                    found.append(Part(plain["name"], target, plain.get("state", "visible") == "visible"))
-        where = {kind: target for kind, target, _ in related}
-        return found, where.get("sharedStrings", ""), where.get("styles", "")
+                    is_visible = local_attributes.get("state", "visible") == "visible"
+                    sheets.append(Part(local_attributes["name"], target, is_visible))
+        paths = {kind: target for kind, target, _ in related}
+        return sheets, paths.get("sharedStrings", ""), paths.get("styles", "")
 
     def styles(self, path: str) -> list[ShownUnchanged]:
-        """Return for each cell style what it shows unchanged."""
+        """Return for each cell style which values it shows unchanged."""
         codes: dict[int, str] = {}
-        shown: list[ShownUnchanged] = []
-        inside = False
+        styles: list[ShownUnchanged] = []
+        in_cell_formats = False
         for name, attributes in self.elements(path) if path else ():
             if name == "numFmt" and "formatCode" in attributes:
                 codes[int(attributes["numFmtId"])] = attributes["formatCode"]
-            elif name == "xf" and inside:
+            elif name == "xf" and in_cell_formats:
                 format_id = int(attributes.get("numFmtId", 0))
-                shown.append(shown_unchanged(format_id, codes.get(format_id)))
+                styles.append(shown_unchanged(format_id, codes.get(format_id)))
             elif name in {"cellXfs", "cellStyles", "cellStyleXfs", "dxfs"}:
-                inside = name == "cellXfs"
-        return shown or [AS_STORED]
+                in_cell_formats = name == "cellXfs"
+        return styles or [AS_STORED]
 
     def _related(self, path: str) -> Iterator[tuple[str, str, str]]:
         """Yield the references of the part at *path*: the kind and the path of the target, and the reference's ID."""
@@ -128,12 +129,12 @@ class SharedTexts:
     """
     The texts that all sheets share. Cells refer to them by number.
 
-    They are kept in one block of bytes: a million Python strings would take four times as much memory.
+    They are kept in one block of bytes, because a million Python strings would take four times as much memory.
     """
 
     def __init__(self, package: Package, path: str) -> None:
         self._data = b""
-        self._starts = array("Q", (0,))  # the lengths of all texts before the nth
+        self._starts = array("Q", (0,))  # for each text, the length of all texts before it
         if path:
             with package.open(path) as part:
                 self._data = b"".join(self._read(part))
@@ -148,38 +149,38 @@ class SharedTexts:
         """
         if number < 0:
             raise IndexError(number)
-        return self._shown([self._text_at(number)])[0]
+        return self._unescape_all([self._text_at(number)])[0]
 
     def get_all(self, numbers: Sequence[bytes] | range) -> list[str]:
         """Return the texts with these *numbers*."""
         if not isinstance(numbers, range):
-            return self._shown([self._text_at(int(number)) for number in numbers])
+            return self._unescape_all([self._text_at(int(number)) for number in numbers])
         if numbers.step < 0:
             return self.get_all(numbers[::-1])[::-1]
-        together = self._bytes_of(numbers[0], numbers[-1])
-        return self._shown(together.decode().split(_END.decode())[:: numbers.step])
+        data = self._bytes_of(numbers[0], numbers[-1])
+        return self._unescape_all(data.decode().split(_END.decode())[:: numbers.step])
 
     def _text_at(self, number: int) -> str:
         return self._bytes_of(number, number).decode()
 
     def _bytes_of(self, first: int, last: int) -> bytes:
-        # There is one _END in the data for each text before.
+        # Each text before this one adds one _END.
         return self._data[self._starts[first] + first : self._starts[last + 1] + last]
 
-    def _shown(self, texts: list[str]) -> list[str]:
+    def _unescape_all(self, texts: list[str]) -> list[str]:
         return list(map(unescaped, texts)) if self._escaped else texts
 
     def _read(self, part: IO[bytes]) -> Iterator[bytes]:
         parser = _TextParser()
-        left = b""
+        unread = b""
         while block := part.read(BLOCK_BYTES):
-            left += block
-            end = left.rfind(b"</si>") + len(b"</si>")
+            unread += block
+            end = unread.rfind(b"</si>") + len(b"</si>")
             if end < len(b"</si>"):
-                end = end_of_tags(left)
-            piece, left = left[:end], left[end:]
-            yield self._joined((parser.between_texts and _texts_alone(piece)) or parser.read(piece))
-        yield self._joined(parser.read(left, last=True))
+                end = end_of_tags(unread)
+            piece, unread = unread[:end], unread[end:]
+            yield self._joined((parser.between_texts and _read_simple_texts(piece)) or parser.read(piece))
+        yield self._joined(parser.read(unread, last=True))
 
     def _joined(self, texts: list[bytes]) -> bytes:
         if self._starts[-1] > _MAX_TEXT_BYTES:
@@ -188,21 +189,21 @@ class SharedTexts:
         return b"".join([_END.join(texts), _END]) if texts else b""
 
 
-def _texts_alone(piece: bytes) -> list[bytes]:
+def _read_simple_texts(piece: bytes) -> list[bytes]:
     """Return the texts of *piece* if each has one run and no entities, as nearly all have; else an empty list."""
     if b"&" in piece or _END in piece or b"\r" in piece:
         return []
     tags = piece.count(b"<")
     if piece.startswith(_TEXT_START) and piece.endswith(_TEXT_END):
-        found = piece[len(_TEXT_START) : -len(_TEXT_END)].split(_TEXT_END + _TEXT_START)
-        if tags == _TAGS_OF_TEXT * len(found):
-            return found
-    found = _TEXT_ALONE.findall(piece) if piece.lstrip().startswith(b"<si>") else []
-    return found if tags == _TAGS_OF_TEXT * len(found) else []  # with more tags, _TEXT_ALONE has missed something
+        texts = piece[len(_TEXT_START) : -len(_TEXT_END)].split(_TEXT_END + _TEXT_START)
+        if tags == _TAGS_PER_TEXT * len(texts):
+            return texts
+    texts = _SIMPLE_TEXT.findall(piece) if piece.lstrip().startswith(b"<si>") else []
+    return texts if tags == _TAGS_PER_TEXT * len(texts) else []  # more tags: the pattern has missed something
 
 
 class _TextParser:
-    """Reads shared texts with an XML parser: also those of several runs. It skips pronunciations (<rPh>)."""
+    """Reads shared texts with an XML parser, including texts of several runs. Skips pronunciations (``<rPh>``)."""
 
     def __init__(self) -> None:
         self._parser = PlainParser(self._start_of_text, self._end_of_text, self._add_text_letters)
@@ -214,7 +215,7 @@ class _TextParser:
 
     @property
     def between_texts(self) -> bool:
-        """Whether the next bytes are the start of a text, which ``_texts_alone`` may read."""
+        """Whether the next bytes are the start of a text, so that ``_read_simple_texts`` may read them."""
         return self._parser.plain and self._after_text
 
     def read(self, data: bytes, *, last: bool = False) -> list[bytes]:
@@ -222,8 +223,8 @@ class _TextParser:
         self._parser.parse(data, last=last)
         if sum(map(len, self._letters)) > MAX_LETTERS:
             raise ValueError("too long")
-        found, self._found = self._found, []
-        return found
+        texts, self._found = self._found, []
+        return texts
 
     def _start_of_text(self, name: str, _: dict[str, str]) -> None:
         name = local(name)
@@ -248,11 +249,11 @@ class _TextParser:
 
 class PlainParser:
     """
-    An XML parser that notices what keeps other code from reading the bytes that follow.
+    An XML parser that knows whether other code may read the next bytes.
 
     Attributes:
-        plain: Whether everything so far is UTF-8 without comments, CDATA sections and processing instructions. While a
-            part of one of these is read, what follows is no content, although it may look the same.
+        plain: Whether everything so far is UTF-8 without comments, CDATA sections and processing instructions. Inside
+            one of these, bytes may look like elements although they are not.
     """
 
     def __init__(
@@ -287,7 +288,7 @@ def safe_parser(
     end: Callable[[str], object] | None = None,
     letters: Callable[[str], object] | None = None,
 ) -> expat.XMLParserType:
-    """Return an XML parser that refuses a DOCTYPE. Excel writes none, and entities could expand to fill the memory."""
+    """Return an XML parser that refuses a DOCTYPE. Excel writes none, and its entities could fill the memory."""
     parser = expat.ParserCreate()
     parser.buffer_text = True
     parser.StartElementHandler = start
@@ -299,9 +300,9 @@ def safe_parser(
 
 def end_of_tags(data: bytes) -> int:
     """
-    Return how much of *data* to give to an XML parser: up to the end of the last tag.
+    Return how many bytes of *data* to give to an XML parser: up to the end of the last tag.
 
-    Given half a tag, expat 2.6 and later may defer it, and all that comes with the next call, to a later one.
+    Expat 2.6 and later may defer a partial tag, together with the data of the next call.
 
     Raises:
         ValueError: There is too much data without the end of a tag.
@@ -319,7 +320,7 @@ def local(name: str) -> str:
 
 def unescaped(letters: str) -> str:
     """Replace Excel's escapes by the characters that XML can't contain."""
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), letters) if "_x" in letters else letters
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), letters) if "_x" in letters else letters
 
 
 def _refuse_entities(*_: object) -> None:

@@ -57,7 +57,7 @@ class Refused:
 
 
 class Digits(str):
-    """A card key that a spreadsheet stores as a number. Its leading zeros may be lost."""
+    """A card key that a spreadsheet stores as a number. It may have lost leading zeros."""
 
     __slots__ = ()
 

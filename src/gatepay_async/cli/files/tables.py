@@ -14,10 +14,10 @@ from gatepay_async.cli.files.reading import FileProblemError, Reading, Refused
 
 Cell = str | Refused
 Keys = Iterator[Cell]
-_BAD = object()  # in place of the value of invalid JSON
+_BAD = object()  # represents the value of invalid JSON
 _SEPARATOR = re.compile(r'sep=([^"])', re.IGNORECASE)
-_MAX_LOOKED_AT = 10  # rows below a title in which the headings are searched
-_BLOCK_ROWS = 64  # a row can have 65,536 cells
+_MAX_ROWS_BELOW_TITLE = 10  # rows below a title that may be the headings
+_BLOCK_ROWS = 64  # small, because a row can have 65,536 cells
 _DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
 
 
@@ -39,10 +39,10 @@ def csv_rows(lines: Iterable[str], suffix: str) -> Iterator[list[str]]:
             break
     first = start[-1] if start else ""
     known = _DELIMITERS[suffix]
-    delimiter = next((each for each in known[1:] if each in first and "," not in first), known[0])
-    said = _SEPARATOR.fullmatch(first.rstrip("\r"))
-    if said is not None:
-        delimiter, start[-1] = said[1], ""
+    delimiter = next((character for character in known[1:] if character in first and "," not in first), known[0])
+    separator_line = _SEPARATOR.fullmatch(first.rstrip("\r"))
+    if separator_line is not None:
+        delimiter, start[-1] = separator_line[1], ""
     rows = csv.reader(map(add, chain(start, source), repeat("\n")), delimiter=delimiter, strict=True)
     number = 0
     while block := _next_rows(rows, number):
@@ -51,13 +51,13 @@ def csv_rows(lines: Iterable[str], suffix: str) -> Iterator[list[str]]:
 
 
 def _next_rows(rows: Iterator[list[str]], number: int) -> list[list[str]]:
-    """Return the next rows of many. *number* is that of the row before them."""
+    """Return the next block of rows. *number* is the number of the row before it."""
     block: list[list[str]] = []
     try:
         block.extend(islice(rows, _BLOCK_ROWS))
     except csv.Error:  # the block has the rows before the error
         raise FileProblemError("sources.no_csv", line=number + len(block) + 1) from None
-    except FileProblemError as problem:  # of a line; a row may have several
+    except FileProblemError as problem:  # it has the number of a line, and a row may have several lines
         problem.line = problem.line and number + len(block) + 1
         raise
     return block
@@ -120,24 +120,24 @@ def keys_of(
     else:
         return 1, 0, iter(())
     if _is_title(first):
-        ahead = list(islice(source, _MAX_LOOKED_AT))
-        below = _find_heading(ahead, number)
+        next_rows = list(islice(source, _MAX_ROWS_BELOW_TITLE))
+        below = _find_heading(next_rows, number)
         if below:
-            number, first = number + below, _without_blanks(ahead[below - 1])
-        source = chain(ahead[below:], source)
-    place, heading = columns.choose(_names(first), reading.column)
-    if place in hidden_columns and not reading.column:
+            number, first = number + below, _without_blanks(next_rows[below - 1])
+        source = chain(next_rows[below:], source)
+    index, heading = columns.choose(_names(first), reading.column)
+    if index in hidden_columns and not reading.column:
         raise FileProblemError("sources.hidden_column")
-    alone = not reading.column and not any(cell for other, cell in enumerate(first) if other != place)
+    only_column = not reading.column and not any(cell for other, cell in enumerate(first) if other != index)
     blocks = iter(lambda: list(islice(source, _BLOCK_ROWS)), [])
-    keys = chain.from_iterable(_cells(block, place, alone=alone) for block in blocks)
+    keys = chain.from_iterable(_cells(block, index, only_column=only_column) for block in blocks)
     if heading or reading.skip_heading:
-        return number + 1, place, keys
-    return number, place, chain((_cell(first, place, alone=alone),), keys)
+        return number + 1, index, keys
+    return number, index, chain((_cell(first, index, only_column=only_column),), keys)
 
 
 def _is_title(row: Sequence[Cell]) -> bool:
-    """Whether the first row may be a title: it has one filled cell, which is no heading."""
+    """Whether the first row may be a title: it has one filled cell, which is no name of a column."""
     return _count_filled(row) == 1 and not columns.are_names(_names(row))
 
 
@@ -148,13 +148,13 @@ def _find_heading(rows: Sequence[Sequence[Cell]], number: int) -> int:
     Raises:
         FileProblemError: There is a heading of a single column. The rows above it may be a title or card keys.
     """
-    for place, row in enumerate(rows, 1):
-        alone = _count_filled(row) == 1
+    for index, row in enumerate(rows, 1):
+        is_single = _count_filled(row) == 1
         if columns.are_names(_names(row)):
-            if alone:
-                raise FileProblemError("sources.title", line=number + place)
-            return place
-        if not alone and _count_filled(row):
+            if is_single:
+                raise FileProblemError("sources.title", line=number + index)
+            return index
+        if not is_single and _count_filled(row):
             break
     return 0
 
@@ -167,19 +167,19 @@ def _names(row: Sequence[Cell]) -> list[str]:
     return [cell if isinstance(cell, str) else "0" for cell in row]
 
 
-def _cells(rows: list[Sequence[Cell]], place: int, *, alone: bool) -> Iterable[Cell]:
-    """Return the cell at *place* of each row, as ``_cell`` does, but faster if the rows have what is usual."""
+def _cells(rows: list[Sequence[Cell]], index: int, *, only_column: bool) -> Iterable[Cell]:
+    """Return the cell at *index* of each row. This is faster than ``_cell`` if all rows have that cell."""
     lengths = set(map(len, rows))
-    if min(lengths) > place and not (alone and max(lengths) > 1):
-        return map(itemgetter(place), rows)
-    return [_cell(row, place, alone=alone) for row in rows]
+    if min(lengths) > index and not (only_column and max(lengths) > 1):
+        return map(itemgetter(index), rows)
+    return [_cell(row, index, only_column=only_column) for row in rows]
 
 
-def _cell(row: Sequence[Cell], place: int, *, alone: bool) -> Cell:
-    """Return the cell at *place*. Refuse it if the table has only this column (*alone*) and the row has more cells."""
-    if alone and len(row) > 1 and any(cell for other, cell in enumerate(row) if other != place):
+def _cell(row: Sequence[Cell], index: int, *, only_column: bool) -> Cell:
+    """Return the cell at *index*. If the table has only this column (*only_column*), refuse a row with more cells."""
+    if only_column and len(row) > 1 and any(cell for other, cell in enumerate(row) if other != index):
         return Refused("sources.more_cells", {})
-    return row[place] if place < len(row) else ""
+    return row[index] if index < len(row) else ""
 
 
 def _without_blanks(row: Sequence[Cell]) -> list[Cell]:
@@ -191,27 +191,27 @@ def _without_blanks(row: Sequence[Cell]) -> list[Cell]:
 
 
 def _json_column(row: dict[str, Any], wanted: str) -> str:
-    """Return the name of the column with the card keys. The names in the first object are the heading."""
+    """Return the name of the column with the card keys. The names in the first object serve as the heading."""
     names = list(row)
     if columns.EXPORTED in names and not wanted:
         return columns.EXPORTED
     if not names:
         raise FileProblemError("sources.which_column", columns="–", likely=columns.EXPORTED)
     try:
-        place, _ = columns.choose(names, wanted)
+        index, _ = columns.choose(names, wanted)
     except FileProblemError as problem:
         problem.facts["columns"] = ", ".join(f"{number} ({name[:20]})" for number, name in enumerate(names, 1))
         raise
-    return names[place]
+    return names[index]
 
 
 def _json_value(line: str) -> Any:
-    """Parse *line*. Return ``_BAD`` if it is invalid, instead of an error, which would contain the line."""
+    """Parse *line*. Return ``_BAD`` if it is invalid, because an error would contain the line."""
     try:
-        return json.loads(line, parse_int=str, parse_float=_a_float)
+        return json.loads(line, parse_int=str, parse_float=_refuse_float)
     except (ValueError, RecursionError):
         return _BAD
 
 
-def _a_float(_: str) -> Refused:
+def _refuse_float(_: str) -> Refused:
     return Refused("sources.float", {})

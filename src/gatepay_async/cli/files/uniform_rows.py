@@ -1,8 +1,8 @@
 """
 Finds uniform rows of a sheet: rows whose XML differs only in the row number and the values of the cells.
 
-Nearly all rows of a long sheet are uniform. One regular expression, made from the first row, reads them all. If each
-number also grows by the same step, as the numbers of shared texts do, it is faster to write the rows and compare.
+Nearly all rows of a long sheet are uniform. A regular expression that is made from the first row reads all of them.
+If each number also grows by the same step, as those of shared texts do, generating and comparing the rows is faster.
 """
 
 import re
@@ -13,7 +13,7 @@ from itertools import chain
 from attrs import frozen
 
 _ROW_END = b"</row>"
-_MAX_ROW_BYTES = 2**10  # of a longer row, making the regular expression takes longer than it saves
+_MAX_ROW_BYTES = 2**10  # for a longer row, making the regular expression takes longer than it saves
 _CELL = rb'<c r="([A-Z]{1,2})\d+"([^<>]*)><v>\d+</v></c>'
 _ROW = re.compile(rb'<row r="\d{1,7}"([^<>]*)>(?:%b)+</row>' % _CELL)
 _CELLS = re.compile(_CELL)
@@ -28,7 +28,7 @@ class UniformRows:
         first: The number of the first row.
         count: How many rows there are.
         attributes: The attributes of each row, without its number.
-        columns: The column letters and the attributes of each cell of a row, and its values: as written, or a range.
+        columns: For each cell of a row: its column letters, its attributes, and its values as bytes or as a range.
     """
 
     first: int
@@ -40,10 +40,10 @@ class UniformRows:
 def find_uniform_rows(piece: bytes) -> UniformRows | None:
     """Return the rows of *piece*, or None if they aren't uniform."""
     row = piece[: piece.find(_ROW_END) + len(_ROW_END)]
-    found = _ROW.fullmatch(row) if len(row) <= _MAX_ROW_BYTES else None
-    if found is None:
+    match = _ROW.fullmatch(row) if len(row) <= _MAX_ROW_BYTES else None
+    if match is None:
         return None
-    attributes: bytes = found[1]
+    attributes: bytes = match[1]
     cells: list[tuple[bytes, bytes]] = _CELLS.findall(row)
     pattern = _pattern(attributes, tuple(cells))
     ranges = _find_ranges(pattern, piece, _template(attributes, cells))
@@ -62,7 +62,7 @@ def find_uniform_rows(piece: bytes) -> UniformRows | None:
 def _pair_columns(
     cells: list[tuple[bytes, bytes]], values: Iterable[Sequence[bytes] | range]
 ) -> list[tuple[bytes, bytes, Sequence[bytes] | range]]:
-    return [(letters, of_cell, each) for (letters, of_cell), each in zip(cells, values, strict=True)]
+    return [(*cell, value) for cell, value in zip(cells, values, strict=True)]
 
 
 def _find_ranges(pattern: re.Pattern[bytes], piece: bytes, template: bytes) -> list[range]:
@@ -73,31 +73,33 @@ def _find_ranges(pattern: re.Pattern[bytes], piece: bytes, template: bytes) -> l
         return []
     count = piece.count(_ROW_END)
     ranges: list[range] = []
-    for start, following in zip(map(int, first.groups()), map(int, second.groups()), strict=True):
-        step = following - start
+    for start, second_value in zip(map(int, first.groups()), map(int, second.groups()), strict=True):
+        step = second_value - start
         ends = start + step * count
-        if not step or ends < step:  # a range can't stand still; and no number is negative
+        if not step or ends < step:  # a range needs a step, and no number is negative
             return []
         ranges.append(range(start, ends, step))
     numbers, *values = ranges
     if numbers.step != 1:
         return []
-    columns = [numbers, *chain.from_iterable((numbers, each) for each in values)]
-    written = [0] * (count * len(columns))
-    for place, column in enumerate(columns):
-        written[place :: len(columns)] = column
-    return ranges if piece == template * count % tuple(written) else []
+    columns = [numbers, *chain.from_iterable((numbers, value_range) for value_range in values)]
+    numbers_in_order = [0] * (count * len(columns))
+    for index, column in enumerate(columns):
+        numbers_in_order[index :: len(columns)] = column
+    return ranges if piece == template * count % tuple(numbers_in_order) else []
 
 
 def _template(attributes: bytes, cells: list[tuple[bytes, bytes]]) -> bytes:
-    """Return a row as a template for bytes' ``%``. Each cell takes the number of its row, and its value."""
-    start, *rest = (each.replace(b"%", b"%%") for each in (attributes, *chain.from_iterable(cells)))
-    written = b"".join(b'<c r="%b%%d"%b><v>%%d</v></c>' % each for each in zip(rest[::2], rest[1::2], strict=True))
-    return b'<row r="%%d"%b>%b</row>' % (start, written)
+    """Return a row as a template for the operator ``%`` of bytes. Each cell takes its row number and its value."""
+    start, *rest = (part.replace(b"%", b"%%") for part in (attributes, *chain.from_iterable(cells)))
+    cells_xml = b"".join(b'<c r="%b%%d"%b><v>%%d</v></c>' % cell for cell in zip(rest[::2], rest[1::2], strict=True))
+    return b'<row r="%%d"%b>%b</row>' % (start, cells_xml)
 
 
 @lru_cache
 def _pattern(attributes: bytes, cells: tuple[tuple[bytes, bytes], ...]) -> re.Pattern[bytes]:
     """Return a pattern for rows with these attributes and cells. Its groups are the row number and the values."""
-    cell_patterns = (rb'<c r="%b\1"%b><v>(\d+)</v></c>' % (letters, re.escape(each)) for letters, each in cells)
+    cell_patterns = (
+        rb'<c r="%b\1"%b><v>(\d+)</v></c>' % (letters, re.escape(cell_attributes)) for letters, cell_attributes in cells
+    )
     return re.compile(rb'<row r="(\d{1,7})"%b>%b</row>' % (re.escape(attributes), b"".join(cell_patterns)))

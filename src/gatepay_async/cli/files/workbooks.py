@@ -1,4 +1,4 @@
-"""Reads Excel files. Imported only if there is one."""
+"""Reads Excel files. This module is imported only if an input is an Excel file."""
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ class Sheet:
     _part: Part
     hidden_rows: int = field(default=0, init=False)
     _merged: MergedCells = field(factory=MergedCells, init=False)
-    _place: int = field(default=0, init=False)
+    _key_index: int = field(default=0, init=False)
 
     def keys(self, reading: Reading) -> tuple[int, Keys]:
         """
@@ -41,24 +41,28 @@ class Sheet:
             FileProblemError: The user must name the column, because it isn't clear or is hidden.
         """
         blocks, hidden_columns, self._merged = self._book.rows(self._part)
-        seen = (self._seen(block, reading) if HiddenRow in map(type, block) else block for block in blocks)
-        first, self._place, keys = keys_of(chain.from_iterable(seen), reading, hidden_columns)
+        blocks_to_read = (
+            self._without_skipped(block, reading) if HiddenRow in map(type, block) else block for block in blocks
+        )
+        first, self._key_index, keys = keys_of(chain.from_iterable(blocks_to_read), reading, hidden_columns)
         return first, keys
 
     def count_covered(self) -> int:
         """
         Return how many cells in the column of the card keys have content that merged cells hide.
 
-        Call it after all card keys were read.
+        Call this after all card keys were read.
         """
-        with _only_whole():
-            covered = self._merged.covered_rows(self._place)
+        with _refuse_damaged():
+            covered = self._merged.covered_rows(self._key_index)
         if not covered:
             return 0
         rows = chain.from_iterable(self._book.rows(self._part)[0])
-        return sum(number in covered and any(row[self._place : self._place + 1]) for number, row in enumerate(rows, 1))
+        return sum(
+            number in covered and any(row[self._key_index : self._key_index + 1]) for number, row in enumerate(rows, 1)
+        )
 
-    def _seen(self, rows: Sequence[Row], reading: Reading) -> Iterator[Row]:
+    def _without_skipped(self, rows: Sequence[Row], reading: Reading) -> Iterator[Row]:
         for row in rows:
             if type(row) is HiddenRow and any(row):
                 self.hidden_rows += 1
@@ -75,9 +79,9 @@ def sheets(file: BinaryIO) -> tuple[list[Sheet], int]:
         FileProblemError: *file* is damaged, is no workbook, or is protected by a password.
     """
     book = _Workbook(file)
-    filled = [part for part in book.parts if any(map(any, chain.from_iterable(book.rows(part)[0])))]
-    found = [Sheet(part.name, book, part) for part in filled if part.visible]
-    return found, len(filled) - len(found)
+    filled_parts = [part for part in book.parts if any(map(any, chain.from_iterable(book.rows(part)[0])))]
+    visible = [Sheet(part.name, book, part) for part in filled_parts if part.visible]
+    return visible, len(filled_parts) - len(visible)
 
 
 class _Workbook:
@@ -89,7 +93,7 @@ class _Workbook:
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        with _only_whole():
+        with _refuse_damaged():
             self._package = Package(file)
             self.parts, texts, styles = self._package.sheets()
             self._texts = SharedTexts(self._package, texts)
@@ -98,9 +102,9 @@ class _Workbook:
 
     def rows(self, part: Part) -> tuple[Iterator[Sequence[Row]], set[int], MergedCells]:
         """Return the rows of a sheet, many at a time; the indexes of hidden columns; and the merged cells."""
-        with _only_whole():
+        with _refuse_damaged():
             rows = SheetRows(self._package.open(part.path), self._texts, self._plain, self._value_of)
-        return _whole_rows(rows), rows.hidden_columns, rows.merged
+        return _read_rows(rows), rows.hidden_columns, rows.merged
 
     def _value_of(self, kind: str, style: int, letters: str, formula: bool) -> Cell:  # noqa: FBT001 -- faster than a keyword, for a million calls
         shown = self._styles[style] if 0 <= style < len(self._styles) else AS_STORED
@@ -128,14 +132,14 @@ def _number_cell(value: float, shown: ShownUnchanged) -> Cell:
     return Digits(int(value)) if (shown.number if value else shown.zero) else Refused("sources.formatted", {})
 
 
-def _whole_rows(rows: SheetRows) -> Iterator[Sequence[Row]]:
-    with _only_whole():
+def _read_rows(rows: SheetRows) -> Iterator[Sequence[Row]]:
+    with _refuse_damaged():
         yield from rows
 
 
 @contextmanager
-def _only_whole() -> Generator[None]:
-    """Replace the errors of a damaged file by one without card keys: the file is no workbook."""
+def _refuse_damaged() -> Generator[None]:
+    """Replace an error of a damaged file with one that contains no card keys."""
     try:
         yield
     except DAMAGED:

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 from gatepay_async.cli.files.columns import EXPORTED
 from gatepay_async.cli.files.encodings import WIDE
 
-MAX_ROWS = 1_048_576  # of an Excel sheet
-_MAX_CELL_CHARS = 32_767  # of an Excel cell
+MAX_ROWS = 1_048_576  # the limit of an Excel sheet
+_MAX_CELL_CHARS = 32_767  # the limit of an Excel cell
 
 Row = Sequence[object]
 
@@ -47,7 +47,7 @@ class Writer(ABC):
     def __init__(self, file: BinaryIO, columns: Sequence[str]) -> None:
         self._file = file
         self._columns = columns
-        self._place = columns.index(EXPORTED)
+        self._key_index = columns.index(EXPORTED)
 
     @abstractmethod
     def write(self, rows: Iterable[Row]) -> None:
@@ -84,13 +84,13 @@ class TextWriter(Writer):
             CantHoldError: A card key has a line break.
         """
         for row in rows:
-            key = str(row[self._place])
+            key = str(row[self._key_index])
             if self._strict and ("\n" in key or "\r" in key):
                 raise CantHoldError("export.line_break")
             self._file.write(self._encode(f"{key}\n"))
 
     def close(self) -> None:
-        """Nothing is left."""
+        """Do nothing, because all rows are written at once."""
 
 
 class CsvWriter(Writer):
@@ -120,8 +120,8 @@ class CsvWriter(Writer):
         """Write the next *rows*."""
         for row in rows:
             cells = [f"\t{cell}" if self._excel and isinstance(cell, str) else cell for cell in row]
-            odd = any(isinstance(cell, str) and "\r" in cell for cell in cells)
-            (self._quoting if odd else self._writer).writerow(cells)
+            has_carriage_return = any(isinstance(cell, str) and "\r" in cell for cell in cells)
+            (self._quoting if has_carriage_return else self._writer).writerow(cells)
         self.close()
 
     def close(self) -> None:
@@ -136,26 +136,26 @@ class JsonWriter(Writer):
     Writes one JSON object on each line.
 
     Args:
-        fields: The columns to write; empty: all. An unknown one is null.
+        fields: The columns to write; empty: all. An unknown column is null.
     """
 
     def __init__(self, file: BinaryIO, columns: Sequence[str], *, fields: Sequence[str] = ()) -> None:
         super().__init__(file, columns)
-        self._places = {name: columns.index(name) if name in columns else None for name in fields or columns}
+        self._column_indexes = {name: columns.index(name) if name in columns else None for name in fields or columns}
 
     def write(self, rows: Iterable[Row]) -> None:
         """Write the next *rows*."""
         for row in rows:
-            named = {name: None if place is None else row[place] for name, place in self._places.items()}
+            named = {name: None if index is None else row[index] for name, index in self._column_indexes.items()}
             line = json.dumps(named, ensure_ascii=False)
             try:
                 data = line.encode()
-            except UnicodeEncodeError:  # a lone surrogate
+            except UnicodeEncodeError:  # a lone surrogate has no UTF-8 encoding
                 data = json.dumps(named).encode()
             self._file.write(data + b"\n")
 
     def close(self) -> None:
-        """Nothing is left."""
+        """Do nothing, because all rows are written at once."""
 
 
 class ExcelWriter(Writer):
@@ -174,7 +174,7 @@ class ExcelWriter(Writer):
         self._cant_create: type[Exception] = library.exceptions.FileCreateError
         self._book: Any = library.Workbook(file, {"constant_memory": True, "tmpdir": folder})
         self._as_text = self._book.add_format({"num_format": "@"})
-        self._next = MAX_ROWS
+        self._next_row = MAX_ROWS
 
     def write(self, rows: Iterable[Row]) -> None:
         """
@@ -184,40 +184,40 @@ class ExcelWriter(Writer):
             CantHoldError: A card key is longer than a cell can be.
         """
         for row in rows:
-            if self._next >= MAX_ROWS:
+            if self._next_row >= MAX_ROWS:
                 self._add_sheet()
-            for place, cell in enumerate(row):
+            for index, cell in enumerate(row):
                 if not isinstance(cell, str):
-                    self._sheet.write_number(self._next, place, cell)
+                    self._sheet.write_number(self._next_row, index, cell)
                 elif len(cell.encode("utf-16-le", "surrogatepass")) // 2 > _MAX_CELL_CHARS:
                     raise CantHoldError("export.long_cell", most=_MAX_CELL_CHARS)
                 elif cell:
-                    self._sheet.write_string(self._next, place, cell, self._as_text)
-            self._next += 1
+                    self._sheet.write_string(self._next_row, index, cell, self._as_text)
+            self._next_row += 1
 
     def close(self) -> None:
         """Write the workbook."""
-        if self._next == MAX_ROWS:
+        if self._next_row == MAX_ROWS:
             self._add_sheet()
         try:
             self._book.close()
         except self._cant_create as error:
             raise error.args[0] from None  # the original OSError, such as for a full disk
 
-    def give_up(self) -> None:
+    def close_temporary_files(self) -> None:
         """Close the temporary files, whether the workbook is complete or not."""
         for sheet in self._book.worksheets():
             sheet._opt_close()  # noqa: SLF001 -- no public method closes the temporary file of a sheet
 
     def _add_sheet(self) -> None:
         self._sheet = self._book.add_worksheet()
-        self._sheet.set_column(self._place, self._place, 40, self._as_text)
-        for place, name in enumerate(self._columns):
-            self._sheet.write_string(0, place, name)
-        self._next = 1
+        self._sheet.set_column(self._key_index, self._key_index, 40, self._as_text)
+        for index, name in enumerate(self._columns):
+            self._sheet.write_string(0, index, name)
+        self._next_row = 1
 
 
-# Files with any other suffix than those in ENDINGS are written as text.
+# Other suffixes are written as text, such as that of the default ``-.txt`` for standard output.
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 ENDINGS = (".txt", ".csv", ".tsv", ".jsonl", ".xlsx")
 
@@ -258,7 +258,7 @@ def open_writer(
             # The temporary files hold card keys, so they are in a folder that only its owner can read.
             folder = stack.enter_context(TemporaryDirectory(prefix=".gatepay-", dir=path.parent))
             writer = book = ExcelWriter(file, columns, folder=folder)
-            stack.callback(book.give_up)
+            stack.callback(book.close_temporary_files)
         else:
             writer = TextWriter(file, columns, encoding=encoding, heading=heading, strict=strict)
         yield writer
