@@ -19,6 +19,7 @@ BUILD_FOLDERS = {"__pycache__", "build", "dist", "node_modules"}
 # Written so that this file itself doesn't match.
 MARKER = re.compile(rb"^(?:<{7}|>{7}|[|]{7})(?: .*)?\r?$|^={7}\r?$", re.MULTILINE)
 # Other files that may name a lane: fixtures with slow parameters for PostgreSQL or Redis.
+MIN_WORDS_IN_NAME = 3  # of a test without a docstring
 LANE_OF_A_PARAMETER = {"tests/durable/conftest.py": {"slow"}, "tests/callbacks/conftest.py": {"slow"}}
 
 
@@ -85,19 +86,20 @@ def lanes_of_module(tree: ast.Module) -> list[str]:
 
 
 def undocumented_tests(tree: ast.Module) -> list[str]:
-    """Return the tests of a module that have no docstring."""
+    """Return the tests of a module that have neither a docstring nor a name of three words or more."""
     methods = [method for node in tree.body if isinstance(node, ast.ClassDef) for method in node.body]
     functions = [node for node in [*tree.body, *methods] if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    return [test.name for test in functions if test.name.startswith("test_") and not ast.get_docstring(test)]
+    tests = [function for function in functions if function.name.startswith("test_")]
+    return [test.name for test in tests if not ast.get_docstring(test) and test.name.count("_") < MIN_WORDS_IN_NAME]
 
 
 def test_each_test_module_has_one_lane_and_docstrings() -> None:
-    """A test module names one lane; single tests may be slow. Each test has a docstring."""
+    """A test module names one lane; single tests may be slow. Each test has a docstring or a telling name."""
     violations = {}
     for path in sorted((ROOT / "tests").rglob("*.py")):
         tree = ast.parse(path.read_text("utf-8"))
         name = path.relative_to(ROOT).as_posix()
-        assert undocumented_tests(tree) == [], f"{name}: these tests have no docstring"
+        assert undocumented_tests(tree) == [], f"{name}: these tests have neither a docstring nor a telling name"
         all_lanes, of_module = lanes_in(tree), lanes_of_module(tree)
         expected_count = 1 if path.name.startswith("test_") else 0
         of_single_tests = set(all_lanes) - set(of_module)

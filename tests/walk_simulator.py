@@ -25,10 +25,10 @@ from attrs import define, field
 
 from gatepay_async.listing import CardKeyListing
 from gatepay_async.protocol.calls import KaShow
-from gatepay_async.protocol.codec import MisreadError
 from gatepay_async.protocol.errors import InvalidPageError, ProtocolError, TransportError
 from gatepay_async.protocol.models import CardKey, CardKeyPage
 from gatepay_async.protocol.paging import Walk
+from gatepay_async.protocol.values import MisreadError
 
 # What a server returns for a page beyond the last one: an empty page; its last page, with the number of that page or
 # with the requested number; an error; or an empty page with the number of the last page, as ThinkPHP's paginator does.

@@ -17,10 +17,10 @@ from attrs import define, field
 
 from gatepay_async.cancelling import is_task_cancelled
 from gatepay_async.protocol.calls import KaShow
-from gatepay_async.protocol.codec import MisreadError
 from gatepay_async.protocol.errors import InvalidPageError, ProtocolError, TransportError
 from gatepay_async.protocol.models import CardKey, CardKeyPage
 from gatepay_async.protocol.paging import Walk
+from gatepay_async.protocol.values import MisreadError
 from gatepay_async.words.problem import Problem
 
 T = TypeVar("T")

@@ -98,7 +98,10 @@ def test_job_is_submitted_worked_watched_and_deleted_in_both_languages(gatepay: 
     [job] = re.findall(r"[0-9a-f]{24}", queued.out)
     for lang, done in done_texts.items():
         waiting = gatepay("uploads", "show", job, "--lang", lang)
-        assert (waiting.status, waiting.out.count("2,500")) == (0, 3)  # the rows of card keys, read lines and pending lines
+        assert (waiting.status, waiting.out.count("2,500")) == (
+            0,
+            3,
+        )  # card keys, read lines, pending lines
         assert done not in gatepay("uploads", "list", "--lang", lang).out
     assert gatepay("uploads", "work", "--drain", "--concurrency", 8, "--lang", "zh").status == 0
     for lang, done in done_texts.items():

@@ -77,7 +77,7 @@ def test_below_lists_and_watches_low_stock(gatepay: Any, shop: Sandbox, monkeypa
         os.kill(os.getpid(), signal.SIGINT)
         await anyio.sleep_forever()
 
-    monkeypatch.setattr(StockWatch, "_rest", interrupt)
+    monkeypatch.setattr(StockWatch, "_wait_for_next_fetch", interrupt)
     watched = gatepay("products", "--watch", "--below", below)
     assert watched.status == 0
     assert f"product {low} (" in watched.out

@@ -30,7 +30,7 @@ OTHER_HOSTS = (
 )  # fmt: skip
 
 
-def test_is_loopback() -> None:
+def test_loopback_hosts_are_recognized() -> None:
     assert [host for host in LOOPBACK_HOSTS if not is_loopback(host)] == []
     assert [host for host in OTHER_HOSTS if is_loopback(host)] == []
 

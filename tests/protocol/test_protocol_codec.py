@@ -15,6 +15,7 @@ from gatepay_async.protocol.calls import KaShow, PayCreate, ProductShow
 from gatepay_async.protocol.errors import ProtocolError
 from gatepay_async.protocol.messages import Reply, decode
 from gatepay_async.protocol.models import CardKey
+from gatepay_async.protocol.values import MisreadError
 
 pytestmark = pytest.mark.fast
 
@@ -216,7 +217,7 @@ def test_number_that_is_no_json_makes_the_reply_invalid(raw: str) -> None:
 )
 def test_invalid_json_is_rejected(body: bytes) -> None:
     """Invalid UTF-8, lone surrogates, numbers that are too large, and trailing text are rejected."""
-    with pytest.raises(codec.MisreadError) as caught:
+    with pytest.raises(MisreadError) as caught:
         codec.parse_json(body)
     assert (caught.value.path, str(caught.value)) == (None, "is not complete JSON")
     assert caught.value.__context__ is None
@@ -225,7 +226,7 @@ def test_invalid_json_is_rejected(body: bytes) -> None:
 @rows("body", [b"[" * 100_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000])
 def test_deeply_nested_json_is_rejected(body: bytes) -> None:
     """Deeply nested JSON raises ``MisreadError`` instead of ``RecursionError``."""
-    with pytest.raises(codec.MisreadError, match=r"^is JSON nested too deep$"):
+    with pytest.raises(MisreadError, match=r"^is JSON nested too deep$"):
         codec.parse_json(body)
 
 
@@ -233,7 +234,7 @@ def test_deeply_nested_json_is_rejected(body: bytes) -> None:
 def test_json_with_too_many_values_is_rejected(unit: bytes) -> None:
     """Many small values could take a hundred times the length of the reply in memory."""
     limit = codec.MAX_VALUES
-    with pytest.raises(codec.MisreadError, match=f"^has more than {limit} values$"):
+    with pytest.raises(MisreadError, match=f"^has more than {limit} values$"):
         codec.parse_json(b"[" + unit * limit + b"0]")
     assert codec.parse_json(b"[" + b"1," * (limit - 1) + b"0]") == [*[1] * (limit - 1), 0]
     assert codec.parse_json(b'"' + b"x" * (2 * limit) + b'"') == "x" * (2 * limit)
@@ -295,7 +296,7 @@ def test_first_of_several_wrong_fields_is_reported() -> None:
 def test_misread_error_is_not_chained() -> None:
     """The error of cattrs would hold the card key."""
     row = json.loads((SAMPLES / "ka_show.json").read_bytes())["data"]["ka"]["data"][0]
-    with pytest.raises(codec.MisreadError) as caught:
+    with pytest.raises(MisreadError) as caught:
         codec.read(CardKey, {**row, "id": None}, path="row")
     assert caught.value.path == "row.id"
     assert caught.value.__cause__ is None

@@ -18,6 +18,7 @@ from tables import rows
 from gatepay_async import CardKey, CardKeyPage, Payment
 from gatepay_async.protocol import codec
 from gatepay_async.protocol.calls import KaShow, PayCreate
+from gatepay_async.protocol.values import MAX_EPOCH, MisreadError
 
 pytestmark = pytest.mark.fast
 
@@ -45,7 +46,7 @@ valid_rows = st.fixed_dictionaries(
 def decode_generally(body: bytes) -> CardKeyPage | None:
     try:
         return KaShow(3).read(codec.as_object(codec.parse_json(body), path="reply")["data"])
-    except (codec.MisreadError, KeyError):
+    except (MisreadError, KeyError):
         return None
 
 
@@ -73,13 +74,13 @@ def test_fast_listing_reader_agrees_with_the_general_decoder(
     result = codec.read_listing(body)
     assert result is None or result[1] == decode_generally(body)
     if name is None:
-        assert (result is not None) == all(row["createtime"] <= codec._MAX_EPOCH >= row["updatetime"] for row in rows)
+        assert (result is not None) == all(row["createtime"] <= MAX_EPOCH >= row["updatetime"] for row in rows)
 
 
 @rows("name", ["createtime", "updatetime"])
 @rows(
     ("time", "accepted"),
-    [(0, True), (codec._SAFE_EPOCH_LIMIT, True), (codec._MAX_EPOCH, True), (codec._MAX_EPOCH + 1, False), (-1, False)],
+    [(0, True), (codec._SAFE_EPOCH_LIMIT, True), (MAX_EPOCH, True), (MAX_EPOCH + 1, False), (-1, False)],
 )
 def test_fast_listing_reader_accepts_times_in_the_range_of_datetime(name: str, time: int, *, accepted: bool) -> None:
     """A page with a time out of range is left to the general decoder."""
@@ -109,7 +110,7 @@ def test_card_key_takes_and_returns_datetimes() -> None:
 def decode_payment_generally(body: bytes) -> Payment | None:
     try:
         return ORDER.read(codec.as_object(codec.parse_json(body), path="reply")["data"])
-    except (codec.MisreadError, KeyError):
+    except (MisreadError, KeyError):
         return None
 
 

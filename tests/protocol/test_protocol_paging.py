@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import rows
 
-from gatepay_async.protocol.codec import MisreadError
 from gatepay_async.protocol.models import CardKey, CardKeyPage
 from gatepay_async.protocol.paging import Walk
 from gatepay_async.protocol.snapshots import History, Snapshot, snapshot_of_page
+from gatepay_async.protocol.values import MisreadError
 
 pytestmark = pytest.mark.fast
 

@@ -16,6 +16,7 @@ from gatepay_async.protocol import checks, codec, errors
 from gatepay_async.protocol.frames import scrub_init_errors
 from gatepay_async.protocol.masking import mask
 from gatepay_async.protocol.models import CardKeyPage, Catalog, Payment, PayType, Stored
+from gatepay_async.protocol.values import MisreadError
 from gatepay_async.words.problem import Problem
 
 T_co = TypeVar("T_co", covariant=True)
@@ -160,7 +161,7 @@ class KaShow(Usual):
         """返回结果表: data.ka, with the rows in data.ka.data."""
         reply = codec.as_object(data, path="data")
         if "ka" not in reply:
-            raise codec.MisreadError(Problem("missing"), path="data.ka")
+            raise MisreadError(Problem("missing"), path="data.ka")
         return codec.read(CardKeyPage, reply["ka"], path="data.ka")
 
 

@@ -21,8 +21,7 @@ from cattrs.errors import AttributeValidationNote, BaseValidationError, Iterable
 from cattrs.gen import make_dict_structure_fn, override
 
 from gatepay_async.protocol import models
-from gatepay_async.protocol.codec import (
-    WIRE_NAMES,
+from gatepay_async.protocol.values import (
     MisreadError,
     read_epoch,
     read_int,
@@ -37,6 +36,13 @@ from gatepay_async.words.problem import Problem, message_of
 
 T = TypeVar("T")
 
+# The vendor's names of fields that have another name here.
+_WIRE_NAMES: dict[type, dict[str, str]] = {
+    models.PaymentLink: {"qrcode": "qrcode_body"},
+    models.Catalog: {"categories": "category"},
+    models.Category: {"products": "product"},
+    models.CardKeyPage: {"keys": "data"},
+}
 # Defaults for texts that only people read. For an empty database column, PHP sends null or leaves the field out, and
 # that must not make a whole catalogue or page unreadable. Numbers, money, times and card keys have no defaults.
 _DEFAULTS: dict[type, dict[str, object]] = {
@@ -69,7 +75,7 @@ def convert(cls: type[T], value: object, *, path: str) -> T:
 def _explain(error: BaseException, path: str) -> MisreadError:
     """Find the field at fault: follow the first error of each level."""
     while isinstance(error, BaseValidationError):
-        names = WIRE_NAMES.get(error.cl, {})
+        names = _WIRE_NAMES.get(error.cl, {})
         error = error.exceptions[0]
         note = next(n for n in error.__notes__ if isinstance(n, AttributeValidationNote | IterableValidationNote))
         if isinstance(note, IterableValidationNote):
@@ -82,7 +88,7 @@ def _explain(error: BaseException, path: str) -> MisreadError:
 
 def _object_reader(cls: type[Any], converter: Converter) -> Callable[[Any, Any], Any]:
     defaults = _DEFAULTS.get(cls)
-    names = {ours: override(rename=theirs) for ours, theirs in WIRE_NAMES.get(cls, {}).items()}
+    names = {ours: override(rename=theirs) for ours, theirs in _WIRE_NAMES.get(cls, {}).items()}
     structure: Callable[[Any, Any], Any] = cast("Any", make_dict_structure_fn)(cls, converter, **names)
 
     def hook(value: Any, type_: Any) -> Any:

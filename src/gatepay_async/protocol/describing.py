@@ -9,8 +9,9 @@ from contextlib import suppress
 from decimal import Decimal
 from typing import Any, cast
 
-from gatepay_async.protocol.codec import MisreadError, parse_json
+from gatepay_async.protocol.codec import parse_json
 from gatepay_async.protocol.masking import MASK, mask
+from gatepay_async.protocol.values import MisreadError
 from gatepay_async.protocol.vocabulary import FIELDS, MEDIA_TYPES
 
 _TITLE_SCAN_BYTES = 4096  # the title of a page is searched for only in the first bytes

@@ -19,6 +19,7 @@ from gatepay_async.protocol.errors import ProtocolError, RefusedError
 from gatepay_async.protocol.masking import mask
 from gatepay_async.protocol.raw import Outgoing, RawCall, RawReply
 from gatepay_async.protocol.signing import Credentials, sign
+from gatepay_async.protocol.values import MisreadError
 from gatepay_async.words import say
 from gatepay_async.words.problem import Problem
 
@@ -95,7 +96,7 @@ class Envelope:
         time = self.raw_time  # text in the vendor's examples
         if isinstance(time, str) and _EPOCH.fullmatch(time):
             time = int(time)
-        with suppress(codec.MisreadError):  # an unreadable time must not hide the cause of a refusal
+        with suppress(MisreadError):  # an unreadable time must not hide the cause of a refusal
             return codec.read(datetime, time, path="time")
         return None
 
@@ -149,7 +150,7 @@ def decode(call: Call[T], reply: Reply) -> T:
         if envelope.code == SUCCESS and reply.status < _REDIRECT:
             return call.read(envelope.data)
         failure = _refusal_error(call, reply, envelope)
-    except codec.MisreadError as error:
+    except MisreadError as error:
         failure = _refusal_by_status(call, reply) or _unreadable_error(call, reply, error)
     raise failure
 
@@ -173,7 +174,7 @@ def decode_raw(call: RawCall, reply: Reply) -> RawReply:
     failure: RefusedError | ProtocolError
     try:
         envelope = open_envelope(reply.body, code_as_text=True)
-    except codec.MisreadError as error:
+    except MisreadError as error:
         # Perhaps the replies of this endpoint have no code. But if there is a code that can't be read, the call may
         # have failed.
         has_code = error.path == "code" and error.problem.name != "missing"
@@ -209,14 +210,14 @@ def open_envelope(body: bytes, *, code_as_text: bool = False) -> Envelope:
     """
     reply = codec.as_object(codec.parse_json(body), path="reply")
     if "code" not in reply:
-        raise codec.MisreadError(Problem("missing"), path="code")
+        raise MisreadError(Problem("missing"), path="code")
     code = reply["code"]
     if code_as_text and isinstance(code, str) and _CODE_TEXT.fullmatch(code):
         code = int(code)
     if type(code) is not int:
         code = codec.read(int, code, path="code")  # raises MisreadError, which names the type of the code
     if abs(code) > _MAX_CODE:
-        raise codec.MisreadError(Problem("unknown_code"), path="code")
+        raise MisreadError(Problem("unknown_code"), path="code")
     message = reply.get("msg")
     return Envelope(code, message if isinstance(message, str) else "", reply.get("time"), reply.get("data"))
 
@@ -224,10 +225,10 @@ def open_envelope(body: bytes, *, code_as_text: bool = False) -> Envelope:
 def _refusal_error(call: Outgoing, reply: Reply, envelope: Envelope) -> RefusedError | ProtocolError:
     """Return the error for a code other than success, or for a success with an HTTP error status."""
     if envelope.code == SUCCESS:
-        return _unreadable_error(call, reply, codec.MisreadError(Problem("says_success"), path="code"))
+        return _unreadable_error(call, reply, MisreadError(Problem("says_success"), path="code"))
     if (call.path, envelope.code) not in catalogue.REFUSALS and reply.status >= _REDIRECT:
         # This is a gateway's own JSON ({"code": 504, …}), which doesn't tell what GatePay did.
-        return _unreadable_error(call, reply, codec.MisreadError(Problem("unknown_code"), path="code"))
+        return _unreadable_error(call, reply, MisreadError(Problem("unknown_code"), path="code"))
     refusal = catalogue.meaning(call.path, envelope.code)
     # GatePay's documented message holds no card key. Any other message may hold one, in any form.
     strict = call.carries_keys and envelope.message != refusal.message
@@ -241,7 +242,7 @@ def _refusal_error(call: Outgoing, reply: Reply, envelope: Envelope) -> RefusedE
     )
 
 
-def _unreadable_error(call: Outgoing, reply: Reply, error: codec.MisreadError) -> ProtocolError:
+def _unreadable_error(call: Outgoing, reply: Reply, error: MisreadError) -> ProtocolError:
     """Return the error for a reply that is not GatePay's."""
     redirect = _REDIRECT <= reply.status < _CLIENT_ERROR
     return ProtocolError(

@@ -19,10 +19,10 @@ from operator import lt
 
 from attrs import evolve
 
-from gatepay_async.protocol.codec import MisreadError
 from gatepay_async.protocol.models import CardKeyPage
 from gatepay_async.protocol.reading_plans import PlainPlan, Plan, ThoroughPlan, WalkPosition
 from gatepay_async.protocol.snapshots import FRONT, History, Snapshot, last_page, snapshot_of_page, snapshot_of_refusal
+from gatepay_async.protocol.values import MisreadError
 from gatepay_async.words.problem import Problem
 
 # The limit of waves in a row that prove nothing new. For each page of the listing, one more is allowed.

@@ -13,6 +13,7 @@ from gatepay_async.protocol import checks, codec
 from gatepay_async.protocol.calls import Call
 from gatepay_async.protocol.errors import InvalidRequestError, ProtocolError
 from gatepay_async.protocol.frames import scrub_init_errors
+from gatepay_async.protocol.values import MisreadError
 from gatepay_async.words.problem import Problem
 
 _SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]*"  # never "." or ".."
@@ -145,7 +146,7 @@ class RawReply:
         """
         try:
             return codec.parse_json(self.body)
-        except codec.MisreadError as error:
+        except MisreadError as error:
             problem = error.problem
         raise ProtocolError(endpoint=self.endpoint, http_status=self.http_status, problem=problem)
 

@@ -21,9 +21,9 @@ from gatepay_async.exchange.network import open_transport
 from gatepay_async.exchange.proxies import Bypass, proxy_for
 from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.protocol import invisible
-from gatepay_async.protocol.codec import MisreadError
 from gatepay_async.protocol.errors import GatePayError, InvalidRequestError
 from gatepay_async.protocol.messages import open_envelope
+from gatepay_async.protocol.values import MisreadError
 from gatepay_async.version import __version__
 
 _MAX_SKEW_S = 60  # an inaccurate clock affects the `max_age` of callbacks
