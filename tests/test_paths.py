@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.sockets]
 # The largest number of files and of functions. 5 of the files and 23 of the functions are the connection pool's. If a
 # change needs fewer, lower these numbers. A durable batch has no limit: its threads poll, so its numbers vary.
 PAYMENT_LIMITS = (17, 46)
-PAGE_LIMITS = (21, 72)
+PAGE_LIMITS = (20, 72)
 MAX_OPENS = 1
 
 

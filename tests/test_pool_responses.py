@@ -78,19 +78,11 @@ def test_fast_and_llhttp_parsers_agree(  # noqa: PLR0917 -- the parts of a reply
         for piece in pieces:
             if reader.problem is None:
                 reader.feed(piece)
+    # After a problem nobody reads the rest, which depends on the pieces.
     fast, slow = [
-        (
-            r.problem,
-            r.held,
-            r.status,
-            r.reason,
-            r.headers,
-            r.fields,
-            b"".join(r.parts),
-            r.complete,
-            r.reusable,
-            r.surplus,
-        )
+        (r.problem,)
+        if r.problem is not None
+        else (r.held, r.status, r.reason, r.headers, r.fields, b"".join(r.parts), r.complete, r.reusable, r.surplus)
         for r in readers
     ]
     assert fast == slow
