@@ -411,3 +411,19 @@ def test_report_without_failures_is_ok_unless_the_upload_was_stopped() -> None:
     assert not stopped.ok
     with pytest.raises(UploadIncomplete):
         stopped.raise_for_failures()
+
+
+class Word(str):
+    """A text of a class of the user's own."""
+
+    __slots__ = ()
+
+
+def test_failed_card_keys_are_plain_texts_in_a_plain_tuple() -> None:
+    """Users may pickle a report, so it has no private class and none of the input's classes."""
+    chunker = chunking.Chunker(Ledger())
+    assert list(chunker.chunks(Word(f"KEY-{number}") for number in range(3))) == []
+    chunk = chunker.last_chunk()
+    assert chunk is not None
+    outcome = failed(chunk, Fate.NOT_SENT)
+    assert (type(outcome.keys), {type(key) for key in outcome.keys}) == (tuple, {str})

@@ -42,7 +42,7 @@ P = ParamSpec("P")
 C = TypeVar("C", bound=Outgoing)
 
 _RETRIES_PER_SUCCESS: Final = 0.5  # added to the client's budget of retries by each successful call
-_NO_LOOP: Final = object()  # equals no event loop, and not None either
+_NO_LOOP: Final = object()
 _NOBODY: Final[AbstractContextManager[None]] = nullcontext()  # in place of the call's context without an observer
 
 _EXAMPLE = "    async with AsyncGatePay(appkey, appsecret) as gatepay:\n        await gatepay.list_products()"
@@ -135,7 +135,7 @@ class Caller:
         Raises:
             InvalidRequestError: This is not open, or was opened on another event loop.
         """
-        if self._loop != self._running_loop():
+        if self._loop is _NO_LOOP or self._loop != self._running_loop():
             raise self._not_usable_error()
         return self._attempts.http()
 
@@ -166,7 +166,7 @@ class Caller:
             retry_within: Don't retry later than this many seconds after the first attempt.
             observer: Called for each attempt.
         """
-        if self._loop != self._running_loop():
+        if self._loop is _NO_LOOP or self._loop != self._running_loop():
             raise self._not_usable_error()
         form = encode(call, self._credentials)
         attempts = await self._open_cloud() if call.on_cloud else self._attempts
