@@ -98,14 +98,25 @@ async def aiohttp_by_hand(served: Served, callers: int) -> AsyncGenerator[Call]:
 @asynccontextmanager
 async def floor(served: Served, callers: int) -> AsyncGenerator[Call]:  # noqa: ARG001 -- opens connections as needed
     """Exchange the same bytes over bare asyncio, without a client: the cost of the event loop alone."""
-    body = urlencode(FORM).encode()
-    head = "POST /api/ka/show HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/x-www-form-urlencoded\r\n"
-    request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+    request = post_request("ka/show", urlencode(FORM).encode())
+    async with bare_exchange(served) as exchange:
+        yield lambda: exchange(request)
+
+
+def post_request(endpoint: str, form: bytes) -> bytes:
+    """Return a whole HTTP request that sends *form* to *endpoint*."""
+    head = f"POST /api/{endpoint} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/x-www-form-urlencoded\r\n"
+    return f"{head}content-length: {len(form)}\r\n\r\n".encode() + form
+
+
+@asynccontextmanager
+async def bare_exchange(served: Served) -> AsyncGenerator[Callable[[bytes], Awaitable[bytes]]]:
+    """Yield a function that sends a request over bare asyncio, and returns the body of the response."""
     loop = asyncio.get_running_loop()
     connections: list[_BareConnection] = []
     idle: list[_BareConnection] = []
 
-    async def call() -> bytes:
+    async def exchange(request: bytes) -> bytes:
         if idle:
             connection = idle.pop()
         else:
@@ -115,7 +126,7 @@ async def floor(served: Served, callers: int) -> AsyncGenerator[Call]:  # noqa: 
         idle.append(connection)
         return response
 
-    yield call
+    yield exchange
     for connection in connections:
         connection.transport.close()
 
