@@ -45,7 +45,7 @@ def application(stores: dict[str, Store]) -> Starlette:
     return Starlette(routes=[Route("/bare/", bare), *apps])
 
 
-async def serve(app: Starlette, *, placed: str) -> None:
+async def serve(app: Starlette, *, placement: str) -> None:
     """Serve until standard input is closed."""
     # h11 and asyncio's own loop, as the extra `sandbox` installs them, so that all machines use the same.
     config = uvicorn.Config(app, port=0, http="h11", loop="asyncio", lifespan="off", log_config=None, access_log=False)
@@ -54,7 +54,7 @@ async def serve(app: Starlette, *, placed: str) -> None:
     while not server.started:  # noqa: ASYNC110 -- uvicorn has no event for this
         await asyncio.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
-    print(json.dumps({"port": port, "placed": placed}), flush=True)
+    print(json.dumps({"port": port, "placement": placement}), flush=True)
     await asyncio.to_thread(sys.stdin.read)
     server.should_exit = True
     await serving
@@ -70,7 +70,7 @@ def main() -> None:
     stores: dict[str, Store] = {"memory": MemoryStore(), "sqlite": SQLiteStore(options.folder / "callbacks.sqlite3")}
     if options.redis:
         stores["redis"] = RedisStore(options.redis)
-    asyncio.run(serve(application(stores), placed=place_on(options.cpu)))
+    asyncio.run(serve(application(stores), placement=place_on(options.cpu)))
 
 
 if __name__ == "__main__":

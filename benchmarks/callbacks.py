@@ -107,7 +107,7 @@ def _serving() -> Iterator[_Serving]:
         )
         assert process.stdout is not None
         said = json.loads(process.stdout.readline())
-        print(f"client {client}, server {said['placed']}", file=sys.stderr)
+        print(f"client {client}, server {said['placement']}", file=sys.stderr)
         yield _Serving(
             said["port"], psutil.Process(process.pid), [BARE, *(arm for arm in ARMS if redis or arm != "redis")]
         )

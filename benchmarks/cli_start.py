@@ -21,7 +21,7 @@ def measure(*, quick: bool) -> Result:
     took: dict[str, list[float]] = {name: [] for name in PROGRAMS}
     for _ in range(5 if quick else 25):
         for name, program in PROGRAMS.items():
-            took[name].append(_first_byte(program))
+            took[name].append(_seconds_to_first_byte(program))
     ours, typer, nothing = (median(took[name]) for name in PROGRAMS)
     value = median(help_time / typer_time for help_time, typer_time in zip(took["help"], took["typer"], strict=True))
     beside = f"{ours * 1000:.0f} ms against {typer * 1000:.0f} ms, of which the interpreter {nothing * 1000:.0f} ms"
@@ -31,7 +31,7 @@ def measure(*, quick: bool) -> Result:
     return Result([row])
 
 
-def _first_byte(program: list[str]) -> float:
+def _seconds_to_first_byte(program: list[str]) -> float:
     start = time.perf_counter()
     with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

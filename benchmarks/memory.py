@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from benchmarks.measuring import Result, Row, resident
 from benchmarks.peers import PRODUCT, client
-from benchmarks.server import ROWS
+from benchmarks.server import ROWS_PER_PAGE
 from benchmarks.serving import Served, serving
 from gatepay_async import UploadProgress
 
@@ -33,13 +33,13 @@ async def _list(served: Served, pages: int) -> dict[int, float]:
     async with client(served) as gatepay:
         async for _ in gatepay.list_card_keys(PRODUCT, prefetch=PREFETCH):
             keys += 1
-            if keys % ROWS == 0 and keys // ROWS in (FIRST_SAMPLE_PAGE, pages):
-                memory[keys // ROWS] = resident()
+            if keys % ROWS_PER_PAGE == 0 and keys // ROWS_PER_PAGE in (FIRST_SAMPLE_PAGE, pages):
+                memory[keys // ROWS_PER_PAGE] = resident()
     return memory
 
 
 async def _upload(served: Served, count: int) -> list[tuple[int, float]]:
-    """Return the memory in MB over the start, by the number of lines read."""
+    """Return pairs: how many lines were read, and by how many MB memory had grown since the start."""
     memory: list[tuple[int, float]] = [(0, 0.0)]
     start = resident()
 

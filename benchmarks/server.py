@@ -22,10 +22,10 @@ from attrs import define, field
 
 from benchmarks.placing import place_on
 
-ROWS = 50  # on a page, as in the vendor's example
+ROWS_PER_PAGE = 50  # as in the vendor's example
 # Placeholder for the page number. The reply contains no other `@`.
 _PLACEHOLDER = b"@"
-_MAX_LATENCIES = 5000  # the latest replies of which the median latency is computed
+_MAX_LATENCIES = 5000  # the median latency is that of the latest replies, at most this many
 
 
 def page_template(pages: int) -> bytes:
@@ -41,11 +41,17 @@ def page_template(pages: int) -> bytes:
             "updatetime": 1556251520,
             "status": "soldin",
         }
-        for row in range(ROWS)
+        for row in range(ROWS_PER_PAGE)
     ]
-    ka = {"total": pages * ROWS, "per_page": ROWS, "current_page": "@", "last_page": pages, "data": rows}
+    ka = {
+        "total": pages * ROWS_PER_PAGE,
+        "per_page": ROWS_PER_PAGE,
+        "current_page": "@",
+        "last_page": pages,
+        "data": rows,
+    }
     text = json.dumps({"code": 100, "msg": "请求成功", "time": "1556251812", "data": {"ka": ka}}, ensure_ascii=False)
-    for quoted in ('"@"', *(f'"@{row:02d}"' for row in range(ROWS))):
+    for quoted in ('"@"', *(f'"@{row:02d}"' for row in range(ROWS_PER_PAGE))):
         text = text.replace(quoted, quoted.strip('"'), 1)  # remove the quotes: these are numbers
     return text.encode()
 
@@ -109,7 +115,7 @@ class Shop:
             lines = form_field(body, b"content").count(b"%0A") + 1
             self.lines += lines
             return reply(success(f"成功录入:{lines}条卡密"))
-        return _CATALOG
+        return _PRODUCTS_RESPONSE
 
     def refused_reply(self) -> bytes | None:
         """Return a 429 if too many requests are in flight, otherwise None."""
@@ -119,7 +125,7 @@ class Shop:
         header = f"retry-after: {self.retry_after}\r\n" if self.retry_after else ""
         return f"HTTP/1.1 429 Too Many Requests\r\n{header}content-length: 0\r\n\r\n".encode()
 
-    def seconds(self, now: float) -> float:
+    def seconds_until_reply(self, now: float) -> float:
         """Return the seconds until the reply to a request that arrives *now*."""
         if not self.workers:
             return self.latency
@@ -145,7 +151,7 @@ class Shop:
         return counts
 
 
-_CATALOG = reply(success({"category": []}))
+_PRODUCTS_RESPONSE = reply(success({"category": []}))
 
 
 @lru_cache(maxsize=16)
@@ -192,7 +198,7 @@ class Connection(asyncio.Protocol):
         response = self._shop.answer(target, body)
         if self._shop.latency and is_call:
             self._shop.in_flight += 1
-            self._loop.call_later(self._shop.seconds(self._loop.time()), self._write, response, received)
+            self._loop.call_later(self._shop.seconds_until_reply(self._loop.time()), self._write, response, received)
         else:
             self._transport.write(response)
 
@@ -207,12 +213,12 @@ def _content_length(head: bytes) -> int:
     return int(rest.split(b"\r\n", 1)[0]) if separator else 0
 
 
-async def serve(shop: Shop, *, placed: str) -> None:
-    """Serve until standard input is closed."""
+async def serve(shop: Shop, *, placement: str) -> None:
+    """Serve until standard input is closed. *placement*, which says on which CPU, is printed with the port."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(shop), "127.0.0.1", 0, backlog=4096)
     port = server.sockets[0].getsockname()[1]
-    print(json.dumps({"port": port, "placed": placed}), flush=True)
+    print(json.dumps({"port": port, "placement": placement}), flush=True)
     await asyncio.to_thread(sys.stdin.read)
     server.close()
 
@@ -227,9 +233,9 @@ def main() -> None:
     parser.add_argument("--retry-after", default="", help="the Retry-After header of a 429")
     parser.add_argument("--cpu", type=int, help="the only CPU to run on")
     options = parser.parse_args()
-    placed = place_on(options.cpu)
+    placement = place_on(options.cpu)
     shop = Shop(options.pages, options.latency, options.workers, options.max_in_flight, options.retry_after)
-    asyncio.run(serve(shop, placed=placed))
+    asyncio.run(serve(shop, placement=placement))
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def serving(
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         started = json.loads(process.stdout.readline())
-        print(f"client {client}, server {started['placed']}", file=sys.stderr)
+        print(f"client {client}, server {started['placement']}", file=sys.stderr)
         try:
             yield Served(started["port"])
         finally:

@@ -300,7 +300,7 @@ async def soak(process: "subprocess.Popen[str]", seconds: float) -> list[tuple[b
     )
     async with client as gatepay:
         await Soak(shop, gatepay, observations, end_time=anyio.current_time() + seconds).run()
-        await shop.ask("calm")
+        await shop.ask("calm")  # no more faults
         listed_at_end = len((await gatepay.list_card_keys(LISTED_PRODUCT)).keys)
     await anyio.sleep(0.2)
     after = Usage(seconds, resident(), sockets(), descriptors(), len(anyio.get_running_tasks()))
@@ -308,7 +308,7 @@ async def soak(process: "subprocess.Popen[str]", seconds: float) -> list[tuple[b
     return [
         (
             not observations.violations,
-            f"listings, upload reports and callbacks are right{_shown(observations.violations)}",
+            f"listings, upload reports and callbacks are right{_format_violations(observations.violations)}",
         ),
         (listed_at_end > 0, "the client still works at the end"),
         (
@@ -343,7 +343,12 @@ def _check_growth(usages: list[Usage], seconds: float) -> Iterator[tuple[bool, s
 
 
 def _check_uploads(uploads: list[UploadRecord], on_server: list[str]) -> tuple[bool, str]:
-    """Check that the server has each stored card key once, and no key that a report denies or no upload read."""
+    """
+    Check the card keys on the server against the reports.
+
+    Each card key that a report counts as stored must be there. No card key may be there twice, or if it was reported as
+    refused or not sent, or if no upload read it.
+    """
     counts = Counter(on_server)
     fates_by_key: dict[str, set[str]] = {}  # a card key can be in two uploads, with two fates
     for upload in uploads:
@@ -367,7 +372,7 @@ def _check_payments(payments: list[str], orders: list[str]) -> tuple[bool, str]:
     return not differing, f"{len(payments)} payments, {counts}: {len(differing)} not as reported"
 
 
-def _shown(violations: list[str]) -> str:
+def _format_violations(violations: list[str]) -> str:
     return "".join(f"\n      {message}" for message in violations[:MAX_SHOWN]) + (
         f"\n      … {len(violations)} in all" if violations else ""
     )

@@ -7,7 +7,7 @@ from statistics import median
 
 from benchmarks.measuring import Arm, Result, Row, Sample, Stopwatch, cpu_each, median_of, ratio, run_in_turns, wall
 from benchmarks.peers import PRODUCT, Call, Peer, client, floor, ours
-from benchmarks.server import ROWS
+from benchmarks.server import ROWS_PER_PAGE
 from benchmarks.serving import Served, serving
 from gatepay_async import AsyncGatePay
 
@@ -83,6 +83,6 @@ async def _walk(served: Served, gatepay: AsyncGatePay, pages: int, prefetch: int
     async for _ in gatepay.list_card_keys(PRODUCT, prefetch=prefetch):
         keys += 1
     sample = watch.stop(pages)
-    assert keys == pages * ROWS
+    assert keys == pages * ROWS_PER_PAGE
     reached.append(pages / prefetch * served.counts().latency / sample.wall)
     return sample

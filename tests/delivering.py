@@ -27,7 +27,7 @@ FIELDS = {
 }
 
 
-def fields(*, shop: Credentials = SHOP, **changes: str) -> dict[str, str]:
+def signed_fields(*, shop: Credentials = SHOP, **changes: str) -> dict[str, str]:
     """Return the fields with *changes*, signed with the shop's secret."""
     changed = {**FIELDS, **changes}
     return {**changed, "sign": sign(shop, [changed[name] for name in SIGNED])}
@@ -35,7 +35,7 @@ def fields(*, shop: Credentials = SHOP, **changes: str) -> dict[str, str]:
 
 def query(*, shop: Credentials = SHOP, **changes: str) -> bytes:
     """Return the query string of a callback with *changes*, signed with the shop's secret."""
-    return urlencode(fields(shop=shop, **changes)).encode()
+    return urlencode(signed_fields(shop=shop, **changes)).encode()
 
 
 @define

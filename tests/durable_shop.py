@@ -28,7 +28,7 @@ class Shop:
         most_in_flight: The largest value of ``in_flight`` so far.
         times: When each call was sent, if its header says so; else when it arrived.
         down: Whether the server cuts every connection.
-        cut: The number of connections that were cut.
+        cut_connections: The number of connections that were cut.
         refuse_with: The code with which calls are refused that contain this card key.
     """
 
@@ -36,7 +36,7 @@ class Shop:
     refuse: int = 0
     base_url: str = ""
     down: bool = False
-    cut: int = 0
+    cut_connections: int = 0
     refuse_with: dict[str, int] = field(factory=dict)
     stored: Counter[str] = field(factory=Counter)
     sent: Counter[str] = field(factory=Counter)
@@ -88,7 +88,7 @@ async def serving(shop: Shop) -> AsyncGenerator[Shop]:
         body = server.bodies.pop()
         head = server.heads.pop()
         if shop.down:
-            shop.cut += 1
+            shop.cut_connections += 1
             raise ConnectionAbortedError
         sent_header = re.search(rb"\r\nx-sent: ([\d.]+)", head)
         shop.times.append(float(sent_header[1]) if sent_header else time.monotonic())

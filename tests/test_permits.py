@@ -93,16 +93,16 @@ async def test_permits_are_granted_in_order_of_request() -> None:
             await permits.acquire()
             order.append(name)
 
-    def is_waiting(number: int) -> bool:
-        return len(permits._waiting) == number
+    def has_waiting_tasks(count: int) -> bool:
+        return len(permits._waiting) == count
 
     scopes = {name: anyio.CancelScope() for name in "abc"}
     async with anyio.create_task_group() as group:
         for number, (name, scope) in enumerate(scopes.items(), 1):
             group.start_soon(take, name, scope)
-            await until(partial(is_waiting, number))
+            await until(partial(has_waiting_tasks, number))
         scopes["a"].cancel()
-        await until(partial(is_waiting, 2))
+        await until(partial(has_waiting_tasks, 2))
         permits.release()
         await until(lambda: order == ["b"])
         permits.release()
@@ -133,8 +133,8 @@ async def test_the_result_of_an_attempt_changes_the_limit() -> None:
     broken = TransportError(endpoint="ka/create", sent=True, problem=Problem("empty"))
     for error, limit in ((None, 8), (refused, 8), (gateway, 4), (broken, 4), (anyio.EndOfStream(), 4)):
         permits = AutoPermits(100)
-        for ended in [permits.observe(CALL, 1) for _ in range(4)]:
-            ended(error, None)
+        for end_attempt in [permits.observe(CALL, 1) for _ in range(4)]:
+            end_attempt(error, None)
         assert permits._auto.limit == limit, error
     for status in (429, 503):
         permits = AutoPermits(100)

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 import anyio
 import httpx
 import pytest
-from delivering import PAID, SHOP, NoAnswerError, Shop, call, fields, query, word
+from delivering import PAID, SHOP, NoAnswerError, Shop, call, query, signed_fields, word
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
@@ -114,7 +114,7 @@ async def test_app_works_as_a_route_and_as_a_mount(memory_shop: Shop) -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(outer), base_url="http://shop") as client:
         paths = ("/routed", "/mounted/", "/mounted/deeper")
         answers = [await client.get(f"{path}?shop=1&{query().decode()}") for path in paths]
-        answers.append(await client.post("/routed", data=fields()))
+        answers.append(await client.post("/routed", data=signed_fields()))
         # Starlette redirects a mount's path without a slash. CallbackApp's documentation mentions it.
         assert (await client.get(f"/mounted?{query().decode()}")).status_code == 307
     assert [(answer.status_code, answer.text) for answer in answers] == [(200, "success")] * 4
@@ -204,8 +204,8 @@ async def test_unknown_scope_type_raises_value_error(memory_shop: Shop) -> None:
 
 # Each row: a name, the changes to the fields of a genuine callback, and the field that the error must name.
 INVALID_CALLBACKS: list[tuple[str, dict[str, Any], str]] = [
-    *((f"{name} missing", {name: None}, name) for name in (*fields(),)[1:]),
-    *((f"{name} empty", {name: ""}, name if name != "extend" else "sign") for name in (*fields(),)),
+    *((f"{name} missing", {name: None}, name) for name in (*signed_fields(),)[1:]),
+    *((f"{name} empty", {name: ""}, name if name != "extend" else "sign") for name in (*signed_fields(),)),
     ("appkey altered", {"appkey": "gp-kez"}, "appkey"),
     ("order_id altered", {"order_id": "67849"}, "sign"),
     ("out_order_id altered", {"out_order_id": "T-1002-X"}, "sign"),
@@ -219,7 +219,7 @@ INVALID_CALLBACKS: list[tuple[str, dict[str, Any], str]] = [
     ("out_order_id lower-cased", {"out_order_id": "t-1001-x"}, "sign"),
     ("type upper-cased", {"type": "ALIPAY"}, "type"),
     ("extend upper-cased", {"extend": "TERRY@EXAMPLE.COM"}, "sign"),
-    ("sign upper-cased", {"sign": fields()["sign"].upper()}, "sign"),
+    ("sign upper-cased", {"sign": signed_fields()["sign"].upper()}, "sign"),
     ("price without decimals", {"price": "10"}, "price"),
     ("price with one decimal", {"price": "10.2"}, "price"),
     ("price with three decimals", {"price": "10.230"}, "price"),
@@ -245,7 +245,7 @@ async def test_changed_field_is_refused_and_named_in_the_event(
     memory_shop: Shop, changes: dict[str, str | None], field: str
 ) -> None:
     """A callback with a missing or changed field gets ``fail``, and the error of the event names the field."""
-    changed = {**fields(), **changes}
+    changed = {**signed_fields(), **changes}
     received = urlencode({name: value for name, value in changed.items() if value is not None}).encode()
     answer = await call(memory_shop.app(), received)
     assert (answer.status, answer.body) == (400, b"fail")
@@ -257,11 +257,11 @@ async def test_changed_field_is_refused_and_named_in_the_event(
 
 
 @pytest.mark.uncounted
-@pytest.mark.parametrize("name", [*fields()])
+@pytest.mark.parametrize("name", [*signed_fields()])
 @pytest.mark.parametrize("value", ["same", "other"])
 async def test_repeated_field_is_refused(memory_shop: Shop, name: str, value: str) -> None:
     """A callback with the same field twice is refused, whether the values differ or not."""
-    second = urlencode({name: fields()[name] if value == "same" else value}).encode()
+    second = urlencode({name: signed_fields()[name] if value == "same" else value}).encode()
     for received in (query() + b"&" + second, second + b"&" + query()):
         assert await word(memory_shop.app(), received) == "fail"
     errors = [event.error for event in memory_shop.events]
@@ -424,7 +424,7 @@ async def test_lookup_refuses_digits_moved_between_fields(memory_shop: Shop) -> 
     """Moving a digit between neighbouring fields keeps the signature valid, but ``lookup`` refuses the order."""
     memory_shop.prices = {"A": Decimal("12.00")}
     app = memory_shop.app()
-    genuine = fields(order_id="12", out_order_id="A", price="12.00", realprice="12.00")
+    genuine = signed_fields(order_id="12", out_order_id="A", price="12.00", realprice="12.00")
     assert await word(app, urlencode(genuine).encode()) == "success"
     for moved in ({"out_order_id": "A1", "price": "2.00"}, {"order_id": "1", "out_order_id": "2A"}):
         assert await word(app, urlencode({**genuine, **moved}).encode()) == "fail"
@@ -484,14 +484,14 @@ async def test_events_and_logs_contain_no_secret(shop: Shop, caplog: pytest.LogC
     shop.failures.append(RuntimeError("expected"))
     shop.prices = {"T-1001-X": Decimal("10.23")}
     app = shop.app()
-    forged = {**fields(), "price": "0.01"}
+    forged = {**signed_fields(), "price": "0.01"}
     received = [urlencode(forged).encode(), query(), query(), query(order_id="7", out_order_id="no"), query() + b"0"]
     for query_string in received:
         await call(app, query_string)
     assert shop.kinds == ["refused", "failed", "handled", "refused", "refused"]
-    expected = fields(price="0.01")["sign"]
+    expected = signed_fields(price="0.01")["sign"]
     for text in (caplog.text, repr(shop.events), repr(app), *(str(event.error) for event in shop.events)):
-        for secret in (SHOP.appsecret, fields()["sign"], expected, "canary"):
+        for secret in (SHOP.appsecret, signed_fields()["sign"], expected, "canary"):
             assert secret not in text
 
 
@@ -524,4 +524,4 @@ def test_arbitrary_input_gets_success_only_if_genuine(anyio_backend: str, receiv
     answer = anyio.run(deliver)
     assert answer in (b"success", b"fail")
     if answer == b"success":
-        assert {**dict(parse_qsl(received.decode(), keep_blank_values=True))}.items() >= fields().items()
+        assert {**dict(parse_qsl(received.decode(), keep_blank_values=True))}.items() >= signed_fields().items()

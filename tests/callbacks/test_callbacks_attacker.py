@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
-from delivering import SHOP, Shop, call, fields
+from delivering import SHOP, Shop, call, signed_fields
 from seeds import fresh_seed
 
 from gatepay_async.callbacks import MemoryStore
@@ -51,7 +51,7 @@ def make_attack(rng: random.Random) -> tuple[dict[str, str], bytes]:
         signed[name] = rng.choice(
             ["", "0", signed[name] + " ", "+" + signed[name], "0" + signed[name], signed[name] + "\x00"]
         )
-    pairs = [*signed.items(), ("sign", fields(**GENUINE)["sign"])]
+    pairs = [*signed.items(), ("sign", signed_fields(**GENUINE)["sign"])]
     pairs += [("appkey", value) for value in rng.choice(APPKEYS)]
     if rng.random() < 0.2:
         pairs.append(rng.choice([*pairs, ("price[]", "0.01"), ("Price", "0.01"), ("own", "1"), ("price ", "0.01")]))

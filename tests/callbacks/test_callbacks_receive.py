@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from delivering import SHOP, Shop, call, fields, query
+from delivering import SHOP, Shop, call, query, signed_fields
 
 from gatepay_async import CallbackReply
 from gatepay_async.callbacks import MemoryStore
@@ -18,7 +18,7 @@ FORM = b"application/x-www-form-urlencoded"
 
 def query_without(name: str = "appkey", *, shop: Credentials = SHOP) -> bytes:
     """Return the query string of a genuine callback without the field *name*."""
-    return urlencode({key: value for key, value in fields(shop=shop).items() if key != name}).encode()
+    return urlencode({key: value for key, value in signed_fields(shop=shop).items() if key != name}).encode()
 
 
 async def post(app: Any, body: bytes, *, query_string: bytes = b"", types: tuple[bytes, ...] = (FORM,)) -> str:
@@ -83,7 +83,7 @@ async def test_another_appkey_or_signature_is_refused() -> None:
 
 async def test_characters_moved_between_fields_are_refused_without_an_appkey() -> None:
     """Without an appkey, a character moved to a neighbouring field makes the field invalid or the order unknown."""
-    signed = fields(order_id="12", out_order_id="3A4", price="12.00", realprice="12.00")
+    signed = signed_fields(order_id="12", out_order_id="3A4", price="12.00", realprice="12.00")
     shop = Shop(MemoryStore(), prices={"3A4": Decimal("12.00")})
     app = shop.app()
     changes = [

@@ -15,6 +15,8 @@ from gatepay_async.sandbox import Sandbox
 
 pytestmark = pytest.mark.sockets
 
+INVALID_SIGN = "5" * 32
+
 
 @pytest.fixture
 def interrupt_after_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +91,7 @@ def test_each_event_is_printed_without_secrets(gatepay: Any, monkeypatch: pytest
 
     def send_invalid_calls(sandbox: Sandbox, base_url: str, _settings: object) -> None:
         secrets.append(sandbox.appsecret)
-        post_without_credentials(base_url)
+        post_invalid_calls(base_url)
 
     secrets: list[str] = []
     monkeypatch.setattr(command, "_print_event", print_and_end)
@@ -99,7 +101,7 @@ def test_each_event_is_printed_without_secrets(gatepay: Any, monkeypatch: pytest
         run = gatepay("sandbox", "--port", 0, *options)
         assert run.status == 0
         assert secrets[-1] not in run.out
-        assert "5" * 32 not in run.out
+        assert INVALID_SIGN not in run.out
         assert len(run.out.splitlines()) == 2
         if options:
             [first, second] = map(json.loads, run.out.splitlines())
@@ -112,6 +114,6 @@ def test_each_event_is_printed_without_secrets(gatepay: Any, monkeypatch: pytest
             assert "product/show 102 · unknown appkey · " in run.out
 
 
-def post_without_credentials(base_url: str) -> None:
-    for form in ({"sign": "5" * 32}, {"appkey": "x", "sign": "5" * 32}):
+def post_invalid_calls(base_url: str) -> None:
+    for form in ({"sign": INVALID_SIGN}, {"appkey": "x", "sign": INVALID_SIGN}):
         httpx.post(f"{base_url}product/show", data=form, trust_env=False)

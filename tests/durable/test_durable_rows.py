@@ -228,7 +228,7 @@ async def test_batch_with_an_unreadable_earlier_run_is_not_sent(workspace: Works
         run = (await anyio.to_thread.run_sync(job._store.batches, [second]))[second].result
     assert run is not None
     assert "can't be read" in str(run.stopped)
-    assert shop.cut == 0
+    assert shop.cut_connections == 0
 
 
 async def test_worker_ignores_a_wrong_size_in_a_row(workspace: Workspace, shop: Shop) -> None:

@@ -97,15 +97,15 @@ async def test_same_file_and_product_return_the_same_job(workspace: Workspace, s
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         first = await submit.file(path, product_id=PRODUCT)
-        resubmitted_job = await submit.file(workspace.file(keys_of(10), "copy.txt"), product_id=PRODUCT)
+        job_of_copy = await submit.file(workspace.file(keys_of(10), "copy.txt"), product_id=PRODUCT)
         other = await submit.file(path, product_id=9)
         async with uploads.worker():
             await first.wait(every=POLL_S)
             await other.wait(every=POLL_S)
-        resubmitted = await submit.file(path, product_id=PRODUCT)
-        assert (await resubmitted.wait(every=POLL_S)).ok
+        job_of_ended_upload = await submit.file(path, product_id=PRODUCT)
+        assert (await job_of_ended_upload.wait(every=POLL_S)).ok
         assert [job.id for job in await submit.jobs()] in ([other.id, first.id], [first.id, other.id])
-    assert first.id == resubmitted_job.id == resubmitted.id != other.id
+    assert first.id == job_of_copy.id == job_of_ended_upload.id != other.id
     assert sum(shop.sent.values()) == 2
 
 
@@ -336,12 +336,12 @@ async def test_job_that_is_stopped_during_a_query_reports_the_reason(
         job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
         store, query_batches = job._store, job._store.batches
 
-        def query_once_stopped(names: list[str]) -> object:
+        def query_after_the_stop(names: list[str]) -> object:
             while any(row.open for row in query_batches(names).values()):
                 pass  # until the worker has stopped the job
             return query_batches(names)
 
-        monkeypatch.setattr(store, "batches", query_once_stopped)
+        monkeypatch.setattr(store, "batches", query_after_the_stop)
         assert isinstance((await job.wait(every=POLL_S)).stopped, EndpointClosedError)
 
 
@@ -442,7 +442,7 @@ async def test_worker_ignores_that_an_ended_job_was_deleted(
     tidy = Job.tidy
 
     async def tidy_after_deletion(job: Job) -> bool:
-        if job.id in running._jobs_to_tidy:
+        if job.id in this_worker._jobs_to_tidy:
             worker_arrived.set()
             await deleted.wait()
         return await tidy(job)
@@ -450,7 +450,7 @@ async def test_worker_ignores_that_an_ended_job_was_deleted(
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
-        async with uploads.worker() as running:
+        async with uploads.worker() as this_worker:
             monkeypatch.setattr(Job, "tidy", tidy_after_deletion)
             async for _ in job.progress(every=POLL_S):
                 pass
@@ -469,9 +469,9 @@ async def test_batch_of_a_deleted_job_is_not_sent(workspace: Workspace, shop: Sh
         job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
         await anyio.to_thread.run_sync(job._store.delete, [job.id])
         async with uploads.worker():
-            name = f"{job.id}.0.0"
+            first_run_id = f"{job.id}.0.0"
             with anyio.fail_after(PATIENCE):
-                while (await anyio.to_thread.run_sync(job._store.batches, [name]))[name].open:
+                while (await anyio.to_thread.run_sync(job._store.batches, [first_run_id]))[first_run_id].open:
                     await anyio.sleep(POLL_S)
     assert not shop.sent
 
@@ -486,7 +486,7 @@ async def test_upload_continues_when_the_server_is_back(
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker(concurrency=2):
         job = await submit.file(workspace.file(keys_of(1500)), product_id=PRODUCT)
-        await until(lambda: shop.cut > 20)
+        await until(lambda: shop.cut_connections > 20)
         shop.down = False
         report = await job.wait(every=POLL_S)
     assert (report.stored, report.ok, set(shop.stored.values())) == (1500, True, {1})
@@ -605,7 +605,7 @@ async def test_closed_worker_finishes_its_calls_and_requeues_the_rest(workspace:
         so_far = (await job.info()).progress
         async with uploads.worker(concurrency=2):
             report = await job.wait(every=POLL_S)
-    assert chunks_sent < 20  # of 20
+    assert chunks_sent < 20  # the file has 20 chunks
     assert (so_far.stored, so_far.not_sent, so_far.in_flight) == (500 * chunks_sent, 0, 10_000 - 500 * chunks_sent)
     assert (report.stored, report.ok, set(shop.sent.values())) == (10_000, True, {1})
     assert adds_up(report)
@@ -620,7 +620,7 @@ async def test_cancelled_worker_block_closes_the_worker(workspace: Workspace, sh
     async with uploads.submitter() as submit:
         job = await submit.file(workspace.file(keys_of(10_000)), product_id=PRODUCT)
         with anyio.CancelScope() as scope:
-            async with uploads.worker(concurrency=2) as running:
+            async with uploads.worker(concurrency=2) as this_worker:
                 await until(lambda: len(shop.sent) >= 4)
                 scope.cancel()
                 await anyio.sleep_forever()
@@ -630,7 +630,7 @@ async def test_cancelled_worker_block_closes_the_worker(workspace: Workspace, sh
                 raise OSError("expected")
         async with uploads.worker(concurrency=2):
             report = await job.wait(every=POLL_S)
-    assert not running._runner.busy
+    assert not this_worker._runner.busy
     assert (report.stored, report.ok, set(shop.sent.values())) == (10_000, True, {1})
 
 
@@ -668,8 +668,8 @@ async def test_closed_worker_requeues_unfinished_batches_at_once(
         job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
         async with uploads.worker():
             await until(lambda: shop.in_flight == 1)
-        name = f"{job.id}.0.0"
-        assert (await anyio.to_thread.run_sync(job._store.batches, [name]))[name].queued
+        first_run_id = f"{job.id}.0.0"
+        assert (await anyio.to_thread.run_sync(job._store.batches, [first_run_id]))[first_run_id].queued
 
 
 @pytest.mark.slow
@@ -686,15 +686,15 @@ async def test_worker_logs_an_unavailable_database_once(
         failed_queries.append(_)
         raise OperationalError("SELECT", {}, Exception("SECRET"))
 
-    async with uploads.worker() as running:
-        running._runner.idle_jobs.add("gatepay:none")  # as if this job had been deleted
-        await until(lambda: not running._runner.idle_jobs)
+    async with uploads.worker() as this_worker:
+        this_worker._runner.idle_jobs.add("gatepay:none")  # as if this job had been deleted
+        await until(lambda: not this_worker._runner.idle_jobs)
         with monkeypatch.context() as patched:
-            patched.setattr(running, "_requeue_orphans", fail)
+            patched.setattr(this_worker, "_requeue_orphans", fail)
             await until(lambda: len(failed_queries) > 2)
             assert "can't reach the queue (OperationalError)" in caplog.text
         await until(lambda: "the queue is available again" in caplog.text)
-        monkeypatch.setattr(running, "_requeue_own", fail)
+        monkeypatch.setattr(this_worker, "_requeue_own", fail)
     assert "can't requeue this worker's batches: OperationalError" in caplog.text
     assert len(caplog.records) == 3
     assert "SECRET" not in caplog.text
@@ -704,18 +704,18 @@ async def test_worker_logs_an_unavailable_database_once(
 async def test_batch_that_a_closing_worker_takes_is_requeued(workspace: Workspace, shop: Shop) -> None:
     """If a worker takes a batch while it is closing, it requeues the batch without reading the spool."""
     uploads = workspace.uploads(shop)
-    async with uploads.submitter() as submit, uploads.worker() as running:
-        running._runner.closing = True
+    async with uploads.submitter() as submit, uploads.worker() as this_worker:
+        this_worker._runner.closing = True
         job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
         [spool_file] = workspace.spool.glob("*.keys")
         moved = spool_file.rename(workspace.folder / "moved")  # so that reading it would stop the job
-        second_run = f"{job.id}.0.1"
+        second_run_id = f"{job.id}.0.1"
         with anyio.fail_after(PATIENCE):
-            while second_run not in await anyio.to_thread.run_sync(job._store.batches, [second_run]):
+            while second_run_id not in await anyio.to_thread.run_sync(job._store.batches, [second_run_id]):
                 await anyio.sleep(POLL_S)
         assert not shop.sent
         moved.rename(spool_file)
-        running._runner.closing = False
+        this_worker._runner.closing = False
         report = await job.wait(every=POLL_S)
     assert (report.stored, report.ok, set(shop.sent.values())) == (10, True, {1})
 
@@ -760,14 +760,14 @@ async def test_auto_concurrency_rises_up_to_the_limit(workspace: Workspace, shop
     """With ``concurrency="auto"``, more than 4 calls are in flight, up to the limit. Each batch waits for a permit."""
     shop.latency = 0.03
     uploads = workspace.uploads(shop)
-    async with uploads.submitter() as submit, uploads.worker(concurrency="auto", global_concurrency=12) as running:
+    async with uploads.submitter() as submit, uploads.worker(concurrency="auto", global_concurrency=12) as this_worker:
         job = await submit.file(workspace.file(keys_of(10_000)), product_id=PRODUCT)
         report = await job.wait(every=POLL_S)
-        permits = running._runner._permits
+        permits = this_worker._runner._permits
         assert permits is not None
         for _ in range(permits._auto.limit):
             await permits.acquire()
-        assert not await running._runner._take_permit(anyio.current_time() + POLL_S)
+        assert not await this_worker._runner._take_permit(anyio.current_time() + POLL_S)
     assert (report.stored, report.ok, set(shop.sent.values())) == (10_000, True, {1})
     assert 4 < shop.most_in_flight <= 12
 
@@ -782,10 +782,10 @@ async def test_workers_share_the_rate(workspace: Workspace, shop: Shop, monkeypa
         engine = submit._database.engine(connections=2)
         other_worker = submit._database.worker_locks(engine, "gatepay")
         assert other_worker.acquire("other")
-        async with uploads.worker(rate=Rate(8)) as running:
-            assert (delays, running._rate_limiter.longest_wait(1)) == ([worker.JOIN_DELAY_S], 2 / 8)
+        async with uploads.worker(rate=Rate(8)) as this_worker:
+            assert (delays, this_worker._rate_limiter.longest_wait(1)) == ([worker.JOIN_DELAY_S], 2 / 8)
             other_worker.release()
-            await until(lambda: running._rate_limiter.longest_wait(1) == 1 / 8)
+            await until(lambda: this_worker._rate_limiter.longest_wait(1) == 1 / 8)
         engine.dispose()
 
 
@@ -842,9 +842,9 @@ async def test_invalid_worker_options_are_refused(workspace: Workspace, shop: Sh
 async def test_lease_is_computed_from_the_longest_call(workspace: Workspace, shop: Shop) -> None:
     """The lease of a batch follows from the longest possible call, the rate and the concurrency."""
     uploads = workspace.uploads(shop)
-    async with uploads.worker(concurrency=3, rate=Rate(1, per=2.0)) as running:
-        # 30 s of sending, one call of at most 10 s, 2 s of waiting for the rate per call of 3, and a margin of 5 s
-        assert running.lease == 30 + 10 + 3 * 2 + 5
+    async with uploads.worker(concurrency=3, rate=Rate(1, per=2.0)) as this_worker:
+        # 30 s of sending, 10 s for the longest call, 2 s for each of 3 calls that wait for the rate, 5 s as a margin
+        assert this_worker.lease == 30 + 10 + 3 * 2 + 5
 
 
 @on_sqlite
@@ -892,14 +892,14 @@ async def test_worker_that_loses_its_lock_pauses_until_it_has_it_again(workspace
     """A worker that has lost its lock sends nothing until it holds the lock again; then it continues its batches."""
     shop.latency = POLL_S
     uploads = workspace.uploads(shop)
-    async with uploads.submitter() as submit, uploads.worker(concurrency=2) as running:
+    async with uploads.submitter() as submit, uploads.worker(concurrency=2) as this_worker:
         job = await submit.file(workspace.file(keys_of(10_000)), product_id=PRODUCT)
         await until(lambda: len(shop.sent) >= 4)
-        acquire, first_answers = running._locks.acquire, [False]
-        running._locks.acquire = lambda worker: first_answers.pop() if first_answers else acquire(worker)  # type: ignore[method-assign]  # a double
-        await anyio.to_thread.run_sync(running._locks.release)
+        acquire, first_answers = this_worker._locks.acquire, [False]
+        this_worker._locks.acquire = lambda worker: first_answers.pop() if first_answers else acquire(worker)  # type: ignore[method-assign]  # a test double
+        await anyio.to_thread.run_sync(this_worker._locks.release)
         shop.latency = 0.3  # so that chunks are left when the worker notices
-        await until(lambda: running._runner.lock_lost)
+        await until(lambda: this_worker._runner.lock_lost)
         shop.latency = 0
         await until(lambda: shop.in_flight == 0)
         report = await job.wait(every=POLL_S)
@@ -917,15 +917,15 @@ async def test_batch_taken_without_the_lock_waits_for_the_lock(
     task = BatchTask("gatepay:none", 0, PRODUCT, 0, Batch(0, 0, 0, "", 0, 1, 0))
 
     async def run() -> None:
-        results.append(await running._runner.run(task))
+        results.append(await this_worker._runner.run(task))
 
-    async with uploads.worker() as running:
-        running._runner.lock_lost = True
+    async with uploads.worker() as this_worker:
+        this_worker._runner.lock_lost = True
         async with anyio.create_task_group() as group:
             group.start_soon(run)
             await anyio.wait_all_tasks_blocked()
             assert results == []
-            running._runner.lock_lost = False
+            this_worker._runner.lock_lost = False
     assert results == [BatchResult().to_row()]
 
 
@@ -933,11 +933,12 @@ async def test_batch_taken_without_the_lock_waits_for_the_lock(
 async def test_worker_skips_requeueing_while_another_does_it(workspace: Workspace, shop: Shop) -> None:
     """While another worker requeues orphaned batches, this worker doesn't."""
     uploads = workspace.uploads(shop)
-    async with uploads.worker() as running:
-        database, engine = running._database, running._engine
+    async with uploads.worker() as this_worker:
+        database, engine = this_worker._database, this_worker._engine
         with database.worker_locks(engine, "gatepay").reaper_lock() as locked:
             assert locked
-            assert await anyio.to_thread.run_sync(running._requeue_orphans) == 1
+            worker_count = await anyio.to_thread.run_sync(this_worker._requeue_orphans)
+            assert worker_count == 1
 
 
 async def test_unusable_database_raises_an_error_without_the_password(tmp_path: Path) -> None:
@@ -985,8 +986,8 @@ async def test_worker_retries_the_query_for_a_batchs_job(
     """A worker that has taken a batch retries the query for the batch's job until the database responds."""
     monkeypatch.setattr(runner, "RETRY_INTERVAL_S", POLL_S)
     uploads = workspace.uploads(shop)
-    async with uploads.submitter() as submit, uploads.worker() as running:
-        query_job, failures = running._store.job, ["first", "second"]
+    async with uploads.submitter() as submit, uploads.worker() as this_worker:
+        query_job, failures = this_worker._store.job, ["first", "second"]
 
         def fail_twice(name: str) -> object:
             if failures:
@@ -994,7 +995,7 @@ async def test_worker_retries_the_query_for_a_batchs_job(
                 raise OperationalError("SELECT", {}, Exception("away"))
             return query_job(name)
 
-        monkeypatch.setattr(running._store, "job", fail_twice)
+        monkeypatch.setattr(this_worker._store, "job", fail_twice)
         job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
         report = await job.wait(every=POLL_S)
     assert (report.stored, report.ok, failures) == (10, True, [])

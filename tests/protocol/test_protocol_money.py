@@ -32,7 +32,7 @@ def decoded_price(number: str) -> Decimal:
 @example(fen=999_999_999, count=1000)
 @example(fen=1, count=1)
 def test_prices_multiplied_with_floats_are_exact(fen: int, count: int) -> None:
-    """If PHP computes price × count with floats, the exact price is decoded, from the shortest text or 17 digits."""
+    """A price × count that PHP computed with floats is decoded exactly, whether PHP writes few digits or all 17."""
     product = float(f"{fen // 100}.{fen % 100:02d}") * count
     exact = Decimal(fen * count).scaleb(-2)
     for number in (repr(product), format(product, ".17g"), format(product, ".16e")):
@@ -41,7 +41,7 @@ def test_prices_multiplied_with_floats_are_exact(fen: int, count: int) -> None:
 
 
 def test_all_prices_up_to_100_yuan_are_exact() -> None:
-    """Each price is multiplied by 3, 7 and 10. With 3 pieces, 20 to 40 % of the products have float errors."""
+    """Each price is multiplied by 3, 7 and 10. Of the results for 3, 20 to 40 % have float errors."""
     inexact, wrong = 0, []
     for fen in range(1, 10_001):
         for count in (3, 7, 10):
@@ -54,11 +54,11 @@ def test_all_prices_up_to_100_yuan_are_exact() -> None:
     assert 2_000 < inexact < 4_000
 
 
-@given(fen=st.integers(0, 10**11), parts=st.integers(11, 50))
-def test_amount_more_than_a_rounding_error_from_whole_fen_is_rejected(fen: int, parts: int) -> None:
-    """A number that differs from whole fen by more than 0.0001 isn't an amount."""
+@given(fen=st.integers(0, 10**11), hundred_thousandths=st.integers(11, 50))
+def test_amount_more_than_a_rounding_error_from_whole_fen_is_rejected(fen: int, hundred_thousandths: int) -> None:
+    """A number that differs from whole fen by more than 0.0001 yuan isn't an amount."""
     assert [whole_fen(Decimal(text)) for text in ("NaN", "Infinity", "1e18", "0e18")] == [None] * 4
-    distance = Decimal(parts).scaleb(-5)
+    distance = Decimal(hundred_thousandths).scaleb(-5)
     assert whole_fen(Decimal(fen).scaleb(-2) + distance) is None
     assert whole_fen(Decimal(fen + 1).scaleb(-2) - distance) is None
 

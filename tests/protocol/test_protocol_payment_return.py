@@ -48,7 +48,7 @@ def test_signed_return_is_accepted_as_text_or_bytes(vector: dict[str, Any]) -> N
 
 @rows("product_id", [None, ""])
 def test_product_id_may_be_missing_or_empty(product_id: str | None) -> None:
-    """Orders of any amount may have no product."""
+    """An order that was created with a price, not for a product, has no product ID in its return."""
     assert GATEPAY.parse_return(query_of(product_id=product_id)).product_id is None
 
 
@@ -89,8 +89,8 @@ def test_return_with_a_wrong_signature_is_rejected() -> None:
         GATEPAY.parse_return(query[:-1])
 
 
-def test_moved_digits_can_not_be_detected_without_leading_zeros() -> None:
-    """Digits can be moved between the three numbers without breaking the signature, so a return proves no payment."""
+def test_moved_digits_are_detected_only_by_a_leading_zero() -> None:
+    """A digit moved between product_id and order_id doesn't break the signature, so a return proves no payment."""
     forged = GATEPAY.parse_return(query_of().replace("product_id=8&order_id=522", "product_id=85&order_id=22"))
     assert (forged.product_id, forged.order_id) == (85, 22)
     with pytest.raises(MalformedCallbackError):

@@ -1,4 +1,8 @@
-"""Every code of the endpoints documented later, produced by its cause or, for server errors, by a fault."""
+"""
+Every code of the five endpoints that GatePay documented later: `DOCUMENTED_CODES` lists them.
+
+A test produces each code by its cause or, if it is a server error, by a fault.
+"""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -27,7 +31,7 @@ LOOPBACK_URL = "http://127.0.0.1:1/"
 
 
 def set_urls(sandbox: Sandbox) -> None:
-    """Keep the example shop, and set its URLs so that calls don't need any."""
+    """Set the shop's URLs, so that calls needn't contain any."""
     sandbox.change_shop(callback_url=LOOPBACK_URL, return_url=LOOPBACK_URL)
 
 
@@ -67,11 +71,12 @@ def set_no_agent(sandbox: Sandbox) -> None:
     sandbox.change_shop(callback_url=LOOPBACK_URL, return_url=LOOPBACK_URL, agent=False)
 
 
+# An endpoint, the code of its reply, what prepares the shop for it, and the changes to the fields of a valid call.
 Cause = tuple[str, int, Callable[[Sandbox], None], Mapping[str, str | None]]
 
 
 def make_causes() -> list[Cause]:
-    """Return the cause of each code that a shop's fields or settings can cause."""
+    """Return the causes of all codes that result from the fields of a call or from the settings of the shop."""
     causes: list[Cause] = []
     for path in DOCUMENTED_CODES:
         own_fields = {
@@ -108,18 +113,20 @@ def make_causes() -> list[Cause]:
             causes += [(path, 106, set_urls, {name: invalid}) for name in ("notify_url", "return_url")]
     for path in CREATING_ENDPOINTS:
         causes += [(path, 100, set_urls, {}), (path, 110, set_small_quota, {})]
-    for path, first_code in (
+    for path, unknown_type_code in (  # the next two codes are also about pay types
         ("anypay/create", 202),
         ("cloudpay/create", 202),
         ("grouppay/create", 201),
         ("stablepay/create", 201),
     ):
-        causes += [(path, first_code, set_urls, {"type": invalid}) for invalid in ("paypal", "ALIPAY", "onecode")]
         causes += [
-            (path, first_code + 1, close_one_pay_type, {"type": "alipay"}),
+            (path, unknown_type_code, set_urls, {"type": invalid}) for invalid in ("paypal", "ALIPAY", "onecode")
+        ]
+        causes += [
+            (path, unknown_type_code + 1, close_one_pay_type, {"type": "alipay"}),
             (path, 100, close_one_pay_type, {"type": "wechat"}),
         ]
-        causes += [(path, first_code + 2, close_all_pay_types, {})]
+        causes += [(path, unknown_type_code + 2, close_all_pay_types, {})]
     for path in ("anypay/create", "cloudpay/create"):
         invalid_prices = (
             "0.00",
@@ -149,7 +156,7 @@ def make_causes() -> list[Cause]:
 
 
 CAUSES = make_causes()
-ARRANGEMENTS = (
+PREPARATIONS = (
     set_urls,
     remove_shop,
     expire_licence,
@@ -173,15 +180,15 @@ SERVER_ERRORS = {
 TESTED_SEPARATELY = {("order/check", 110), ("stablepay/create", 206)}
 
 
-@pytest.mark.parametrize("arrange", ARRANGEMENTS)
-def test_each_cause_has_its_code(arrange: Callable[[Sandbox], None], connect_to: Any, clock: Any) -> None:
+@pytest.mark.parametrize("prepare_shop", PREPARATIONS)
+def test_each_cause_has_its_code(prepare_shop: Callable[[Sandbox], None], connect_to: Any, clock: Any) -> None:
     """The reply to each cause has the endpoint's code, a Chinese message, and null data if it is a refusal."""
-    tally = Tally()
+    tally = Tally()  # collects the failures of all causes until end()
     with Sandbox(clock=clock, urls_required=True) as sandbox:
         call = connect_to(sandbox)
-        arrange(sandbox)
-        for path, code, arranged, changes in CAUSES:
-            if arranged is arrange:
+        prepare_shop(sandbox)
+        for path, code, preparation, changes in CAUSES:
+            if preparation is prepare_shop:
                 with tally.row({"path": path, "code": code, "changes": changes}):
                     reply: dict[str, Any] = call.reply(path, **changes)
                     assert (reply["code"], reply["time"]) == (code, str(NOW))
@@ -190,7 +197,7 @@ def test_each_cause_has_its_code(arrange: Callable[[Sandbox], None], connect_to:
         orders = sandbox.orders()
     tally.end()
     assert tally.tried
-    assert len(orders) == sum(code == 100 and arranged is arrange for _, code, arranged, _ in CAUSES)
+    assert len(orders) == sum(code == 100 and preparation is prepare_shop for _, code, preparation, _ in CAUSES)
 
 
 def test_server_errors_come_from_faults(sandbox: Sandbox, call: Any) -> None:
@@ -229,7 +236,7 @@ def test_quota_counts_orders_of_all_kinds(sandbox: Sandbox, call: Any) -> None:
     assert call.reply("order/check")["code"] == 110
 
 
-CHECK_ORDER = [
+CALLS_WITH_TWO_CAUSES = [
     ("anypay/create", {"appkey": "nobody", "sign": None}, 102),
     ("anypay/create", {"sign": "0", "price": None}, 104),
     ("anypay/create", {"price": None, "page": "1"}, 105),
@@ -241,8 +248,10 @@ CHECK_ORDER = [
 ]
 
 
-@rows(("path", "changes", "code"), CHECK_ORDER)
-def test_order_of_checks(path: str, changes: Mapping[str, str | None], code: int, call: Any) -> None:
+@rows(("path", "changes", "code"), CALLS_WITH_TWO_CAUSES)
+def test_lower_code_of_two_causes_is_returned(
+    path: str, changes: Mapping[str, str | None], code: int, call: Any
+) -> None:
     """If a call has two causes, the lower code is returned, as the checks are made in that order."""
     assert call.reply(path, **changes)["code"] == code
 
