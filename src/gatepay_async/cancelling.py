@@ -1,8 +1,8 @@
 """
 Finds out whether a cancellation is meant for this task.
 
-Awaiting another task that was cancelled also raises ``CancelledError``. Then this task was not cancelled, but an anyio
-task group would end silently, with its work undone.
+Awaiting another task that was cancelled also raises ``CancelledError``, although this task was not cancelled. If that
+error isn't caught, an anyio task group takes it for a cancellation, and ends silently with its work undone.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class CancellationWatch:
         """Whether *error* is the event loop's cancellation exception."""
         return isinstance(error, anyio.get_cancelled_exc_class())
 
-    def is_ours(self) -> bool:
-        """Whether this task, or a cancel scope around it, was cancelled."""
+    def task_was_cancelled(self) -> bool:
+        """Whether this task, or a cancel scope around it, was cancelled since this object was created."""
         return (
             _count_cancel_requests() > self._requests_before
             or anyio.current_effective_deadline() <= anyio.current_time()
@@ -42,10 +42,9 @@ def stray_cancellation(where: str) -> GatePayError:
 
 def is_task_cancelled() -> bool:
     """
-    Whether this task was cancelled. On asyncio, a ``CancelledError`` doesn't prove that.
+    After a cancellation exception: whether this task was cancelled. On trio, the exception proves it.
 
-    Awaiting another task or a future that was cancelled also raises it. If it were raised further, a task group would
-    end silently, as if its work were done.
+    On asyncio, it doesn't: awaiting another task or a future that was cancelled raises the same ``CancelledError``.
     """
     task = current_asyncio_task()
     return task is None or task.cancelling() > 0

@@ -137,7 +137,7 @@ class _Upload:
             False if it is a cancellation of this task: the caller must raise it again.
         """
         if watch.is_cancellation(error):
-            if watch.is_ours():
+            if watch.task_was_cancelled():
                 return False
             error = stray_cancellation(where)
         self._sender.end_with(error)

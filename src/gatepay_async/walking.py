@@ -1,7 +1,7 @@
 """
 Iterating over the card keys of a listing, or over its pages.
 
-Apart from ``listing``, because importing this takes longer than importing the rest of the client's public classes.
+This is not part of ``listing``, because importing it takes longer than importing the client's other public classes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class PageIterator:
     _walk: Walk
     _send: Callable[[KaShow], Awaitable[CardKeyPage]]
     _product_id: int
-    # Fast: the lock is for tasks that share the walk, and a turn of the event loop would cost more than all the rest.
+    # For tasks that share the walk. With fast_acquire, taking a free lock doesn't cost a turn of the event loop, which
+    # would take longer than all the rest.
     _lock: anyio.Lock = field(init=False, factory=partial(anyio.Lock, fast_acquire=True))
     _ready_pages: deque[CardKeyPage] = field(init=False, factory=deque[CardKeyPage])
     # By page number. An error is raised only if the walk requires that page.
@@ -70,7 +71,7 @@ class PageIterator:
             return self._ready_pages.popleft()
 
     async def _fetch_next_wave(self) -> None:
-        page_numbers = _check_reply(self._walk.next_wave)
+        page_numbers = _convert_misread_error(self._walk.next_wave)
         error = self._failed.get(page_numbers[0])
         self._failed = {}
         if error is not None:
@@ -86,7 +87,7 @@ class PageIterator:
             with suppress(MisreadError):
                 self._ready_pages.extend(self._walk.receive(page_numbers, replies))
             raise
-        self._ready_pages.extend(_check_reply(partial(self._walk.receive, page_numbers, replies)))
+        self._ready_pages.extend(_convert_misread_error(partial(self._walk.receive, page_numbers, replies)))
 
     async def _fetch_wave(self, page_numbers: list[int], replies: dict[int, CardKeyPage | None]) -> None:
         errors: list[BaseException] = []
@@ -110,7 +111,8 @@ class PageIterator:
         try:
             replies[number] = await self._send(KaShow(self._product_id, number))
         except InvalidPageError as error:
-            # GatePay refuses a page past the last one with 108. For page 1, this is an error, because it always exists.
+            # GatePay refuses a page past the last one with 108. Page 1 always exists, so at the start of a walk, its
+            # refusal is an error. Later, the walk decides what it means.
             if number > 1 or self._walk.begun:
                 replies[number] = None
             else:
@@ -125,7 +127,7 @@ class PageIterator:
             )
 
 
-def _check_reply(decide: Callable[[], T]) -> T:
+def _convert_misread_error(decide: Callable[[], T]) -> T:
     """Return the result of *decide*. If it raises a MisreadError, raise a ProtocolError instead."""
     try:
         return decide()

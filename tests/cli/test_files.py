@@ -16,7 +16,7 @@ from merchant_files import KEYS, TABLES, TEXTS, workbook
 from gatepay_async.cli import checking, sources
 from gatepay_async.cli.files import columns, encodings, odd, writing
 from gatepay_async.cli.files.lines import read_lines
-from gatepay_async.cli.files.reading import Digits, FileProblemError, Reading
+from gatepay_async.cli.files.reading import FileProblemError, NumberCell, Reading
 from gatepay_async.cli.status import HaltError
 
 pytestmark = pytest.mark.fast
@@ -214,7 +214,7 @@ def test_numeric_cells_are_read_only_if_no_digit_can_be_missing(tmp_path: Path) 
     path.write_bytes(workbook([["卡密"], [12345678], [345678], [23456789]]))
     [checked] = checking.check_sources([path], Reading())
     assert [(line.line, line.kind, line.shown) for line in checked.odd] == [(3, "zeros", "3…8")]
-    assert isinstance(Digits("1"), str)
+    assert isinstance(NumberCell("1"), str)
     (tmp_path / "keys.csv").write_bytes(b'AAAA\n"=""00123"""\n="00123"\n=1+1\n\'1\n')
     [checked] = checking.check_sources([tmp_path / "keys.csv"], Reading())
     assert [(line.line, line.kind) for line in checked.odd] == [(2, "sign"), (3, "sign"), (5, "sign")]

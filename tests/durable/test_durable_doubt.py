@@ -129,7 +129,7 @@ async def test_run_that_ends_while_halving_refuses_nothing() -> None:
     for cls, code in ((EmptyContentError, 110), (StorageFailedError, 113)):
         refused = cls(code=code, message="", endpoint="ka/create")
         run = await run_once([CHUNK], raise_for_each(refused), calls=1)
-        assert run.follows
+        assert run.has_next_run
         assert fates_by_lines([run]) == [(1, 2, Fate.NOT_SENT), (3, 5, Fate.NOT_SENT)]
         assert [part.keys for part in results.unsettled_chunks([CHUNK], [run])] == [("A", "B"), ("C", "D")]
 

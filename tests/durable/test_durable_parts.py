@@ -113,10 +113,10 @@ FAILED = st.builds(
 def test_batch_result_survives_a_round_trip_through_json(
     done: list[ChunkOutcome],
     rest: list[ChunkOutcome],
-    follows: bool,  # noqa: FBT001 -- hypothesis passes it by position
+    has_next_run: bool,  # noqa: FBT001 -- hypothesis passes it by position
 ) -> None:
     """A batch result that is read from JSON equals the original."""
-    run = BatchResult([*done, *rest], follows=follows)
+    run = BatchResult([*done, *rest], has_next_run=has_next_run)
     assert BatchResult.from_row(json.loads(json.dumps(run.to_row()))) == run
 
 

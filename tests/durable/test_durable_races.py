@@ -62,7 +62,7 @@ async def test_requeued_run_supersedes_the_earlier_run(
             monkeypatch.setattr(runner, "_send_batch", send_batch)
             taken.set()
             await superseded.wait()
-            return BatchResult(follows=True)
+            return BatchResult(has_next_run=True)
 
         monkeypatch.setattr(runner, "_send_batch", wait_until_superseded)
         job = await submit.file(workspace.file(keys_of(1000)), product_id=PRODUCT)

@@ -362,14 +362,14 @@ def test_error_of_a_call_determines_the_outcome(error: Any, fate: Fate) -> None:
 def test_refusals_that_every_chunk_would_get_are_complete() -> None:
     """All other refusals of ``ka/create`` are about the card keys of one chunk."""
     causes = {refusal.error for refusal in REFUSALS.values() if refusal.endpoint == KaCreate.path}
-    assert causes - set(bulk.MEETS_EVERY_CHUNK) == {
+    assert causes - set(bulk.REFUSALS_OF_EVERY_CHUNK) == {
         errors.AlreadyStoredError,
         errors.DuplicateKeysError,
         errors.EmptyContentError,
         errors.StorageFailedError,
         errors.TooManyKeysError,
     }
-    assert set(bulk.MEETS_EVERY_CHUNK) <= causes
+    assert set(bulk.REFUSALS_OF_EVERY_CHUNK) <= causes
 
 
 def test_stored_card_keys_are_counted_as_new_or_already_there() -> None:

@@ -15,7 +15,7 @@ from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 @frozen
 class _Entry:
     claim: Claim
-    at: float
+    recorded_at: float
     handled: bool
 
 
@@ -80,13 +80,13 @@ class MemoryStore:
         self._entries[claim.key] = _Entry(claim, now, handled)
 
     def _is_held(self, entry: _Entry, now: float) -> bool:
-        return not entry.handled and now < entry.at + entry.claim.lease
+        return not entry.handled and now < entry.recorded_at + entry.claim.lease
 
     def _is_expired(self, entry: _Entry, now: float) -> bool:
-        return self.keep is not None and now > entry.at + self.keep
+        return self.keep is not None and now > entry.recorded_at + self.keep
 
     def _drop_expired(self, now: float) -> None:
-        """Drop expired entries, the oldest first, up to the first one that is claimed now."""
-        # The caller has just recorded an entry, so there is always one left.
+        """Drop expired entries, from the oldest on. Stop at the first one that is not expired or is claimed now."""
+        # The loop never empties the dict: the caller has just recorded an entry, which is not expired.
         while self._is_expired(oldest := next(iter(self._entries.values())), now) and not self._is_held(oldest, now):
             del self._entries[oldest.claim.key]

@@ -15,7 +15,7 @@ from attrs import define, evolve, field
 from gatepay_async.cli.files import encodings, formats, memory
 from gatepay_async.cli.files.lines import MAX_LINE_BYTES
 from gatepay_async.cli.files.odd import Odd, Oddities, is_long_number, masked
-from gatepay_async.cli.files.reading import AUTO, Digits, FileProblemError, Reading, Refused
+from gatepay_async.cli.files.reading import AUTO, FileProblemError, NumberCell, Reading, Refused
 from gatepay_async.cli.files.tables import Cell
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, question, wants_json, warn
@@ -304,7 +304,7 @@ def _has_odd_numbers(keys: list[str]) -> bool:
 
 
 def _is_odd_number(key: str) -> bool:
-    return type(key) is Digits or is_long_number(key.strip())
+    return type(key) is NumberCell or is_long_number(key.strip())
 
 
 def _line_problem(line: str) -> Refused | None:

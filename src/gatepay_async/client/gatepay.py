@@ -134,7 +134,7 @@ class AsyncGatePay(Payments, CardKeys, Queries):
                 http_client=http_client,
                 transport=transport,
                 trust_env=trust_env,
-                page_timeout=timeout,
+                lazy_client_timeout=timeout,
             )
             return Attempts(url, timeout=self._timeout, open_exchange=opening)
 

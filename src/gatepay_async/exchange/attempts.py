@@ -16,7 +16,7 @@ from attrs import define
 
 from gatepay_async.event_loop import current_clock
 from gatepay_async.exchange.logs import hide_queries_from_logs
-from gatepay_async.exchange.pages import Pages
+from gatepay_async.exchange.pages import LazyClient
 from gatepay_async.exchange.port import (
     BadReplyError,
     Exchange,
@@ -86,20 +86,20 @@ class Attempts:
     Args:
         base_url: The URL, with a slash at its end.
         timeout: Seconds for one attempt, from connect to last byte.
-        open_exchange: Opens the exchange for calls and the ``Pages`` for other requests. Called on the event loop.
+        open_exchange: Opens the exchange for calls and the ``LazyClient`` for other requests. Called on the event loop.
 
     Attributes:
         now: The event loop's clock, after ``open``.
     """
 
     def __init__(
-        self, base_url: str, *, timeout: float, open_exchange: Callable[[], Awaitable[tuple[Exchange, Pages]]]
+        self, base_url: str, *, timeout: float, open_exchange: Callable[[], Awaitable[tuple[Exchange, LazyClient]]]
     ) -> None:
         self._base_url = base_url
         self._timeout = timeout
         self._open_exchange = open_exchange
         self._exchange: Exchange | None = None
-        self._pages: Pages | None = None
+        self._lazy_client: LazyClient | None = None
         self._opening = anyio.Lock()
         self.now: Callable[[], float] = anyio.current_time
 
@@ -113,20 +113,20 @@ class Attempts:
         self.now = current_clock()
         async with self._opening:
             if self._exchange is None:
-                self._exchange, self._pages = await self._open_exchange()
+                self._exchange, self._lazy_client = await self._open_exchange()
 
     async def aclose(self) -> None:
         """Close what ``open`` has opened."""
         try:
-            if self._pages is not None:
-                await self._pages.aclose()
+            if self._lazy_client is not None:
+                await self._lazy_client.aclose()
         finally:
             if self._exchange is not None:
                 await self._exchange.aclose()
 
     def http(self) -> httpx.AsyncClient:
         """Return an httpx client over the same connections."""
-        return cast("Pages", self._pages).client()
+        return cast("LazyClient", self._lazy_client).client()
 
     def connections(self) -> Connections | None:
         """Count the connections, once they are open. None: they can't be counted."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-class Pages:
+class LazyClient:
     """
     Creates the httpx client when it is used for the first time.
 
@@ -54,7 +54,7 @@ def open_client(transport: Shared, timeout: float | None, *, library: Any = http
     return cast("httpx.AsyncClient", client)
 
 
-def share(transport: AnyTransport, timeout: float | None) -> httpx.AsyncClient:
+def open_sharing_client(transport: AnyTransport, timeout: float | None) -> httpx.AsyncClient:
     """Return a client over a user's *transport*, from the same library."""
     library = library_of(transport, "AsyncBaseTransport")
     return open_client(Shared(transport), timeout, library=library)

@@ -15,11 +15,11 @@ class Trace:
     Reports the progress of one request to *watch*.
 
     For a tunnel through a proxy, httpcore sends a request of its own (CONNECT), and reports it with the same events.
-    These are ignored, because nothing of our request has been sent with it.
+    It doesn't count as sending, because it contains nothing of our request.
 
     Args:
         watch: Receives the reports.
-        permit: Called before the request starts. If it raises, the request ends with that error.
+        permit: Called before each step of the request. If it raises, the request ends with that error.
     """
 
     def __init__(self, watch: Watch, *, permit: Callable[[], None] | None = None) -> None:
@@ -31,12 +31,12 @@ class Trace:
     async def on_event(self, event: str, info: dict[str, Any]) -> None:
         """Handle an event, such as ``http11.send_request_headers.started`` or ``connection.connect_tcp.failed``."""
         step, _, state = event.partition(".")[2].rpartition(".")
-        if step == "response_closed":  # it follows a failure that was reported already
-            return
+        if step == "response_closed":
+            return  # it may come after a failure, which must not be forgotten
         if state == "failed":
             self._failed = info.get("exception")
             if isinstance(self._failed, Exception):
-                # After an error, a transport may try another transport, which doesn't report anything.
+                # A user's transport may now send the request through another transport, which reports nothing.
                 self._watch.reports_sending = False
             else:
                 self._watch.interrupted()

@@ -26,7 +26,7 @@ from gatepay_async.protocol.errors import (
 )
 
 # Refusals that every chunk would get. After one of them, the upload ends.
-MEETS_EVERY_CHUNK: tuple[type[RefusedError], ...] = (
+REFUSALS_OF_EVERY_CHUNK: tuple[type[RefusedError], ...] = (
     MissingParameterError,
     InvalidProductError,
     ProductNotFoundError,

@@ -201,7 +201,7 @@ class Progress:
         cost = _REFUSED_COST
         if isinstance(error, SignatureRejectedError):
             cost = _REFUSED_COST if self.accepted else _EARLY_COST
-        elif isinstance(error, bulk.MEETS_EVERY_CHUNK):
+        elif isinstance(error, bulk.REFUSALS_OF_EVERY_CHUNK):
             self.stopped = self.stopped or error
         if self.ended is None and len(part.keys) > 1:
             if self._spend_credit(cost):

@@ -11,7 +11,7 @@ from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
 _MAX_CHARS = 2000
-# With the fields that GatePay adds, a query must stay below the 8 kB that web servers accept.
+# Leaves room for the fields that GatePay adds, within the 8 kB that web servers accept.
 _MAX_QUERY_CHARS = 700
 # The characters of RFC 3986 without "#", because a fragment is never sent.
 _URL = re.compile(r"https?://[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+", re.IGNORECASE)

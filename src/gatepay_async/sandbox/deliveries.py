@@ -168,7 +168,7 @@ ORDER BY due, id LIMIT 1
 
 
 def claim(
-    connection: sqlite3.Connection, *, now: float, wall: float, lease: float, method: CallbackMethod
+    connection: sqlite3.Connection, *, now: float, machine_time: float, lease: float, method: CallbackMethod
 ) -> ClaimedDelivery | None:
     """
     Claim the delivery that has been due longest; None: no delivery is due.
@@ -176,16 +176,17 @@ def claim(
     Args:
         connection: The caller's transaction.
         now: The sandbox's time, by which deliveries are due.
-        wall: The machine's time, by which claims expire.
+        machine_time: The machine's time, by which claims expire.
         lease: The seconds after which a claim expires, because its sender must have died. Longer than any delivery.
         method: How callbacks are sent.
     """
-    row = connection.execute(_DUE_QUERY, {"now": now, "abandoned": wall - lease}).fetchone()
+    row = connection.execute(_DUE_QUERY, {"now": now, "abandoned": machine_time - lease}).fetchone()
     if row is None:
         return None
     url, body = _url_and_body(connection, row, now=now, method=method)
     connection.execute(
-        "UPDATE delivery SET claimed = ?, sent = ?, url = ?, body = ? WHERE id = ?", (wall, now, url, body, row["id"])
+        "UPDATE delivery SET claimed = ?, sent = ?, url = ?, body = ? WHERE id = ?",
+        (machine_time, now, url, body, row["id"]),
     )
     unchanged = {name: row[name] for name in ("order_id", "attempt", "url_of")}
     return ClaimedDelivery(delivery_id=row["id"], url=url, body=body, **unchanged)

@@ -11,7 +11,7 @@ from gatepay_async.sandbox.events import Outcome
 from gatepay_async.sandbox.options import Options
 from gatepay_async.sandbox.refusals import Cause, Refusals
 
-__all__ = ["CallContext", "Endpoint", "Form", "Json", "RefusedError", "is_positive", "require"]
+__all__ = ["CallContext", "Endpoint", "Form", "RawJson", "RefusedError", "is_positive", "require"]
 
 Form = dict[str, str]
 
@@ -19,7 +19,7 @@ _NUMBER = re.compile(r"[0-9]{1,19}")
 _MAX_INTEGER = 2**63 - 1  # SQLite's largest integer
 
 
-class Json(str):
+class RawJson(str):
     """A value that is already encoded as JSON. Used for prices, because PHP formats numbers differently from Python."""
 
     __slots__ = ()
@@ -96,7 +96,7 @@ class Endpoint(ABC):
         return self.carry_out(context, self.authenticate(context, form), form)
 
     @property
-    def signed_text(self) -> str:
+    def signed_names(self) -> str:
         """The names of the signed fields, in order, for messages."""
         return " + ".join(("appkey", *self.signed))
 

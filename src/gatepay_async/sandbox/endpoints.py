@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from attrs import frozen
 
 from gatepay_async.sandbox import card_keys, orders, refusals, shops
-from gatepay_async.sandbox.endpoint import CallContext, Endpoint, Form, Json, RefusedError, is_positive, require
+from gatepay_async.sandbox.endpoint import CallContext, Endpoint, Form, RawJson, RefusedError, is_positive, require
 from gatepay_async.sandbox.later_endpoints import LATER_ENDPOINTS
 from gatepay_async.sandbox.orders import NewOrder
 from gatepay_async.sandbox.prices import format_price
@@ -59,7 +59,7 @@ class FirstEndpoint(Endpoint):
         if account is None:
             raise RefusedError(Cause.APPKEY)
         parts = [form[name] for name in self.signed]
-        require(is_signed(form["sign"], *account.keys, parts), Cause.SIGNATURE, self.signed_text)
+        require(is_signed(form["sign"], *account.keys, parts), Cause.SIGNATURE, self.signed_names)
         return account.admin_id
 
 
@@ -127,7 +127,7 @@ def _pay_create(context: CallContext, admin_id: int, form: Form) -> object:
     order_price = format_price(product.price, number, context.options.php_floats)
     return {
         "order_type": form["pay_type"],
-        "order_price": Json(order_price),
+        "order_price": RawJson(order_price),
         "order_url": url,
         "order_qrcode": orders.qrcode(url),
     }

@@ -69,7 +69,7 @@ class LaterEndpoint(Endpoint):
         require(bool(form.get("sign")), Cause.NO_SIGN)
         # As in PHP, a missing field counts as empty.
         parts = [form.get(name, "") for name in self.signed]
-        require(is_signed(form["sign"], *account.keys, parts), Cause.SIGNATURE, self.signed_text)
+        require(is_signed(form["sign"], *account.keys, parts), Cause.SIGNATURE, self.signed_names)
         return shop
 
     def _check_extra(self, context: CallContext, form: Form) -> None:

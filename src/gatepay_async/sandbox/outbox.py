@@ -70,7 +70,7 @@ class Outbox:
             return deliveries.claim(
                 connection,
                 now=self._clock(),
-                wall=time.time(),
+                machine_time=time.time(),
                 lease=self.timeout + LEASE_MARGIN_S,
                 method=self._options.callback_method,
             )

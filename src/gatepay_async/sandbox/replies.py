@@ -7,7 +7,7 @@ from typing import cast
 from attrs import frozen
 from starlette.responses import Response
 
-from gatepay_async.sandbox.endpoint import Json
+from gatepay_async.sandbox.endpoint import RawJson
 from gatepay_async.sandbox.options import Options
 from gatepay_async.sandbox.refusals import SUCCESS, SUCCESS_TEXT
 
@@ -42,7 +42,7 @@ class Replies:
         return Response(body, status_code=status, media_type="application/json")
 
     def _json(self, data: object) -> str:
-        if isinstance(data, Json):
+        if isinstance(data, RawJson):
             return data
         if isinstance(data, dict):
             fields = cast("dict[str, object]", data)

@@ -4,16 +4,16 @@ import re
 
 from attrs import frozen
 
-from gatepay_async.cli.files.reading import Digits
+from gatepay_async.cli.files.reading import NumberCell
 
-_SHOWN = 2  # characters to show at each end
-_MIN_FULL_CHARS = 8  # a shorter card key shows fewer characters
+_END_CHARS = 2  # characters to show at each end of a card key
+_MIN_CHARS_FOR_FULL_ENDS = 8  # of a shorter card key, fewer characters are shown
 _KEPT_DIGITS = 15  # the digits of a number that a spreadsheet keeps
-_MIN_ZEROS = 3  # fewer zeros at the end of a card key may be coincidence
+_MIN_ZEROS = 3  # in all rounded numbers together; fewer may be coincidence
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|&(?:[a-z]+|#\d+);")
 _EXPONENT = re.compile(r"[+-]?\d(?:[.,]\d+)?E\+\d{2,}")  # as written by Excel and WPS
 
-_SIGNED = re.compile(r"""['`]\d+|="[^"]*\"""")  # the sign keeps a spreadsheet from converting the text to a number
+_KEPT_AS_TEXT = re.compile(r"""['`]\d+|="[^"]*\"""")  # the sign before it keeps a spreadsheet from converting it
 _QUOTED = re.compile('".*"')  # as in a CSV file, where the quotes don't belong to the value
 
 
@@ -24,7 +24,7 @@ class Odd:
 
     Attributes:
         line: The number of the line.
-        kind: Why it is odd: the last part of the key of a text, ``odd.…``.
+        kind: Why it is odd. The user is shown the text ``odd.<kind>`` of ``words/command.py``.
         shown: The masked line.
     """
 
@@ -33,7 +33,7 @@ class Odd:
     shown: str
 
 
-def _odd_line(line: str) -> str:
+def _kind_of_line(line: str) -> str:
     """Return why *line* of a text file is odd, or an empty string."""
     # Check for the characters first, which is fast: nearly all lines have none of them.
     if "," in line:
@@ -46,12 +46,12 @@ def _odd_line(line: str) -> str:
         return "quotes"
     if is_exponent(line.strip()):
         return "exponent"
-    return _signed(line)
+    return _kind_of_sign(line)
 
 
-def _signed(key: str) -> str:
+def _kind_of_sign(key: str) -> str:
     """Return ``sign`` if a cell starts with a sign that spreadsheets don't show, otherwise an empty string."""
-    return "sign" if ("'" in key or "`" in key or "=" in key) and _SIGNED.fullmatch(key.strip()) else ""
+    return "sign" if ("'" in key or "`" in key or "=" in key) and _KEPT_AS_TEXT.fullmatch(key.strip()) else ""
 
 
 def is_exponent(key: str) -> bool:
@@ -73,29 +73,30 @@ class Oddities:
     def __init__(self, *, table: bool) -> None:
         self._table = table
         self._first_length = 0
-        self._long = self._rounded = self._zeros = 0
+        self._long_numbers = self._rounded_numbers = 0
+        self._rounded_zeros = 0  # the zeros after the 15th digit of all rounded numbers
 
     def kind_of(self, key: str) -> str:
         """Return why *key* is odd, or an empty string."""
-        if type(key) is Digits:
+        if type(key) is NumberCell:
             self._first_length = self._first_length or len(key)
             return "" if len(key) == self._first_length else "zeros"
-        kind = _signed(key) if self._table else _odd_line(key)
+        kind = _kind_of_sign(key) if self._table else _kind_of_line(key)
         return kind or ("rounded" if self._is_rounded(key.strip()) else "")
 
     def kind_to_ignore(self) -> str:
-        """Return the kind that is not odd after all, or an empty string. Call this after all keys."""
-        are_rounded = 2 * self._rounded > self._long and self._zeros >= _MIN_ZEROS
-        return "" if are_rounded else "rounded"
+        """After the last key: return the kind whose keys turned out not to be odd, or an empty string."""
+        have_lost_digits = 2 * self._rounded_numbers > self._long_numbers and self._rounded_zeros >= _MIN_ZEROS
+        return "" if have_lost_digits else "rounded"
 
     def _is_rounded(self, key: str) -> bool:
         if not is_long_number(key):
             return False
         zeros = len(key) - _KEPT_DIGITS
         rounded = key.endswith("0" * zeros)
-        self._long += 1
-        self._rounded += rounded
-        self._zeros += zeros * rounded
+        self._long_numbers += 1
+        self._rounded_numbers += rounded
+        self._rounded_zeros += zeros * rounded
         return rounded
 
 
@@ -105,7 +106,7 @@ def is_long_number(key: str) -> bool:
 
 
 def masked(key: str) -> str:
-    """Return the first and last two characters of *key*, and fewer of a short card key."""
+    """Return the first and last two characters of *key*, or fewer if it is short."""
     key = key.strip()
-    shown = min(_SHOWN, len(key) * _SHOWN // _MIN_FULL_CHARS)
+    shown = min(_END_CHARS, len(key) * _END_CHARS // _MIN_CHARS_FOR_FULL_ENDS)
     return f"{key[:shown]}…{key[len(key) - shown :]}"

@@ -56,7 +56,7 @@ class Refused:
     facts: dict[str, object]
 
 
-class Digits(str):
+class NumberCell(str):
     """A card key that a spreadsheet stores as a number. It may have lost leading zeros."""
 
     __slots__ = ()

@@ -10,7 +10,7 @@ from attrs import define, field
 from gatepay_async.cli.files.cells import MergedCells, Row, SheetRows
 from gatepay_async.cli.files.number_formats import AS_STORED, ShownUnchanged
 from gatepay_async.cli.files.parts import DAMAGED, Package, Part, SharedTexts, unescaped
-from gatepay_async.cli.files.reading import Digits, FileProblemError, HiddenRow, Reading, Refused
+from gatepay_async.cli.files.reading import FileProblemError, HiddenRow, NumberCell, Reading, Refused
 from gatepay_async.cli.files.tables import Cell, Keys, keys_of
 
 _EXACT = 10**15  # Excel stores only 15 digits of a number
@@ -129,7 +129,7 @@ def _number_cell(value: float, shown: ShownUnchanged) -> Cell:
         return Refused("sources.float", {})
     if not 0 <= value < _EXACT:
         return Refused("sources.rounded", {})
-    return Digits(int(value)) if (shown.number if value else shown.zero) else Refused("sources.formatted", {})
+    return NumberCell(int(value)) if (shown.number if value else shown.zero) else Refused("sources.formatted", {})
 
 
 def _read_rows(rows: SheetRows) -> Iterator[Sequence[Row]]:

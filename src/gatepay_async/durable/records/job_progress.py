@@ -147,4 +147,4 @@ def outcome_within(batch: Batch, count: int, fate: Fate) -> ChunkOutcome:
 
 
 def _has_next_run(row: RunRow) -> bool:
-    return row.result is not None and row.result.follows
+    return row.result is not None and row.result.has_next_run

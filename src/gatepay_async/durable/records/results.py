@@ -10,15 +10,15 @@ from attrs import define, evolve, field
 from gatepay_async.durable.records import stored_errors
 from gatepay_async.durable.records.batches import CHUNKS_PER_BATCH, Batch
 from gatepay_async.durable.records.bounds import check_number
-from gatepay_async.protocol.bulk import MEETS_EVERY_CHUNK, Chunk, ChunkOutcome, Fate, Ledger
+from gatepay_async.protocol.bulk import REFUSALS_OF_EVERY_CHUNK, Chunk, ChunkOutcome, Fate, Ledger
 from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL
 from gatepay_async.protocol.errors import GatePayError, StorageFailedError
 
-# The columns of an outcome in a row. Rows hold values without names, so their order must not change.
+# The values of an outcome in a row, below "done" and "rest". They have no names there, so their order must not change.
 _NUMBERS = ("index", "first_line", "last_line", "count", "attempts")
-_STORED_COLUMNS = ("index", "first_line", "last_line", "count", "stored", "attempts", "repeats")
-_OTHER_COLUMNS = (*_NUMBERS, "fate", "error")
-_COLUMNS = ("stored", "already_there", "refused", "unknown", "not_sent")
+_DONE_VALUES = ("index", "first_line", "last_line", "count", "stored", "attempts", "repeats")
+_REST_VALUES = (*_NUMBERS, "fate", "error")
+_REPORT_COLUMNS = ("stored", "already_there", "refused", "unknown", "not_sent")
 MAX_PARTS = CHUNKS_PER_BATCH * MAX_KEYS_PER_CALL  # outcomes of a batch, if halving leaves each card key on its own
 
 
@@ -30,13 +30,13 @@ class BatchResult:
     Attributes:
         outcomes: One for each part that was sent or given up. The database stores them without card keys.
         stopped: The error that ends the whole job, or None.
-        follows: Whether another run sends the card keys that this run has left unsettled.
+        has_next_run: Whether another run sends the card keys that this run has left unsettled.
         unanswered: Whether a call got no valid reply. This isn't stored.
     """
 
     outcomes: list[ChunkOutcome] = field(factory=list[ChunkOutcome])
     stopped: GatePayError | None = None
-    follows: bool = False
+    has_next_run: bool = False
     unanswered: bool = False
 
     def columns(self) -> dict[str, int]:
@@ -45,7 +45,7 @@ class BatchResult:
         for outcome in self.outcomes:
             ledger.add(outcome)
         counts = ledger.counts()
-        return {name: getattr(counts, name) for name in _COLUMNS}
+        return {name: getattr(counts, name) for name in _REPORT_COLUMNS}
 
     def to_row(self) -> dict[str, Any]:
         """Convert to the row that the database stores. Consecutive chunks with the same result share one entry."""
@@ -60,10 +60,10 @@ class BatchResult:
             if outcome.fate is not Fate.STORED
         )
         row = {
-            "done": [[values[column] for column in _STORED_COLUMNS] for values in done],
-            "rest": [[values[column] for column in _OTHER_COLUMNS] for values in rest],
+            "done": [[values[name] for name in _DONE_VALUES] for values in done],
+            "rest": [[values[name] for name in _REST_VALUES] for values in rest],
             "stopped": self.stopped and stored_errors.as_json(self.stopped),
-            "follows": self.follows,
+            "follows": self.has_next_run,
         }
         return {name: value for name, value in row.items() if value}
 
@@ -77,12 +77,12 @@ class BatchResult:
         """
         outcomes: list[ChunkOutcome] = []
         for entry in row.get("done", ()):
-            values: dict[str, Any] = dict(zip(_STORED_COLUMNS, entry, strict=True))
-            new, repeats = values["stored"], check_number(values["repeats"], maximum=MAX_PARTS - len(outcomes))
-            first = _outcome(values, Fate.STORED, stored=None if new is None else check_number(new))
+            values: dict[str, Any] = dict(zip(_DONE_VALUES, entry, strict=True))
+            stored, repeats = values["stored"], check_number(values["repeats"], maximum=MAX_PARTS - len(outcomes))
+            first = _outcome(values, Fate.STORED, stored=None if stored is None else check_number(stored))
             outcomes += (_shifted(first, chunks) for chunks in range(repeats))
         for entry in row.get("rest", ()):
-            values = dict[str, Any](zip(_OTHER_COLUMNS, entry, strict=True))
+            values = dict[str, Any](zip(_REST_VALUES, entry, strict=True))
             error = values["error"] and stored_errors.of_json(values["error"])
             outcomes.append(_outcome(values, Fate(values["fate"]), error=error))
         check_number(len(outcomes), maximum=MAX_PARTS)
@@ -100,7 +100,7 @@ def _outcome(values: dict[str, Any], fate: Fate, **more: Any) -> ChunkOutcome:
 
 
 def _shifted(outcome: ChunkOutcome, chunks: int) -> ChunkOutcome:
-    """Return *outcome* for the chunk that comes *chunks* later, if there are no other lines in between."""
+    """Return *outcome* as that of the chunk that comes *chunks* after it, if each line in between is a card key."""
     lines = chunks * outcome.count
     first, last = outcome.first_line + lines, outcome.last_line + lines
     return evolve(outcome, index=outcome.index + chunks, first_line=first, last_line=last)
@@ -157,7 +157,7 @@ def is_settled(outcome: ChunkOutcome) -> bool:
     if outcome.fate is not Fate.REFUSED:
         return outcome.fate is Fate.STORED
     # "Storage failed" may mean that GatePay's database is down. For a single card key, retries have ruled that out.
-    return not isinstance(outcome.error, MEETS_EVERY_CHUNK) and (
+    return not isinstance(outcome.error, REFUSALS_OF_EVERY_CHUNK) and (
         outcome.count == 1 or not isinstance(outcome.error, StorageFailedError)
     )
 
@@ -197,5 +197,5 @@ def _same_lines(one: ChunkOutcome, other: ChunkOutcome) -> bool:
 
 def all_settled(batch: Batch, runs: Sequence[BatchResult]) -> bool:
     """Whether all card keys of *batch* are settled after *runs*."""
-    outcomes = (outcome for in_chunk in merge_runs(runs).values() for outcome in in_chunk)
+    outcomes = (outcome for of_chunk in merge_runs(runs).values() for outcome in of_chunk)
     return sum(outcome.count for outcome in outcomes if is_settled(outcome)) == batch.count

@@ -128,8 +128,8 @@ class Runner:
                 del self._jobs[task.job]
                 self.idle_jobs.add(task.job)
         if not job.active:
-            result.follows = False
-        if (result.follows or result.stopped is not None) and await self._is_still_ours(task):
+            result.has_next_run = False
+        if (result.has_next_run or result.stopped is not None) and await self._is_still_ours(task):
             await self._queue_next_run(task, job, result)
         if self._latest.get(task.id) is task:
             del self._latest[task.id]
@@ -162,13 +162,13 @@ class Runner:
             return await self._take_permit(deadline) and await self._wait_for_turn(job, deadline)
 
         if self.closing:
-            return BatchResult(follows=True)
+            return BatchResult(has_next_run=True)
         try:
             chunks = await self._remaining_chunks(task, job)
         except (SourceChangedError, UnreadableRowError) as error:
             return BatchResult(stopped=error)
         except Exception:  # noqa: BLE001 -- a shared folder or a bucket may be unavailable for a while
-            return BatchResult(follows=True, unanswered=True)
+            return BatchResult(has_next_run=True, unanswered=True)
         if not job.active:
             return BatchResult([bulk.abandoned(chunk) for chunk in chunks])
         begun = bool(chunks) and await self._retry_until_available(self._store.mark_begun, task.id)
@@ -275,7 +275,7 @@ class Runner:
         any_stored = any(outcome.fate is Fate.STORED for outcome in result.outcomes)
         failures = task.failures + 1 if result.unanswered and not any_stored else 0
         if failures > MAX_UNANSWERED_RUNS:
-            result.follows = False
+            result.has_next_run = False
             return
         delay = min(2.0 ** (failures - 1), MAX_BACKOFF_S) if result.unanswered else 0.0
         next_task = evolve(task, run_number=task.run_number + 1, failures=failures)

@@ -56,13 +56,13 @@ class BatchSender:
         return self._progress.accepted
 
     async def send_chunks(self, chunks: Iterable[Chunk]) -> BatchResult:
-        """Send *chunks*. The result has an outcome for each part, and ``follows`` if another run is worth it."""
+        """Send *chunks*. The result has an outcome for each part, and ``has_next_run`` if another run is worth it."""
         watch = CancellationWatch()
         try:
             await self._sender.send_chunks(chunks)
         except BaseException as error:
             # A CancelledError without a cancellation comes from the transport. It stops the job, like other errors.
-            if not watch.is_cancellation(error) or watch.is_ours():
+            if not watch.is_cancellation(error) or watch.task_was_cancelled():
                 raise
             self._sender.end_with(error)
         return self._result()
@@ -75,7 +75,7 @@ class BatchSender:
             result.outcomes = [_with_error(outcome, result.stopped) for outcome in result.outcomes]
         unsettled = [outcome for outcome in result.outcomes if not results.is_settled(outcome)]
         result.unanswered = any(outcome.attempts for outcome in unsettled)
-        result.follows = result.stopped is None and bool(unsettled)
+        result.has_next_run = result.stopped is None and bool(unsettled)
         return result
 
 
