@@ -31,21 +31,21 @@ def pytest_configure() -> None:
     for number in _END_SIGNALS:
         if number == signal.SIGTERM or signal.getsignal(number) is signal.SIG_DFL:
             _set_handler(number, _end)
-    vars(signal)["signal"] = _set_other_handler
+    vars(signal)["signal"] = _set_unless_ours
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
     """Kill the programs that the tests of a dead worker have started."""
     if error:
-        gateway, run = node.workerinput["workerid"], node.workerinput["testrunuid"]
-        orphans = set(_processes_with(f"PYTEST_XDIST_WORKER={gateway}", f"PYTEST_XDIST_TESTRUNUID={run}"))
+        worker, run = node.workerinput["workerid"], node.workerinput["testrunuid"]
+        orphans = set(_processes_with(f"PYTEST_XDIST_WORKER={worker}", f"PYTEST_XDIST_TESTRUNUID={run}"))
         _kill(lambda: orphans.union(*map(_descendants, orphans)))
 
 
-def _set_other_handler(number: int, handler: Any) -> Any:
+def _set_unless_ours(number: int, handler: Any) -> Any:
     """
-    Replace ``signal.signal``: keep this plugin's handler for SIGTERM and SIGHUP.
+    Do what ``signal.signal`` does, but keep this plugin's handler for SIGTERM and SIGHUP. Tests call it instead.
 
     A command or a server that runs in a test's process would otherwise handle the signal, and the run would go on.
     """

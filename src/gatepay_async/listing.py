@@ -37,7 +37,8 @@ class CardKeyListing:
             send: Sends a call.
             first: The call for the first page.
             prefetch: The largest number of pages to fetch concurrently.
-            thorough: Don't rely on ``total``, which a deletion and an addition between two replies can leave unchanged.
+            thorough: Also detect a deletion that ``total`` doesn't show, because a card key was added between the
+                same two replies.
         """
         checks.check("prefetch", prefetch, checks.positive)
         self._send = send
@@ -57,12 +58,16 @@ class CardKeyListing:
         return self._walk is not None and self._walk.drifted
 
     def __await__(self) -> Generator[Any, Any, CardKeyPage]:
-        """Fetch the page. GatePay doesn't document a page past the last one: empty, the last page, or a refusal."""
+        """
+        Fetch the page.
+
+        GatePay doesn't document what it returns for a page past the last one: an empty page, the last one or a refusal.
+        """
         return self._send(self._first).__await__()
 
     def __aiter__(self) -> AsyncIterator[CardKey]:
         """Iterate over all card keys from the page on, in ascending ``id``, each once."""
-        from gatepay_async.walking import KeyIterator  # noqa: PLC0415 -- client.gatepay has imported it
+        from gatepay_async.walking import KeyIterator  # noqa: PLC0415 -- opening the client imported it
 
         return KeyIterator(self.pages())
 

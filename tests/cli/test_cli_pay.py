@@ -89,8 +89,8 @@ def test_lost_response_of_an_existing_order_exits_with_1(gatepay: Any, shop: San
 def test_lost_response_of_an_order_that_is_not_found_exits_with_4(
     gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch, kind: str, expected: str
 ) -> None:
-    """The message says how likely the order is not to exist, which depends on the endpoint."""
-    monkeypatch.setattr("gatepay_async.client.payments._SETTLE_WAITS", (0.0,))
+    """The message says that the order may exist (``pay/create``) or probably doesn't (``anypay/create``)."""
+    monkeypatch.setattr("gatepay_async.client.payments._SETTLE_DELAYS_S", (0.0,))
     shop.fault(Fault(FaultKind.CUT_BEFORE, endpoint=f"{kind}/create", times=None))
     run = gatepay(*PAYMENTS[kind], "--order", "T-1-X")
     assert run.status == 4
@@ -108,7 +108,7 @@ def test_lost_response_without_a_reply_to_the_check_exits_with_4(
     gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If GatePay doesn't respond to the check either, the order may or may not exist."""
-    monkeypatch.setattr("gatepay_async.client.payments._SETTLE_WAITS", (0.0,))
+    monkeypatch.setattr("gatepay_async.client.payments._SETTLE_DELAYS_S", (0.0,))
     shop.fault(Fault(FaultKind.CUT_AFTER, endpoint="pay/create"))
     shop.fault(Fault(FaultKind.CUT_BEFORE, endpoint="order/check", times=None))
     run = gatepay(*PAY, "--order", "T-1-X", "--json")
@@ -138,16 +138,17 @@ def test_order_number_with_spaces_is_refused(gatepay: Any, shop: Sandbox) -> Non
 
 
 def test_order_number_that_begins_or_ends_with_a_digit_causes_a_warning(gatepay: Any, shop: Sandbox) -> None:
+    """A full-width digit, as in the last order number, causes no warning."""
     for number, warned in (("12345", True), ("T-1", True), ("1-X", True), ("T-1-X", False), ("１-X", False)):
         run = gatepay(*PAY, "--order", number)
         assert (run.status, "begins or ends with a digit" in run.err) == (0, warned), number
 
 
-@pytest.mark.parametrize("target", ["there.png", "no/qr.png"])
-def test_unwritable_qr_code_file_is_refused_before_the_order(
+@pytest.mark.parametrize("target", ["existing.png", "no/qr.png"])
+def test_existing_or_unwritable_qr_code_file_is_refused_before_the_order_is_created(
     gatepay: Any, shop: Sandbox, tmp_path: Path, target: str
 ) -> None:
-    (tmp_path / "there.png").touch()
+    (tmp_path / "existing.png").touch()
     run = gatepay(*PAY, "--save-qr", tmp_path / target)
     assert (run.status, shop.orders()) == (2, [])
 
@@ -243,7 +244,7 @@ def test_default_timeout_is_the_lifetime_of_a_sandbox_order() -> None:
 def test_ctrl_c_during_the_wait_says_that_the_order_can_be_paid(
     shop: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Ctrl-C during the wait says until when the order can be paid. During its creation: that the order may exist."""
+    """Ctrl-C during the wait says until when the order can be paid; during its creation, that it may exist."""
 
     async def interrupt_both() -> None:
         with anyio.CancelScope() as scope, pay_waiting.open_listener("127.0.0.1", 0) as listener:
@@ -253,11 +254,13 @@ def test_ctrl_c_during_the_wait_says_that_the_order_can_be_paid(
                 return Decimal(1)
 
             await pay_waiting.wait_for_payment(create_order, "T-1-X", listener, 300, knows_price=True)
-        request = pay.OrderRequest(8, "", (), False, 1, "alipay", "", "")
+        request = pay.OrderRequest(
+            product=8, price="", items=(), cloud=False, num=1, pay_type="alipay", order="", custom=""
+        )
         async with settings.client() as gatepay:
             with anyio.CancelScope() as scope:
                 scope.cancel()
-                await pay._create_order(gatepay, request, "T-2-X", None)
+                await pay._create_order(gatepay, request, "T-2-X", save_qr=None)
 
     anyio.run(interrupt_both)
     waiting, still_open, uncertain = capsys.readouterr().err.splitlines()
@@ -342,8 +345,8 @@ class ShopServer:
     [("success", 0), ("fail", 3), ("", 4), ("<html>" * 1000, 4)],
     ids=["success", "fail", "empty", "long"],
 )
-def test_send_exits_with_the_status_of_the_reply(gatepay: Any, shop: Sandbox, word: str, status: int) -> None:
-    """`callback send` sends a genuine callback; its exit status depends on the response."""
+def test_exit_status_of_send_depends_on_the_reply(gatepay: Any, shop: Sandbox, word: str, status: int) -> None:
+    """`callback send` sends a genuine callback, and exits with 0 only if the shop responds `success`."""
     with ShopServer(word) as server:
         run = gatepay("callback", "send", server.url, *SIGN[2:])
     assert run.status == status
@@ -361,7 +364,7 @@ def test_send_prints_the_reply_as_json(gatepay: Any, shop: Sandbox) -> None:
 
 
 def test_callback_by_post_has_no_appkey_and_is_verified(gatepay: Any, shop: Sandbox) -> None:
-    """--post uses GatePay's second form of callbacks, a POST of a form without the appkey."""
+    """--post sends the fields in the body of a POST, without the appkey: the second of GatePay's two formats."""
     query = gatepay(*SIGN, "--post").out.strip()
     assert "appkey" not in query
     assert gatepay("callback", "verify", query).status == 0

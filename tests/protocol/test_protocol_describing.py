@@ -11,8 +11,8 @@ DEEP = '{"a": {"a": {"a": {"a": {"a": 1}}}}}'
 MANY = "{" + ", ".join(f'"{letter}": 1' for letter in "abcdefghijklmn") + "}"
 CUT_TITLE = "<title>Half a ti"
 
-# body, content type, the description in a call without card keys, and in a call with card keys ("": the same)
-ROWS = (
+# body, content type, the description, and the strict description, for calls with card keys ("": the same)
+REPLIES = (
     ("", "", "0 bytes", ""),
     ("x", "", "1 byte", ""),
     ("Fatal error: SECRET", "text/plain; charset=utf-8", "text/plain, 19 bytes", ""),
@@ -59,9 +59,9 @@ ROWS = (
 
 
 def test_description_has_type_length_and_title_or_field_types() -> None:
-    """The title shows only known words."""
+    """What may be a secret is masked; the strict description shows only listed words and field names."""
     wrong: list[str] = []
-    for body, content_type, description, strict_description in ROWS:
+    for body, content_type, description, strict_description in REPLIES:
         actual = [describe(body.encode(), content_type=content_type, strict=strict) for strict in (False, True)]
         if actual != [description, strict_description or description]:
             wrong.append(f"{body!r}: {actual}")

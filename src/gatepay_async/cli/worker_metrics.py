@@ -43,8 +43,8 @@ class WorkerMetrics:
         return self
 
     @contextmanager
-    def call(self, call: Outgoing, /) -> Generator[None]:  # noqa: ARG002 -- required by ClientObserver; it is always ka/create
-        """Implement ``ClientObserver.call``."""
+    def call(self, call: Outgoing, /) -> Generator[None]:  # noqa: ARG002 -- required by ClientObserver
+        """Implement ``ClientObserver.call``. A worker calls only ka/create, whose outcome is never ``unknown``."""
         started_at = time.monotonic()
         failure: BaseException | None = None
         try:
@@ -59,7 +59,7 @@ class WorkerMetrics:
 
     @contextmanager
     def upload(self) -> Generator[RecordResult]:
-        """Implement ``ClientObserver.upload``."""
+        """Implement ``ClientObserver.upload``. A worker sends batches instead, so it doesn't call this."""
         yield self._record_batch
 
     def callback(self, event: str, error: BaseException | None, /) -> None:

@@ -141,8 +141,8 @@ class CardKeys(BaseClient):
             BaseException: An error from *keys* or *on_progress*, raised after the chunks in flight have ended; or a
                 cancellation. In each case ``.report`` of the exception is the report so far.
         """
-        from gatepay_async.permits import AutoPermits  # noqa: PLC0415 -- client.gatepay has imported it
-        from gatepay_async.upload import upload  # noqa: PLC0415 -- client.gatepay has imported it
+        from gatepay_async.permits import AutoPermits  # noqa: PLC0415 -- opening the client imported it
+        from gatepay_async.upload import upload  # noqa: PLC0415 -- opening the client imported it
 
         send = partial(self._send_card_keys, retry_within=_RETRY_WITHIN_S)
         permits: int | AutoPermits

@@ -15,7 +15,7 @@ from gatepay_async.protocol.errors import OrderNotFoundError, OutcomeUnknownErro
 from gatepay_async.protocol.models import OrderStatus, Payment, PaymentLink, PayType
 
 # Seconds that `settle` waits before each call: GatePay may find an order only some time after it was created.
-_SETTLE_WAITS = (0.0, 1.0, 2.0, 4.0, 8.0)
+_SETTLE_DELAYS_S = (0.0, 1.0, 2.0, 4.0, 8.0)
 
 
 class Payments(BaseClient):
@@ -78,7 +78,7 @@ class Payments(BaseClient):
         Raises:
             OutcomeUnknownError: The order may or may not exist; ``settle(error)`` asks GatePay.
         """
-        from gatepay_async.protocol.payment_calls import AnypayCreate  # noqa: PLC0415 -- client.gatepay has imported it
+        from gatepay_async.protocol.payment_calls import AnypayCreate  # noqa: PLC0415 -- opening the client imported it
 
         return await self.send(
             AnypayCreate(
@@ -115,7 +115,7 @@ class Payments(BaseClient):
         Raises:
             OutcomeUnknownError: The order may or may not exist; ``settle(error)`` asks GatePay.
         """
-        from gatepay_async.protocol.payment_calls import StablepayCreate  # noqa: PLC0415 -- client.gatepay has imported it
+        from gatepay_async.protocol.payment_calls import StablepayCreate  # noqa: PLC0415 -- opening the client imported it
 
         return await self.send(
             StablepayCreate(
@@ -152,7 +152,7 @@ class Payments(BaseClient):
         Raises:
             OutcomeUnknownError: The order may or may not exist; ``settle(error)`` asks GatePay.
         """
-        from gatepay_async.protocol.payment_calls import GrouppayCreate  # noqa: PLC0415 -- client.gatepay has imported it
+        from gatepay_async.protocol.payment_calls import GrouppayCreate  # noqa: PLC0415 -- opening the client imported it
 
         return await self.send(
             GrouppayCreate(
@@ -184,7 +184,7 @@ class Payments(BaseClient):
             OutcomeUnknownError: The order may or may not exist. GatePay does not say whether ``check_order``
                 finds orders of its cloud.
         """
-        from gatepay_async.protocol.payment_calls import CloudpayCreate  # noqa: PLC0415 -- client.gatepay has imported it
+        from gatepay_async.protocol.payment_calls import CloudpayCreate  # noqa: PLC0415 -- opening the client imported it
 
         return await self.send(CloudpayCreate(price=price, pay_type=pay_type, out_order_id=out_order_id, custom=custom))
 
@@ -204,7 +204,7 @@ class Payments(BaseClient):
         Raises:
             OrderNotFoundError: GatePay finds no such order.
         """
-        from gatepay_async.protocol.payment_calls import OrderCheck  # noqa: PLC0415 -- client.gatepay has imported it
+        from gatepay_async.protocol.payment_calls import OrderCheck  # noqa: PLC0415 -- opening the client imported it
 
         return await self.send(OrderCheck(out_order_id))
 
@@ -233,7 +233,7 @@ class Payments(BaseClient):
         """
         check_kind("error", error, OutcomeUnknownError)
         failure: TransportError | ProtocolError | None = None
-        for wait in _SETTLE_WAITS:
+        for wait in _SETTLE_DELAYS_S:
             await anyio.sleep(wait)
             try:
                 return await self.check_order(error.out_order_id)

@@ -9,14 +9,14 @@ from gatepay_async.words.problem import Problem
 
 _FEN = Decimal("0.01")
 _MAX_YUAN = Decimal(10**12)  # yuan; parse_callback() accepts only prices below this
-_MAX_DIGITS = 18
+_MAX_YUAN_DIGITS = 18  # before the decimal point; this keeps quantize() within the precision of _EXACT
 
 # GatePay's server is written in PHP and multiplies prices as floats, so 3 × 1.90 arrives as 5.699999999999999. This
 # rounding error is far below 0.0001, even for a billion yuan.
 _MAX_ROUNDING_ERROR = Decimal("0.0001")
 
 # Amounts must stay exact even if the program changes the precision, rounding or traps of the default context.
-_EXACT = Context(prec=2 * _MAX_DIGITS, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
+_EXACT = Context(prec=2 * _MAX_YUAN_DIGITS, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])
 
 
 def whole_fen(amount: Decimal) -> Decimal | None:
@@ -26,7 +26,7 @@ def whole_fen(amount: Decimal) -> Decimal | None:
     Returns:
         None if *amount* is more than 0.0001 away from a whole number of fen, or too large to be an amount.
     """
-    if not amount.is_finite() or amount.adjusted() >= _MAX_DIGITS:
+    if not amount.is_finite() or amount.adjusted() >= _MAX_YUAN_DIGITS:
         return None
     exact = amount.quantize(_FEN, context=_EXACT)
     if _EXACT.subtract(amount, exact).copy_abs() > _MAX_ROUNDING_ERROR:

@@ -39,7 +39,8 @@ class Walk:
     Args:
         first: The first page, from 1.
         prefetch: The largest number of pages to fetch at once.
-        thorough: Don't rely on ``total``, which a deletion and an addition between two replies can leave unchanged.
+        thorough: Also detect a deletion that ``total`` doesn't show, because a card key was added between the
+            same two replies.
 
     Attributes:
         begun: The first page has arrived.
