@@ -197,3 +197,16 @@ def test_commands_that_wait_print_the_waiting_message(
     usage.announce(get_command(app), line.split())
     output.clear_waiting()
     assert ("One moment" in terminal.getvalue()) == expected
+
+
+def test_table_of_any_width_breaks_no_id_number_or_time(set_terminal: Callable[[int], FakeTerminal]) -> None:
+    """If the table doesn't fit, each value is printed below or beside its name."""
+    terminal = set_terminal(120)
+    created = "2026-11-28 21:05:10 +0800"
+    for length in range(1, 121):
+        terminal.truncate(0)
+        table = screens.table("job", "file", "state", "card keys", "created", right=(3,), whole=(0, 2, 4))
+        table.add_row("e09f252e", "x" * length, "ended", "2,500", created)
+        screens.print_table(table)
+        assert all(value in terminal.text for value in ("e09f252e", "x" * length, "ended", "2,500", created)), length
+        assert max(map(cell_len, terminal.text.splitlines())) <= 120 or length > 118

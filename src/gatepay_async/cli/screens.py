@@ -122,9 +122,8 @@ def _fits(content: Table) -> bool:
 
     If it does, set the column widths.
     """
-    free_columns = (
-        screen().width - (len(content.columns) - 1) * content.padding[1] - len(content.columns) - 1
-    )  # the spaces between the columns and at both sides
+    gap = content.padding[1] + content.padding[3] + 1  # between two columns
+    free_columns = screen().width - (len(content.columns) - 1) * gap - 2  # without the spaces at both sides
     content_widths: list[int] = []
     for column in content.columns:
         cells, heading = [str(cell) for cell in column.cells], str(column.header)
