@@ -135,7 +135,7 @@ class Worker:
         self._check_deadline(gatepay)
         send, permits = gatepay._send_card_keys, None  # noqa: SLF001 -- as a plain upload does
         if self._is_auto:
-            self._concurrency = min(self._concurrency, gatepay._max_connections)  # noqa: SLF001 -- no setting is public
+            self._concurrency = min(self._concurrency, gatepay._max_connections)  # noqa: SLF001 -- there is no public attribute
             permits = AutoPermits(self._concurrency)
             send = partial(send, observer=permits.observe)
         self._engine = self._database.engine(connections=self._concurrency + DBOS_CONNECTIONS)

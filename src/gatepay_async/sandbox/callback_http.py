@@ -68,6 +68,7 @@ def _request(url: str, body: str | None, target: Target) -> list[h11.Event]:
 
 
 async def _connect_to_target(target: Target) -> ByteStream:
+    """Connect to the first of the target's hosts that can be reached."""
     *others, last = target.hosts
     for host in others:
         try:
@@ -102,6 +103,7 @@ async def _receive_answer(connection: h11.Connection, stream: ByteStream) -> Ans
 
 
 async def _receive(stream: ByteStream) -> bytes:
+    """Receive some bytes. Return ``b""`` at the end of the stream, as h11 expects."""
     try:
         return await stream.receive()
     except anyio.EndOfStream:

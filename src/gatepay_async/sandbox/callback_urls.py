@@ -53,6 +53,7 @@ class Target:
     authority: str
 
 
+# The fields that GatePay appends to a callback URL and to a return URL. The URL must not have any of them itself.
 _CALLBACK_NAMES = {"appkey", "order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend", "sign"}
 _RETURN_NAMES = {"price", "type", "product_id", "order_id", "out_order_id", "sign"}
 
@@ -123,6 +124,7 @@ def _parse(url: str) -> SplitResult:
 
 
 def _loopback_hosts(name: str) -> tuple[str, ...]:
+    """Return the loopback addresses that *name* stands for; empty: it is another machine."""
     if name == "localhost" or name.endswith(".localhost"):
         return _LOOPBACK_ADDRESSES
     try:

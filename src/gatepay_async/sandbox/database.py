@@ -86,7 +86,7 @@ CREATE TRIGGER card_key_deleted AFTER DELETE ON card_key BEGIN
     UPDATE card_key_run SET keys = keys - 1 WHERE product_id = old.product_id AND run = old.id >> 10; END;
 """,
 }
-_VERSION = max(_MIGRATIONS)
+_VERSION = max(_MIGRATIONS)  # of the newest schema
 
 
 class LaterVersionError(sqlite3.DatabaseError):
@@ -152,6 +152,7 @@ class Database:
 
 
 def _run_migrations(connection: sqlite3.Connection, version: int) -> None:
+    """Migrate the schema from *version* to the newest one."""
     for number in range(version + 1, _VERSION + 1):
         _execute_all(connection, _MIGRATIONS[number])
 

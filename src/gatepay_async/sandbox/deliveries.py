@@ -32,7 +32,7 @@ __all__ = [
 
 # The vendor's FAQ: after a failed delivery, GatePay tries three more times, a minute apart.
 MAX_ATTEMPTS = 4
-ACCEPTED = "success"
+ACCEPTED = "success"  # the answer of a merchant who accepts the callback
 
 
 @frozen(kw_only=True)
@@ -161,6 +161,7 @@ def _insert_delivery(connection: sqlite3.Connection, order_id: int, *, attempt: 
     )
 
 
+# Claims of the time :abandoned or earlier have expired.
 _DUE_QUERY = """
 SELECT * FROM delivery WHERE answered IS NULL AND due <= :now AND (claimed IS NULL OR claimed <= :abandoned)
 ORDER BY due, id LIMIT 1
@@ -195,6 +196,7 @@ def claim(
 def _url_and_body(
     connection: sqlite3.Connection, row: sqlite3.Row, *, now: float, method: CallbackMethod
 ) -> tuple[str | None, str | None]:
+    """Return the URL to call and the form to POST (None: send a GET). Both are None if there is no URL any more."""
     # Read the shop's URL anew for each attempt: the user may have corrected it.
     order = orders.get(connection, row["order_id"])
     shop = shops.find_shop(connection, order.admin_id)

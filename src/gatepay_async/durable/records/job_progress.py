@@ -125,7 +125,7 @@ class JobProgress:
         return ledger.progress()
 
     def _all_outcomes(self) -> Iterator[ChunkOutcome]:
-        """Yield the outcomes of the whole job that no later run of a batch replaces, refused lines included."""
+        """Yield the final outcomes: one for the refused lines, and all that no later run of their batch replaces."""
         refused = self._job.manifest.refused
         if refused is not None:
             yield outcome_within(refused, refused.count, Fate.REFUSED)
