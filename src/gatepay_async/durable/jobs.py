@@ -153,7 +153,7 @@ class Job:
                 await in_thread(self._store.requeue, [last.task.id])
             elif self._job_progress.unsettled(number):
                 await in_thread(self._enqueue_next_run, last)
-        self._job_progress = JobProgress(self._row)
+        self._job_progress = JobProgress(self._row)  # forgets the rows: the next refresh reads them all
 
     async def all_stored(self) -> bool:
         """Whether the job has ended, all card keys are on the server, and none was refused."""

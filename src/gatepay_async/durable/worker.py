@@ -263,9 +263,8 @@ class Worker:
         """Delete card keys that are still in the spool because a worker died just after the job's end."""
         for row in await in_thread(self._store.jobs):
             with suppress(SourceChangedError, UnreadableRowError):
-                await self._spool.read(
-                    batches.spool_name(row.id), 0, 1
-                )  # raises SourceChangedError if they are deleted
+                # If the spool file is deleted already, this raises SourceChangedError.
+                await self._spool.read(batches.spool_name(row.id), 0, 1)
                 await Job(row, self._store, self._spool).tidy()
 
     async def _stop_housekeeping(self, task: asyncio.Task[None]) -> None:

@@ -30,7 +30,7 @@ __all__ = [
     "write",
 ]
 
-# The vendor's FAQ: after a failed delivery, GatePay tries three more times, a minute apart.
+# As in the vendor's FAQ: after a failed delivery, GatePay tries three more times, a minute apart.
 MAX_ATTEMPTS = 4
 ACCEPTED = "success"  # the answer of a merchant who accepts the callback
 
@@ -109,6 +109,7 @@ class Delivery:
 
 
 def _delivery(row: sqlite3.Row) -> Delivery:
+    """Convert a row of ``delivery``."""
     return Delivery(
         delivery_id=row["id"],
         order_id=row["order_id"],

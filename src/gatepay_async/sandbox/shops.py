@@ -120,6 +120,7 @@ def find_shop(connection: sqlite3.Connection, admin_id: int) -> ShopState | None
 
 
 def _shop_state(row: sqlite3.Row) -> ShopState:
+    """Convert a row of ``shop``, which has money in fen and times in epoch seconds."""
     quota, until = row["quota"], row["licence_until"]
     return ShopState(
         admin_id=row["admin_id"],

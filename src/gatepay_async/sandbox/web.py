@@ -92,7 +92,11 @@ def _link(request: Request, path: str, **query: object) -> str:
 
 
 def _own_path(request: Request) -> str:
-    """The path of this page, for links to it. A path that starts with two slashes would lead to another host."""
+    """
+    The path of this page, for links to it.
+
+    It starts with exactly one slash: a path that starts with two slashes would lead to another host.
+    """
     return "/" + request.url.path.lstrip("/\\")
 
 

@@ -29,7 +29,7 @@ _ATTRIBUTES: dict[str, tuple[type, ...]] = {
 }
 _BREAKS = str.maketrans("\n\t", "  ")  # line feeds and tabs are safe to print, but str.isprintable() refuses them
 _MAX_PROBLEM_DEPTH = 3  # a fact of a problem can itself be a problem
-MAX_TEXT_CHARS = 4000
+MAX_TEXT_CHARS = 4000  # of each text of an error
 MAX_ERROR_NUMBER = 2**31  # for codes, attempts and seconds
 
 

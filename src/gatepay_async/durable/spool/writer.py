@@ -73,7 +73,7 @@ class _SpoolWriter:
         self._secret = secret
         self._product_id = product_id
         self._input_digest = Digest(secret)
-        self._file_digest = Digest(secret)
+        self._spool_digest = Digest(secret)
         self._ledger = Ledger()
         self._deduplicator = SpillingDeduplicator()
         self._chunker = Chunker(self._ledger, self._deduplicator)
@@ -121,7 +121,7 @@ class _SpoolWriter:
             count=sum(batch.count for batch in self.batches),
             batches=len(self.batches),
             size=self._offset,
-            digest=self._file_digest.text(),
+            digest=self._spool_digest.text(),
             refused=refused_keys,
             problems=problems,
             invisible=self._ledger.invisible,
@@ -152,7 +152,7 @@ class _SpoolWriter:
     def _write_data(self, data: bytes, batch: Batch) -> Batch:
         """Append *data*, and return *batch* with its place in the file and its digest."""
         self._target.write(data)
-        self._file_digest.update(data)
+        self._spool_digest.update(data)
         offset, self._offset = self._offset, self._offset + len(data)
         placed = evolve(batch, offset=offset, length=len(data))
         return evolve(placed, digest=batches.digest_of_batch(self._secret, data, placed, product_id=self._product_id))
