@@ -83,6 +83,7 @@ class FaultyApp:
             raise
 
     async def _handle_with_fault(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request. If it is a call, choose its fault, and report it at the end."""
         endpoint = _endpoint_of(scope)
         if endpoint is None:
             await self._app(scope, receive, send)
@@ -103,6 +104,7 @@ class FaultyApp:
     async def _reply_with_fault(
         self, endpoint: Endpoint, fault: Fault | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
+        """Handle a call, with *fault* if there is one."""
         if fault is None:
             await self._app(scope, receive, send)
             return

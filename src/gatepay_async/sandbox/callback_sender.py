@@ -76,6 +76,7 @@ class CallbackSender:
         self._wake_event.set()
 
     async def _deliver_all(self) -> None:
+        """Send callbacks as they become due, until the task is cancelled."""
         # Acquire a slot before claiming. Otherwise, a claimed delivery would wait here for a slot, and no other sender
         # could claim it.
         slots = anyio.Semaphore(MAX_CONCURRENT)
@@ -101,6 +102,7 @@ class CallbackSender:
                 await self._wake_event.wait()
 
     async def _deliver(self, delivery: ClaimedDelivery, slots: anyio.Semaphore) -> None:
+        """Send a claimed callback, and store the answer."""
         answer: Answer | None = None
         try:
             answer = await call(

@@ -109,6 +109,7 @@ def target_of(url: str, *, beyond_loopback: bool) -> Target:
 
 
 def _parse(url: str) -> SplitResult:
+    """Split *url*, and check its form."""
     if len(url) > MAX_URL_CHARS or _URL.fullmatch(url) is None:
         raise CallbackUrlError("url_form")
     try:

@@ -127,6 +127,7 @@ class Database:
             stack.pop_all()
 
     def _migrate(self, path: str | Path, *, keys: bool, now: int) -> None:
+        """Fill a new file, or migrate an existing one to the newest schema."""
         with self.transaction() as connection:
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
             if version > _VERSION:

@@ -103,6 +103,9 @@ def _find_product_of_open_shop(context: CallContext, admin_id: int, form: Form) 
     return _find_own_product(context, admin_id, form)
 
 
+# The functions that carry out calls are named after their endpoints: `_pay_create` carries out `pay/create`.
+
+
 def _pay_create(context: CallContext, admin_id: int, form: Form) -> object:
     shop, product = _shop_of_admin(context, admin_id), _find_own_product(context, admin_id, form)
     quantity = int(form["product_num"])

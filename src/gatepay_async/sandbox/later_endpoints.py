@@ -61,6 +61,7 @@ class LaterEndpoint(Endpoint):
         return shop.admin_id
 
     def _authenticate_shop(self, context: CallContext, form: Form) -> ShopState:
+        """Check appkey and signature. Return the shop."""
         require(bool(form.get("appkey")), Cause.NO_APPKEY)
         account = shops.find_account(context.connection, form["appkey"])
         shop = None if account is None else shops.find_shop(context.connection, account.admin_id)
@@ -125,6 +126,9 @@ def _check_price(context: CallContext, form: Form, shop: ShopState, *, allowed: 
     _check_pay_type(shop, form["type"], allowed=allowed)
     _check_quota(context, shop, price)
     return price
+
+
+# The functions that carry out calls are named after their endpoints: `_order_check` carries out `order/check`.
 
 
 def _anypay_create(context: CallContext, admin_id: int, form: Form) -> object:

@@ -115,6 +115,7 @@ class OrderPage:
         return await to_thread.run_sync(self._load_view, request.query_params.get("id", ""))
 
     def _load_view(self, page_id: str) -> _View | None:
+        """Load the data of the page; None: no order has *page_id*."""
         with self._order_service.open() as (connection, now):
             order = orders.find_page(connection, page_id)
             if order is None:

@@ -59,6 +59,7 @@ class _Choice:
 
 
 def _read_choice(query: dict[str, str], form: dict[str, str]) -> _Choice:
+    """Merge the values from the link and from the customer's form."""
     # With `stable=1` in the link, the form's values for the fields of the link are ignored.
     is_fixed = query.get("stable") == "1"
     linked = frozenset(name for name in ("price", "custom") if query.get(name))

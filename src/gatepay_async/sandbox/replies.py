@@ -36,6 +36,7 @@ class Replies:
         return self._envelope(code, text, now, None)
 
     def _envelope(self, code: int, text: str, now: float, data: object) -> Response:
+        """Return the response with the vendor's JSON envelope."""
         status = code if self.options.status_is_code and code in _STATUS_CODES else 200
         if status in _BODILESS:
             return Response(status_code=status)
@@ -43,6 +44,7 @@ class Replies:
         return Response(body, status_code=status, media_type="application/json")
 
     def _json(self, data: object) -> str:
+        """Encode *data* as JSON. A ``RawJson`` in it is encoded already."""
         if isinstance(data, RawJson):
             return data
         if isinstance(data, dict):

@@ -76,6 +76,7 @@ class LoopbackServer:
         self._thread.join()
 
     def _run(self) -> None:
+        """Serve in this thread until stop() is called."""
         with self._listener:
             try:
                 # The default event loop on Windows has no remove_reader(), which shutdown() needs.

@@ -81,6 +81,7 @@ class _SpoolWriter:
         self._offset = 0
 
     def read(self, lines: Iterable[bytes]) -> None:
+        """Clean and deduplicate the card keys in *lines*, and write all batches."""
         source = iter(lines)
         try:
             while lines_read := list(islice(source, LINES_PER_READ)):

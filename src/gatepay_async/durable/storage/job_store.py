@@ -214,6 +214,7 @@ class JobStore:
         return list(self._list_row_by_row(**options))
 
     def _list_row_by_row(self, **options: Any) -> Iterator[WorkflowStatus]:
+        """List rows with one query for each. Unreadable rows are logged and left out."""
         offset = -1
         while True:
             offset += 1
@@ -256,6 +257,7 @@ def _readable_job(row: WorkflowStatus) -> JobRow | None:
 
 
 def _job_row(row: WorkflowStatus) -> JobRow:
+    """Check and convert the row of a job."""
     with pickle_guard.wrap_row_errors(row.workflow_id):
         manifest = JobManifest.from_row(_arguments(row)[0])
         trace_context = str((row.attributes or {}).get(_TRACE_CONTEXT, ""))
@@ -263,6 +265,7 @@ def _job_row(row: WorkflowStatus) -> JobRow:
 
 
 def _batch_row(row: WorkflowStatus) -> RunRow:
+    """Check and convert the row of a run."""
     with pickle_guard.wrap_row_errors(row.workflow_id):
         task = BatchTask.from_row(row.workflow_id, _arguments(row))
         result = BatchResult.from_row(row.output or {}) if row.status == "SUCCESS" else None

@@ -68,6 +68,7 @@ class BatchSender:
         return self._result()
 
     def _result(self) -> BatchResult:
+        """Return the result of the run, after its last call."""
         result = BatchResult(self._outcomes, self._progress.stopped)
         error = self._sender.error
         if error is not None:
