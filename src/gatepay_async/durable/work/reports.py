@@ -45,7 +45,7 @@ class Reporter:
         return ledger.report(stopped=self._stopped)
 
     async def _outcomes(self, number: int) -> list[ChunkOutcome]:
-        """Return the outcomes of batch *number*, with card keys and errors where not everything is stored."""
+        """Return the outcomes of batch *number*, with the card keys that are not known to be on the server."""
         by_chunk = self._job_progress.merged_outcomes(number)
         without_keys = self._job_progress.outcomes(number)
         if all(outcome.fate is Fate.STORED for outcome in without_keys):
