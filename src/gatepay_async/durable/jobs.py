@@ -27,7 +27,7 @@ class JobState(StrEnum):
 
     WORKING = "working"  # batches are queued or being sent
     DONE = "done"  # nothing more is sent; the report has the results
-    STOPPED = "stopped"  # by an error that every chunk would get; fix its cause, then call resume()
+    STOPPED = "stopped"  # it met an error that every chunk would get; fix its cause, then call resume()
     CANCELLED = "cancelled"  # resume() continues it
 
 
@@ -153,7 +153,7 @@ class Job:
                 await in_thread(self._store.requeue, [last.task.id])
             elif self._job_progress.unsettled(number):
                 await in_thread(self._enqueue_next_run, last)
-        self._job_progress = JobProgress(self._row)
+        self._job_progress = JobProgress(self._row)  # forgets the rows: the next refresh reads them all
 
     async def all_stored(self) -> bool:
         """Whether the job has ended, all card keys are on the server, and none was refused."""
@@ -186,6 +186,7 @@ class Job:
         await in_thread(self._store.delete, [*await in_thread(self._store.run_ids, self.id), self.id])
 
     async def _delete_if_stored(self) -> None:
+        """Delete the card keys in the spool if the job has ended and all of them are on the server."""
         if self._job_progress.all_ended() and self._job_progress.all_stored():
             await self._spool.delete(batches.spool_name(self.id))
 
@@ -193,6 +194,7 @@ class Job:
         self._store.enqueue_run(evolve(last.task, run_number=last.task.run_number + 1, failures=0))
 
     def _state(self) -> JobState:
+        """Return the state as of the last refresh."""
         if not self._job_progress.all_ended():
             return JobState.WORKING
         if self._row.active:
@@ -214,8 +216,8 @@ class Job:
         more = True
         while more and (pending_ids := self._job_progress.pending_ids()):
             more = self._job_progress.record_rows(await in_thread(self._store.batches, pending_ids))
-        # The job's row comes last. JobStore.stop() writes it before it cancels batches, so if we have seen cancelled
-        # batches, we see here that the job isn't active.
+        # Read the job's row last. JobStore.stop() writes it before it cancels batches, so if we have read cancelled
+        # batches, this row shows that the job isn't active.
         row = await in_thread(self._store.job, self.id)
         if row is not None:
             self._row = row

@@ -59,6 +59,7 @@ class StoredObject:
             await anyio.to_thread.run_sync(file.write, await self._read_range_of(options))
 
     async def _read_range_of(self, options: GetOptions) -> bytes:
+        """Read the range of the object that *options* name, if the object is still the same version."""
         with suppress(PreconditionError, FileNotFoundError):
             reply = await obstore.get_async(self._store, self.name, options=options)
             return bytes(await reply.bytes_async())

@@ -24,7 +24,7 @@ from gatepay_async.protocol.observing import Telemetry
 from gatepay_async.words.problem import Problem
 
 SUBMITTER_CONNECTIONS = 3
-_NOT_OBSERVED: Final[AbstractContextManager[str]] = nullcontext("")
+_NOT_OBSERVED: Final[AbstractContextManager[str]] = nullcontext("")  # "": no trace context
 
 
 class Submitter:
@@ -91,6 +91,7 @@ class Submitter:
             raise
 
     async def _submit_file(self, path: str | os.PathLike[str] | Source, product_id: int, trace_context: str) -> Job:
+        """Convert the input to a spool file, and submit that."""
         secret = await self._spool.secret()
         with ExitStack() as stack:
             # Temporary files without names leave no card key behind, even if this process is killed.
@@ -123,9 +124,10 @@ class Submitter:
         return await in_thread(self._store.queue_info)
 
     async def _submit(self, spooled: Spooled, file: BinaryIO, trace_context: str) -> Job:
+        """Put *file* into the spool, and insert the job, if it doesn't exist."""
         name = f"{self._queue}:{spooled.digest}"
         row = await in_thread(self._store.job, name)
-        # The spool's copy may have been lost since. Writing the same file again does no harm.
+        # If the job exists, its spool file may have been lost. Writing the same file again does no harm.
         if row is None or not await Job(row, self._store, self._spool).all_stored():
             await self._spool.put(batches.spool_name(name), file)
         if row is None:

@@ -113,6 +113,7 @@ class DurableUploads:
         )
 
     def _spool_for(self, spool: Spool | str | None) -> Spool:
+        """Convert the argument *spool*. None: use a folder next to the SQLite file."""
         if isinstance(spool, str):
             return FolderSpool(spool)
         if spool is not None:

@@ -31,12 +31,14 @@ from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.observing import Telemetry
 from gatepay_async.words.problem import Problem
 
-HOUSEKEEPING_INTERVAL_S = 1.0
+HOUSEKEEPING_INTERVAL_S = 1.0  # between two rounds of `Worker._housekeep`
 JOIN_DELAY_S = 3.0  # within this time, all other workers notice a new worker, and share the rate with it
-LEASE_MARGIN_S = 5.0  # for the work of a run besides sending
+LEASE_MARGIN_S = 5.0  # the part of the lease for what a run does besides sending
 MAX_SILENCE_S = 15.0  # after so long without reaching the database, the worker counts as not ready
-BUSY_POLL_S = 0.05
-AUTO_BATCHES = 32  # at once with "auto"; more would leave none to other workers, and need more database connections
+BUSY_POLL_S = 0.05  # between two checks whether batches are still running, while the worker is being closed
+# Batches run at once with concurrency="auto". More would leave none to other workers, and need more connections to the
+# database.
+AUTO_BATCHES = 32
 DBOS_CONNECTIONS = 6  # database connections that DBOS needs besides one per batch
 
 
@@ -88,7 +90,7 @@ class Worker:
         self._telemetry = telemetry
         self._rate_limiter = RateLimiter(rate)
         self._dbos = DBOSHost(queue, version)
-        self._lease = math.inf
+        self._lease = math.inf  # until the number of workers is known
         self._reached_at = -math.inf  # the time of the last successful query
         self._housekeeping = anyio.CancelScope()
         self._jobs_to_tidy: dict[str, Job] = {}
@@ -126,13 +128,14 @@ class Worker:
         return self._lease
 
     async def _open_all(self, stack: AsyncExitStack) -> None:
+        """Open the client, the database, the lock and DBOS. *stack* closes them in reverse order."""
         gatepay = await stack.enter_async_context(self._connect())
         if self._telemetry is not None:
-            gatepay._instrument(self._telemetry)  # noqa: SLF001 -- as `instrument` does
+            gatepay._instrument(self._telemetry)  # noqa: SLF001 -- as `gatepay_async.otel.instrument` does
         self._check_deadline(gatepay)
-        send, permits = gatepay._send_card_keys, None  # noqa: SLF001 -- as an upload does
+        send, permits = gatepay._send_card_keys, None  # noqa: SLF001 -- as a plain upload does
         if self._is_auto:
-            self._concurrency = min(self._concurrency, gatepay._max_connections)  # noqa: SLF001 -- likewise
+            self._concurrency = min(self._concurrency, gatepay._max_connections)  # noqa: SLF001 -- there is no public attribute
             permits = AutoPermits(self._concurrency)
             send = partial(send, observer=permits.observe)
         self._engine = self._database.engine(connections=self._concurrency + DBOS_CONNECTIONS)
@@ -171,12 +174,18 @@ class Worker:
             rate=self._rate,
         )
         await in_thread(launch)
-        # Not a task group, which would wrap the exceptions of the user's block in an exception group.
         self._reached_at = anyio.current_time()
+        # Not a task group, which would wrap the exceptions of the user's block in an exception group.
         housekeeping = asyncio.create_task(self._housekeep())
         stack.push_async_callback(self._stop_housekeeping, housekeeping)
 
     def _check_deadline(self, gatepay: AsyncGatePay) -> None:
+        """
+        Store how long a call of *gatepay* can take. The lease depends on it.
+
+        Raises:
+            InvalidRequestError: *gatepay* has no timeout, so a call can take forever.
+        """
         if math.isinf(gatepay.max_call_seconds):
             problem = Problem("client_without_timeout")
             raise InvalidRequestError(field="connect", problem=problem)
@@ -192,7 +201,7 @@ class Worker:
         self._runner.closing = True
         await in_thread(self._dbos.shut_down)
         with anyio.move_on_after(dbos_host.SHUTDOWN_TIMEOUT_S):
-            while self._runner.busy:  # noqa: ASYNC110 -- short, and only once
+            while self._runner.busy:  # noqa: ASYNC110 -- a short wait, when the worker is closed
                 await anyio.sleep(BUSY_POLL_S)
         try:
             if self._dbos.launched:
@@ -202,6 +211,7 @@ class Worker:
             _log.warning("can't requeue this worker's batches: %s", _error_name(error))
 
     def _requeue_own(self) -> None:
+        """Requeue the batches that this worker has taken and not finished."""
         self._store.requeue([row.workflow_id for row in self._store.taken() if row.executor_id == self._dbos.executor])
 
     async def _housekeep(self) -> None:
@@ -230,29 +240,30 @@ class Worker:
                     reachable = True
 
     async def _tidy(self) -> None:
-        """Delete the card keys of jobs that have ended and are completely on the server."""
+        """For each job that has ended with all its card keys on the server, delete them from the spool."""
         for name in list(self._runner.idle_jobs):
             with suppress(UnreadableRowError):
                 row = await in_thread(self._store.job, name)
                 if row is not None:
                     self._jobs_to_tidy[name] = Job(row, self._store, self._spool)
             self._runner.idle_jobs.remove(name)
-        failed: Exception | None = None
+        last_error: Exception | None = None
         for name, job in list(self._jobs_to_tidy.items()):
             try:
                 if await job.tidy():  # False: other workers run its batches, or its last result isn't stored yet
                     del self._jobs_to_tidy[name]
             except UnreadableRowError:  # trying again would not help
                 del self._jobs_to_tidy[name]
-            except Exception as error:  # noqa: BLE001 -- the spool raised it; tidy the other jobs first
-                failed = error
-        if failed is not None:
-            raise failed
+            except Exception as error:  # noqa: BLE001 -- the database or the spool failed; tidy the other jobs first
+                last_error = error
+        if last_error is not None:
+            raise last_error
 
     async def _tidy_all_jobs(self) -> None:
-        """Delete card keys left by workers that died after a job's end and before they deleted them."""
+        """Delete card keys that are still in the spool because a worker died just after the job's end."""
         for row in await in_thread(self._store.jobs):
             with suppress(SourceChangedError, UnreadableRowError):
+                # If the spool file is deleted already, this raises SourceChangedError.
                 await self._spool.read(batches.spool_name(row.id), 0, 1)
                 await Job(row, self._store, self._spool).tidy()
 
@@ -261,6 +272,7 @@ class Worker:
         await asyncio.wait([task])
 
     async def _keep_lock(self) -> None:
+        """If we have lost our lock, try to acquire it again. Until that succeeds, the runner sends nothing."""
         if not await in_thread(self._locks.is_held):
             self._runner.lock_lost = True
             # This may fail at first: for a few seconds, PostgreSQL may consider our broken connection alive.
@@ -281,12 +293,13 @@ class Worker:
         workers, dead = self._locks.check_workers(executors)
         if self._dbos.launched and self._global_concurrency is not None:
             self._store.cancel_foreign_rows(self._dbos.executor)
-        overdue = self._database.now(self._engine) - timedelta(seconds=min(self._lease, 1e9))
+        # min(): a timedelta can't be infinite.
+        lease_start = self._database.now(self._engine) - timedelta(seconds=min(self._lease, 1e9))
         with self._locks.reaper_lock() as locked:
             if locked and dead:
                 self._store.requeue([row.workflow_id for row in self._store.taken() if row.executor_id in dead])
             if locked:
-                self._store.requeue([row.workflow_id for row in self._store.taken_before(overdue)])
+                self._store.requeue([row.workflow_id for row in self._store.taken_before(lease_start)])
         return workers
 
 

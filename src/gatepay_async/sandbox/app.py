@@ -83,6 +83,7 @@ class FaultyApp:
             raise
 
     async def _handle_with_fault(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request. If it is a call, choose its fault, and report it at the end."""
         endpoint = _endpoint_of(scope)
         if endpoint is None:
             await self._app(scope, receive, send)
@@ -103,6 +104,7 @@ class FaultyApp:
     async def _reply_with_fault(
         self, endpoint: Endpoint, fault: Fault | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
+        """Handle a call, with *fault* if there is one."""
         if fault is None:
             await self._app(scope, receive, send)
             return
@@ -118,6 +120,7 @@ class FaultyApp:
 
 
 def _endpoint_of(scope: Scope) -> Endpoint | None:
+    """Return the endpoint that the request calls; None: it is not a call."""
     endpoint = ENDPOINTS.get(scope["path"].removeprefix("/api/")) if scope["type"] == "http" else None
     return endpoint if endpoint is not None and scope["method"] == endpoint.method else None
 
@@ -138,7 +141,8 @@ def build_app(api: ApiService, pages: ASGIApp) -> Starlette:
 
 
 async def _show_qrcode(request: Request) -> Response:
-    # Outside of the guard of the pages, so that a shop's page may embed the image. It contains only the request's text.
+    # This route is not behind the pages' Guard, so that a shop's page may embed the image. The image contains only the
+    # text of the request.
     text = request.query_params.get("text", "")
     if not 0 < len(text) <= MAX_QR_CHARS:
         return PlainTextResponse(f"Bad Request: text has 1 to {MAX_QR_CHARS} characters", status_code=400)
@@ -146,6 +150,7 @@ async def _show_qrcode(request: Request) -> Response:
 
 
 async def _call(api: ApiService, endpoint: Endpoint, request: Request) -> Response:
+    """Read the request, and execute the call in a thread."""
     body = await read_body(request.receive, limit=MAX_BODY_BYTES)
     if body is None:
         return PlainTextResponse("Content Too Large", status_code=413)
@@ -160,6 +165,7 @@ async def _call(api: ApiService, endpoint: Endpoint, request: Request) -> Respon
 def _serve(
     api: ApiService, endpoint: Endpoint, read: Callable[[], dict[str, str]], outcome: Outcome, *, origin: str
 ) -> Response:
+    """Execute a call. *read* returns its fields; *outcome* receives the facts about it."""
     replies = Replies(api.options)
     try:
         form = filtered(read()) if api.options.input_filter else read()

@@ -57,6 +57,7 @@ async def _send_to_target(url: str, body: str | None, target: Target) -> Answer:
 
 
 def _request(url: str, body: str | None, target: Target) -> list[h11.Event]:
+    """Return the request as events of h11."""
     parts = urlsplit(url)
     headers = [("Host", target.authority), ("User-Agent", "gatepay-sandbox"), ("Connection", "close")]
     path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
@@ -68,6 +69,7 @@ def _request(url: str, body: str | None, target: Target) -> list[h11.Event]:
 
 
 async def _connect_to_target(target: Target) -> ByteStream:
+    """Connect to the first of the target's hosts that can be reached."""
     *others, last = target.hosts
     for host in others:
         try:
@@ -87,6 +89,7 @@ async def _connect_to(host: str, target: Target) -> ByteStream:
 
 
 async def _receive_answer(connection: h11.Connection, stream: ByteStream) -> Answer:
+    """Receive the response to its end, or until it is too long."""
     status, body = 0, bytearray()
     while len(body) <= MAX_ANSWER_BYTES:
         event = connection.next_event()
@@ -102,6 +105,7 @@ async def _receive_answer(connection: h11.Connection, stream: ByteStream) -> Ans
 
 
 async def _receive(stream: ByteStream) -> bytes:
+    """Receive some bytes. Return ``b""`` at the end of the stream, as h11 expects."""
     try:
         return await stream.receive()
     except anyio.EndOfStream:
@@ -109,6 +113,7 @@ async def _receive(stream: ByteStream) -> bytes:
 
 
 def _evaluate_response(status: int, body: bytes) -> Answer:
+    """Decide whether the response accepts the callback."""
     # 返回结果表: success 回调成功, fail 回调失败. The vendor doesn't mention the HTTP status. We require 2xx,
     # because an error page is no success, even if its text is `success`.
     text = body[:MAX_ANSWER_BYTES].decode("utf-8", "replace")

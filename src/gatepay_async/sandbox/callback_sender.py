@@ -16,8 +16,8 @@ from gatepay_async.sandbox.outbox import POLL_INTERVAL_S, Outbox
 
 __all__ = ["CallbackSender"]
 
-MAX_CONCURRENT = 16
-_SHOWN_CHARS = 40
+MAX_CONCURRENT = 16  # deliveries
+_SHOWN_CHARS = 40  # of an answer, in an event
 
 _logger = logging.getLogger("gatepay_async.sandbox")
 
@@ -68,6 +68,7 @@ class CallbackSender:
         self._stack.close()
 
     def _make_wake_event(self) -> asyncio.AbstractEventLoop:
+        """Create the event in the thread that waits for it, and return its event loop."""
         self._wake_event = asyncio.Event()
         return asyncio.get_running_loop()
 
@@ -75,7 +76,9 @@ class CallbackSender:
         self._wake_event.set()
 
     async def _deliver_all(self) -> None:
-        # Acquire a slot before claiming: other senders can't claim a delivery that waits here for a slot.
+        """Send callbacks as they become due, until the task is cancelled."""
+        # Acquire a slot before claiming. Otherwise, a claimed delivery would wait here for a slot, and no other sender
+        # could claim it.
         slots = anyio.Semaphore(MAX_CONCURRENT)
         async with anyio.create_task_group() as tasks:
             while True:
@@ -84,6 +87,7 @@ class CallbackSender:
                 tasks.start_soon(self._deliver, delivery, slots)
 
     async def _claim_next(self) -> ClaimedDelivery:
+        """Wait until a delivery is due, and claim it."""
         while True:
             self._wake_event.clear()
             pause = POLL_INTERVAL_S
@@ -98,6 +102,7 @@ class CallbackSender:
                 await self._wake_event.wait()
 
     async def _deliver(self, delivery: ClaimedDelivery, slots: anyio.Semaphore) -> None:
+        """Send a claimed callback, and store the answer."""
         answer: Answer | None = None
         try:
             answer = await call(
@@ -108,6 +113,7 @@ class CallbackSender:
             self._record_answer(delivery, answer)
 
     def _record_answer(self, delivery: ClaimedDelivery, answer: Answer | None) -> None:
+        """Store the answer and report it. None: the delivery was cancelled, and is due again."""
         try:
             if answer is None:  # cancelled by stop()
                 self._outbox.release(delivery)

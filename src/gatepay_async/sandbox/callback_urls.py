@@ -53,6 +53,7 @@ class Target:
     authority: str
 
 
+# The fields that GatePay appends to a callback URL and to a return URL. The URL must not have any of them itself.
 _CALLBACK_NAMES = {"appkey", "order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend", "sign"}
 _RETURN_NAMES = {"price", "type", "product_id", "order_id", "out_order_id", "sign"}
 
@@ -108,6 +109,7 @@ def target_of(url: str, *, beyond_loopback: bool) -> Target:
 
 
 def _parse(url: str) -> SplitResult:
+    """Split *url*, and check its form."""
     if len(url) > MAX_URL_CHARS or _URL.fullmatch(url) is None:
         raise CallbackUrlError("url_form")
     try:
@@ -123,6 +125,7 @@ def _parse(url: str) -> SplitResult:
 
 
 def _loopback_hosts(name: str) -> tuple[str, ...]:
+    """Return the loopback addresses that *name* stands for; empty: it is another machine."""
     if name == "localhost" or name.endswith(".localhost"):
         return _LOOPBACK_ADDRESSES
     try:

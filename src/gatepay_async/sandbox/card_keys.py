@@ -7,7 +7,8 @@ __all__ = ["PER_PAGE", "add", "contents", "count", "delete", "ids", "not_stored"
 
 PER_PAGE = 50  # as in the vendor's example
 
-# By `case_insensitive`: whether texts are compared as MySQL's default collation does.
+# The key is `case_insensitive`: whether texts are compared as MySQL's default collation does. `folded` is the text's
+# `casefold()`.
 _EXISTS_QUERIES = {
     False: "SELECT 1 FROM card_key WHERE product_id = ? AND content = ?",
     True: "SELECT 1 FROM card_key WHERE product_id = ? AND folded = ?",
@@ -18,6 +19,7 @@ SELECT run << 10 AS first, before FROM (
     SELECT run, keys, sum(keys) OVER (ORDER BY run) - keys AS before FROM card_key_run WHERE product_id = :product_id)
 WHERE before <= :skipped AND :skipped < before + keys
 """
+# The id of the first card key of a page, counted from the start of its run.
 _FIRST_QUERY = "SELECT id FROM card_key WHERE product_id = ? AND id >= ? ORDER BY id LIMIT 1 OFFSET ?"
 _PAGE_QUERY = """
 SELECT card_key.id, product.admin_id, card_key.product_id AS pay_product_id,

@@ -31,7 +31,8 @@ from gatepay_async.sandbox.web import read_fields, redirect, render
 
 __all__ = ["PER_PAGE", "Console"]
 
-PER_PAGE = 20
+PER_PAGE = 20  # orders or deliveries on one page
+# The fields of the forms that change a shop and create an order.
 _SHOP_FIELDS = ("callback_url", "return_url", "expired_url", "token")
 _ORDER_FIELDS = ("product", "quantity", "pay_type", "out_order_id", "custom")
 
@@ -41,9 +42,9 @@ class _ListPage:
     """One page of a long list, newest first."""
 
     rows: Sequence[object]
-    page: int
-    last: int
-    total: int
+    page: int  # the number of this page, from 1
+    last: int  # the number of the last page
+    total: int  # the number of rows on all pages
 
 
 @frozen(kw_only=True)
@@ -103,11 +104,12 @@ class Console:
             "GATEPAY_CLOUD_BASE_URL": base_url,
         }
         lines = {shell: setting_lines(shell, variables) for shell in SHELLS}
-        waiting = sum(armed.applied != armed.fault.times for armed in self._faults.read())
+        remaining_faults = sum(armed.applied != armed.fault.times for armed in self._faults.read())
         context |= {"lines": lines, "names": SHELL_NAMES, "command": "gatepay products"}
-        return render(request, "overview.html", here="overview", faults=waiting, **context)
+        return render(request, "overview.html", here="overview", faults=remaining_faults, **context)
 
     def _load_overview(self) -> dict[str, Any]:
+        """Load the data that the overview shows."""
         with self._order_service.open() as (connection, _):
             return {
                 "keys": shops.accounts(connection)[0].keys,
@@ -157,6 +159,7 @@ class Console:
             return [_shop_values(connection, account) for account in shops.accounts(connection)]
 
     def _save_shop(self, appkey: str, entered: dict[str, Any]) -> None:
+        """Store the entered values. If the shop was removed, do nothing."""
         with self._order_service.open() as (connection, _):
             account = shops.find_account(connection, appkey)
             state = None if account is None else shops.find_shop(connection, account.admin_id)
@@ -245,6 +248,7 @@ class Console:
     def _list_page(
         self, request: Request, count: Callable[..., int], list_page: Callable[..., Sequence[object]]
     ) -> _ListPage:
+        """Load the page that the request asks for. *count* and *list_page* read orders or deliveries."""
         with self._order_service.open() as (connection, _):
             total = count(connection)
             last = max(1, -(-total // PER_PAGE))  # rounded up
@@ -286,6 +290,7 @@ class Console:
 
 
 def _shop_values(connection: Connection, account: Account) -> dict[str, object]:
+    """Load the data that the console shows about one shop, which may be removed."""
     state = shops.find_shop(connection, account.admin_id)
     token = None if state is None else state.token
     return {
@@ -297,11 +302,12 @@ def _shop_values(connection: Connection, account: Account) -> dict[str, object]:
 
 
 def _path_number(request: Request) -> int:
-    # SQLite can't compare larger integers, and no order has such a number.
+    """Return the order number in the URL's path, or SQLite's largest integer, which no order has, if it is larger."""
     return min(int(request.path_params["number"]), 2**63 - 1)
 
 
 def _parse_int(text: str) -> int | None:
+    """Parse a whole number of at most nine digits; None: *text* is not one."""
     return int(text) if text.isascii() and text.isdigit() and 0 < len(text) <= 9 else None  # noqa: PLR2004 -- nine digits are enough
 
 

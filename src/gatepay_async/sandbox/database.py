@@ -86,7 +86,7 @@ CREATE TRIGGER card_key_deleted AFTER DELETE ON card_key BEGIN
     UPDATE card_key_run SET keys = keys - 1 WHERE product_id = old.product_id AND run = old.id >> 10; END;
 """,
 }
-_VERSION = max(_MIGRATIONS)
+_VERSION = max(_MIGRATIONS)  # of the newest schema
 
 
 class LaterVersionError(sqlite3.DatabaseError):
@@ -127,6 +127,7 @@ class Database:
             stack.pop_all()
 
     def _migrate(self, path: str | Path, *, keys: bool, now: int) -> None:
+        """Fill a new file, or migrate an existing one to the newest schema."""
         with self.transaction() as connection:
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
             if version > _VERSION:
@@ -152,6 +153,7 @@ class Database:
 
 
 def _run_migrations(connection: sqlite3.Connection, version: int) -> None:
+    """Migrate the schema from *version* to the newest one."""
     for number in range(version + 1, _VERSION + 1):
         _execute_all(connection, _MIGRATIONS[number])
 

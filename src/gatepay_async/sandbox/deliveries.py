@@ -30,9 +30,9 @@ __all__ = [
     "write",
 ]
 
-# The vendor's FAQ: after a failed delivery, GatePay tries three more times, a minute apart.
+# As in the vendor's FAQ: after a failed delivery, GatePay tries three more times, a minute apart.
 MAX_ATTEMPTS = 4
-ACCEPTED = "success"
+ACCEPTED = "success"  # the answer of a merchant who accepts the callback
 
 
 @frozen(kw_only=True)
@@ -109,6 +109,7 @@ class Delivery:
 
 
 def _delivery(row: sqlite3.Row) -> Delivery:
+    """Convert a row of ``delivery``."""
     return Delivery(
         delivery_id=row["id"],
         order_id=row["order_id"],
@@ -161,6 +162,7 @@ def _insert_delivery(connection: sqlite3.Connection, order_id: int, *, attempt: 
     )
 
 
+# Claims of the time :abandoned or earlier have expired.
 _DUE_QUERY = """
 SELECT * FROM delivery WHERE answered IS NULL AND due <= :now AND (claimed IS NULL OR claimed <= :abandoned)
 ORDER BY due, id LIMIT 1
@@ -195,6 +197,7 @@ def claim(
 def _url_and_body(
     connection: sqlite3.Connection, row: sqlite3.Row, *, now: float, method: CallbackMethod
 ) -> tuple[str | None, str | None]:
+    """Return the URL to call and the form to POST (None: send a GET). Both are None if there is no URL any more."""
     # Read the shop's URL anew for each attempt: the user may have corrected it.
     order = orders.get(connection, row["order_id"])
     shop = shops.find_shop(connection, order.admin_id)

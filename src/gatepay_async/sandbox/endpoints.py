@@ -24,7 +24,7 @@ from gatepay_async.sandbox.signatures import is_signed
 __all__ = ["ENDPOINTS"]
 
 _PAY_TYPES = ("wechat", "alipay", "onecode")
-MAX_KEYS = 500
+MAX_KEYS = 500  # in one call of ka/create
 # The characters that PHP's trim() removes. A Unicode space is part of a key.
 _TRIMMED = " \t\n\r\0\x0b"
 
@@ -103,11 +103,14 @@ def _find_product_of_open_shop(context: CallContext, admin_id: int, form: Form) 
     return _find_own_product(context, admin_id, form)
 
 
+# The functions that carry out calls are named after their endpoints: `_pay_create` carries out `pay/create`.
+
+
 def _pay_create(context: CallContext, admin_id: int, form: Form) -> object:
     shop, product = _shop_of_admin(context, admin_id), _find_own_product(context, admin_id, form)
-    number = int(form["product_num"])
-    require(number <= card_keys.stock(context.connection, product.id), Cause.STOCK)
-    price = product.price * number
+    quantity = int(form["product_num"])
+    require(quantity <= card_keys.stock(context.connection, product.id), Cause.STOCK)
+    price = product.price * quantity
     spent = orders.ordered_today(context.connection, admin_id, now=context.now)
     require(shop.quota is None or spent + price <= shop.quota * 100, Cause.QUOTA)  # the quota is in yuan
     licence_until = shop.licence_until
@@ -115,7 +118,7 @@ def _pay_create(context: CallContext, admin_id: int, form: Form) -> object:
     order = NewOrder(
         admin_id=admin_id,
         endpoint="pay/create",
-        items={product.id: number},
+        items={product.id: quantity},
         name=product.name,
         price=price,
         pay_type=form["pay_type"],
@@ -124,7 +127,7 @@ def _pay_create(context: CallContext, admin_id: int, form: Form) -> object:
     )
     page_id = orders.insert(context.connection, order, now=context.now, expires=context.expires)
     url = orders.page_url(context.origin, page_id, form["pay_type"])
-    order_price = format_price(product.price, number, context.options.php_floats)
+    order_price = format_price(product.price, quantity, context.options.php_floats)
     return {
         "order_type": form["pay_type"],
         "order_price": RawJson(order_price),
@@ -169,20 +172,21 @@ _PAST_LAST_PAGE: dict[str, Callable[[int, int], tuple[int, bool]]] = {
 def _ka_create(context: CallContext, admin_id: int, form: Form) -> object:
     product = _find_product_of_open_shop(context, admin_id, form)
     keys = _parse_keys(form["content"], case_insensitive=context.options.case_insensitive_keys)
-    new = card_keys.not_stored(
+    new_keys = card_keys.not_stored(
         context.connection, product.id, keys, case_insensitive=context.options.case_insensitive_keys
     )
-    require(bool(new), Cause.ALL_KNOWN)
+    require(bool(new_keys), Cause.ALL_KNOWN)
     try:
-        card_keys.add(context.connection, product.id, new, now=context.now)
+        card_keys.add(context.connection, product.id, new_keys, now=context.now)
     except sqlite3.Error:
         # `from None`, because the original error could bring card keys into a log.
         raise RefusedError(Cause.STORAGE) from None
-    context.outcome.card_keys = len(new)
-    return f"成功录入:{len(new)}条卡密"
+    context.outcome.card_keys = len(new_keys)
+    return f"成功录入:{len(new_keys)}条卡密"
 
 
 def _parse_keys(content: str, *, case_insensitive: bool) -> list[str]:
+    """Split *content* into card keys, and check their number and that none is repeated."""
     lines = [line.strip(_TRIMMED) for line in content.split("\n")]
     keys = [line for line in lines if line]
     compared = {key.casefold() for key in keys} if case_insensitive else set(keys)

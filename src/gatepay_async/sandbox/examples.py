@@ -57,6 +57,7 @@ _PRODUCTS = [
     ),
 ]
 
+# The number of example card keys of each product.
 _STOCK = {4: 4, 5: 1, 8: 89}
 
 

@@ -40,7 +40,16 @@ class Connection(Protocol):
 
 @frozen
 class FaultyExchange:
-    """One request, and the application that can handle it."""
+    """
+    One request, and the application that can handle it.
+
+    Attributes:
+        app: The application.
+        refuse: Makes the refusal for a code.
+        scope: The request's ASGI scope.
+        receive: Receives the rest of the request.
+        send: Sends the response.
+    """
 
     app: ASGIApp
     refuse: Callable[[int], Response]
@@ -106,6 +115,9 @@ class _BufferedReply:
         headers = {name.decode(): value.decode() for name, value in self.start["headers"]}
         del headers["content-length"]  # Response sets it to the length of *body*
         return Response(body, status_code=self.start["status"], headers=headers)
+
+
+# One function for each FaultKind, which says what the fault does.
 
 
 async def _cut_before(exchange: FaultyExchange, _fault: Fault) -> None:

@@ -94,15 +94,15 @@ class _Armed:
     number: int
     fault: Fault
     random: Random
-    passed: int = 0
-    applied: int = 0
+    matched: int = 0  # requests to the endpoint, until the fault is used up
+    applied: int = 0  # requests that the fault has hit
 
     def hits_next(self, endpoint: str) -> bool:
         """Count this request, and return whether the fault hits it."""
         if self.fault.endpoint not in (None, endpoint) or self.applied == self.fault.times:
             return False
-        self.passed += 1
-        if self.passed <= self.fault.skip or self.random.random() >= self.fault.probability:
+        self.matched += 1
+        if self.matched <= self.fault.skip or self.random.random() >= self.fault.probability:
             return False
         self.applied += 1
         return True

@@ -15,7 +15,7 @@ __all__ = ["MalformedFormError", "filtered", "read_form", "read_pairs"]
 _TRIMMED = " \t\n\r\0\x0b"
 _TAG = re.compile(r"<(?!\s)[^>]*>?")
 
-_FORM = "application/x-www-form-urlencoded"
+_FORM_TYPE = "application/x-www-form-urlencoded"
 _BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _PERCENT = re.compile(rb"%(..)")
 
@@ -32,8 +32,8 @@ def read_form(content_type: str, body: bytes) -> dict[str, str]:
         MalformedFormError: The content type isn't a form's, a pair has no ``=``, a ``%`` isn't followed by two hex
             digits, a text isn't UTF-8, or a name comes twice.
     """
-    if content_type.partition(";")[0].strip().lower() != _FORM:
-        raise MalformedFormError(f"the content type is not {_FORM}")
+    if content_type.partition(";")[0].strip().lower() != _FORM_TYPE:
+        raise MalformedFormError(f"the content type is not {_FORM_TYPE}")
     return read_pairs(body)
 
 

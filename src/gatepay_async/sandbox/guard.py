@@ -50,6 +50,7 @@ class Guard:
 
 
 def _rejection(scope: Scope) -> Response | None:
+    """Return the response that refuses the request; None: the request is allowed."""
     headers = Headers(scope=scope)
     if not _is_own_host(headers.get("host", ""), scope):
         return PlainTextResponse("Misdirected Request: the sandbox is 127.0.0.1 or localhost", status_code=421)
@@ -59,7 +60,7 @@ def _rejection(scope: Scope) -> Response | None:
 
 
 def _is_own_host(host: str, scope: Scope) -> bool:
-    # Only the name is checked. The port may differ, for example if it is forwarded.
+    """Whether the Host header is a name of this machine. The port may differ, for example if it is forwarded."""
     name = _host_of(f"//{host}")
     if name is None or name == "localhost" or name.endswith(".localhost"):
         return name is not None

@@ -1,10 +1,10 @@
 """
 The five endpoints that the vendor documented later: four that create orders, and one that checks an order.
 
-They share a dozen codes, which are checked in ascending order. Then come the codes of each endpoint, from 201 on. One
-exception: whether the key has expired (103) is checked after the signature (104), so that a caller without a valid
-signature learns nothing about a shop. Codes for the server's own failures (199, and codes such as "product can't be
-created") are only returned if a fault asks for them.
+They share the codes below 200, whose causes are checked in ascending order. Then come the codes of each endpoint, from
+201 on. One exception: whether the key has expired (103) is checked after the signature (104), so that a caller without
+a valid signature learns nothing about a shop. Codes for the server's own failures (199, and codes such as "product
+can't be created") are only returned if a fault asks for them.
 """
 
 import re
@@ -57,10 +57,11 @@ class LaterEndpoint(Endpoint):
         if context.options.urls_required:
             require(bool(form.get("return_url") or shop.return_url), Cause.NO_CALLBACK_URL)
             require(bool(form.get("notify_url") or shop.callback_url), Cause.NO_NOTIFY_URL)
-        _check_quota(context, shop, 0)
+        _check_quota(context, shop, 0)  # 0: refuse only if the quota is exceeded already
         return shop.admin_id
 
     def _authenticate_shop(self, context: CallContext, form: Form) -> ShopState:
+        """Check appkey and signature. Return the shop."""
         require(bool(form.get("appkey")), Cause.NO_APPKEY)
         account = shops.find_account(context.connection, form["appkey"])
         shop = None if account is None else shops.find_shop(context.connection, account.admin_id)
@@ -73,11 +74,12 @@ class LaterEndpoint(Endpoint):
         return shop
 
     def _check_extra(self, context: CallContext, form: Form) -> None:
+        """Refuse fields that aren't documented, and invalid URLs."""
         known = {"appkey", "sign", *self.signed, *self.optional}
         if context.options.refuse_extra:
             for name in form:
                 require(name in known, Cause.NOT_ALLOWED, name)
-        name = "notify_url"  # the field that RefusedError names, as below
+        name = "notify_url"  # the field that RefusedError names if the check below fails
         try:
             if name in form and name in self.optional:
                 callback_urls.check(form[name], beyond_loopback=True)
@@ -89,6 +91,7 @@ class LaterEndpoint(Endpoint):
 
 
 def _check_quota(context: CallContext, shop: ShopState, price: int) -> None:
+    """Check that today's orders and *price*, in fen, are within the shop's quota."""
     spent = orders.ordered_today(context.connection, shop.admin_id, now=context.now)
     require(shop.quota is None or spent + price <= shop.quota * 100, Cause.QUOTA)  # the quota is in yuan
 
@@ -125,6 +128,9 @@ def _check_price(context: CallContext, form: Form, shop: ShopState, *, allowed: 
     return price
 
 
+# The functions that carry out calls are named after their endpoints: `_order_check` carries out `order/check`.
+
+
 def _anypay_create(context: CallContext, admin_id: int, form: Form) -> object:
     price = _check_price(context, form, _get_shop(context, admin_id))
     order = _new_order("anypay/create", admin_id, form, items={}, name=name_of_amount(price), price=price)
@@ -137,10 +143,12 @@ def _cloudpay_create(context: CallContext, admin_id: int, form: Form) -> object:
     price = _check_price(context, form, shop, allowed=allowed)
     require(shop.agent, Cause.NO_AGENT)
     # This endpoint has no fields for URLs. If extra fields are allowed, they are ignored.
-    sent = {name: value for name, value in form.items() if name not in _URL_FIELDS}
-    order = _new_order("cloudpay/create", admin_id, sent, items={}, name=name_of_amount(price), price=price)
+    form_without_urls = {name: value for name, value in form.items() if name not in _URL_FIELDS}
+    order = _new_order(
+        "cloudpay/create", admin_id, form_without_urls, items={}, name=name_of_amount(price), price=price
+    )
     data = _insert_and_reply(context, form, order, signed_params=True)
-    del data["qrcode_body"]
+    del data["qrcode_body"]  # the reply of this endpoint doesn't have it
     return data
 
 
@@ -165,12 +173,12 @@ def _grouppay_create(context: CallContext, admin_id: int, form: Form) -> object:
     names: list[str] = []
     price = 0
     # The vendor doesn't document what happens if only some of the products are in stock. Here, the order is refused.
-    for product_id, number in items.items():
+    for product_id, quantity in items.items():
         product = shops.find_product(context.connection, admin_id, product_id)
-        if product is None or card_keys.stock(context.connection, product_id) < number:
+        if product is None or card_keys.stock(context.connection, product_id) < quantity:
             raise RefusedError(Cause.STOCK)
-        names.append(product.name if number == 1 else f"{product.name} × {number}")
-        price += product.price * number
+        names.append(product.name if quantity == 1 else f"{product.name} × {quantity}")
+        price += product.price * quantity
     _check_quota(context, shop, price)
     order = _new_order("grouppay/create", admin_id, form, items=items, name="、".join(names), price=price)
     return _insert_and_reply(context, form, order, signed_params=False)
@@ -179,8 +187,8 @@ def _grouppay_create(context: CallContext, admin_id: int, form: Form) -> object:
 def _parse_items(fields: str) -> dict[int, int]:
     """Parse ``8:1,7:2`` to quantities by product. GatePay has no code of its own for a malformed list."""
     pairs = [pair.partition(":") for pair in fields.split(",")]
-    require(all(is_positive(product) and is_positive(number) for product, _, number in pairs), Cause.NOT_ALLOWED)
-    items = {int(product): int(number) for product, _, number in pairs}
+    require(all(is_positive(product) and is_positive(quantity) for product, _, quantity in pairs), Cause.NOT_ALLOWED)
+    items = {int(product): int(quantity) for product, _, quantity in pairs}
     require(len(items) == len(pairs), Cause.NOT_ALLOWED)
     return items
 
@@ -201,7 +209,11 @@ def _new_order(endpoint: str, admin_id: int, form: Form, *, items: dict[int, int
 
 
 def _insert_and_reply(context: CallContext, form: Form, order: NewOrder, *, signed_params: bool) -> dict[str, object]:
-    """Store *order*. Return the data of the reply."""
+    """
+    Store *order*. Return the data of the reply.
+
+    *signed_params*: whether ``params`` has ``appkey`` and ``sign`` in GatePay's example of this endpoint.
+    """
     options = context.options
     page_id = orders.insert(context.connection, order, now=context.now, expires=context.expires)
     url = orders.page_url(context.origin, page_id, order.pay_type, path=options.pay_path)

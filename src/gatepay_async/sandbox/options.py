@@ -42,6 +42,8 @@ class Switches(TypedDict, total=False):
 
 
 def _one_of(*choices: str | None) -> Any:
+    """Return a validator for attrs that accepts *choices* only."""
+
     def check(_options: object, attribute: "attrs.Attribute[object]", value: object) -> None:
         if value not in choices:
             raise ValueError(f"{attribute.name} must be one of {', '.join(map(repr, choices))}, not {value!r}")

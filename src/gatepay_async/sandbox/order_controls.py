@@ -85,6 +85,7 @@ class OrderControls(ShopControls):
         return return_query(stored, self._keys_of(stored), with_product_id=self._options.return_product_id)
 
     def _keys_of(self, order: Order) -> ShopAccount:
+        """Return the appkey and appsecret of the order's shop."""
         return next(account.keys for account in self._accounts if account.admin_id == order.admin_id)
 
     def pay(self, order: Order | int, *, realprice: Decimal | None = None) -> Order:

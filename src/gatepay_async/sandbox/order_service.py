@@ -105,6 +105,7 @@ class OrderService:
         return self.find(order_id)
 
     def _mark_paid(self, connection: Connection, order: Order, amount: Decimal, now: float) -> None:
+        """Record the payment, sell the card keys, and plan the callback."""
         orders.record_payment(connection, order.order_id, realprice=amount, now=now)
         for product_id, number in order.items:
             card_keys.sell(connection, product_id, order.order_id, number)

@@ -134,7 +134,8 @@ _EQUALLY_NAMED_COLUMNS = (
 
 
 def _order(row: sqlite3.Row) -> Order:
-    items = tuple((int(product), int(number)) for product, number in json.loads(row["items"]))
+    """Convert a row of ``pay_order``."""
+    items = tuple((int(product), int(quantity)) for product, quantity in json.loads(row["items"]))
     return Order(
         order_id=row["id"],
         product_id=row["product_id"] or None,
@@ -162,7 +163,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 def insert(connection: sqlite3.Connection, order: NewOrder, *, now: int, expires: float | None = None) -> str:
     """Insert an order. Return the id of its payment page."""
     page_id = secrets.token_hex(8)
-    [product_id] = order.items if len(order.items) == 1 else [0]
+    [product_id] = order.items if len(order.items) == 1 else [0]  # 0: no product, or several
     product_num = sum(order.items.values()) or 1
     connection.execute(
         _INSERT,

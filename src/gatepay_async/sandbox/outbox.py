@@ -32,7 +32,7 @@ class Outbox:
         self._database = database
         self._clock = clock
         self._options = options
-        self._changed = Condition()
+        self._changed = Condition()  # notified when the deliveries change
         self._wakers: list[Callable[[], object]] = []
         self.timeout = options.callback_timeout
 

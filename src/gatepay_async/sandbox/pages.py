@@ -26,6 +26,7 @@ __all__ = ["OrderPage", "origin_of", "parse_amount", "qr_svg"]
 # The first path is that of `pay/create`; the second one belongs to GatePay's later endpoints.
 PAY_PATHS = ("/pay/index", "/pay/api")
 _AMOUNT = re.compile(r"[0-9]{1,7}(\.[0-9]{1,2})?")
+# The attributes of Order that are in the JSON as they are.
 _COPIED_FIELDS = ("order_id", "out_order_id", "product_num", "created_at", "paid_at")
 
 
@@ -53,7 +54,7 @@ class _View:
         return int((self.order.expires_at or self.now) - self.order.created_at)
 
     def data(self, url: str) -> dict[str, object]:
-        """Return the page as data for JSON. Fields that GatePay's order/check also has have the same names."""
+        """Return the page's data for JSON. A field that GatePay's order/check also returns has the same name there."""
         order = self.order
         return {
             **{name: getattr(order, name) for name in _COPIED_FIELDS},
@@ -110,9 +111,11 @@ class OrderPage:
         return redirect(request, request.url.path, id=order.page_id, type=order.pay_type)
 
     async def _view(self, request: Request) -> _View | None:
+        """Load the order that the request names; None: there is no such order."""
         return await to_thread.run_sync(self._load_view, request.query_params.get("id", ""))
 
     def _load_view(self, page_id: str) -> _View | None:
+        """Load the data of the page; None: no order has *page_id*."""
         with self._order_service.open() as (connection, now):
             order = orders.find_page(connection, page_id)
             if order is None:
@@ -129,6 +132,7 @@ class OrderPage:
 
 
 def _render_order(request: Request, view: _View, *, amount: str | None = None, status: int = 200) -> Response:
+    """Return the page. *amount*: the customer's entry, which was refused; None: nothing was refused."""
     url = _address(request, view.order)
     qr = qr_svg(url) if view.order.state == "pending" else None
     refused = amount is not None
@@ -150,6 +154,7 @@ def _not_found(request: Request) -> Response:
 
 
 def _address(request: Request, order: Order) -> str:
+    """Return the URL of the order's page, with the path of this request."""
     return orders.page_url(origin_of(request.scope), order.page_id, order.pay_type, path=request.url.path)
 
 

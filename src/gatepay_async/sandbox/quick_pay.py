@@ -24,7 +24,7 @@ __all__ = ["QuickPayPage", "quick_pay_path"]
 
 MAX_CUSTOM_CHARS = 500
 _PATH = "/pay/any"
-_SKINS = ("0", "1")
+_SKINS = ("0", "1")  # the looks of the page
 
 
 def quick_pay_path(appkey: str, token: str) -> str:
@@ -59,7 +59,8 @@ class _Choice:
 
 
 def _read_choice(query: dict[str, str], form: dict[str, str]) -> _Choice:
-    # If the link's values are fixed, ignore the form's values for these fields.
+    """Merge the values from the link and from the customer's form."""
+    # With `stable=1` in the link, the form's values for the fields of the link are ignored.
     is_fixed = query.get("stable") == "1"
     linked = frozenset(name for name in ("price", "custom") if query.get(name))
     values = {
@@ -120,11 +121,12 @@ class QuickPayPage:
         return redirect(request, self._order_service.options.pay_path, id=page_id, type=choice.pay_type)
 
     def _find_shop(self, query: dict[str, str]) -> ShopState | None:
+        """Return the shop of the link; None: its appkey or token is wrong."""
         with self._order_service.open() as (connection, _):
             account = shops.find_account(connection, query.get("appkey", ""))
             shop = None if account is None else shops.find_shop(connection, account.admin_id)
-        expected, received = "" if shop is None else shop.token or "", query.get("token", "")
-        return shop if expected and secrets.compare_digest(expected.encode(), received.encode()) else None
+        expected_token, token = "" if shop is None else shop.token or "", query.get("token", "")
+        return shop if expected_token and secrets.compare_digest(expected_token.encode(), token.encode()) else None
 
     def _insert_order(self, shop: ShopState, choice: _Choice, price: Decimal) -> str | None:
         """Insert the order. Return its page ID; None: the shop isn't accepting this order (closed, or over quota)."""
@@ -150,6 +152,7 @@ class QuickPayPage:
 
 
 def _is_shop_open(shop: ShopState, now: float) -> bool:
+    """Whether the shop is not closed, and its licence has not expired."""
     licence_until = shop.licence_until
     return not shop.closed and (licence_until is None or datetime.fromtimestamp(now, UTC) < licence_until)
 

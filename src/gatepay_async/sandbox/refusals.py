@@ -71,7 +71,7 @@ class Cause(StrEnum):
 Refusals: TypeAlias = Mapping[Cause, tuple[int, str]]
 
 SUCCESS = 100
-SUCCESS_TEXT = "请求成功"  # the examples' msg; the tables say 成功
+SUCCESS_TEXT = "请求成功"  # the `msg` in the vendor's examples; its tables of codes say 成功
 
 # 支付接口, 状态码表
 PAY_CREATE: Refusals = {
@@ -175,6 +175,6 @@ ORDER_CHECK: Refusals = {**_LATER, Cause.NO_ORDER: (201, "订单不存在")}
 
 
 def text_of(refusals: Refusals, code: int) -> str:
-    """Return the endpoint's text for *code*. A code that isn't in its table, which a fault may have, is 未知错误."""
+    """Return the endpoint's text for *code*. A fault may have a code that isn't in the table; its text is 未知错误."""
     texts = {SUCCESS: SUCCESS_TEXT, **dict(refusals.values())}
     return texts.get(code, "未知错误")

@@ -154,5 +154,6 @@ class Sandbox(OrderControls):
             watcher(event)
 
     def _pick(self, endpoint: str) -> Fault | None:
+        """Record a request to *endpoint*, and return the fault that hits it, or None."""
         self._request_log.record(endpoint, self._clock())
         return self._faults.pick(endpoint)

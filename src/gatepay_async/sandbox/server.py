@@ -76,6 +76,7 @@ class LoopbackServer:
         self._thread.join()
 
     def _run(self) -> None:
+        """Serve in this thread until stop() is called."""
         with self._listener:
             try:
                 # The default event loop on Windows has no remove_reader(), which shutdown() needs.
@@ -96,7 +97,7 @@ class _Protocol(H11Protocol):
         # it, the body of a response arrives 40 ms after the head.
         connection: socket.socket = transport.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.access_log = False
+        self.access_log = False  # otherwise uvicorn would log each request
 
 
 class _Server(Server):

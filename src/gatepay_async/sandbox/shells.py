@@ -21,4 +21,5 @@ def setting_lines(shell: str, variables: Mapping[str, str]) -> list[str]:
 
 
 def _escaped(value: str) -> str:
+    """Escape *value* for single quotes in fish."""
     return value.replace("\\", "\\\\").replace("'", "\\'")

@@ -59,6 +59,7 @@ class ShopControls:
         return [account.keys for account in self._accounts]
 
     def _admin_id(self, appkey: str | None) -> int:
+        """Return the admin id of a shop (None: of shop one)."""
         appkey = self.appkey if appkey is None else appkey
         for account in self._accounts:
             if account.keys.appkey == appkey:
@@ -112,7 +113,7 @@ class ShopControls:
         for url in (return_url, expired_url):
             if isinstance(url, str):
                 callback_urls.check_return(url)
-        changed = {
+        arguments = {
             "closed": closed,
             "quota": quota,
             "licence_until": licence_until,
@@ -123,7 +124,7 @@ class ShopControls:
             "closed_pay_types": closed_pay_types if closed_pay_types is ... else _pay_types(closed_pay_types),
             "agent": agent,
         }
-        changes: dict[str, Any] = {name: value for name, value in changed.items() if value is not ...}
+        changes: dict[str, Any] = {name: value for name, value in arguments.items() if value is not ...}
         admin_id = self._admin_id(appkey)
         default_state = ShopState(admin_id=admin_id, closed=False, quota=None, licence_until=None)
         with self._database.transaction() as connection:
@@ -194,6 +195,7 @@ class ShopControls:
 
 
 def _pay_types(closed: Iterable[str]) -> frozenset[str]:
+    """Check and convert the argument ``closed_pay_types``."""
     names = frozenset(closed)
     if not names <= set(PAY_TYPES):
         raise ValueError(f"closed_pay_types is some of {', '.join(PAY_TYPES)}, not {sorted(names)}")

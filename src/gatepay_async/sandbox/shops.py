@@ -120,6 +120,7 @@ def find_shop(connection: sqlite3.Connection, admin_id: int) -> ShopState | None
 
 
 def _shop_state(row: sqlite3.Row) -> ShopState:
+    """Convert a row of ``shop``, which has money in fen and times in epoch seconds."""
     quota, until = row["quota"], row["licence_until"]
     return ShopState(
         admin_id=row["admin_id"],
@@ -193,7 +194,7 @@ WHERE product.admin_id = ? ORDER BY category.id, product.id
 
 
 def list_categories(connection: sqlite3.Connection, admin_id: int) -> list[dict[str, object]]:
-    """List the owner's categories and products in the format of 产品接口; none if the shop was removed."""
+    """List the owner's categories and products in the format of ``product/show``; none if the shop was removed."""
     categories: dict[int, dict[str, object]] = {}
     products: dict[int, list[dict[str, object]]] = {}
     for row in connection.execute(_CATALOG_QUERY, (admin_id,)):

@@ -22,7 +22,8 @@ __all__ = ["as_json", "language_of", "read_body", "read_fields", "redirect", "re
 
 _SANDBOX_FOLDER = Path(__file__).parent
 MAX_FORM_BYTES = 64 * 1024  # the longest field of our own forms has 2,000 characters
-# Not guessed from the file name: on some machines .js is registered as plain text, and browsers wouldn't run it.
+# The content types aren't guessed from the file names: on some machines .js is registered as plain text, and browsers
+# wouldn't run it.
 _STATIC = {"sandbox.css": "text/css", "sandbox.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
 
@@ -31,6 +32,7 @@ def _format_amount(amount: Decimal) -> str:
 
 
 def _format_time(seconds: float) -> str:
+    """Format a time in the local time zone: ``2026-01-31 09:30:00 UTC+8``."""
     local = datetime.fromtimestamp(seconds, UTC).astimezone()
     hours, minutes = local.strftime("%z")[:3], local.strftime("%z")[3:5]
     zone = f"{int(hours):+d}".replace("+0", "") + (f":{minutes}" if minutes != "00" else "")
@@ -69,10 +71,12 @@ def language_of(request: Request) -> Lang:
 
 
 def _say_on_page(language: Lang, name: str, **values: object) -> str:
+    """Return the text *name* of the pages."""
     return say(PAGES[name], language, **values)
 
 
 def _quality(parameter: str) -> float:
+    """Parse the ``q=`` of an Accept-Language header; without one, it is 1."""
     try:
         return float(parameter.strip().removeprefix("q="))
     except ValueError:
@@ -80,6 +84,7 @@ def _quality(parameter: str) -> float:
 
 
 def _link(request: Request, path: str, **query: object) -> str:
+    """Return a link to *path*."""
     # Keep the language only if the user has chosen it. The browser sends its preferred one with each request.
     chosen = request.query_params.get("lang")
     fields = {**query, **({"lang": chosen} if chosen in LANGUAGES and "lang" not in query else {})}
@@ -87,11 +92,16 @@ def _link(request: Request, path: str, **query: object) -> str:
 
 
 def _own_path(request: Request) -> str:
-    """The path of this page, for links to it. A path that starts with two slashes would lead to another host."""
+    """
+    The path of this page, for links to it.
+
+    It starts with exactly one slash: a path that starts with two slashes would lead to another host.
+    """
     return "/" + request.url.path.lstrip("/\\")
 
 
 def _in_language(request: Request, language: str) -> str:
+    """Return a link to this page in *language*."""
     return f"{_own_path(request)}?{urlencode({**request.query_params, 'lang': language})}"
 
 

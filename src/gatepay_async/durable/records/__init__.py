@@ -1,1 +1,1 @@
-"""The rows of the database and the lines of the spool, as values. Pure."""
+"""The rows of the database and the lines of the spool, as values. No I/O."""

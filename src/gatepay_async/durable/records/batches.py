@@ -19,7 +19,7 @@ from gatepay_async.protocol.bulk import Chunk
 from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL
 from gatepay_async.words.problem import Problem
 
-CHUNKS_PER_BATCH = 20  # after a crash, at most these are sent again
+CHUNKS_PER_BATCH = 20  # after a crash, at most so many chunks of each running batch are sent again
 MAX_BATCHES = 100_000  # per job: a thousand million card keys
 MAX_NAME_CHARS = 4096  # the longest path of most systems
 DIGEST_BYTES = 12  # enough against forgery, because the digest is keyed
@@ -106,7 +106,7 @@ def lines_of(keys: Iterable[tuple[int, str]], previous_line: int) -> Iterator[by
 
     Args:
         keys: Pairs of input line and card key.
-        previous_line: The input line from which the first distance is counted.
+        previous_line: The input line to count from for the first card key.
     """
     for line, key in keys:
         yield f"{line - previous_line} {key}\n".encode("utf-8", "surrogatepass")

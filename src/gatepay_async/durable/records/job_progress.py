@@ -125,6 +125,7 @@ class JobProgress:
         return ledger.progress()
 
     def _all_outcomes(self) -> Iterator[ChunkOutcome]:
+        """Yield the final outcomes: one for the refused lines, and all that no later run of their batch replaces."""
         refused = self._job.manifest.refused
         if refused is not None:
             yield outcome_within(refused, refused.count, Fate.REFUSED)
@@ -133,6 +134,7 @@ class JobProgress:
             yield from (outcome for outcome in self.outcomes(number) if ended or results.is_settled(outcome))
 
     def _pending_id(self, number: int) -> str:
+        """Return the ID of the open run of batch *number*, or of its next run."""
         runs = self._runs[number]
         if runs and runs[-1].open:
             return runs[-1].task.id

@@ -34,8 +34,8 @@ class JobManifest:
         batches: The number of batches.
         size: The size of the spool file in bytes.
         digest: The ``Digest`` of the spool file.
-        refused: The place of the lines that can't be card keys in the spool file; None: there are none.
-        problems: The place of the problems of those lines in the spool file; None: there are none.
+        refused: Where the spool file has the lines that can't be card keys; None: there are none.
+        problems: Where the spool file has the problems of those lines; None: there are none.
         invisible: Lines whose card key holds an invisible character, as in ``UploadReport``.
     """
 
@@ -55,8 +55,8 @@ class JobManifest:
     def __attrs_post_init__(self) -> None:
         """Check that the numbers add up, because those of the report must."""
         refused = 0 if self.refused is None else self.refused.count
-        number = -(-self.count // (batches.CHUNKS_PER_BATCH * MAX_KEYS_PER_CALL))
-        if (self.read, self.batches) != (self.blank + self.duplicates + refused + self.count, number):
+        batches_needed = -(-self.count // (batches.CHUNKS_PER_BATCH * MAX_KEYS_PER_CALL))
+        if (self.read, self.batches) != (self.blank + self.duplicates + refused + self.count, batches_needed):
             raise ValueError("does not add up")
 
     def to_row(self) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from gatepay_async.protocol.bulk import REFUSALS_OF_EVERY_CHUNK, Chunk, ChunkOut
 from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL
 from gatepay_async.protocol.errors import GatePayError, StorageFailedError
 
-# The values of an outcome in a row, below "done" and "rest". They have no names there, so their order must not change.
+# A row stores outcomes in two lists: "done" has those whose card keys are stored, "rest" has the others. Each outcome
+# is a list of these values, without their names, so their order must not change.
 _NUMBERS = ("index", "first_line", "last_line", "count", "attempts")
 _DONE_VALUES = ("index", "first_line", "last_line", "count", "stored", "attempts", "repeats")
 _REST_VALUES = (*_NUMBERS, "fate", "error")
@@ -51,7 +52,7 @@ class BatchResult:
         """Convert to the row that the database stores. Consecutive chunks with the same result share one entry."""
         done = (
             _numbers_of(outcome) | {"stored": outcome.stored, "repeats": repeats}
-            for outcome, repeats in _run_lengths(outcome for outcome in self.outcomes if outcome.fate is Fate.STORED)
+            for outcome, repeats in _with_repeats(outcome for outcome in self.outcomes if outcome.fate is Fate.STORED)
         )
         rest = (
             _numbers_of(outcome)
@@ -80,7 +81,7 @@ class BatchResult:
             values: dict[str, Any] = dict(zip(_DONE_VALUES, entry, strict=True))
             stored, repeats = values["stored"], check_number(values["repeats"], maximum=MAX_PARTS - len(outcomes))
             first = _outcome(values, Fate.STORED, stored=None if stored is None else check_number(stored))
-            outcomes += (_shifted(first, chunks) for chunks in range(repeats))
+            outcomes += (_moved_by(first, chunks) for chunks in range(repeats))
         for entry in row.get("rest", ()):
             values = dict[str, Any](zip(_REST_VALUES, entry, strict=True))
             error = values["error"] and stored_errors.of_json(values["error"])
@@ -91,16 +92,18 @@ class BatchResult:
 
 
 def _numbers_of(outcome: ChunkOutcome) -> dict[str, Any]:
+    """Return the attributes of *outcome* that ``_NUMBERS`` lists."""
     return {name: getattr(outcome, name) for name in _NUMBERS}
 
 
 def _outcome(values: dict[str, Any], fate: Fate, **more: Any) -> ChunkOutcome:
+    """Create an outcome from the *values* of an entry in a row."""
     numbers: dict[str, Any] = {name: check_number(values[name]) for name in _NUMBERS}
     return ChunkOutcome(**numbers, fate=fate, **more)
 
 
-def _shifted(outcome: ChunkOutcome, chunks: int) -> ChunkOutcome:
-    """Return *outcome* as that of the chunk that comes *chunks* after it, if each line in between is a card key."""
+def _moved_by(outcome: ChunkOutcome, chunks: int) -> ChunkOutcome:
+    """Return *outcome* moved to the chunk that is *chunks* later, as if every line in between were a card key."""
     lines = chunks * outcome.count
     first, last = outcome.first_line + lines, outcome.last_line + lines
     return evolve(outcome, index=outcome.index + chunks, first_line=first, last_line=last)
@@ -121,11 +124,11 @@ def check_result(result: BatchResult, batch: Batch) -> None:
     check_number(sum(outcome.count for outcome in result.outcomes), maximum=batch.count)
 
 
-def _run_lengths(outcomes: Iterable[ChunkOutcome]) -> Iterator[tuple[ChunkOutcome, int]]:
-    """Run-length encoding: yield the first of consecutive outcomes that differ only in place, and their number."""
+def _with_repeats(outcomes: Iterable[ChunkOutcome]) -> Iterator[tuple[ChunkOutcome, int]]:
+    """Yield the first of each group of consecutive outcomes that differ only in their place, and the group's size."""
     first, repeats = None, 0
     for outcome in outcomes:
-        if first is not None and _shifted(first, repeats) == outcome:
+        if first is not None and _moved_by(first, repeats) == outcome:
             repeats += 1
             continue
         if first is not None:
@@ -143,10 +146,10 @@ def merge_runs(runs: Sequence[BatchResult]) -> dict[int, list[ChunkOutcome]]:
     """
     merged: dict[int, list[ChunkOutcome]] = {}
     for result in runs:
-        latest: dict[int, list[ChunkOutcome]] = {}
+        by_chunk: dict[int, list[ChunkOutcome]] = {}
         for outcome in result.outcomes:
-            latest.setdefault(outcome.index, []).append(outcome)
-        for index, outcomes in latest.items():
+            by_chunk.setdefault(outcome.index, []).append(outcome)
+        for index, outcomes in by_chunk.items():
             still_valid = [old for old in merged.get(index, ()) if not any(_overlap(old, new) for new in outcomes)]
             merged[index] = sorted(still_valid + outcomes, key=lambda outcome: outcome.first_line)
     return merged
@@ -170,6 +173,7 @@ def unsettled_chunks(chunks: Sequence[Chunk], runs: Sequence[BatchResult]) -> li
 
 
 def _unsettled_parts(chunk: Chunk, outcomes: list[ChunkOutcome] | None, tried: list[ChunkOutcome]) -> Iterator[Chunk]:
+    """Yield the parts of *chunk* that are not settled. *tried*: outcomes of parts that were sent at least once."""
     if outcomes is None:
         yield chunk
         return
@@ -188,6 +192,7 @@ def _unsettled_parts(chunk: Chunk, outcomes: list[ChunkOutcome] | None, tried: l
 
 
 def _overlap(one: ChunkOutcome, other: ChunkOutcome) -> bool:
+    """Whether the two outcomes share lines."""
     return one.first_line <= other.last_line and other.first_line <= one.last_line
 
 

@@ -14,9 +14,11 @@ from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.durable.records.results import BatchResult
 
 MAX_RUNS = 100_000  # per batch; each run reads the rows of all earlier ones
-_MAX_FAILURES = 100  # failed runs in a row
-# Rows hold values without names, and workers of several versions may share a queue: this order must not change.
-_COLUMNS = ("product_id", "failures", "offset", "length", "digest", "count", "first_line", "last_line")
+_MAX_FAILURES = 100  # the largest valid value of BatchTask.failures in a row
+# The values of a run's row. They are stored without names, and workers of several versions may share a queue: this
+# order must not change.
+_RUN_VALUES = ("product_id", "failures", "offset", "length", "digest", "count", "first_line", "last_line")
+# DBOS's statuses of rows that no worker has taken, and of rows that have not ended.
 QUEUED_STATUSES = ("ENQUEUED", "DELAYED")
 OPEN_STATUSES = (*QUEUED_STATUSES, "PENDING")
 
@@ -83,7 +85,7 @@ class BatchTask:
     def to_row(self) -> tuple[str | int, ...]:
         """Return the values of the run's row, without the ID."""
         fields = {"product_id": self.product_id, "failures": self.failures, **asdict(self.batch)}
-        return tuple(fields[column] for column in _COLUMNS)
+        return tuple(fields[name] for name in _RUN_VALUES)
 
     @classmethod
     def from_row(cls, name: str, values: Sequence[Any]) -> BatchTask:
@@ -94,7 +96,7 @@ class BatchTask:
             ValueError, TypeError, LookupError: The row wasn't written by any version of this package.
         """
         job, number, run_number = name.rsplit(".", 2)
-        fields: dict[str, Any] = dict(zip(_COLUMNS, values, strict=True))
+        fields: dict[str, Any] = dict(zip(_RUN_VALUES, values, strict=True))
         product_id = check_number(fields.pop("product_id"))
         failures = check_number(fields.pop("failures"), maximum=_MAX_FAILURES)
         batch = Batch(number=check_number(int(number)), **fields)

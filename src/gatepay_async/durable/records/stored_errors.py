@@ -27,16 +27,16 @@ _ATTRIBUTES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("in_doubt", "sent"), (bool,)),
     "retry_after": (int, float),
 }
-_BREAKS = str.maketrans("\n\t", "  ")
+_BREAKS = str.maketrans("\n\t", "  ")  # line feeds and tabs are safe to print, but str.isprintable() refuses them
 _MAX_PROBLEM_DEPTH = 3  # a fact of a problem can itself be a problem
-MAX_TEXT_CHARS = 4000
+MAX_TEXT_CHARS = 4000  # of each text of an error
 MAX_ERROR_NUMBER = 2**31  # for codes, attempts and seconds
 
 
 def as_json(error: GatePayError) -> dict[str, Any]:
     """Convert *error* to its class name, its attributes and its arguments."""
     facts = {name: _to_json(value) for name, value in vars(error).items() if value is not None}
-    if "problem" in facts:  # earlier versions read "problem", which is a text
+    if "problem" in facts:  # "problem" stays a text, because earlier versions read that
         facts["problem_data"] = Problem.of(facts["problem"]).as_json()
     return {"class": type(error).__name__, "says": list(error.args), **facts}
 
@@ -67,6 +67,7 @@ def _to_json(value: Any) -> Any:
 
 
 def _read_problem(stored: Any, *, depth: int = 0) -> Problem:
+    """Convert back to a problem. Earlier versions have stored only its text."""
     if isinstance(stored, dict) and depth < _MAX_PROBLEM_DEPTH:
         data = cast("dict[str, Any]", stored)
         for fact in (data["text"], data["name"], *_checked(data["facts"], dict).values()):

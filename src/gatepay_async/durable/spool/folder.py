@@ -18,8 +18,8 @@ from gatepay_async.words.problem import Problem
 
 _SECRET_NAME = "digest-key"  # noqa: S105 -- the name of a file
 _SECRET_BYTES = 32
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-_OWNER_ONLY = 0o600
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH  # in a mode: the group or others can write
+_OWNER_ONLY = 0o600  # the mode of new files
 _POSIX = os.name == "posix"
 
 
@@ -139,6 +139,12 @@ class FolderSpool:
         self._check_owner(self._folder.stat())
 
     def _check_owner(self, status: os.stat_result) -> None:
+        """
+        Check the owner and the mode in *status*, that of the folder.
+
+        Raises:
+            DurableError: The folder belongs to another user, or others can write to it.
+        """
         if _POSIX:
             if status.st_uid != os.geteuid():
                 raise DurableError(problem=Problem("spool_foreign", folder=str(self._folder)))

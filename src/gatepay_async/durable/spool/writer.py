@@ -65,28 +65,31 @@ def spool(lines: Iterable[bytes], target: BinaryIO, *, name: str, product_id: in
 
 
 class _SpoolWriter:
+    """Writes the batches of one input to *target*, the spool file."""
+
     def __init__(self, target: BinaryIO, secret: bytes, product_id: int) -> None:
         self.batches: list[Batch] = []
         self._target = target
         self._secret = secret
         self._product_id = product_id
-        self._input = Digest(secret)
-        self._whole = Digest(secret)
+        self._input_digest = Digest(secret)
+        self._spool_digest = Digest(secret)
         self._ledger = Ledger()
-        self._seen = SpillingDeduplicator()
-        self._chunker = Chunker(self._ledger, self._seen)
+        self._deduplicator = SpillingDeduplicator()
+        self._chunker = Chunker(self._ledger, self._deduplicator)
         self._waiting: list[Chunk] = []  # the chunks of the next batch
         self._offset = 0
 
     def read(self, lines: Iterable[bytes]) -> None:
+        """Clean and deduplicate the card keys in *lines*, and write all batches."""
         source = iter(lines)
         try:
             while lines_read := list(islice(source, LINES_PER_READ)):
                 for line in lines_read:
-                    self._input.update(line)
+                    self._input_digest.update(line)
                 self._collect(self._chunker.chunks(lines_read))
         finally:
-            self._seen.close()
+            self._deduplicator.close()
         last = self._chunker.last_chunk()
         if last is not None:
             self._waiting.append(last)
@@ -94,19 +97,20 @@ class _SpoolWriter:
             self._write_batch()
 
     def digest(self) -> str:
-        return batches.digest(self._secret, f"{self._product_id} {self._input.text()}".encode())
+        """Return the digest of product and input."""
+        return batches.digest(self._secret, f"{self._product_id} {self._input_digest.text()}".encode())
 
     def manifest(self, name: str) -> JobManifest:
         """Write the lines that can't be card keys, and return the manifest. Call this last."""
         refused = self._ledger.report(stopped=None).chunks
         pairs = [pair for outcome in refused for pair in _pairs(outcome.first_line, outcome.keys)]
-        problems_by_count = [
+        counted_problems = [
             (outcome.count, Problem.of(getattr(outcome.error, "problem", "")).as_json()) for outcome in refused
         ]
         refused_keys = self._write_keys(pairs, number=-1) if pairs else None
         problems = (
-            self._write_data(json.dumps(problems_by_count).encode(), Batch(-1, 0, 0, "", 0, 0, 0))
-            if problems_by_count
+            self._write_data(json.dumps(counted_problems).encode(), Batch(-1, 0, 0, "", 0, 0, 0))
+            if counted_problems
             else None
         )
         return JobManifest(
@@ -118,19 +122,21 @@ class _SpoolWriter:
             count=sum(batch.count for batch in self.batches),
             batches=len(self.batches),
             size=self._offset,
-            digest=self._whole.text(),
+            digest=self._spool_digest.text(),
             refused=refused_keys,
             problems=problems,
             invisible=self._ledger.invisible,
         )
 
     def _collect(self, chunks: Iterator[Chunk]) -> None:
+        """Collect *chunks* for the next batch, and write each batch that is full."""
         for chunk in chunks:
             self._waiting.append(chunk)
             if len(self._waiting) == batches.CHUNKS_PER_BATCH:
                 self._write_batch()
 
     def _write_batch(self) -> None:
+        """Write the waiting chunks as a batch."""
         if len(self.batches) == batches.MAX_BATCHES:
             maximum = batches.MAX_BATCHES * batches.CHUNKS_PER_BATCH * MAX_KEYS_PER_CALL
             raise InvalidRequestError(field="path", problem=Problem("too_many_keys_in_input", most=maximum))
@@ -139,6 +145,7 @@ class _SpoolWriter:
         self._waiting = []
 
     def _write_keys(self, pairs: list[tuple[int, str]], *, number: int) -> Batch:
+        """Append pairs of input line and card key, and return their batch."""
         first_line, last_line = pairs[0][0], pairs[-1][0]
         data = b"".join(batches.lines_of(pairs, first_line))
         return self._write_data(data, Batch(number, 0, 0, "", len(pairs), first_line, last_line))
@@ -146,7 +153,7 @@ class _SpoolWriter:
     def _write_data(self, data: bytes, batch: Batch) -> Batch:
         """Append *data*, and return *batch* with its place in the file and its digest."""
         self._target.write(data)
-        self._whole.update(data)
+        self._spool_digest.update(data)
         offset, self._offset = self._offset, self._offset + len(data)
         placed = evolve(batch, offset=offset, length=len(data))
         return evolve(placed, digest=batches.digest_of_batch(self._secret, data, placed, product_id=self._product_id))

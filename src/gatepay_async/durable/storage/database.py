@@ -24,16 +24,16 @@ from gatepay_async.words.problem import Problem
 
 T = TypeVar("T")
 
-# DBOS runs only batches of its own application version. This one changes only with the format of what is stored, so
-# that an upgraded package runs the batches that an older one has queued.
+# DBOS runs only batches of its own application version. This version changes only with the format of the stored rows,
+# so that an upgraded package runs the batches that an older one has queued.
 VERSION = "gatepay-1"
 APPLICATION = "gatepay"
-_KINDS = ("sqlite", "postgresql", "postgres")
-LOCK_TIMEOUT_S = 30
-MAX_REASON_CHARS = 300
+_SCHEMES = ("sqlite", "postgresql", "postgres")  # the schemes of a database URL
+LOCK_TIMEOUT_S = 30  # for SQLite's lock, which one writer at a time holds
+MAX_REASON_CHARS = 300  # of the database's message, in QueueUnavailableError
 # On Python 3.12 or later, DBOS uses SQLite's `unixepoch('subsec')`. SQLite before 3.42 (Debian 12 has 3.40) returns
 # NULL for it, and every INSERT fails.
-_WITH_SUBSECONDS = (3, 42)
+_SQLITE_WITH_SUBSECONDS = (3, 42)
 # Both sides notice a broken network within 15 seconds. With the defaults it takes hours.
 _KEEPALIVE: dict[str, Any] = {
     "connect_timeout": 10,
@@ -64,7 +64,7 @@ class Database:
         except (ArgumentError, ValueError, AttributeError):
             self._url = sa.URL.create("none")
         kind = self._url.get_backend_name()
-        if kind not in _KINDS or not self._url.database or self._url.database == ":memory:":
+        if kind not in _SCHEMES or not self._url.database or self._url.database == ":memory:":
             raise InvalidRequestError(field="database", problem=problem)
         self.is_sqlite = kind == "sqlite"
         if not self.is_sqlite:
@@ -98,7 +98,7 @@ class Database:
 
         @listens_for(engine, "connect")
         def prepare(connection: Any, _: object) -> None:
-            if sqlite3.sqlite_version_info < _WITH_SUBSECONDS:
+            if sqlite3.sqlite_version_info < _SQLITE_WITH_SUBSECONDS:
                 connection.create_function("unixepoch", 1, _unixepoch)
             connection.text_factory = _decode_stored  # the default raises an error that quotes the text
             connection.isolation_level = "IMMEDIATE"  # in a DEFERRED transaction, the first write may fail at once
@@ -150,6 +150,7 @@ async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
 
 
 def _unavailable_error(error: SQLAlchemyError) -> QueueUnavailableError:
+    """Return the error to raise instead of *error*, with the first line of the database's message."""
     reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
     printable = "".join(letter if letter.isprintable() else "?" for letter in reason[:MAX_REASON_CHARS])
     unavailable = QueueUnavailableError(reason=printable)
@@ -176,6 +177,7 @@ def _unixepoch(_: str) -> float:
 
 
 def _decode_stored(stored: bytes) -> str:
+    """Decode a text from the database. Bytes that aren't UTF-8 are replaced."""
     return stored.decode("utf-8", "replace")
 
 

@@ -30,13 +30,14 @@ from gatepay_async.words.problem import Problem
 
 _log = logging.getLogger("gatepay_async.durable")
 
+# The names of the workflows in DBOS.
 JOB = "gatepay_job"
 BATCH = "gatepay_batch"
 _BEGUN = "gatepay_begun"  # a workflow attribute: some of the run's card keys may be on the server
 _TRACE_CONTEXT = "gatepay_submitted"  # a workflow attribute: the trace context of the submission
-_MAX_COUNTED = 10_000  # rows
-ROWS_PER_STATEMENT = 500
-_METADATA_ONLY: dict[str, Any] = {"load_input": False, "load_output": False}
+_MAX_COUNTED = 10_000  # the rows that queue_info() counts at most
+ROWS_PER_STATEMENT = 500  # the most IDs in one query
+_METADATA_ONLY: dict[str, Any] = {"load_input": False, "load_output": False}  # options of DBOSClient.list_workflows()
 
 
 class JobStore:
@@ -56,14 +57,14 @@ class JobStore:
         self._queue = queue
         self._version = version
 
-    def insert_job(self, job: str, manifest: JobManifest, parts: Iterable[Batch], trace_context: str = "") -> None:
+    def insert_job(self, job: str, manifest: JobManifest, batches: Iterable[Batch], trace_context: str = "") -> None:
         """
         Insert the job and all its batches in one transaction. If the job exists, do nothing.
 
         Args:
             job: The job's ID.
             manifest: The facts about its input.
-            parts: Its batches.
+            batches: Its batches.
             trace_context: The ``traceparent`` of the submission, or "". Earlier versions of this package ignore it.
         """
         with self._engine.begin() as connection:
@@ -71,7 +72,7 @@ class JobStore:
             if trace_context:
                 options["attributes"] = {_TRACE_CONTEXT: trace_context}
             self._client.enqueue_in_transaction(connection, options, manifest.to_row())
-            for batch in parts:
+            for batch in batches:
                 task = BatchTask(job, 0, manifest.product_id, 0, batch)
                 options = self._options(BATCH, task.id, self._queue)
                 self._client.enqueue_in_transaction(connection, options, *task.to_row())
@@ -101,7 +102,9 @@ class JobStore:
 
     def active_jobs(self, jobs: Iterable[str]) -> set[str]:
         """Return those of *jobs* that are neither cancelled nor stopped."""
-        rows = [row for part in _slices(jobs) for row in self._list_readable(workflow_ids=part, **_METADATA_ONLY)]
+        rows = [
+            row for id_slice in _slices(jobs) for row in self._list_readable(workflow_ids=id_slice, **_METADATA_ONLY)
+        ]
         return {row.workflow_id for row in rows if row.status in OPEN_STATUSES}
 
     def batches(self, ids: Iterable[str]) -> dict[str, RunRow]:
@@ -119,11 +122,11 @@ class JobStore:
         return [row.workflow_id for row in rows]
 
     def taken(self) -> list[WorkflowStatus]:
-        """Return the rows of runs that live or dead workers have taken and not finished."""
+        """Return the rows of runs that workers, live or dead, have taken and not finished."""
         return self._list_readable(name=BATCH, queue_name=self._queue, status="PENDING", **_METADATA_ONLY)
 
     def queue_info(self) -> QueueInfo:
-        """Count the batches of this queue that have not ended, of up to 10,000."""
+        """Count the batches of this queue that have not ended, up to 10,000."""
         rows = self._list_readable(
             name=BATCH, queue_name=self._queue, status=list(OPEN_STATUSES), limit=_MAX_COUNTED, **_METADATA_ONLY
         )
@@ -144,22 +147,22 @@ class JobStore:
             _log.warning("the queue %s held rows that are no batches; they are cancelled: %a", self._queue, foreign)
             self.cancel(foreign)
 
-    def is_taken(self, name: str, executor: str) -> bool:
-        """Whether the run *name* is assigned to *executor*."""
-        rows = self._list_by_ids([name], status="PENDING", **_METADATA_ONLY)
+    def is_taken(self, run: str, executor: str) -> bool:
+        """Whether the run with the ID *run* is assigned to *executor*."""
+        rows = self._list_by_ids([run], status="PENDING", **_METADATA_ONLY)
         return any(row.executor_id == executor for row in rows)
 
-    def mark_begun(self, name: str) -> bool:
+    def mark_begun(self, run: str) -> bool:
         """
-        Mark the run *name* as begun, before its first call.
+        Mark the run with the ID *run* as begun, before its first call.
 
         Returns:
             Whether the run was marked before. If so, another worker may have sent some of its card keys.
         """
-        begun = any(map(_is_begun, self._list_by_ids([name], **_METADATA_ONLY)))
-        if not begun:
-            self._client.update_workflow_attributes(name, {_BEGUN: True}, merge=True)
-        return begun
+        begun_before = any(map(_is_begun, self._list_by_ids([run], **_METADATA_ONLY)))
+        if not begun_before:
+            self._client.update_workflow_attributes(run, {_BEGUN: True}, merge=True)
+        return begun_before
 
     def taken_before(self, when: datetime) -> list[WorkflowStatus]:
         """Return the rows of runs that were taken before *when* and are not finished."""
@@ -168,15 +171,15 @@ class JobStore:
             name=BATCH, queue_name=self._queue, status="PENDING", dequeued_before=before, **_METADATA_ONLY
         )
 
-    def stop(self, job: str, names: Iterable[str]) -> None:
-        """Cancel *job*, and those of the runs *names* that are still queued."""
+    def stop(self, job: str, runs: Iterable[str]) -> None:
+        """Cancel *job*, and those of its *runs* (IDs) that are still queued."""
         self._client.cancel_workflow(job)
-        self.cancel(row.workflow_id for row in self._list_by_ids(names, status=list(QUEUED_STATUSES), **_METADATA_ONLY))
+        self.cancel(row.workflow_id for row in self._list_by_ids(runs, status=list(QUEUED_STATUSES), **_METADATA_ONLY))
 
     def cancel(self, ids: Iterable[str]) -> None:
         """Cancel the rows *ids*."""
-        for part in _slices(list(ids)):
-            self._client.cancel_workflows(part)
+        for id_slice in _slices(list(ids)):
+            self._client.cancel_workflows(id_slice)
 
     def reopen_job(self, job: str) -> None:
         """
@@ -192,17 +195,17 @@ class JobStore:
 
     def requeue(self, ids: Sequence[str]) -> None:
         """Put runs that were cancelled, or that a worker has taken, back into the queue."""
-        for part in _slices(ids):
-            self._client.resume_workflows(part, queue_name=self._queue)
+        for id_slice in _slices(ids):
+            self._client.resume_workflows(id_slice, queue_name=self._queue)
 
     def delete(self, ids: Sequence[str]) -> None:
         """Delete the rows *ids*."""
-        for part in _slices(ids):
-            self._client.delete_workflows(part)
+        for id_slice in _slices(ids):
+            self._client.delete_workflows(id_slice)
 
     def _list_by_ids(self, ids: Iterable[str], **options: Any) -> Iterator[WorkflowStatus]:
-        for part in _slices(ids):
-            yield from self._list(workflow_ids=part, **options)
+        for id_slice in _slices(ids):
+            yield from self._list(workflow_ids=id_slice, **options)
 
     def _list_readable(self, **options: Any) -> list[WorkflowStatus]:
         """List rows. If DBOS can't load one of them, list them one by one, and leave the unreadable ones out."""
@@ -211,6 +214,7 @@ class JobStore:
         return list(self._list_row_by_row(**options))
 
     def _list_row_by_row(self, **options: Any) -> Iterator[WorkflowStatus]:
+        """List rows with one query for each. Unreadable rows are logged and left out."""
         offset = -1
         while True:
             offset += 1
@@ -228,6 +232,7 @@ class JobStore:
             return self._client.list_workflows(**options)
 
     def _options(self, name: str, identity: str, queue: str) -> EnqueueOptions:
+        """Return the options to enqueue the workflow *name* in a row with the ID *identity*."""
         return EnqueueOptions(workflow_name=name, workflow_id=identity, queue_name=queue, app_version=self._version)
 
 
@@ -236,12 +241,14 @@ def _is_begun(row: WorkflowStatus) -> bool:
 
 
 def _slices(ids: Iterable[str]) -> Iterator[list[str]]:
+    """Split *ids* into lists that are short enough for one query."""
     rest = iter(ids)
-    while part := list(islice(rest, ROWS_PER_STATEMENT)):
-        yield part
+    while id_slice := list(islice(rest, ROWS_PER_STATEMENT)):
+        yield id_slice
 
 
 def _readable_job(row: WorkflowStatus) -> JobRow | None:
+    """Return the row of a job; None: it is unreadable, which is logged."""
     try:
         return _job_row(row)
     except UnreadableRowError as error:
@@ -250,6 +257,7 @@ def _readable_job(row: WorkflowStatus) -> JobRow | None:
 
 
 def _job_row(row: WorkflowStatus) -> JobRow:
+    """Check and convert the row of a job."""
     with pickle_guard.wrap_row_errors(row.workflow_id):
         manifest = JobManifest.from_row(_arguments(row)[0])
         trace_context = str((row.attributes or {}).get(_TRACE_CONTEXT, ""))
@@ -257,6 +265,7 @@ def _job_row(row: WorkflowStatus) -> JobRow:
 
 
 def _batch_row(row: WorkflowStatus) -> RunRow:
+    """Check and convert the row of a run."""
     with pickle_guard.wrap_row_errors(row.workflow_id):
         task = BatchTask.from_row(row.workflow_id, _arguments(row))
         result = BatchResult.from_row(row.output or {}) if row.status == "SUCCESS" else None
@@ -266,9 +275,11 @@ def _batch_row(row: WorkflowStatus) -> RunRow:
 
 
 def _time(milliseconds: int | None) -> datetime:
+    """Convert a time of DBOS, in milliseconds since 1970."""
     return datetime.fromtimestamp((milliseconds or 0) / 1000).astimezone()
 
 
 def _arguments(row: WorkflowStatus) -> tuple[Any, ...]:
-    portable: Any = row.input
-    return tuple(portable["args"])
+    """Return the arguments of the row's workflow, from DBOS's portable JSON."""
+    workflow_input: Any = row.input
+    return tuple(workflow_input["args"])

@@ -38,14 +38,14 @@ _process_wide: list[object] = []  # one for each DBOS that we have launched in t
 _unpickle = _serialization.DBOSDefaultSerializer.deserialize
 
 
-def _deserialize(text: str) -> Any:
+def _refuse_or_unpickle(text: str) -> Any:
     if _thread_state.refusing or _process_wide:
         raise PickledRowError
     return _unpickle(text)
 
 
 # DBOS has no setting for this, so we patch the one instance that it uses for pickled rows.
-setattr(_serialization.DBOSDefaultSerializer, "deserialize", _deserialize)  # noqa: B010 -- type checkers reject assigning to a method
+setattr(_serialization.DBOSDefaultSerializer, "deserialize", _refuse_or_unpickle)  # noqa: B010 -- type checkers reject assigning to a method
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """
 Locks that show which workers are alive: the system releases a worker's lock when its process dies.
 
-On PostgreSQL it is a session's advisory lock. With SQLite, where all workers are on one machine, it is a lock on a file
-next to the database. Unlike a heartbeat, a lock distinguishes dead workers from slow ones at once. A live worker takes
-the "reaper" lock while it requeues the batches of dead ones. Everything here blocks: call it in threads.
+On PostgreSQL, a worker's lock is an advisory lock of its session. With SQLite, where all workers are on one machine, it
+is a lock on a file next to the database. Unlike a heartbeat, a lock distinguishes dead workers from slow ones at once.
+A live worker takes the "reaper" lock while it requeues the batches of dead ones. Everything here blocks: call it in
+threads.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from typing import Protocol
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-REAPER_NUMBER = 0  # the number of the reaper lock; no worker has it
+REAPER_NUMBER = 0  # the number of the reaper lock; `_lock_number` never returns it
 PROBE_TIMEOUT_S = 1.0  # a worker that checks whether we are alive may hold our lock for up to this long
-MAX_LOCK_TRIES = 100
+MAX_LOCK_TRIES = 100  # a try fails if another worker deletes the lock file at the same moment
 
 
 def _lock_number(name: str) -> int:
@@ -115,6 +116,7 @@ class PostgresWorkerLocks:
 
     def check_workers(self, workers: set[str]) -> tuple[int, set[str]]:
         """Implement ``WorkerLocks.check_workers``."""
+        # A lock with two numbers has them in classid and objid, and 2 in objsubid.
         query = sa.text(
             "SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 "
             "AND classid = :queue AND objid <> :reaping "
@@ -198,6 +200,7 @@ class FileWorkerLocks:
                 lock.close()
 
     def _path(self, worker: str) -> Path:
+        """Return the lock file of *worker*."""
         return self._folder / f"{self._prefix}{_lock_number(worker):08x}.worker"
 
 

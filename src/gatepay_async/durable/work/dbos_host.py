@@ -1,5 +1,5 @@
 """
-DBOS in this process. A process has only one: the application's, or one that we launch.
+Runs DBOS in this process. A process has only one DBOS: the application's own, or one that we launch.
 
 DBOS takes batches from the queue in its own threads and runs ``_batch_workflow`` on its own event loop. The workflow
 passes each batch to the loop on which the worker was opened, because the worker's client belongs to that loop.
@@ -45,11 +45,12 @@ class _OpenWorker:
     hosted: bool
 
 
-_OPEN_WORKERS: dict[str, _OpenWorker] = {}  # by queue
+_OPEN_WORKERS: dict[str, _OpenWorker] = {}  # by the name of the queue
 
 
 @DBOS.workflow(name=BATCH, max_recovery_attempts=None, serialization_type=WorkflowSerializationFormat.PORTABLE)
 async def _batch_workflow(*arguments: Any) -> dict[str, Any]:
+    """Run a batch, on DBOS's event loop. *arguments* are the values of ``BatchTask.to_row()``."""
     try:
         name = str(DBOS.workflow_id)
         with pickle_guard.wrap_row_errors(name):
@@ -79,7 +80,7 @@ async def _dispatch(task: BatchTask) -> dict[str, Any]:
         # The row isn't in our queue. There may never be a worker for it, and waiting would block one of DBOS's slots.
         raise DurableError(problem=Problem("no_job_in_queue", job=task.job))
     # An application's DBOS also takes batches before the worker opens and after it closes.
-    while queue not in _OPEN_WORKERS:  # noqa: ASYNC110 -- it opens on another loop
+    while queue not in _OPEN_WORKERS:  # noqa: ASYNC110 -- the worker opens on another loop
         await asyncio.sleep(OPENING_POLL_S)
     worker = _OPEN_WORKERS[queue]
     run = worker.runner.run(task, late=late)
@@ -94,7 +95,7 @@ def _queue_of(identity: str) -> str | None:
 
 class DBOSHost:
     """
-    DBOS, for one worker. All methods but ``open_to`` block.
+    Starts and stops DBOS for one worker. All methods but ``open_to`` block.
 
     Args:
         queue: The name of the worker's queue.
@@ -174,7 +175,7 @@ class DBOSHost:
             executor_id=self.executor,
             application_version=self._version,
             log_level="ERROR",  # otherwise each thread logs a traceback every second while the database is down
-            run_migrations=False,
+            run_migrations=False,  # Database.migrate() has run them
             # We use no notifications. But closing waits until the listener's thread wakes, so it must poll often.
             notification_listener_polling_interval_sec=POLL_INTERVAL_S,
         )
@@ -194,7 +195,11 @@ class DBOSHost:
 
 
 def _claim_limit(rate: Rate | None) -> Any:
-    """Return DBOS's limit on taking batches: each has at least one call of *rate*. Short periods avoid bursts."""
+    """
+    Return DBOS's limit on taking batches: as many batches as *rate* allows calls, since each has at least one call.
+
+    The period is short, to avoid bursts.
+    """
     if rate is None:
         return None
     limit = max(1, round(rate.limit * POLL_INTERVAL_S / rate.per))

@@ -45,6 +45,7 @@ class Reporter:
         return ledger.report(stopped=self._stopped)
 
     async def _outcomes(self, number: int) -> list[ChunkOutcome]:
+        """Return the outcomes of batch *number*, with the card keys that are not known to be on the server."""
         by_chunk = self._job_progress.merged_outcomes(number)
         without_keys = self._job_progress.outcomes(number)
         if all(outcome.fate is Fate.STORED for outcome in without_keys):
@@ -55,19 +56,24 @@ class Reporter:
         for chunk in chunks:
             if chunk.index not in by_chunk:
                 by_chunk[chunk.index] = [bulk.failed(chunk, self._job_progress.fate(number), error=self._stopped)]
-        by_index = {chunk.index: chunk for chunk in chunks}
-        return [_with_keys(outcome, by_index[outcome.index]) for outcomes in by_chunk.values() for outcome in outcomes]
+        chunks_by_index = {chunk.index: chunk for chunk in chunks}
+        return [
+            _with_keys(outcome, chunks_by_index[outcome.index])
+            for outcomes in by_chunk.values()
+            for outcome in outcomes
+        ]
 
     def _with_reason(self, outcome: ChunkOutcome) -> ChunkOutcome:
         """*outcome*, with the reason why the job ended if it has no error of its own."""
         return outcome if outcome.fate is Fate.STORED else evolve(outcome, error=outcome.error or self._stopped)
 
     async def _read_chunks(self, batch: Batch) -> list[Chunk] | None:
-        """The chunks of *batch*, or None if the spool doesn't have them any more."""
+        """The chunks of *batch*, or None if they were deleted from the spool, or changed there."""
         data = await self._read_batch(batch)
         return None if data is None else batches.chunks_of(data, batch)
 
     async def _read_batch(self, batch: Batch) -> bytes | None:
+        """The bytes of *batch* in the spool file, or None if they were deleted or changed."""
         try:
             source = batches.spool_name(self._job.id)
             data = await self._spool.read(source, batch.offset, batch.length)
@@ -86,6 +92,7 @@ class Reporter:
         if chunks is None or stored_problems is None:
             ledger.add(outcome_within(refused, refused.count, Fate.REFUSED))
             return
+        # An iterator: each problem belongs to the next *count* lines.
         pairs = ((line, key) for chunk in chunks for line, key in zip(chunk.lines, chunk.keys, strict=True))
         for count, stored in json.loads(stored_problems):
             lines, keys = zip(*islice(pairs, count), strict=True)

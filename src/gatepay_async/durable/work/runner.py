@@ -33,12 +33,12 @@ from gatepay_async.words.problem import Problem
 
 T = TypeVar("T")
 
-MAX_RUN_S = 30.0  # after that, the next run of the batch sends the rest
-LOCK_POLL_S = 0.2
+MAX_RUN_S = 30.0  # after that, a run starts no more calls; the next run of the batch sends the rest
+LOCK_POLL_S = 0.2  # between two checks whether the worker has its lock again
 RETRY_INTERVAL_S = 1.0  # between two attempts to reach the database
 READ_BYTES = 2**20  # how much of a spool file is read at a time to check it
-MAX_UNANSWERED_RUNS = 12  # in a row; with their delays, they take 24 minutes
-MAX_BACKOFF_S = 300.0  # between two runs that got no reply
+MAX_UNANSWERED_RUNS = 12  # retries in a row after runs that got no reply; with their delays, they take 24 minutes
+MAX_BACKOFF_S = 300.0  # the longest delay of the next run, after runs that got no reply
 
 
 @define
@@ -48,8 +48,8 @@ class _JobState:
     active: bool  # neither cancelled nor stopped
     manifest: JobManifest
     trace_context: str = ""
-    runs: int = 0  # in progress
-    check_lock: anyio.Lock = field(factory=anyio.Lock)
+    runs: int = 0  # runs in progress
+    check_lock: anyio.Lock = field(factory=anyio.Lock)  # held while the spool file is checked
 
 
 class Runner:
@@ -90,8 +90,9 @@ class Runner:
         self._permits = permits
         self._telemetry = telemetry
         self._jobs: dict[str, _JobState] = {}
-        self._checked_jobs: set[str] = set()
-        # If a worker loses a batch and takes it again while the first attempt is still running, the later one owns it.
+        self._checked_jobs: set[str] = set()  # their spool files have not changed since they were submitted
+        # The task object most recently passed to run(), by run ID. The worker may lose a run and take it again while
+        # the first execution is still in progress. Then only the second one may go on.
         self._latest: dict[str, BatchTask] = {}
         self._cached_secret = b""
         self._accepted = False  # GatePay has accepted a call with this worker's appsecret
@@ -145,17 +146,21 @@ class Runner:
         running = dict(self._jobs)  # a copy: runs begin and end while we wait for the database
         active = await in_thread(self._store.active_jobs, list(running))
         for name, job in running.items():
-            job.active = job.active and name in active  # False stays: a later query may have set it meanwhile
+            job.active = job.active and name in active  # False stays: _load_job() may have set it while we waited
 
     async def _send_observed(self, task: BatchTask, job: _JobState, deadline: float) -> BatchResult:
+        """Send the batch, and report it to the telemetry, if there is any."""
         if self._telemetry is None:
             return await self._send_batch(task, job, deadline)
-        with self._telemetry.batch(task.job.rpartition(":")[0], task.id, job.trace_context) as record:
+        queue = task.job.rpartition(":")[0]
+        with self._telemetry.batch(queue, task.id, job.trace_context) as record:
             result = await self._send_batch(task, job, deadline)
             record(result.columns(), result.stopped)
         return result
 
     async def _send_batch(self, task: BatchTask, job: _JobState, deadline: float) -> BatchResult:
+        """Send the card keys of the batch that are not settled yet. Return the result of this run."""
+
         async def may_send() -> bool:
             # Take the permit first. Otherwise, calls that the rate allows would wait for permits, and then be sent
             # in a burst.
@@ -171,12 +176,12 @@ class Runner:
             return BatchResult(has_next_run=True, unanswered=True)
         if not job.active:
             return BatchResult([bulk.abandoned(chunk) for chunk in chunks])
-        begun = bool(chunks) and await self._retry_until_available(self._store.mark_begun, task.id)
-        if begun:
-            # An earlier attempt at this run ended without a result: any of its card keys may be on the server.
+        begun_before = bool(chunks) and await self._retry_until_available(self._store.mark_begun, task.id)
+        if begun_before:
+            # An earlier execution of this run ended without a result: any of its card keys may be on the server.
             chunks = [evolve(chunk, in_doubt=True) for chunk in chunks]
         # Check this after mark_begun. If the run is cancelled before it is marked, its row says that nothing was
-        # sent, so nothing must be sent.
+        # sent, so nothing may be sent.
         if chunks and not await self._is_still_ours(task):
             return BatchResult([bulk.abandoned(chunk) for chunk in chunks])
         sender = BatchSender(
@@ -220,7 +225,7 @@ class Runner:
             UnreadableRowError: The row of an earlier run can't be read.
         """
         batch, source = task.batch, batches.spool_name(task.job)
-        names = [run_id(task.job, batch.number, number) for number in range(task.run_number)]
+        names = [run_id(task.job, batch.number, earlier) for earlier in range(task.run_number)]
         rows = await self._retry_until_available(self._store.batches, names)
         earlier_results = [rows[name].result or BatchResult() for name in names if name in rows]
         if results.all_settled(batch, earlier_results):
@@ -234,6 +239,7 @@ class Runner:
         return results.unsettled_chunks(batches.chunks_of(data, batch), earlier_results)
 
     async def _spool_secret(self) -> bytes:
+        """Return the spool's secret, which is read only once."""
         self._cached_secret = self._cached_secret or await self._spool.secret()
         return self._cached_secret
 
@@ -256,9 +262,9 @@ class Runner:
         self._checked_jobs.add(name)
 
     async def _load_job(self, name: str) -> _JobState | None:
-        """Read the job's row; None: the job was deleted."""
+        """Read the job's row, and update and return its state. None: the job was deleted."""
         # Read the row even if the job is in self._jobs. JobStore.stop() first writes the job's row, and then cancels
-        # the queued batches. This read stops a batch that is taken in between.
+        # the queued batches. If a batch is taken in between, this read shows that the job isn't active.
         row = await self._retry_until_available(self._store.job, name)
         if row is None:
             return None
@@ -267,8 +273,14 @@ class Runner:
         return job
 
     async def _queue_next_run(self, task: BatchTask, job: _JobState, result: BatchResult) -> None:
-        """Queue the next run, or stop the job. DBOS stores *result* after that, so that a crash loses nothing."""
+        """
+        Queue the next run, or stop the job.
+
+        DBOS stores *result* only after that. If this process crashes in between, the run is repeated, and nothing is
+        lost.
+        """
         if result.stopped is not None:
+            # Only first runs are cancelled in the queue. A later run sends nothing once it finds the job inactive.
             names = [run_id(task.job, number, 0) for number in range(job.manifest.batches)]
             await self._retry_until_available(self._store.stop, task.job, names)
             return

@@ -16,8 +16,8 @@ from gatepay_async.protocol.progress import Patience, Progress
 from gatepay_async.sending import PartSender, Send
 from gatepay_async.words.problem import Problem
 
-# A run gives up after five failed attempts in a row. These are at least two calls, since one call may fail because of
-# its card keys. No part waits here while the server is down: the queue delays the next run, for much longer.
+# A run gives up after five failed attempts in a row. That is more than one call makes, because a single call may fail
+# for its own card keys. No part waits here while the server is down: the queue delays the next run, for much longer.
 _PATIENCE = Patience(
     seconds=0, seconds_at_first=0, attempts=5, attempts_at_first=5, first_wait=0, longest_hold=0, holds=False
 )
@@ -68,6 +68,7 @@ class BatchSender:
         return self._result()
 
     def _result(self) -> BatchResult:
+        """Return the result of the run, after its last call."""
         result = BatchResult(self._outcomes, self._progress.stopped)
         error = self._sender.error
         if error is not None:
@@ -85,4 +86,5 @@ def _without_text(error: BaseException) -> DurableError:
 
 
 def _with_error(outcome: ChunkOutcome, error: GatePayError) -> ChunkOutcome:
+    """*outcome*, with *error* if it is not stored and has no error of its own."""
     return outcome if outcome.fate is Fate.STORED else evolve(outcome, error=outcome.error or error)
