@@ -29,8 +29,8 @@ _MAX_UNREAD_BYTES = 2**20  # of XML to collect while looking for the end of a ro
 _PARSER_BYTES = 2**13  # given to the XML parser at once
 _ROW_END = b"</row>"
 _AREA = re.compile(r"\$?([A-Z]{1,3})\$?(\d{1,7}):\$?([A-Z]{1,3})\$?(\d{1,7})")  # such as A1:B2 or $A$1:$B$2
-# Matches a cell or an empty row in the form that nearly all programs write. The match of a row's first cell includes the
-# start of the row. Other forms are read by the XML parser, which takes five times as long.
+# Matches a cell or an empty row in the form that nearly all programs write. The match of a row's first cell includes
+# the start of the row. Other forms are read by the XML parser, which takes five times as long.
 _SIMPLE = re.compile(
     rb'(?:<row r="(\d{1,7})"([^<>/]*)>)?<c r="([A-Z]{1,2})\d+"([^<>/]*)'
     rb'(?:/>|>(?:<v>([^<]+)</v>|<is><t(?: xml:space="preserve")?>([^<]+)</t></is>)?)'
@@ -194,7 +194,7 @@ def _find_simple(piece: bytes) -> list[tuple[bytes, ...]]:
     if not piece.lstrip().startswith(b"<row ") or b"&" in piece or b"\r" in piece:  # XML reads "\r" as "\n"
         return []
     matches = _SIMPLE.findall(piece)
-    counts = [len(matches) - groups.count(b"") for groups in zip(*matches, strict=True)]  # not empty, by group
+    counts = [len(matches) - groups.count(b"") for groups in zip(*matches, strict=True)]  # matches that fill each group
     if not counts:
         return []
     rows, _, cells, _, values, texts, empty_rows, _ = counts

@@ -17,7 +17,7 @@ Parse = Callable[[BinaryIO], tuple[int, Iterator[Cell]]]
 
 WORKBOOK = ".xlsx"
 _WORKBOOK_STARTS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .xls
-_START_BYTES = 4  # the length of each of them
+_START_BYTES = 4  # the length of each start
 
 
 def is_table(path: Path | None, reading: Reading) -> bool:
