@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gatepay_async.sandbox.events import SandboxEvent
 
 DEFAULT_PORT = 8765
-_SUCCESS = 100  # the code of a reply
+_SUCCESS = 100  # the code of a successful reply
 _SHOWN_CHARS = 60  # of a text from outside, such as an order number
 
 

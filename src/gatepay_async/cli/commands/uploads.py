@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gatepay_async.durable import Job, JobInfo
     from gatepay_async.protocol.bulk import UploadReport
 
-_SHORT_CHARS = 8  # the first characters of a job number, which are shown
+_SHORT_CHARS = 8  # of a job number: only its start is shown in lists
 
 
 async def list_jobs() -> Status:

@@ -33,7 +33,7 @@ async def work(
     health: Address | None,
 ) -> Status:
     """Work on the jobs of the shop until Ctrl-C, or with *drain* until all jobs have ended."""
-    settings.secret()  # fails now if it is missing, not in the first batch
+    settings.secret()  # if it is missing, fail before the worker starts
     uploads = queue.durable_uploads()
     from gatepay_async.durable import Rate
 

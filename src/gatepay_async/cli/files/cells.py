@@ -24,7 +24,7 @@ Row = Sequence[Cell]
 CellOf = Callable[[str, int, str, bool], Cell]
 
 _MAX_ROWS, _MAX_COLUMNS = 1_048_576, 16_384  # the limits of an Excel sheet
-_MAX_UNREAD_BYTES = 2**20  # of XML to collect while looking for the end of a row
+_MAX_UNREAD_BYTES = 2**20  # of XML to collect until the end of a row is found
 # Small, because a cell in the last column, XFD, makes a row of 16,384 cells: a few bytes of XML can need much memory.
 _PARSER_BYTES = 2**13  # given to the XML parser at once
 _ROW_END = b"</row>"
@@ -40,7 +40,7 @@ _SIMPLE = re.compile(
 
 class SheetRows:
     """
-    Reads the rows of a sheet. Iterate over it once.
+    Reads the rows of a sheet, once.
 
     Args:
         sheet: The XML of the sheet.

@@ -324,7 +324,7 @@ def local(name: str) -> str:
 
 
 def unescaped(letters: str) -> str:
-    """Replace Excel's escapes, such as ``_x0007_``, with the characters, which XML can't contain."""
+    """Replace Excel's escapes, such as ``_x0007_``, with the characters that XML can't contain."""
     return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), letters) if "_x" in letters else letters
 
 
