@@ -76,7 +76,8 @@ def _exit_status(command: Callable[[], Any]) -> Any:
     except usage.UsageError as error:
         return _report_usage_error(error)
     except SystemExit as end:
-        # Typer raises SystemExit if standard output is closed, and after shell completion.
+        # Typer raises SystemExit after shell completion, and if standard output is closed. In the second case,
+        # it has wrapped sys.stdout.
         if type(sys.stdout).__name__ != "PacifyFlushWrapper":
             raise
         output.discard_stdout()
@@ -268,6 +269,7 @@ def _file_path(value: str | Path) -> Path:
 
 
 def _print_version(value: bool) -> None:
+    """Print the version and end the command, if ``--version`` was given."""
     if value:
         from gatepay_async.version import __version__
 
@@ -292,7 +294,7 @@ Version = Annotated[
     bool, typer.Option("--version", "-V", help="option.version", is_eager=True, callback=_print_version)
 ]
 Product = Annotated[int, typer.Option("--product", "-p", help="option.product", metavar="ID", parser=_positive_int)]
-PaidProduct = Annotated[
+OptionalProduct = Annotated[
     int | None, typer.Option("--product", "-p", help="option.product", metavar="ID", parser=_positive_int)
 ]
 OrderId = Annotated[int, typer.Option("--order-id", help="callback.order_id", metavar="N", parser=_positive_int)]
@@ -315,16 +317,16 @@ Job = Annotated[str, typer.Argument(help="uploads.which", metavar="JOB")]
 Forged = Annotated[bool, typer.Option("--forged", help="callback.forged")]
 Post = Annotated[bool, typer.Option("--post", help="callback.post")]
 
-_settings: dict[str, Any] = {
+_TYPER_SETTINGS: dict[str, Any] = {
     "rich_markup_mode": None,
     "pretty_exceptions_enable": False,
     "no_args_is_help": True,
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
-app = typer.Typer(cls=Root, help="gatepay", **_settings)
-keys = typer.Typer(cls=usage.Group, help="keys", **_settings)
-uploads = typer.Typer(cls=usage.Group, help="uploads", **_settings)
-callback = typer.Typer(cls=usage.Group, help="callback", **_settings)
+app = typer.Typer(cls=Root, help="gatepay", **_TYPER_SETTINGS)
+keys = typer.Typer(cls=usage.Group, help="keys", **_TYPER_SETTINGS)
+uploads = typer.Typer(cls=usage.Group, help="uploads", **_TYPER_SETTINGS)
+callback = typer.Typer(cls=usage.Group, help="callback", **_TYPER_SETTINGS)
 
 
 @app.callback()
@@ -336,7 +338,7 @@ def _root(
     lang: Lang = "en",
     version: Version = False,
 ) -> None:
-    """Add the options that all commands share. Each option's parser applies it."""
+    """Declare the options that all commands share. The parser or callback of each option, or ``Root``, applies it."""
 
 
 @app.command(cls=usage.Command, help="login")
@@ -525,7 +527,7 @@ def uploads_work(
 @app.command(cls=usage.WaitingCommand, help="pay")
 def pay(
     pay_type: PayType,
-    product: PaidProduct = None,
+    product: OptionalProduct = None,
     price: Annotated[str, typer.Option("--price", help="pay.price", metavar="10.23")] = "",
     group: Annotated[list[str] | None, typer.Option("--group", help="pay.group", metavar="ID:N,…")] = None,
     cloud: Annotated[bool, typer.Option("--cloud", help="pay.cloud")] = False,

@@ -34,7 +34,7 @@ from gatepay_async.cli.status import HaltError
 from gatepay_async.protocol import invisible
 
 MAX_BYTES_KEPT = 32 * 2**20  # for all files together
-_MAX_PROBLEMS = 5  # then the check stops, because a file in another encoding has a problem in every line
+_MAX_PROBLEMS = 5  # to report; then the check stops, because in a wrong encoding every line has a problem
 _MAX_ODD = 5  # odd lines to show
 _BATCH_LINES = 2000  # lines to check at once
 _ODD_CHARACTERS = (",", "\t", "<", "&", '"', "'", "`", "E+")  # a line without any of them is not odd
@@ -219,7 +219,7 @@ class _Check:
     _problems: list[tuple[str, Refused]] = field(init=False, factory=list[tuple[str, Refused]])
     _odd: dict[str, list[Odd]] = field(init=False, factory=dict[str, list[Odd]])  # by kind
     _odd_counts: Counter[str] = field(init=False, factory=Counter[str])
-    _filled: bool = field(default=False, init=False)
+    _has_keys: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.kept = BytesIO() if self.limit else None
@@ -239,7 +239,7 @@ class _Check:
                 break
         if self._problems:
             raise self._combine_problems()
-        if not self._filled:
+        if not self._has_keys:
             raise FileProblemError("sources.empty")
 
     def result(self, source: Source, parse: formats.Parse) -> Source:
@@ -252,9 +252,10 @@ class _Check:
         return evolve(source, parse=parse, first=self.first, lines=self.lines, odd=shown, odd_count=count)
 
     def _check_batch(self, batch: list[Cell]) -> None:
+        """Check the lines of *batch*: all together, which is fast, and one by one only if necessary."""
         texts = [key for key in batch if isinstance(key, str)]
         joined = "".join(texts)
-        self._filled = self._filled or bool(invisible.strip(joined))
+        self._has_keys = self._has_keys or bool(invisible.strip(joined))
         number = self.first + self.lines
         if not joined.isprintable() or len(texts) < len(batch) or (self.limit and _has_long(texts, joined)):
             for line, key in enumerate(batch, number):
@@ -267,7 +268,8 @@ class _Check:
                     if self._odd_counts[kind] <= _MAX_ODD:
                         self._odd.setdefault(kind, []).append(Odd(line, kind, masked(str(key))))
         if self.kept is not None:
-            self.kept.write(("\n".join(texts) + "\n").encode("utf-8", "surrogatepass"))  # a refused cell ends the check
+            # Refused cells are missing here, but they end the check.
+            self.kept.write(("\n".join(texts) + "\n").encode("utf-8", "surrogatepass"))
             if self.kept.tell() > self.limit:
                 self.kept = None
 
@@ -279,11 +281,13 @@ class _Check:
             self._problems.append((line_problem(self.name, line, text(problem.key, **problem.facts)), problem))
 
     def _combine_problems(self) -> HaltError:
+        """Return one error for all recorded problems."""
         message = text("sources.and").join(problem for problem, _ in self._problems)
         return problem_of(self.name, message, self._problems[0][1].key)
 
 
 def _has_long(keys: list[str], joined: str) -> bool:
+    """Whether one of *keys*, whose letters are *joined*, may have more than ``MAX_LINE_BYTES``."""
     limit = MAX_LINE_BYTES if joined.isascii() else MAX_LINE_BYTES // 4  # UTF-8 has up to 4 bytes for a character
     return len(joined) > limit and max(map(len, keys)) > limit
 
@@ -299,6 +303,7 @@ def _has_odd_characters(letters: str) -> bool:
 
 
 def _has_odd_numbers(keys: list[str]) -> bool:
+    """Whether one of *keys* is a number that is odd or has to be compared with others."""
     is_number = map(str.isdecimal, map(str.strip, keys))  # fast, and few files of card keys have numbers
     return any(is_number) and any(map(_is_odd_number, keys))
 

@@ -68,6 +68,7 @@ def decoded(raw: bytes) -> str:
 
 
 def _is_written_by_us(path: str) -> bool:
+    """Whether ``gatepay sandbox`` has written the file at *path*."""
     if not Path(path).is_file():
         return False
     try:

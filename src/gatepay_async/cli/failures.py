@@ -49,13 +49,13 @@ def explain(error: errors.GatePayError) -> catalogue.Explanation:
     explanation = catalogue.explain(error, current_language())
     endpoint = str(getattr(error, "endpoint", ""))
     kind = f"todo.{type(error).__name__}"
-    for todo in (f"{kind} {endpoint}", f"{kind} {_group(endpoint)}", kind):
+    for todo in (f"{kind} {endpoint}", f"{kind} {_kind_of_call(endpoint)}", kind):
         if todo in COMMAND:
             return explanation._replace(remedy=text(todo))
     return explanation
 
 
-def _group(endpoint: str) -> str:
+def _kind_of_call(endpoint: str) -> str:
     """Return the kind of call, which decides whether a retry after a lost reply is safe."""
     if endpoint == "ka/create":
         return "keys"

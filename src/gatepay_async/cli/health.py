@@ -47,7 +47,7 @@ class Page:
     content_type: str = "text/plain; charset=utf-8"
 
 
-Pages = Mapping[str, Callable[[], Page]]
+Pages = Mapping[str, Callable[[], Page]]  # by path, such as ``/metrics``
 
 
 @frozen
@@ -103,6 +103,7 @@ async def serve_health(address: Address, pages: Pages) -> AsyncGenerator[None]:
 
 
 async def _serve_pages(listener: Listener[SocketStream], responder: _Responder) -> None:
+    """Serve clients until cancelled. Continue after an error of the listener."""
     while True:
         try:
             await listener.serve(responder.respond)
@@ -111,6 +112,8 @@ async def _serve_pages(listener: Listener[SocketStream], responder: _Responder) 
 
 
 class _Responder:
+    """Responds to clients, to at most ``_MAX_CLIENTS`` at once."""
+
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
         self._clients: list[anyio.CancelScope] = []  # starting with the oldest

@@ -93,6 +93,7 @@ def _keyring_name() -> str | None:
 
 
 def _ask_keyring(work: Callable[[], T]) -> T:
+    """Run *work* in a thread, with a time-out, and explain its errors."""
     results: list[T] = []
     failures: list[str] = []
 

@@ -18,11 +18,11 @@ from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol.bulk import ChunkOutcome, Counts, Fate, UploadProgress, UploadReport
 
 _ALWAYS_SHOWN = ("read", "stored")  # even if the count is 0
-_FAILURE_COLUMNS = ("refused", "unknown", "not_sent")
+_FAILURE_COLUMNS = ("refused", "unknown", "not_sent")  # of the report; printed in red
 _MAX_ROWS = 20  # failed chunks to print; the file of failed lines is complete
 
 Place = Callable[[int], str]  # turns a line number of the whole input into the file and its line: ``keys.txt:7``
-Trouble = dict[str, Any]
+Trouble = dict[str, Any]  # what the report says about a chunk: place, number of lines, fate, cause, remedy
 
 
 def report_status(report: UploadReport) -> Status:
@@ -91,10 +91,10 @@ def print_report(
 
     Args:
         report: The report.
-        place: Returns the file and line of a line of the input.
+        place: Turns a line number of the whole input into the file and its line.
         failed_lines: The file with the card keys that are not known to be on the server; None: it was not written.
-        as_is: Whether each line of that file is a card key, whatever its name says.
-        left_out: Whether unread lines are missing in that file.
+        as_is: Whether *failed_lines* is a text file without a heading, whatever its suffix is.
+        left_out: Whether lines that were not read are missing in *failed_lines*.
         interrupted: Whether the upload was interrupted.
         cancelled: Whether the job was cancelled on purpose.
         not_read: The number of lines that were not read; None: unknown.

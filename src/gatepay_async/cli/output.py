@@ -17,9 +17,8 @@ _wants_json: ContextVar[bool] = ContextVar("json", default=False)
 _fields: ContextVar[tuple[str, ...]] = ContextVar("fields", default=())
 _unknown: set[str] = set()  # names in --fields that don't exist, and for which a warning was printed
 
-
 _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))  # in the order of their file descriptors: 0, 1, 2
-_closed: set[str] = set()
+_closed: set[str] = set()  # the streams that were closed when the command started
 _questions: list[str] = []  # the prompt of question(), until it is answered
 _waiting: list[str] = []  # the text of show_waiting(), until it is removed
 
@@ -82,18 +81,19 @@ def stdout_error() -> OSError | None:
 
 
 def _raw(stream: Any) -> object:
-    """Return the raw file of a text stream."""
+    """Return the unbuffered file of a text stream."""
     buffer = _buffer(stream)
     return getattr(buffer, "raw", buffer)
 
 
 def _buffer(stream: Any) -> object:
+    """Return the binary file of a text stream, or None."""
     return getattr(stream, "buffer", None)
 
 
 def configure(*, as_json: bool, fields: str = "") -> None:
     """
-    Set the output format, and make both streams escape characters that they can't encode.
+    Set the output format, and make standard output and standard error escape what they can't encode.
 
     Args:
         as_json: Whether to print JSON.
@@ -226,7 +226,7 @@ def clear_waiting() -> None:
 
 @contextmanager
 def question(message: str) -> Generator[None]:
-    """Print *message*, and expect the answer on the same line. An interrupted question stays open."""
+    """Print *message*, and expect the answer on the same line. If the block raises, the question stays unanswered."""
     _questions.append(message)
     sys.stderr.write(message)
     sys.stderr.flush()
@@ -261,6 +261,7 @@ def flush_stderr() -> None:
 
 
 def _redirect_to_null(stream: Any) -> None:
+    """Let all later output to *stream* disappear."""
     with suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())

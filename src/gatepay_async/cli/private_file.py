@@ -12,7 +12,7 @@ from typing import BinaryIO
 from gatepay_async.cli.language import text
 from gatepay_async.cli.status import HaltError, Status
 
-_PART = ".part"
+_PART = ".part"  # the suffix of temporary files
 _LEFTOVER_SECONDS = 60.0  # a younger temporary file may belong to a running command
 
 
@@ -67,6 +67,7 @@ def check_replaceable(path: Path) -> None:
 
 
 def _create_temporary(path: Path) -> tuple[int, Path]:
+    """Create an empty file next to *path*. Return its descriptor and path."""
     try:
         if path.is_dir() or (path.exists() and not path.is_file()):
             raise HaltError(text("files.no_file", path=path))

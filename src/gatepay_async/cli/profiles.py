@@ -36,8 +36,8 @@ class Profile:
     Attributes:
         base_url: The server; empty: GatePay's own.
         cloud_base_url: The server for cloud payments; empty: GatePay's own.
-        kept_in: Where the secret is stored: in the ``keyring``, or in this ``file``.
-        secret: The appsecret, if it is stored in this file; otherwise empty.
+        kept_in: Where the secret is stored: in the ``keyring``, or in the profile's ``file``.
+        secret: The appsecret, if it is stored in the profile's file; otherwise empty.
     """
 
     appkey: str = field(validator=_non_empty_text)
@@ -50,7 +50,7 @@ class Profile:
         """
         Return the name of the secret in the keyring.
 
-        It includes the appkey, so a secret is never used for another one.
+        It includes the appkey, so a secret is never used for another appkey.
         """
         return f"{name}/{self.appkey}"
 

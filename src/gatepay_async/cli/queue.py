@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def durable_uploads() -> DurableUploads:
     """
-    Return the queue of the current shop. Each shop has its own, including each sandbox.
+    Return the queue of the current shop. Each shop, and each sandbox, has its own queue.
 
     Raises:
         HaltError: The extra isn't installed, or a variable is invalid.
@@ -37,6 +37,7 @@ def durable_uploads() -> DurableUploads:
 
 
 def _halt_error(error: DurableError, *, todo: str = "", status: Status = Status.USAGE) -> HaltError:
+    """Return the command's error for an error of the queue."""
     return HaltError(error.problem.in_(current_language()), todo=todo, status=status, problem=error.problem)
 
 

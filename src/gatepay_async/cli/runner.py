@@ -23,7 +23,7 @@ P = ParamSpec("P")
 
 # The signals by which a service manager or a closed terminal ends a program. The command handles them like Ctrl-C.
 _END_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-_SIGNAL_STATUS = 128
+_SIGNAL_STATUS = 128  # the exit status is this plus the number of the signal, as in shells
 _WORKER_STOP_S = 45.0  # the time for a worker to stop; it normally takes at most 35 s
 
 
@@ -76,8 +76,8 @@ def _run_to_end(
     """
     Run *work* to its end. Return the status, and whether a signal has interrupted the command.
 
-    Only the first of the signals *numbers* counts. If SIGINT is not among them, asyncio handles it, and a second Ctrl-C
-    ends the command immediately, even if something blocks the event loop.
+    Of the signals *numbers*, only the first one that arrives counts. If SIGINT is not among *numbers*, asyncio handles
+    it, and a second Ctrl-C ends the command immediately, even if something blocks the event loop.
     """
     signals = _Signals() if signals is None else signals
     with _handling_signals(signals, _END_SIGNALS if numbers is None else numbers):
@@ -99,7 +99,7 @@ class _Signals:
     limit: float | None = None
     handled: list[int] = field(factory=list[int])
     received: list[int] = field(factory=list[int])
-    cancel: Callable[[], object] = bool
+    cancel: Callable[[], object] = bool  # calling it has no effect
 
     def handle(self, number: int, _: object) -> None:
         """Handle a signal. Python calls this on the main thread, between any two instructions."""
@@ -121,13 +121,14 @@ def _end_process(number: int) -> None:
 
 
 async def _run_cancellable(signals: _Signals, work: Callable[[], Coroutine[Any, Any, Status]]) -> Status:
+    """Run *work* on the event loop, so that a signal cancels it."""
     loop, task = asyncio.get_running_loop(), cast("asyncio.Task[Any]", asyncio.current_task())
     signals.cancel = lambda: loop.call_soon_threadsafe(task.cancel)
     with suppress(NotImplementedError):  # event loops on Windows have no handlers; signal.signal() suffices there
         for number in signals.handled:
             # Needed to wake the loop if it is about to sleep, or if another thread receives the signal.
             loop.add_signal_handler(number, signals.handle, number, None)
-    if signals.received:  # before there was a task to cancel
+    if signals.received:  # a signal that arrived before there was a task to cancel
         task.cancel()
     return await work()
 
@@ -135,7 +136,7 @@ async def _run_cancellable(signals: _Signals, work: Callable[[], Coroutine[Any, 
 @contextmanager
 def _handling_signals(signals: _Signals, numbers: tuple[int, ...]) -> Generator[None]:
     """
-    Handle the signals *numbers* like Ctrl-C. asyncio handles SIGINT unless it is among them.
+    Handle the signals *numbers* like Ctrl-C. asyncio handles SIGINT unless it is one of *numbers*.
 
     A signal that is ignored when the command starts (``nohup``, a background job) stays ignored. A command that ignores
     Ctrl-C still ends with SIGTERM.

@@ -24,11 +24,12 @@ from gatepay_async.cli.wrapping import fold, longest_piece, wrap
 from gatepay_async.words import Lang, say
 from gatepay_async.words.command import COMMAND
 
+# Widths are in columns of the terminal. A Chinese character fills two.
 _FILE_COLUMNS = 160  # the default width without a terminal
-_WORD_COLUMNS = 8  # the minimum width of a text column in a table
+_MIN_TEXT_COLUMNS = 8  # the minimum width of a text column in a table
 _WIDE_COLUMNS = 60  # in a narrower terminal, there is no space between the columns of a table
 
-_BAR_COLUMNS, _MIN_BAR_COLUMNS = 40, 8
+_BAR_COLUMNS, _MIN_BAR_COLUMNS = 40, 8  # the longest and the shortest progress bar
 # The space to leave free after a progress bar. A terminal echoes Ctrl-C as ^C at the cursor. If that wrapped to the
 # next line, Rich would erase that line instead of the bar.
 _ECHO_COLUMNS = 3
@@ -83,6 +84,7 @@ def _show_in_pager(output: str) -> bool:
 
 
 def _draw(content: Table) -> str:
+    """Return a table as text, or each row as names and values if the table doesn't fit the terminal."""
     if content.show_header and content.row_count and not _fits(content):
         names = [str(column.header) for column in content.columns]
         cells = zip(*(column.cells for column in content.columns), strict=True)
@@ -132,13 +134,13 @@ def _fits(content: Table) -> bool:
         if column.no_wrap:
             longest_piece_width = max(map(cell_len, cells))
         else:
-            longest_piece_width = max(min(content_widths[-1], _WORD_COLUMNS), *map(longest_piece, cells))
-        heading_width = min(max(map(cell_len, heading.split())), _WORD_COLUMNS)
+            longest_piece_width = max(min(content_widths[-1], _MIN_TEXT_COLUMNS), *map(longest_piece, cells))
+        heading_width = min(max(map(cell_len, heading.split())), _MIN_TEXT_COLUMNS)
         column.no_wrap, column.width = False, max(longest_piece_width, heading_width, longest_piece(heading))
         free_columns -= column.width
     if free_columns < 0:
         return False
-    for _ in range(free_columns):
+    for _ in range(free_columns):  # widen the column whose content lacks most space
         column, limit = max(
             zip(content.columns, content_widths, strict=True), key=lambda pair: pair[1] - (pair[0].width or 0)
         )
@@ -268,6 +270,7 @@ class _Bar(ProgressColumn):
             if _columns(parts) > free_columns and len(parts) > 1 and -len(parts) <= index < len(parts):
                 parts.pop(index)
         texts = [Text(part, style=style) for part, style in parts]
+        # The bar comes after the description, unless that was left out.
         bar_columns = min(_BAR_COLUMNS, free_columns - _columns(parts) - 1)
         if task.total and bar_columns >= _MIN_BAR_COLUMNS:
             texts.insert(int(parts[0][0] == task.description), self._draw_bar(task.completed / task.total, bar_columns))
@@ -311,7 +314,7 @@ def progress(description: str, *, total: float | None) -> Generator[Callable[[in
         A function to call with the number done and the total.
     """
     if wants_json() or not sys.stderr.isatty():
-        yield lambda _done, _of: None
+        yield lambda _done, _total: None
         return
     console = screen(sys.stderr)
     with Progress(_Bar(console), console=console, transient=True) as bar:

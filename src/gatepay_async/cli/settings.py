@@ -120,6 +120,7 @@ class Stored:
     profile: Profile
     base_url: str
     cloud_base_url: str
+    # The secret, once it is known. A list, because this class is frozen.
     _cache: list[str] = field(factory=list[str], repr=False, eq=False)
 
     @property
@@ -170,6 +171,7 @@ def source() -> Source:
 
 
 def _choose_source(named: str) -> Source:
+    """Choose the source. *named* is the value of ``--profile``."""
     if named:
         return _stored(named, above_environment=True)
     if any(os.environ.get(name) for name in KEY_VARIABLES):
@@ -179,6 +181,7 @@ def _choose_source(named: str) -> Source:
 
 
 def _stored(name: str, *, above_environment: bool) -> Stored:
+    """Return the credentials of a profile. With *above_environment*, ignore the URLs in the environment."""
     profile = profiles.get_profile(name)
     variables: Mapping[str, str] = {} if above_environment else os.environ
     base_url = variables.get("GATEPAY_BASE_URL") or profile.base_url or BASE_URL
@@ -240,6 +243,7 @@ def is_world_readable(path: Path) -> bool:
 
 
 def _read_secret(path: Path) -> str:
+    """Return the secret in a file. Warn if all users can read it."""
     try:
         with path.open("rb") as file:
             raw = file.read(_MAX_SECRET_BYTES + 1)

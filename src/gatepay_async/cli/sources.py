@@ -115,19 +115,19 @@ def find_sources(names: list[Path]) -> list[Source]:
 
 class Reader:
     """
-    Iterates over all lines of all *sources*. The library reads it in a worker thread, because it has ``readline``.
+    Iterates over all lines of all *sources*. Its ``readline`` makes the library read it in a worker thread.
 
     Args:
         sources: The result of ``check_sources``.
-        again: Whether to accept files that have changed since the check.
+        may_have_changed: Whether to accept files that have changed since the check.
 
     Raises:
         HaltError: A line is too long, or a file was deleted or changed since the check. Raised by ``next()``.
     """
 
-    def __init__(self, sources: list[Source], *, again: bool = False) -> None:
+    def __init__(self, sources: list[Source], *, may_have_changed: bool = False) -> None:
         self._sources = sources
-        self._again = again
+        self._may_have_changed = may_have_changed
         self._starts: list[int] = []  # for each source, the number of its first line in the whole input
         self._lines = self._read_lines()
 
@@ -159,7 +159,7 @@ class Reader:
                 for line in _read_source(source, file):
                     yield line
                     number += 1
-                is_unchanged = self._again or source.stamp is None or file_stamp(file) == source.stamp
+                is_unchanged = self._may_have_changed or source.stamp is None or file_stamp(file) == source.stamp
             if not is_unchanged:
                 raise HaltError(text("sources.changed", name=source.name), todo=text("sources.changed.todo"))
 
@@ -185,7 +185,7 @@ def unread_lines(sources: list[Source], *, after: int) -> Iterator[str] | None:
     """Return the lines after the first *after* lines, or None if a source is a pipe, which can't be read again."""
     if any(source.is_pipe for source in sources):
         return None
-    return islice(Reader(sources, again=True), after, None)
+    return islice(Reader(sources, may_have_changed=True), after, None)
 
 
 def encode_lines(keys: Iterable[str]) -> Iterable[bytes]:
@@ -226,6 +226,7 @@ def problem_of(name: str, message: str, key: str, **facts: object) -> HaltError:
     return HaltError(text("sources.bad", name=name, problem=message), todo=todo)
 
 
+# The name of a table; for a workbook, the name of a sheet may follow in brackets.
 _TABLE = re.compile(r"\.(csv|tsv|jsonl|xlsx)(\[.*\])?$", re.IGNORECASE | re.DOTALL)
 # The key of a problem, and the key of its own remedy. All other problems have the remedy "sources.todo".
 _REMEDIES = {
@@ -283,6 +284,7 @@ def file_stamp(file: BinaryIO) -> tuple[int, int]:
 
 
 def _find_source(name: Path) -> Source:
+    """Return the source for a name on the command line; ``-`` is standard input."""
     if str(name) == "-":
         if is_closed("stdin"):
             raise HaltError(text("sources.closed"))

@@ -20,7 +20,7 @@ from gatepay_async.words.command import COMMAND
 # The base class of all usage errors, which Typer doesn't export.
 UsageError: Any = typer.BadParameter.__mro__[1]
 
-_MIN_COLUMNS, _MAX_COLUMNS = 40, 100
+_MIN_COLUMNS, _MAX_COLUMNS = 40, 100  # the width of a help text
 _MAX_NAME_COLUMNS = 30  # an option that is longer than this, or than 2/5 of the width, gets its own line
 
 # Translated help texts for Typer's own options.
@@ -72,11 +72,13 @@ class Group(TyperGroup):
 
     def _nearest(self, name: str) -> str:
         """Return the most similar command, such as `keys upload` for `upload`, or an empty string."""
-        groups = {child: group for group, each in self.commands.items() for child in getattr(each, "commands", {})}
-        matches = get_close_matches(name, [*self.commands, *groups], n=1)
+        group_names = {  # by the name of the command in the group
+            child: group_name for group_name, group in self.commands.items() for child in getattr(group, "commands", {})
+        }
+        matches = get_close_matches(name, [*self.commands, *group_names], n=1)
         if not matches or matches[0] in self.commands:
             return "".join(matches)
-        return f"{groups[matches[0]]} {matches[0]}"
+        return f"{group_names[matches[0]]} {matches[0]}"
 
 
 _OTHER_PROFILES = ("login", "logout", "profiles")  # commands with a different help text for --profile
@@ -159,16 +161,18 @@ def print_help(ctx: Any, words: list[str]) -> None:
 
 
 def _param_name(param: Any) -> str:
+    """Return the name of an option or argument, for a message."""
     if param is None:
         return ""
     return max(param.opts, key=len) if param.param_type_name == "option" else str(param.metavar)
 
 
 def _format_help(command: Any, ctx: Any) -> str:
+    """Return the help of a command as text, or as JSON with ``--json``."""
     if wants_json():
         return json_line(_describe(command, ctx))
     width = max(_MIN_COLUMNS, min(_MAX_COLUMNS, shutil.get_terminal_size().columns)) - 1
-    arguments, options, commands = _parts(command, ctx)
+    arguments, options, commands = _params_and_commands(command, ctx)
     usage = [ctx.command_path, text("help.options_there"), *(_argument(param) for param in arguments)]
     usage += [text("help.command_there")] if commands else []
     parts = [_usage_line(" ".join(usage), width)]
@@ -177,13 +181,13 @@ def _format_help(command: Any, ctx: Any) -> str:
     parts += _section(
         "help.commands", [(name, _first_line(subcommand.help)) for name, subcommand in commands.items()], width
     )
-    parts += _section("help.options", [(_option(param), _required(param)) for param in options], width)
+    parts += _section("help.options", [(_option(param), _option_help(param)) for param in options], width)
     return "\n\n".join(parts) + "\n"
 
 
 def _describe(command: Any, ctx: Any) -> dict[str, object]:
     """Return the help of a command as JSON."""
-    arguments, options, commands = _parts(command, ctx)
+    arguments, options, commands = _params_and_commands(command, ctx)
     return {
         "command": ctx.command_path,
         "help": command.help,
@@ -209,7 +213,7 @@ def _describe(command: Any, ctx: Any) -> dict[str, object]:
     }
 
 
-def _parts(command: Any, ctx: Any) -> tuple[list[Any], list[Any], dict[str, Any]]:
+def _params_and_commands(command: Any, ctx: Any) -> tuple[list[Any], list[Any], dict[str, Any]]:
     """Return a command's arguments, its options, and the commands of a group by name."""
     arguments = [param for param in command.params if param.param_type_name == "argument"]
     options = [param for param in command.get_params(ctx) if param.param_type_name == "option" and not param.hidden]
@@ -245,16 +249,19 @@ def _first_line(message: str | None) -> str:
 
 
 def _argument(param: Any) -> str:
+    """Format an argument for the usage line: in brackets if it is optional, with ``…`` if it may be repeated."""
     name = f"{param.metavar}{'…' if param.nargs != 1 else ''}"
     return name if param.required else f"[{name}]"
 
 
 def _option(param: Any) -> str:
+    """Format the names of an option, and the name of its value."""
     names = ", ".join(sorted(param.opts, key=len))
     return names if param.is_flag or not param.metavar else f"{names} {param.metavar}"
 
 
-def _required(param: Any) -> str:
+def _option_help(param: Any) -> str:
+    """Return the help text of an option, with a note if the option is required."""
     return f"{_param_help(param)} {text('help.required')}" if param.required else _param_help(param)
 
 
@@ -276,12 +283,12 @@ def _section(key: str, rows: list[tuple[str, str]], width: int) -> list[str]:
 
 
 def _bold(message: str) -> str:
-    return typer.style(message, bold=True) if _coloured() else message
+    return typer.style(message, bold=True) if _wants_colour() else message
 
 
 def _cyan(message: str) -> str:
-    return typer.style(message, fg="cyan") if _coloured() else message
+    return typer.style(message, fg="cyan") if _wants_colour() else message
 
 
-def _coloured() -> bool:
+def _wants_colour() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -14,5 +14,4 @@ def expand(arguments: Iterable[str]) -> list[str]:
 
 def _matching_files(argument: str) -> list[str]:
     has_wildcard = any(character in argument for character in "*?[")
-    # Path.glob() accepts no absolute patterns.
-    return sorted(glob(argument)) if has_wildcard and not argument.startswith("-") else []  # noqa: PTH207 -- as above
+    return sorted(glob(argument)) if has_wildcard and not argument.startswith("-") else []  # noqa: PTH207 -- Path.glob() accepts no absolute patterns

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gatepay_async.durable import QueueInfo
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_FINAL = ("stored", "already_there", "refused")  # card keys in the other columns may change in a later run
+_FINAL_COLUMNS = ("stored", "already_there", "refused")  # card keys in the other columns may change in a later run
 
 Samples = list[tuple[str, float]]  # pairs of labels and value
 
@@ -28,9 +28,9 @@ class WorkerMetrics:
         self.queue: QueueInfo | None = None
         # Start with zeros: Prometheus's rate() misses the first event of a series that starts with it.
         self._calls: Counter[str] = Counter(dict.fromkeys(("success", "refused", "failed", "cancelled"), 0))
-        self._seconds = 0.0
+        self._seconds = 0.0  # spent in calls
         self._batches: Counter[str] = Counter({"done": 0, "failed": 0})
-        self._keys: Counter[str] = Counter(dict.fromkeys(_FINAL, 0))
+        self._keys: Counter[str] = Counter(dict.fromkeys(_FINAL_COLUMNS, 0))
         self._client: ClientFacts | None = None
 
     def forget_queue(self) -> None:
@@ -55,7 +55,7 @@ class WorkerMetrics:
         finally:
             self._calls[outcome_of(failure)] += 1
             self._seconds += time.monotonic() - started_at
-            del failure
+            del failure  # its traceback refers to this frame
 
     @contextmanager
     def upload(self) -> Generator[RecordResult]:
@@ -77,7 +77,7 @@ class WorkerMetrics:
 
     def _record_batch(self, columns: Mapping[str, int], stopped: BaseException | None) -> None:
         self._batches["done" if stopped is None else "failed"] += 1
-        for column in _FINAL:
+        for column in _FINAL_COLUMNS:
             self._keys[column] += columns[column]
 
     def text(self, *, ready: bool) -> str:
@@ -127,10 +127,12 @@ class WorkerMetrics:
 
 
 def _labelled(label: str, values: Mapping[str, float]) -> Samples:
+    """Return a sample for each of *values*, whose key becomes the value of *label*."""
     return [(f'{label}="{value}"', number) for value, number in values.items()]
 
 
 def _metric(name: str, kind: str, about: str, samples: Samples) -> Iterator[str]:
+    """Yield the lines of a metric."""
     yield f"# HELP {name} {about}\n# TYPE {name} {kind}\n"
     for labels, value in samples:
         yield f"{name}{{{labels}}} {value:.15g}\n" if labels else f"{name} {value:.15g}\n"

@@ -8,6 +8,7 @@ from unicodedata import east_asian_width
 _CLOSING = "，。；：、）”」？！),"  # never starts a line after a Chinese character
 _OPENING = "（“「￥("  # never ends a line before a Chinese character or a number
 _DEFAULT_COLUMNS = 80
+# What wrap() doesn't break: spaces; a word or a Chinese character, with the punctuation around it; opening punctuation.
 _PIECE = re.compile(rf"\s+|[{_OPENING}]*(?:[⺀-￯]|[^\s⺀-￯{_OPENING}]+(?:\([^\s⺀-￯]*)*)[{_CLOSING}]*|[{_OPENING}]+")
 
 

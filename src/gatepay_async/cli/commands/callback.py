@@ -21,12 +21,12 @@ from gatepay_async.protocol.callback import parse_callback
 from gatepay_async.testing import signed_callback
 from gatepay_async.words.problem import message_of
 
-_MONEY = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")
+_MONEY = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")  # such as 0.99
 _REPLY_TIMEOUT_S = 15.0  # GatePay doesn't document its timeout
 _SIGNATURE_CHARS = 32  # hexadecimal digits at the end of the query
-_SHOWN_CHARS = 40  # of a reply in a sentence
-_FORM = {"content-type": "application/x-www-form-urlencoded"}
-_EXCERPT_CHARS = 200  # of a reply that is neither "success" nor "fail"
+_SHOWN_CHARS = 40  # of a reply's body, to show in a message
+_FORM_HEADERS = {"content-type": "application/x-www-form-urlencoded"}
+_EXCERPT_CHARS = 200  # of a reply's body, to read
 
 
 @frozen
@@ -120,14 +120,14 @@ class ShopReply:
 
     @property
     def verdict(self) -> Verdict:
-        """``SUCCESS`` requires the bare word and a status 2xx, as in the sandbox."""
+        """The verdict. ``SUCCESS`` requires exactly the word ``success`` and a status 2xx, as in the sandbox."""
         if self.text == Verdict.SUCCESS and 200 <= self.status < 300:  # noqa: PLR2004 -- HTTP's successful statuses
             return Verdict.SUCCESS
         return Verdict.FAIL if self.text == Verdict.FAIL else Verdict.NEITHER
 
     @property
     def description(self) -> str:
-        """The word, or the start of the body and the HTTP status, as a text for the user."""
+        """The body if it is ``success`` or ``fail``, else its start and the HTTP status, as a text for the user."""
         if self.verdict is Verdict.NEITHER:
             excerpt = self.text if len(self.text) <= _SHOWN_CHARS else f"{self.text[:_SHOWN_CHARS]}…"
             return f"{excerpt!r} (HTTP {self.status})"
@@ -197,7 +197,7 @@ async def send_callback(url: str, query: str, *, post: bool = False) -> ShopRepl
         with anyio.move_on_after(_REPLY_TIMEOUT_S):
             try:
                 if post:
-                    return await _read_reply(client.stream("POST", url, content=query, headers=_FORM))
+                    return await _read_reply(client.stream("POST", url, content=query, headers=_FORM_HEADERS))
                 return await _read_reply(client.stream("GET", f"{url}{'&' if '?' in url else '?'}{query}"))
             except Exception as error:  # noqa: BLE001 -- with SOCKS proxies, httpcore raises errors of many classes
                 problem = describe_error(error, None if may_quote(error) else root_cause(error))
@@ -211,6 +211,7 @@ async def send_callback(url: str, query: str, *, post: bool = False) -> ShopRepl
 
 
 def _parse_address(url: str) -> httpx.URL:
+    """Parse the URL of a callback endpoint, or explain what is wrong with it."""
     try:
         if "#" not in url:
             return parse_url(url)

@@ -14,9 +14,9 @@ from gatepay_async.order_ids import new_out_order_id
 from gatepay_async.protocol.bulk import UploadProgress
 from gatepay_async.protocol.callback_errors import CallbackError
 
-_PRODUCT_ID = 8
+_PRODUCT_ID = 8  # a product of the sandbox
 _KEY_COUNT = 12_000
-_BLANK_EVERY, _DUPLICATE_EVERY = 100, 50
+_BLANK_EVERY, _DUPLICATE_EVERY = 100, 50  # a blank line follows every 100th card key, a duplicate every 50th
 
 
 def _sample_lines() -> Iterator[str]:
@@ -61,6 +61,7 @@ def _print_step(message: str) -> None:
 
 
 async def _check_upload(gatepay: AsyncGatePay) -> bool:
+    """Upload the sample. Return whether each card key was stored once."""
     lines = list(_sample_lines())
     with progress(text("upload.doing"), total=len(lines)) as update:
 
@@ -74,6 +75,7 @@ async def _check_upload(gatepay: AsyncGatePay) -> bool:
 
 
 async def _check_walk(gatepay: AsyncGatePay) -> bool:
+    """List all card keys. Return whether they are those of the sample."""
     with progress(text("export.doing"), total=_KEY_COUNT) as update:
         contents: list[str] = []
         async for page in gatepay.list_card_keys(_PRODUCT_ID, prefetch=8).pages():
@@ -85,6 +87,7 @@ async def _check_walk(gatepay: AsyncGatePay) -> bool:
 
 
 async def _check_payment(gatepay: AsyncGatePay, sandbox: Any) -> bool:
+    """Create an order. Return whether its callback is accepted and a forged one is refused."""
     payment = await gatepay.create_payment(
         product_id=_PRODUCT_ID, product_num=1, pay_type="alipay", out_order_id=new_out_order_id(), custom="demo"
     )

@@ -28,7 +28,7 @@ from gatepay_async.version import __version__
 
 _MAX_SKEW_S = 60  # an inaccurate clock affects the `max_age` of callbacks
 _INDENT_COLUMNS = 7  # the width of a mark and a space, in both languages
-_PACKAGES = ("httpx", "anyio", "msgspec", "typer", "rich", "uvicorn")
+_PACKAGES = ("httpx", "anyio", "msgspec", "typer", "rich", "uvicorn")  # whose versions are shown
 
 
 class Mark(StrEnum):
@@ -120,6 +120,7 @@ def _check_tls() -> Finding:
 
 
 def _check_proxy() -> Finding:
+    """Check the URL of the server, and which proxy is used for it."""
     try:
         url = _base_url()
         proxy = proxy_for(url)
@@ -186,6 +187,7 @@ async def _check_server() -> list[Finding]:
 
 
 def _server_failure(failure: GatePayError) -> Finding:
+    """Return the finding for a call that has failed."""
     explanation, status = failures.explain(failure), failures.error_status(failure)
     message = text("doctor.failed", headline=failures.headline(failure).rstrip(".。"), cause=explanation.cause)
     todo = explanation.remedy
@@ -197,6 +199,7 @@ def _server_failure(failure: GatePayError) -> Finding:
 
 
 def _check_clock(body: bytes, our_time: float) -> Finding:
+    """Compare the time in the *body* of a reply with this machine's time when the server sent it."""
     try:
         server_time = open_envelope(body).time
     except MisreadError:
@@ -237,7 +240,7 @@ async def _check_callback(url: str) -> list[Finding]:
 
 
 class _BodyRecorder(httpx.AsyncBaseTransport):
-    """Records the body of the last reply, because the client's models don't have its ``time``."""
+    """Records the body of the last reply, because the client's models leave out its ``time``."""
 
     def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
         self._inner = inner
@@ -253,6 +256,7 @@ class _BodyRecorder(httpx.AsyncBaseTransport):
             self.body = await reply.aread()
         finally:
             await reply.aclose()
+        # aread() has decoded the body.
         headers = [(name, value) for name, value in reply.headers.raw if name.lower() != b"content-encoding"]
         return httpx.Response(reply.status_code, headers=headers, content=self.body)
 

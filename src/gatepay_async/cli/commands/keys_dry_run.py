@@ -65,10 +65,10 @@ class _DryRun:
         self._chunker = Chunker(self._lines)
         self._repeated = array("Q")  # the line numbers of duplicates
         self._first_lines = array("Q")  # for each duplicate, the line number of the first copy
-        self._chunks = self._would_send = 0
+        self._chunks = self._would_send = 0  # the numbers of chunks and of card keys in them
 
     def read(self, lines: Iterator[str], first_lines: FirstLines) -> None:
-        """Read all *lines*."""
+        """Read all *lines*. Find duplicates with *first_lines*."""
         while batch := list(islice(lines, _BATCH_LINES)):
             self._chunker.read_lines(batch)
             numbers = self._chunker.pending_lines

@@ -82,6 +82,7 @@ async def submit(
 async def _work_until_done(
     durable: DurableUploads, job: Job, concurrency: int | Literal["auto"], print_result: Callable[[], Awaitable[Status]]
 ) -> Status:
+    """Run a worker until *job* is done or the command is interrupted, and print the result or the progress."""
     try:
         async with durable.worker(concurrency=concurrency):
             await uploads.follow(job)

@@ -31,6 +31,7 @@ _COLUMNS = ("id", EXPORTED, "status", "pay_order_id", "created_at", "updated_at"
 
 
 def _row(key: CardKey) -> writing.Row:
+    """Return the values of a card key for ``_COLUMNS``."""
     return (key.id, key.content, key.status, key.pay_order_id, key.created_at.isoformat(), key.updated_at.isoformat())
 
 
@@ -86,6 +87,7 @@ def _check_target(target: str, *, excel: bool, reveal: bool, force: bool) -> Pat
 
 @contextmanager
 def _open_target(target: str) -> Generator[BinaryIO]:
+    """Open the file *target*, or standard output for ``-``."""
     if target == "-":
         clear_waiting()
         sys.stdout.flush()

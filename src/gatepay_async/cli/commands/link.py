@@ -1,4 +1,4 @@
-"""``gatepay link``: a quick-pay link."""
+"""``gatepay link``: prints a quick-pay link."""
 
 from gatepay_async.cli import settings
 from gatepay_async.cli.language import text

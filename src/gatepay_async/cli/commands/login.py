@@ -100,6 +100,7 @@ async def login(credentials: Credentials, base_url: str, cloud_base_url: str, *,
 
 
 def _chosen_name() -> str:
+    """Return the name in ``--profile`` or else in GATEPAY_PROFILE, or an empty string."""
     return chosen().profile or os.environ.get("GATEPAY_PROFILE", "")
 
 
@@ -169,14 +170,14 @@ def logout() -> Status:
         raise HaltError(text("logout.nothing"), todo=todo)
     profile = profiles.get_profile(name)
     # Delete the secret first: if that fails, the profile still refers to it.
-    remains = profile.kept_in == "keyring" and keyrings.keyring_name() is None
-    if profile.kept_in == "keyring" and not remains:
+    secret_remains = profile.kept_in == "keyring" and keyrings.keyring_name() is None
+    if profile.kept_in == "keyring" and not secret_remains:
         keyrings.delete_secret(profile.account(name))
     profiles.remove_profile(name)
-    if remains:
+    if secret_remains:
         warn(text("logout.remains", account=profile.account(name), service=keyrings.SERVICE))
     if wants_json():
-        print_json(profile=name, removed=True, secret_removed=not remains)
+        print_json(profile=name, removed=True, secret_removed=not secret_remains)
     else:
-        print_line(text("logout.profile_only" if remains else "logout.done", name=name))
+        print_line(text("logout.profile_only" if secret_remains else "logout.done", name=name))
     return Status.DONE

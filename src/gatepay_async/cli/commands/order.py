@@ -45,13 +45,14 @@ async def _wait_for_change(
     status: OrderStatus,
     timeout: int,  # noqa: ASYNC109 -- named after the option
 ) -> OrderStatus:
+    """Return the status once it differs from *status*, or immediately if *status* is final."""
     first = status.order_status
     with anyio.move_on_after(timeout):
         while status.order_status == first and status.order_status not in _FINAL_STATUSES:
             await anyio.sleep(_POLL_SECONDS)
             try:
                 status = await gatepay.check_order(number)
-            except (TransportError, ProtocolError):  # it may be temporary, and the timeout ends the wait in any case
+            except (TransportError, ProtocolError):  # this may be temporary, and the timeout ends the wait in any case
                 continue
         return status
     raise HaltError(

@@ -75,6 +75,7 @@ def parse_group(group: str) -> tuple[tuple[int, int], ...]:
 
 
 def _check_kind(request: OrderRequest) -> None:
+    """Check that the options ask for exactly one kind of order, and that they fit that kind."""
     kinds = [request.product is not None, bool(request.price), bool(request.items)]
     if sum(kinds) != 1 or (request.cloud and not request.price) or (request.num != 1 and request.product is None):
         raise HaltError(text("pay.one_kind"), todo=text("pay.one_kind.todo"))
@@ -125,6 +126,7 @@ def _check_new_file(path: Path) -> None:
 async def _create_order(
     gatepay: AsyncGatePay, request: OrderRequest, out_order_id: str, save_qr: Path | None
 ) -> CreatedOrder:
+    """Create the order, print it, and save its QR code. If the reply is lost, ask GatePay about the order."""
     try:
         payment = await _send_order(gatepay, request, out_order_id)
     except OutcomeUnknownError as error:
@@ -147,6 +149,7 @@ async def _create_order(
 
 
 async def _send_order(gatepay: AsyncGatePay, request: OrderRequest, out_order_id: str) -> CreatedOrder:
+    """Call the endpoint for this kind of order."""
     common = {
         "pay_type": request.pay_type, "out_order_id": out_order_id, "custom": request.custom or out_order_id,
     }  # fmt: skip
@@ -199,6 +202,7 @@ def _print_qr_code(address: str) -> None:
     # Print the light modules as white on black: a scanner needs a light border, even on a dark terminal.
     if len(rows[0]) > screen().width:
         return
+    # By the modules of the upper and the lower row: 0 is light, 1 is dark.
     blocks = {(0, 0): "█", (0, 1): "▀", (1, 0): "▄", (1, 1): " "}
     for upper, lower in zip(rows[::2], rows[1::2], strict=True):
         print_line(

@@ -34,6 +34,7 @@ async def find_order(gatepay: AsyncGatePay, error: OutcomeUnknownError) -> Order
 
 
 def _unsettled(error: OutcomeUnknownError, settled: str, message: str, todo: str) -> HaltError:
+    """Return the error for an order that may exist. *settled* says why that is still unknown."""
     facts = {
         "type": type(error).__name__,
         "endpoint": error.endpoint,

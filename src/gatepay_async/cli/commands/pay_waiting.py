@@ -77,7 +77,7 @@ async def wait_for_payment(
 
     paid: list[Callback] = []
     arrived = anyio.Event()
-    price: list[Decimal | None] = []
+    price: list[Decimal | None] = []  # empty until the order is created
     created = anyio.Event()
 
     async def lookup(order: str) -> Decimal | None:

@@ -1,4 +1,4 @@
-"""``gatepay products`` and ``gatepay keys count``."""
+"""``gatepay products``: lists the products or watches their stock. ``gatepay keys count``: counts card keys."""
 
 import math
 from datetime import datetime
@@ -11,7 +11,7 @@ from gatepay_async.cli.settings import client
 from gatepay_async.cli.status import Status
 from gatepay_async.protocol.models import Catalog, Product
 
-Count = tuple[int, str, int | None, int]  # ID, name, unsold card keys, card keys on the server
+Count = tuple[int, str, int | None, int]  # a product's ID, its name, its unsold and all its card keys
 
 
 async def list_products(below: int | None) -> Status:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from gatepay_async.sandbox.events import SandboxEvent
 
 DEFAULT_PORT = 8765
-_SUCCESS = 100
-_SHOWN_CHARS = 60  # of a text from outside
+_SUCCESS = 100  # the code of a successful reply
+_SHOWN_CHARS = 60  # of a text from outside, such as an order number
 
 
 @frozen

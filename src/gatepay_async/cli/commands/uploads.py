@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gatepay_async.durable import Job, JobInfo
     from gatepay_async.protocol.bulk import UploadReport
 
-_SHORT_CHARS = 8  # of a job number in a list
+_SHORT_CHARS = 8  # of a job number: only its start is shown in lists
 
 
 async def list_jobs() -> Status:
@@ -173,6 +173,7 @@ def _save_failed_lines(path: Path, report: UploadReport, reading: Reading) -> Pa
 
 
 def _on_server(info: JobInfo) -> int:
+    """Return how many card keys of the job are on the server."""
     return info.progress.stored + info.progress.already_there
 
 

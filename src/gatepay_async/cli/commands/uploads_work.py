@@ -20,7 +20,7 @@ from gatepay_async.cli.worker_metrics import CONTENT_TYPE, WorkerMetrics
 if TYPE_CHECKING:
     from gatepay_async.durable import Job, Submitter, Worker
 
-_POLL_INTERVAL_S = 1.0  # between two checks whether a job is unfinished
+_POLL_INTERVAL_S = 1.0  # between two checks whether all jobs have ended, for --drain
 _COUNT_INTERVAL_S = 5.0  # between two counts of the queue, for the metrics
 
 
@@ -33,7 +33,7 @@ async def work(
     health: Address | None,
 ) -> Status:
     """Work on the jobs of the shop until Ctrl-C, or with *drain* until all jobs have ended."""
-    settings.secret()
+    settings.secret()  # if it is missing, fail before the worker starts
     uploads = queue.durable_uploads()
     from gatepay_async.durable import Rate
 
@@ -44,7 +44,7 @@ async def work(
     with queue.explain_errors():
         worker = uploads.worker(concurrency=concurrency, global_concurrency=global_concurrency, rate=limit)
         async with (
-            _health(health, metrics, worker),
+            _serving_health(health, metrics, worker),
             uploads.submitter() as submit,
             worker,
             _counting_queue(submit, metrics, enabled=health is not None),
@@ -56,7 +56,7 @@ async def work(
 
 
 @asynccontextmanager
-async def _health(address: Address | None, metrics: WorkerMetrics, worker: Worker) -> AsyncGenerator[None]:
+async def _serving_health(address: Address | None, metrics: WorkerMetrics, worker: Worker) -> AsyncGenerator[None]:
     """Serve health checks, from before the worker opens until after it has closed."""
     if address is None:
         yield
@@ -89,6 +89,7 @@ async def _counting_queue(submit: Submitter, metrics: WorkerMetrics, *, enabled:
 
 
 async def _count_queue(submit: Submitter, metrics: WorkerMetrics) -> None:
+    """Count the queue every ``_COUNT_INTERVAL_S``, until cancelled. Forget a count that is too old."""
     loop = asyncio.get_running_loop()
     while True:
         # A database may accept a query and never respond, without an error.
@@ -103,6 +104,7 @@ async def _count_queue(submit: Submitter, metrics: WorkerMetrics) -> None:
 
 
 async def _wait_until_drained(submit: Submitter) -> Status:
+    """Wait until all jobs have ended."""
     jobs: dict[str, Job] = {}  # keep the objects: a job caches the batches that have ended
     while True:
         jobs = {job.id: jobs.get(job.id, job) for job in await submit.jobs()}

@@ -20,18 +20,17 @@ from gatepay_async.cli.files.tables import Cell
 from gatepay_async.cli.files.uniform_rows import find_uniform_rows
 
 Row = Sequence[Cell]
-# Makes a cell from its kind, the number of its style, its text, and whether a formula computes it.
+# Makes a cell from its kind (the XML attribute ``t``), the number of its style, its text, and whether it has a formula.
 CellOf = Callable[[str, int, str, bool], Cell]
 
-_MAX_ROWS, _MAX_COLUMNS = 1_048_576, 16_384
-_MAX_WAITING = 2**20  # bytes to collect without the end of a row
-# A cell in column XFD makes a row of 16,384 cells, so a few bytes of XML can fill much memory. Only rows that end
-# before column AAA are read in large blocks.
-_PARSED_BYTES = 2**13  # given to the XML parser at once
+_MAX_ROWS, _MAX_COLUMNS = 1_048_576, 16_384  # the limits of an Excel sheet
+_MAX_UNREAD_BYTES = 2**20  # of XML to collect until the end of a row is found
+# Small, because a cell in the last column, XFD, makes a row of 16,384 cells: a few bytes of XML can need much memory.
+_PARSER_BYTES = 2**13  # given to the XML parser at once
 _ROW_END = b"</row>"
-_AREA = re.compile(r"\$?([A-Z]{1,3})\$?(\d{1,7}):\$?([A-Z]{1,3})\$?(\d{1,7})")
-# A cell, after the start of its row if it is the first one, in the form that nearly all programs write; or an empty
-# row. Other forms are read by the XML parser, which takes five times as long.
+_AREA = re.compile(r"\$?([A-Z]{1,3})\$?(\d{1,7}):\$?([A-Z]{1,3})\$?(\d{1,7})")  # such as A1:B2 or $A$1:$B$2
+# Matches a cell or an empty row in the form that nearly all programs write. The match of a row's first cell includes
+# the start of the row. Other forms are read by the XML parser, which takes five times as long.
 _SIMPLE = re.compile(
     rb'(?:<row r="(\d{1,7})"([^<>/]*)>)?<c r="([A-Z]{1,2})\d+"([^<>/]*)'
     rb'(?:/>|>(?:<v>([^<]+)</v>|<is><t(?: xml:space="preserve")?>([^<]+)</t></is>)?)'
@@ -41,13 +40,13 @@ _SIMPLE = re.compile(
 
 class SheetRows:
     """
-    Reads a sheet.
+    Reads the rows of a sheet, once.
 
     Args:
         sheet: The XML of the sheet.
         texts: The shared texts, which cells refer to by number.
-        plain: The styles that show a text unchanged.
-        cell_of: Makes all other cells, such as numbers.
+        plain: The numbers of the styles that show a text unchanged.
+        cell_of: Makes the cells that are not shared texts in such a style, for example numbers.
 
     Attributes:
         hidden_columns: The indexes of hidden columns, from 0. Complete once the first row was read.
@@ -59,10 +58,9 @@ class SheetRows:
         self._texts = texts
         self._plain = plain
         self._cell_of = cell_of
-        self._number = 0
+        self._number = 0  # of the row that was started last
         self._column_indexes = _ColumnIndexes()
-        # Caches: whether a row is hidden, by its attributes; and a cell's kind, its style and whether it is a shared
-        # text that is shown unchanged, by its attributes.
+        # Caches of the results of _is_hidden() and _kind_of_cell(), by the attributes of the row or the cell.
         self._hidden_by_attributes: dict[bytes, bool] = {}
         self._kind_by_attributes: dict[bytes, tuple[str, int, bool]] = {}
         self.hidden_columns: set[int] = set()
@@ -82,22 +80,23 @@ class SheetRows:
             parser.close()
 
     def _read_with(self, parser: "_RowParser") -> Iterator[Sequence[Row]]:
+        """Yield the rows. Use *parser* where the faster ways can't read the XML."""
         unread = b""
         while block := self._sheet.read(BLOCK_BYTES):
             unread += block
             end = unread.rfind(_ROW_END) + len(_ROW_END)
             if end < len(_ROW_END):
-                if len(unread) < _MAX_WAITING and parser.simple:
+                if len(unread) < _MAX_UNREAD_BYTES and parser.is_at_row:
                     continue
                 end = end_of_tags(unread)
             piece, unread = unread[:end], unread[end:]
-            rows = parser.simple and (self._uniform_rows(piece) or self._simple_rows(piece))
+            rows = parser.is_at_row and (self._uniform_rows(piece) or self._simple_rows(piece))
             yield from (rows,) if rows else map(parser.read, _small_parts(piece))
         yield from map(parser.read, _small_parts(unread))
         yield parser.read(b"", last=True)
 
     def start_row(self, number: int, rows: list[list[Cell]], *, hidden: bool) -> list[Cell]:
-        """Append missing rows and then a new row with this *number* (0: the next) to *rows*. Return the new row."""
+        """Append a new row with this *number* (0: the next) to *rows*, after empty rows for missing ones. Return it."""
         number = number or self._number + 1
         if not self._number < number <= _MAX_ROWS:
             raise ValueError("the rows of the sheet are not in order")
@@ -109,7 +108,7 @@ class SheetRows:
         return row
 
     def add_cell(self, row: list[Cell], index: int, cell: tuple[str, int, str], *, formula: bool) -> None:
-        """Append missing cells up to column *index*, then this cell, to *row*."""
+        """Append *cell*, which has a kind, a style and a text, to *row*, after empty cells up to column *index*."""
         if index != len(row):
             row += [""] * _count_missing(len(row), index)
         row.append(self._cell_of(*cell, formula))
@@ -122,13 +121,13 @@ class SheetRows:
         rows: list[list[Cell]] = []
         is_hidden = self._is_hidden(uniform.attributes)
         self.start_row(uniform.first, rows, hidden=is_hidden)
-        rows.pop()
+        rows.pop()  # keeps the missing rows; the uniform rows are made below
         columns: list[Iterable[Cell]] = []
         for letters, cell_attributes, values in uniform.columns:
             missing = _count_missing(len(columns), self._column_indexes[letters])
             columns += [repeat("")] * missing
-            kind, style, is_text = self._kind_of_cell(cell_attributes)
-            if is_text:
+            kind, style, is_plain_text = self._kind_of_cell(cell_attributes)
+            if is_plain_text:
                 columns.append(self._texts.get_all(values))
             else:
                 texts = map(str, values) if isinstance(values, range) else map(bytes.decode, values)
@@ -147,9 +146,9 @@ class SheetRows:
             elif number:
                 row = self.start_row(int(number), rows, hidden=self._is_hidden(row_attributes))
             if column:
-                kind, style, is_text = self._kind_of_cell(attributes)
+                kind, style, is_plain_text = self._kind_of_cell(attributes)
                 index = self._column_indexes[column]
-                if is_text and index == len(row) and value:
+                if is_plain_text and index == len(row) and value:
                     row.append(self._texts.get(int(value)))
                 else:
                     self.add_cell(row, index, (kind, style, (value or inline).decode()), formula=False)
@@ -161,7 +160,7 @@ class SheetRows:
         return self._hidden_by_attributes[attributes]
 
     def _kind_of_cell(self, attributes: bytes) -> tuple[str, int, bool]:
-        """Return the cell's kind, its style, and whether it is a shared text that is shown unchanged."""
+        """Return the kind of a cell, its style, and whether it is a shared text that is shown unchanged."""
         if attributes not in self._kind_by_attributes:
             parsed = _attributes_of(attributes)
             kind, style = parsed.get("t", "n"), int(parsed.get("s", 0))
@@ -170,16 +169,16 @@ class SheetRows:
 
 
 def _small_parts(piece: bytes) -> Iterator[bytes]:
-    """Cut *piece* after tags into parts of about ``_PARSED_BYTES``."""
+    """Cut *piece* after tags into parts of about ``_PARSER_BYTES``."""
     start = 0
     while start < len(piece):
-        end = piece.find(b">", start + _PARSED_BYTES) + 1 or len(piece)
+        end = piece.find(b">", start + _PARSER_BYTES) + 1 or len(piece)
         yield piece[start:end]
         start = end
 
 
 def hides_row(attributes: dict[str, str]) -> bool:
-    """Whether a row with these attributes is hidden."""
+    """Whether a row with these attributes is hidden: it is marked as hidden, or its height is 0."""
     return attributes.get("hidden") in {"1", "true"} or not float(attributes.get("ht", 1))
 
 
@@ -195,10 +194,11 @@ def _find_simple(piece: bytes) -> list[tuple[bytes, ...]]:
     if not piece.lstrip().startswith(b"<row ") or b"&" in piece or b"\r" in piece:  # XML reads "\r" as "\n"
         return []
     matches = _SIMPLE.findall(piece)
-    counts = [len(matches) - groups.count(b"") for groups in zip(*matches, strict=True)]
+    counts = [len(matches) - groups.count(b"") for groups in zip(*matches, strict=True)]  # matches that fill each group
     if not counts:
         return []
     rows, _, cells, _, values, texts, empty_rows, _ = counts
+    # The start tags in the matches (two for a text: <is> and <t>), and all end tags.
     tags = rows + cells + values + 2 * texts + empty_rows + piece.count(b"</")
     # If there are more tags, or a ">" that doesn't end a tag, _SIMPLE has missed something.
     return matches if tags == piece.count(b"<") == piece.count(b">") else []
@@ -233,16 +233,16 @@ class _RowParser:
         self._parser = PlainParser(self._start_element, self._end_element, self._add_cell_letters)
         self._rows: list[list[Cell]] = []
         self._row: list[Cell] = []
-        self._cell: tuple[int, str, int] = (0, "", 0)
+        self._cell: tuple[int, str, int] = (0, "", 0)  # column index, kind and style
         self._letters: list[str] = []
         self._formula = False
-        self._hidden = 0  # depth of <rPh> elements, which contain the pronunciation of a text
+        self._phonetic_depth = 0  # how many <rPh> elements are open; they contain the pronunciation of a text
         self._in_value = False
         self._in_table = self._in_row = False
 
     @property
-    def simple(self) -> bool:
-        """Whether the next bytes are the start of a row, so that ``_SIMPLE`` may read them."""
+    def is_at_row(self) -> bool:
+        """Whether the next bytes are the start of a row or the end of the table, so that ``_SIMPLE`` may read them."""
         return self._parser.plain and self._in_table and not self._in_row
 
     def close(self) -> None:
@@ -264,7 +264,7 @@ class _RowParser:
         if name == "c":
             self._start_cell(attributes)
         elif name in {"v", "t"}:
-            self._in_value = not self._hidden
+            self._in_value = not self._phonetic_depth
         elif name == "is":
             self._letters.clear()  # some programs also write a <v> for readers that don't know <is>
         elif name == "f":
@@ -274,7 +274,7 @@ class _RowParser:
             number = int(attributes.get("r", 0))
             self._row = self._sheet.start_row(number, self._rows, hidden=hides_row(attributes))
         elif name == "rPh":
-            self._hidden += 1
+            self._phonetic_depth += 1
         elif name == "sheetData":
             self._in_table = True
         elif name == "mergeCell":
@@ -300,7 +300,7 @@ class _RowParser:
         elif name == "row":
             self._in_row = False
         elif name == "rPh":
-            self._hidden -= 1
+            self._phonetic_depth -= 1
         elif name == "sheetData":
             self._in_table = False
 
@@ -310,6 +310,7 @@ class _RowParser:
 
 
 def _column_index(column: str) -> int:
+    """Return the index of the column with these letters: 26 for ``AA``."""
     return _ColumnIndexes()[column.encode()]
 
 
@@ -321,7 +322,7 @@ class MergedCells:
 
     def add(self, area: str) -> None:
         """
-        Add an *area*, such as ``A1:B2``. A single cell, which some programs write, hides nothing.
+        Add an *area*, such as ``A1:B2``. Ignore a single cell, which some programs write and which hides nothing.
 
         Raises:
             ValueError: There are too many areas.
@@ -334,13 +335,13 @@ class MergedCells:
 
     def covered_rows(self, index: int) -> set[int]:
         """
-        Return the numbers of the rows whose cell in the column with this index is not shown.
+        Return the numbers of the rows in which Excel doesn't show the cell of the column *index*.
 
         Raises:
             ValueError: There are more rows than a sheet can have, because areas overlap.
         """
         rows = [
-            range(top + (left == index), bottom + 1)
+            range(top + (left == index), bottom + 1)  # in its first column, an area shows its top cell
             for left, top, right, bottom in self._areas
             if left <= index <= right
         ]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from gatepay_async.cli.files.reading import FileProblemError
 
-EXPORTED = "content"  # the name of that column in files that the command exports
+EXPORTED = "content"  # the name of the column with the card keys, in files that the command writes
 # Common names of the column with the card keys, and of other columns.
 _KEY_NAMES = """
 卡密 卡号 卡號 卡密内容 卡密內容 卡密列表 卡密信息 卡密号 卡号卡密 卡号密码 账号密码 卡券 卡券码 券号 券码 兑换码 兌換碼
@@ -66,11 +66,12 @@ def choose(first: Sequence[str], wanted: str) -> tuple[int, bool]:
 
 
 def _plain(name: str) -> str:
+    """Return *name* in a form that is equal for all common ways to write it."""
     return re.sub(r"[\s_-]+", "_", name.strip(" \t\r\"'“”:：\ufeff").casefold())
 
 
 def _listed(first: Sequence[str], *, shown: bool) -> str:
-    """List the columns by number. With *shown*, add the names; otherwise these may be card keys."""
+    """List the columns by number. Add the names only if *shown* is true, because the first row may hold card keys."""
     if not shown:
         return f"1-{len(first)}"
     return ", ".join(f"{number} ({cell.strip()[:_SHOWN_NAME_CHARS]})" for number, cell in enumerate(first, 1))

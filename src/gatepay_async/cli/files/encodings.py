@@ -20,8 +20,8 @@ WIDE = frozenset({"utf-16", "utf-16-le", "utf-16-be", "utf-32"})
 NAMES = ("utf-8", "gb18030", "gbk", "big5", "utf-16", "utf-16-le", "utf-16-be", "utf-32")
 _ALIASES = {"gb2312": "gb18030", "utf-8-sig": "utf-8", "cp950": "big5", "ascii": "utf-8"}
 
-_BLOCK_BYTES = 2**18  # decoded at once
-_SAMPLE_CHARS = 20_000
+_BLOCK_BYTES = 2**18  # to decode at once
+_SAMPLE_CHARS = 20_000  # non-ASCII characters by which Chinese text is recognized
 _MIN_COMMON_SHARE = 0.8  # the share of common characters among the non-ASCII characters of Chinese text
 
 
@@ -51,9 +51,9 @@ def guess(file: BinaryIO) -> str:
     encoding = encoding_of_mark(file.read(MARK_BYTES))
     if encoding:
         return encoding if _sample(file, encoding) is not None else ""
-    for name, fits in (("utf-8", _anything), ("gb18030", reads_as_chinese)):
+    for name, accepts in (("utf-8", _accept_any), ("gb18030", reads_as_chinese)):
         sample = _sample(file, name)
-        if sample is not None and fits(sample):
+        if sample is not None and accepts(sample):
             return name
     return ""
 
@@ -64,7 +64,7 @@ def reads_as_chinese(sample: str) -> bool:
     return sum(letter in common for letter in sample) >= _MIN_COMMON_SHARE * len(sample)
 
 
-def _anything(_: str) -> bool:
+def _accept_any(_: str) -> bool:
     return True
 
 

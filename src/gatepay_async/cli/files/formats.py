@@ -17,7 +17,7 @@ Parse = Callable[[BinaryIO], tuple[int, Iterator[Cell]]]
 
 WORKBOOK = ".xlsx"
 _WORKBOOK_STARTS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # .xlsx and .xls
-_START_BYTES = 4
+_START_BYTES = 4  # the length of each start
 
 
 def is_table(path: Path | None, reading: Reading) -> bool:
@@ -27,7 +27,7 @@ def is_table(path: Path | None, reading: Reading) -> bool:
 
 def parser_for(path: Path | None, file: BinaryIO, reading: Reading) -> tuple[str, Parse]:
     """
-    Return the encoding of *file*, which is no workbook, and its parser.
+    Return the encoding and the parser of *file*, which is a text file or a table in a text file.
 
     Raises:
         FileProblemError: The file is a workbook, or its encoding can't be guessed.
@@ -57,7 +57,7 @@ def parse_plain(file: BinaryIO, encoding: str = "utf-8") -> tuple[int, Iterator[
 
 
 def parse_kept(file: BinaryIO, *, first: int) -> tuple[int, Iterator[Cell]]:
-    """Return the card keys of a checked table, which are kept as lines of text."""
+    """Return the card keys of a table that was kept as lines of text. *first* is the number of its first row."""
     return first, read_lines(file, "utf-8")
 
 

@@ -23,6 +23,7 @@ def read_lines(file: BinaryIO, encoding: str) -> Iterator[str]:
 
 
 def _read_narrow(file: BinaryIO, encoding: str) -> Iterator[str]:
+    """Yield the lines of a file in an encoding whose line end is one byte."""
     number = 0
     while raw := file.readline(MAX_LINE_BYTES + 1):
         number += 1
@@ -39,6 +40,7 @@ def _read_narrow(file: BinaryIO, encoding: str) -> Iterator[str]:
 
 
 def _read_wide(file: BinaryIO, encoding: str) -> Iterator[str]:
+    """Yield the lines of a file in an encoding whose line end has several bytes."""
     text = io.TextIOWrapper(file, encoding, newline="\n")
     number = 0
     try:

@@ -15,8 +15,9 @@ _COLOURS = (
 )
 _COLOUR = re.compile(rf"\[(?:{_COLOURS})\]", re.IGNORECASE)
 _LANGUAGE = re.compile(r"\[\$-[0-9A-Fa-f]{1,4}\]")
+# A section of a format code that shows whole numbers above 0 unchanged.
 _WHOLE_NUMBER = re.compile(r"General|G/通用格式|#*0|#+|@", re.IGNORECASE)
-_ZERO_SECTION, _ALL_SECTIONS = 3, 4  # the sections: positive numbers; negative numbers; 0; texts
+_ZERO_SECTION, _ALL_SECTIONS = 3, 4  # a code has up to 4: for positive numbers, negative numbers, 0 and texts
 
 
 @frozen

@@ -1,4 +1,4 @@
-"""Finds odd lines, which may be something else than a card key, and masks card keys for display."""
+"""Finds odd lines, which may not be card keys, and masks card keys for display."""
 
 import re
 
@@ -13,8 +13,8 @@ _MIN_ZEROS = 3  # in all rounded numbers together; fewer may be coincidence
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|&(?:[a-z]+|#\d+);")
 _EXPONENT = re.compile(r"[+-]?\d(?:[.,]\d+)?E\+\d{2,}")  # as written by Excel and WPS
 
-_KEPT_AS_TEXT = re.compile(r"""['`]\d+|="[^"]*\"""")  # the sign before it keeps a spreadsheet from converting it
-_QUOTED = re.compile('".*"')  # as in a CSV file, where the quotes don't belong to the value
+_KEPT_AS_TEXT = re.compile(r"""['`]\d+|="[^"]*\"""")  # a sign before a number keeps a spreadsheet from converting it
+_QUOTED = re.compile('".*"')  # in a CSV file, such quotes don't belong to the value
 
 
 @frozen
@@ -72,7 +72,7 @@ class Oddities:
 
     def __init__(self, *, table: bool) -> None:
         self._table = table
-        self._first_length = 0
+        self._first_length = 0  # of the first cell that is stored as a number
         self._long_numbers = self._rounded_numbers = 0
         self._rounded_zeros = 0  # the zeros after the 15th digit of all rounded numbers
 

@@ -18,7 +18,7 @@ from gatepay_async.cli.files.reading import FileProblemError
 BLOCK_BYTES = 2**16  # bytes of XML to read at once
 # A small zip file can unpack to gigabytes, so each part that is kept in memory has a limit.
 _MAX_TAG_BYTES = 2**20  # for a tag or the text between two tags; Excel's longest text has 32,767 characters
-MAX_LETTERS = 2**20  # for one text
+MAX_LETTERS = 2**20  # characters, for one text
 _MAX_TEXT_BYTES = 2**29  # for all shared texts
 _MAX_SMALL_BYTES = 2**25  # for any other part that is not a sheet
 # The errors of a file that is damaged or protected by a password. zipfile raises NotImplementedError for a compression
@@ -28,18 +28,19 @@ DAMAGED = (
     NotImplementedError, RuntimeError, OverflowError,
 )  # fmt: skip
 
+# A shared text in the form that nearly all programs write.
 _SIMPLE_TEXT = re.compile(rb'<si><t(?: xml:space="preserve")?>([^<]*)</t></si>')
 _TEXT_START, _TEXT_END = b"<si><t>", b"</t></si>"
-_TAGS_PER_TEXT = 4
-_UTF_8_DECLARATIONS = (b"<?xml", b"\xef\xbb\xbf<?xml")
-_END = b"\0"  # ends each text; XML can't contain it
+_TAGS_PER_TEXT = 4  # <si>, <t>, </t> and </si>
+_UTF_8_DECLARATIONS = (b"<?xml", b"\xef\xbb\xbf<?xml")  # without and with a byte-order mark
+_END = b"\0"  # ends each text in SharedTexts; XML can't contain it
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")  # Excel's escape for a character that XML can't contain
 
 
 @frozen
 class Part:
     """
-    A sheet.
+    The part of an Excel file that holds a worksheet.
 
     Attributes:
         name: The name that Excel shows.
@@ -53,7 +54,7 @@ class Part:
 
 
 class Package:
-    """The zip file, with its parts by name."""
+    """An Excel file as a zip file. Finds and opens its parts."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._zip = zipfile.ZipFile(file)
@@ -83,7 +84,7 @@ class Package:
                 yield from elements
                 elements.clear()
             parser.Parse(b"", True)
-        yield from elements  # elements whose end the parser has deferred
+        yield from elements  # elements that the parser had held back
 
     def sheets(self) -> tuple[list[Part], str, str]:
         """Return the worksheets, and the paths of the shared texts and of the styles, which may be empty."""
@@ -103,15 +104,15 @@ class Package:
 
     def styles(self, path: str) -> list[ShownUnchanged]:
         """Return for each cell style which values it shows unchanged."""
-        codes: dict[int, str] = {}
+        format_codes: dict[int, str] = {}
         styles: list[ShownUnchanged] = []
         in_cell_formats = False
         for name, attributes in self.elements(path) if path else ():
             if name == "numFmt" and "formatCode" in attributes:
-                codes[int(attributes["numFmtId"])] = attributes["formatCode"]
+                format_codes[int(attributes["numFmtId"])] = attributes["formatCode"]
             elif name == "xf" and in_cell_formats:
                 format_id = int(attributes.get("numFmtId", 0))
-                styles.append(shown_unchanged(format_id, codes.get(format_id)))
+                styles.append(shown_unchanged(format_id, format_codes.get(format_id)))
             elif name in {"cellXfs", "cellStyles", "cellStyleXfs", "dxfs"}:
                 in_cell_formats = name == "cellXfs"
         return styles or [AS_STORED]
@@ -145,7 +146,7 @@ class SharedTexts:
         Return the text with this *number*.
 
         Raises:
-            IndexError: There is none.
+            IndexError: There is no text with this number.
         """
         if number < 0:
             raise IndexError(number)
@@ -164,13 +165,15 @@ class SharedTexts:
         return self._bytes_of(number, number).decode()
 
     def _bytes_of(self, first: int, last: int) -> bytes:
-        # Each text before this one adds one _END.
+        """Return the texts from number *first* to number *last*, with ``_END`` between them."""
+        # _starts doesn't count the _END after each text.
         return self._data[self._starts[first] + first : self._starts[last + 1] + last]
 
     def _unescape_all(self, texts: list[str]) -> list[str]:
         return list(map(unescaped, texts)) if self._escaped else texts
 
     def _read(self, part: IO[bytes]) -> Iterator[bytes]:
+        """Yield blocks of texts, for ``_data``."""
         parser = _TextParser()
         unread = b""
         while block := part.read(BLOCK_BYTES):
@@ -183,6 +186,7 @@ class SharedTexts:
         yield self._joined(parser.read(unread, last=True))
 
     def _joined(self, texts: list[bytes]) -> bytes:
+        """Return *texts* with ``_END`` after each, and add their starts to ``_starts``."""
         if self._starts[-1] > _MAX_TEXT_BYTES:
             raise FileProblemError("sources.too_large", most=f"{_MAX_TEXT_BYTES // 2**20:,}")
         self._starts.extend(accumulate(map(len, texts), initial=self._starts.pop()))
@@ -190,7 +194,7 @@ class SharedTexts:
 
 
 def _read_simple_texts(piece: bytes) -> list[bytes]:
-    """Return the texts of *piece* if each has one run and no entities, as nearly all have; else an empty list."""
+    """Return the texts of *piece* if all of them are simple: without formatting and entities. Else return no texts."""
     if b"&" in piece or _END in piece or b"\r" in piece:
         return []
     tags = piece.count(b"<")
@@ -199,17 +203,17 @@ def _read_simple_texts(piece: bytes) -> list[bytes]:
         if tags == _TAGS_PER_TEXT * len(texts):
             return texts
     texts = _SIMPLE_TEXT.findall(piece) if piece.lstrip().startswith(b"<si>") else []
-    return texts if tags == _TAGS_PER_TEXT * len(texts) else []  # more tags: the pattern has missed something
+    return texts if tags == _TAGS_PER_TEXT * len(texts) else []  # with more tags, the pattern has missed something
 
 
 class _TextParser:
-    """Reads shared texts with an XML parser, including texts of several runs. Skips pronunciations (``<rPh>``)."""
+    """Reads shared texts, also formatted ones, with an XML parser. Skips their pronunciations (``<rPh>``)."""
 
     def __init__(self) -> None:
         self._parser = PlainParser(self._start_of_text, self._end_of_text, self._add_text_letters)
         self._found: list[bytes] = []
         self._letters: list[str] = []
-        self._hidden = 0
+        self._phonetic_depth = 0
         self._in_text = False
         self._after_text = False
 
@@ -228,15 +232,15 @@ class _TextParser:
 
     def _start_of_text(self, name: str, _: dict[str, str]) -> None:
         name = local(name)
-        self._hidden += name == "rPh"
-        self._in_text = name == "t" and not self._hidden
+        self._phonetic_depth += name == "rPh"
+        self._in_text = name == "t" and not self._phonetic_depth
         self._after_text = False
         if name == "si":
             self._letters.clear()
 
     def _end_of_text(self, name: str) -> None:
         name = local(name)
-        self._hidden -= name == "rPh"
+        self._phonetic_depth -= name == "rPh"
         self._in_text = False
         if name == "si":
             self._found.append("".join(self._letters).encode("utf-8", "surrogatepass"))
@@ -249,7 +253,7 @@ class _TextParser:
 
 class PlainParser:
     """
-    An XML parser that knows whether other code may read the next bytes.
+    An XML parser that knows whether faster code may read the next bytes in its place.
 
     Attributes:
         plain: Whether everything so far is UTF-8 without comments, CDATA sections and processing instructions. Inside
@@ -279,6 +283,7 @@ class PlainParser:
         self._parser.XmlDeclHandler = None
 
     def _declare(self, _: str, encoding: str | None, __: int) -> None:
+        """Handle the XML declaration, which names the encoding."""
         if (encoding or "utf-8").casefold() != "utf-8":
             self.plain = False
 
@@ -302,7 +307,7 @@ def end_of_tags(data: bytes) -> int:
     """
     Return how many bytes of *data* to give to an XML parser: up to the end of the last tag.
 
-    Expat 2.6 and later may defer a partial tag, together with the data of the next call.
+    Expat 2.6 and later may hold back a partial tag, and then also the data of the next call.
 
     Raises:
         ValueError: There is too much data without the end of a tag.
@@ -319,7 +324,7 @@ def local(name: str) -> str:
 
 
 def unescaped(letters: str) -> str:
-    """Replace Excel's escapes by the characters that XML can't contain."""
+    """Replace Excel's escapes, such as ``_x0007_``, with the characters that XML can't contain."""
     return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), letters) if "_x" in letters else letters
 
 
@@ -328,4 +333,5 @@ def _refuse_entities(*_: object) -> None:
 
 
 def _plain_path(path: str) -> str:
+    """Return *path* in a form that is equal for all ways to write it."""
     return path.replace("\\", "/").lstrip("/").casefold()

@@ -2,7 +2,7 @@
 
 from attrs import frozen
 
-AUTO = "auto"
+AUTO = "auto"  # the value of --encoding for: guess the encoding
 
 
 @frozen
@@ -30,7 +30,7 @@ class FileProblemError(Exception):
     A file can't be read as card keys.
 
     Args:
-        key: The key of the text that says why.
+        key: The key of the text in ``words/command.py`` that says why.
         line: The line or row with the problem; 0: the whole file.
         facts: The values in that text. None of them holds a card key.
     """
@@ -48,7 +48,7 @@ class Refused:
     A cell that can't be sent as a card key.
 
     Attributes:
-        key: The key of the text that says why.
+        key: The key of the text in ``words/command.py`` that says why.
         facts: The values in that text.
     """
 

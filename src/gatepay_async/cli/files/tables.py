@@ -14,10 +14,10 @@ from gatepay_async.cli.files.reading import FileProblemError, Reading, Refused
 
 Cell = str | Refused
 Keys = Iterator[Cell]
-_BAD = object()  # represents the value of invalid JSON
-_SEPARATOR = re.compile(r'sep=([^"])', re.IGNORECASE)
-_MAX_ROWS_BELOW_TITLE = 10  # rows below a title that may be the headings
-_BLOCK_ROWS = 64  # small, because a row can have 65,536 cells
+_INVALID_JSON = object()  # what _json_value() returns for invalid JSON
+_SEPARATOR = re.compile(r'sep=([^"])', re.IGNORECASE)  # Excel's own first line
+_MAX_ROWS_BELOW_TITLE = 10  # how many rows below a title may be the headings
+_BLOCK_ROWS = 64  # rows to read at once; few, because a row can have 65,536 cells
 _DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
 
 
@@ -51,13 +51,14 @@ def csv_rows(lines: Iterable[str], suffix: str) -> Iterator[list[str]]:
 
 
 def _next_rows(rows: Iterator[list[str]], number: int) -> list[list[str]]:
-    """Return the next block of rows. *number* is the number of the row before it."""
+    """Return the next rows, at most ``_BLOCK_ROWS``. *number* is the number of the row before them."""
     block: list[list[str]] = []
     try:
         block.extend(islice(rows, _BLOCK_ROWS))
     except csv.Error:  # the block has the rows before the error
         raise FileProblemError("sources.no_csv", line=number + len(block) + 1) from None
-    except FileProblemError as problem:  # it has the number of a line, and a row may have several lines
+    except FileProblemError as problem:
+        # Replace the number of the line with that of the row, which may have several lines.
         problem.line = problem.line and number + len(block) + 1
         raise
     return block
@@ -71,7 +72,7 @@ def refuse_exponents(keys: Keys) -> Keys:
 
 def json_rows(lines: Iterable[str], reading: Reading) -> Keys:
     """
-    Yield the card keys of a file with one JSON object, or one JSON text, in each line.
+    Yield the card keys of a file with one JSON object, or one JSON string, in each line.
 
     Raises:
         FileProblemError: A line is invalid, or the user must name the column.
@@ -83,7 +84,7 @@ def json_rows(lines: Iterable[str], reading: Reading) -> Keys:
             yield ""
             continue
         value = _json_value(line)
-        if value is _BAD:
+        if value is _INVALID_JSON:
             raise FileProblemError("sources.no_json", line=number)
         if isinstance(value, dict):
             row = cast("dict[str, Any]", value)
@@ -137,7 +138,7 @@ def keys_of(
 
 
 def _is_title(row: Sequence[Cell]) -> bool:
-    """Whether the first row may be a title: it has one filled cell, which is no name of a column."""
+    """Whether the first row may be a title: it has one filled cell, which isn't a common name of a column."""
     return _count_filled(row) == 1 and not columns.are_names(_names(row))
 
 
@@ -160,10 +161,12 @@ def _find_heading(rows: Sequence[Sequence[Cell]], number: int) -> int:
 
 
 def _count_filled(row: Sequence[Cell]) -> int:
+    """Return how many cells of *row* are not blank."""
     return sum(not isinstance(cell, str) or bool(cell.strip()) for cell in row)
 
 
 def _names(row: Sequence[Cell]) -> list[str]:
+    """Return the cells as possible names of columns. A refused cell is none, so it becomes ``0``."""
     return [cell if isinstance(cell, str) else "0" for cell in row]
 
 
@@ -206,12 +209,13 @@ def _json_column(row: dict[str, Any], wanted: str) -> str:
 
 
 def _json_value(line: str) -> Any:
-    """Parse *line*. Return ``_BAD`` if it is invalid, because an error would contain the line."""
+    """Parse *line*. Return ``_INVALID_JSON`` if it is invalid, because an error would contain the line."""
     try:
         return json.loads(line, parse_int=str, parse_float=_refuse_float)
     except (ValueError, RecursionError):
-        return _BAD
+        return _INVALID_JSON
 
 
 def _refuse_float(_: str) -> Refused:
+    """Refuse a number with a fraction or an exponent, which may have lost digits."""
     return Refused("sources.float", {})

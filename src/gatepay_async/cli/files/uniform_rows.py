@@ -2,7 +2,8 @@
 Finds uniform rows of a sheet: rows whose XML differs only in the row number and the values of the cells.
 
 Nearly all rows of a long sheet are uniform. A regular expression that is made from the first row reads all of them.
-If each number also grows by the same step, as those of shared texts do, generating and comparing the rows is faster.
+Often the number in each column also grows by the same step from row to row, as the numbers of shared texts do. Then it
+is even faster to generate the XML that such rows would have, and to compare it with the sheet.
 """
 
 import re
@@ -14,6 +15,7 @@ from attrs import frozen
 
 _ROW_END = b"</row>"
 _MAX_ROW_BYTES = 2**10  # for a longer row, making the regular expression takes longer than it saves
+# A cell with a number. The groups are the letters of its column, and its attributes.
 _CELL = rb'<c r="([A-Z]{1,2})\d+"([^<>]*)><v>\d+</v></c>'
 _ROW = re.compile(rb'<row r="\d{1,7}"([^<>]*)>(?:%b)+</row>' % _CELL)
 _CELLS = re.compile(_CELL)
@@ -50,7 +52,7 @@ def find_uniform_rows(piece: bytes) -> UniformRows | None:
     if ranges:
         return UniformRows(ranges[0].start, len(ranges[0]), attributes, _pair_columns(cells, ranges[1:]))
     rows = pattern.findall(piece)
-    if row.count(b"<") * len(rows) != piece.count(b"<"):
+    if row.count(b"<") * len(rows) != piece.count(b"<"):  # the pattern has missed something
         return None
     numbers, *values = zip(*rows, strict=True)
     first = int(numbers[0])
@@ -62,6 +64,7 @@ def find_uniform_rows(piece: bytes) -> UniformRows | None:
 def _pair_columns(
     cells: list[tuple[bytes, bytes]], values: Iterable[Sequence[bytes] | range]
 ) -> list[tuple[bytes, bytes, Sequence[bytes] | range]]:
+    """Return the columns for ``UniformRows.columns``: the attributes of each cell with its values in all rows."""
     return [(*cell, value) for cell, value in zip(cells, values, strict=True)]
 
 

@@ -13,7 +13,7 @@ from gatepay_async.cli.files.parts import DAMAGED, Package, Part, SharedTexts, u
 from gatepay_async.cli.files.reading import FileProblemError, HiddenRow, NumberCell, Reading, Refused
 from gatepay_async.cli.files.tables import Cell, Keys, keys_of
 
-_EXACT = 10**15  # Excel stores only 15 digits of a number
+_INEXACT_FROM = 10**15  # Excel keeps only the first 15 digits of a number
 
 
 @define
@@ -35,7 +35,7 @@ class Sheet:
 
     def keys(self, reading: Reading) -> tuple[int, Keys]:
         """
-        Return the sheet's card keys, as ``tables.keys_of`` does.
+        Return the number of the first row below the heading, and the card keys from that row on.
 
         Raises:
             FileProblemError: The user must name the column, because it isn't clear or is hidden.
@@ -63,6 +63,7 @@ class Sheet:
         )
 
     def _without_skipped(self, rows: Sequence[Row], reading: Reading) -> Iterator[Row]:
+        """Yield *rows*, and count the hidden ones. If the user skips hidden rows, they are empty."""
         for row in rows:
             if type(row) is HiddenRow and any(row):
                 self.hidden_rows += 1
@@ -107,6 +108,7 @@ class _Workbook:
         return _read_rows(rows), rows.hidden_columns, rows.merged
 
     def _value_of(self, kind: str, style: int, letters: str, formula: bool) -> Cell:  # noqa: FBT001 -- faster than a keyword, for a million calls
+        """Return the cell with these properties, in the order of ``CellOf``."""
         shown = self._styles[style] if 0 <= style < len(self._styles) else AS_STORED
         if kind == "s":
             return _text_cell(self._texts.get(int(letters)), shown) if letters else ""
@@ -120,6 +122,7 @@ class _Workbook:
 
 
 def _text_cell(letters: str, shown: ShownUnchanged) -> Cell:
+    """Return a text. Refuse it if Excel shows other characters."""
     return letters if shown.text or not letters else Refused("sources.formatted", {})
 
 
@@ -127,7 +130,7 @@ def _number_cell(value: float, shown: ShownUnchanged) -> Cell:
     """Return the digits of a whole number. Refuse it if Excel may have lost digits, or shows other characters."""
     if value != int(value):
         return Refused("sources.float", {})
-    if not 0 <= value < _EXACT:
+    if not 0 <= value < _INEXACT_FROM:
         return Refused("sources.rounded", {})
     return NumberCell(int(value)) if (shown.number if value else shown.zero) else Refused("sources.formatted", {})
 
@@ -143,7 +146,7 @@ def _refuse_damaged() -> Generator[None]:
     try:
         yield
     except DAMAGED:
-        pass
+        pass  # raised below, without the original error as its context
     else:
         return
     raise FileProblemError("sources.no_workbook")

@@ -25,7 +25,7 @@ class CantHoldError(Exception):
     A format can't hold a card key.
 
     Args:
-        key: The key of the text that says why.
+        key: The key of the text in ``words/command.py`` that says why.
         facts: The values for that text.
     """
 
@@ -110,7 +110,7 @@ class CsvWriter(Writer):
         end = "\r\n" if excel else "\n"
         self._writer = csv.writer(self._text, delimiter=delimiter, lineterminator=end)
         # Python before 3.13 doesn't quote a lone carriage return, which CSV readers can't parse.
-        self._quoting = csv.writer(self._text, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL)
+        self._quoting_writer = csv.writer(self._text, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL)
         self._excel = excel
         if excel:
             file.write(codecs.BOM_UTF8)
@@ -121,7 +121,7 @@ class CsvWriter(Writer):
         for row in rows:
             cells = [f"\t{cell}" if self._excel and isinstance(cell, str) else cell for cell in row]
             has_carriage_return = any(isinstance(cell, str) and "\r" in cell for cell in cells)
-            (self._quoting if has_carriage_return else self._writer).writerow(cells)
+            (self._quoting_writer if has_carriage_return else self._writer).writerow(cells)
         self.close()
 
     def close(self) -> None:
@@ -174,7 +174,7 @@ class ExcelWriter(Writer):
         self._cant_create: type[Exception] = library.exceptions.FileCreateError
         self._book: Any = library.Workbook(file, {"constant_memory": True, "tmpdir": folder})
         self._as_text = self._book.add_format({"num_format": "@"})
-        self._next_row = MAX_ROWS
+        self._next_row = MAX_ROWS  # as if a sheet were full: write() then adds the first one
 
     def write(self, rows: Iterable[Row]) -> None:
         """
@@ -211,13 +211,13 @@ class ExcelWriter(Writer):
 
     def _add_sheet(self) -> None:
         self._sheet = self._book.add_worksheet()
-        self._sheet.set_column(self._key_index, self._key_index, 40, self._as_text)
+        self._sheet.set_column(self._key_index, self._key_index, 40, self._as_text)  # 40 characters wide
         for index, name in enumerate(self._columns):
             self._sheet.write_string(0, index, name)
         self._next_row = 1
 
 
-# Other suffixes are written as text, such as that of the default ``-.txt`` for standard output.
+# Files with any other suffix are text files.
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 ENDINGS = (".txt", ".csv", ".tsv", ".jsonl", ".xlsx")
 
