@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import anyio
 import anyio.lowlevel
+import sniffio
 
 if TYPE_CHECKING:
     import asyncio
@@ -17,7 +18,9 @@ _NOT_ASYNCIO = (KeyError, AttributeError, RuntimeError)
 
 
 def current_asyncio_task() -> asyncio.Task[Any] | None:
-    """Return asyncio's current task; None on trio, also if trio runs as a guest of asyncio's event loop."""
+    """Return asyncio's current task; None on trio, also if trio runs within asyncio's event loop or task."""
+    if sniffio.thread_local.name not in (None, "asyncio"):  # set while trio runs
+        return None
     try:
         return cast("asyncio.Task[Any] | None", sys.modules["asyncio"].current_task())
     except _NOT_ASYNCIO:

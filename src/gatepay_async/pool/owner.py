@@ -42,6 +42,9 @@ class Owner:
         return self._forks == PROCESS.forks and self._token == current_token()
 
 
-# Returns asyncio's running event loop, or None (on trio, or outside an event loop). asyncio documents this function
-# for authors of event loops.
-running_loop: Final[Callable[[], asyncio.AbstractEventLoop | None]] = asyncio._get_running_loop  # noqa: SLF001 -- see above
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return asyncio's running event loop; None outside of one, and on trio, even if trio runs within asyncio's."""
+    if sniffio.thread_local.name not in (None, "asyncio"):  # set while trio runs
+        return None
+    return asyncio._get_running_loop()  # noqa: SLF001 -- asyncio documents it for authors of event loops
