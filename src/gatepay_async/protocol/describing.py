@@ -15,9 +15,9 @@ from gatepay_async.protocol.values import MisreadError
 from gatepay_async.protocol.vocabulary import FIELDS, MEDIA_TYPES
 
 _TITLE_SCAN_BYTES = 4096  # the title of a page is searched for only in the first bytes
-_MAX_JSON_BYTES = 2**20
-_MAX_DEPTH = 4
-_MAX_FIELDS = 12
+_MAX_JSON_BYTES = 2**20  # a larger body is not parsed
+_MAX_DEPTH = 4  # the levels of objects that are shown
+_MAX_FIELDS = 12  # the fields of each object that are shown
 _DESCRIPTION_CHARS = 300
 
 _TITLE = re.compile(r"<title[^>]*>([^<]*)</", re.IGNORECASE)

@@ -10,7 +10,7 @@ from gatepay_async.protocol import checks
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
-_MAX_CHARS = 2000
+_MAX_CHARS = 2000  # of a whole URL
 # Leaves room for the fields that GatePay adds, within the 8 kB that web servers accept.
 _MAX_QUERY_CHARS = 700
 # The characters of RFC 3986 without "#", because a fragment is never sent.
@@ -48,7 +48,7 @@ def _split(url: str) -> SplitResult | None:
     """Split *url*. None: its host, port or brackets are invalid, or it contains a user name."""
     try:
         parts = urlsplit(url)
-        whole = bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+        is_valid = bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
     except ValueError:
         return None
-    return parts if whole else None
+    return parts if is_valid else None
