@@ -43,7 +43,7 @@ class _Race:
 
     Attributes:
         winner: The socket that connected first, or None if no address answered.
-        errors: The errors of the other addresses.
+        errors: The errors of the addresses that failed.
     """
 
     def __init__(self) -> None:
@@ -52,6 +52,7 @@ class _Race:
         self._group = anyio.create_task_group()
 
     async def run(self, addresses: list[Address]) -> None:
+        """Try each address `HEAD_START` seconds after the one before it, or once that has failed."""
         async with self._group:
             for address in addresses:
                 finished = anyio.Event()
