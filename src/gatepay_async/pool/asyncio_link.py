@@ -292,6 +292,7 @@ class Link(asyncio.Protocol):
             self._wake_at(self._exchange_deadline)
 
     def _wake(self) -> None:
+        """Wake the task that waits for the next event, if there is one."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

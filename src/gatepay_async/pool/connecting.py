@@ -61,6 +61,7 @@ class _Race:
                     await finished.wait()
 
     async def _attempt(self, address: Address, finished: anyio.Event) -> None:
+        """Connect to *address*. After a failure, set *finished*; after a success, cancel the other attempts."""
         try:
             connected = await _connect_to_address(address)
         except OSError as error:
@@ -88,6 +89,7 @@ async def _resolve(host: str, port: int) -> list[Address]:
 
 
 async def _connect_to_address(address: Address) -> socket.socket:
+    """Return a socket that is connected to *address*. It doesn't block."""
     family, kind, proto, destination = address
     connecting = socket.socket(family, kind, proto)
     try:

@@ -232,6 +232,7 @@ class AutoConcurrency:
         self._go_to(limit)
 
     def _rest_longer(self) -> None:
+        """Rest before the next step, and twice as long the next time."""
         self._rest = self._next_rest
         self._next_rest = min(_LONGEST_REST, self._next_rest * 2)
 
@@ -253,6 +254,7 @@ class AutoConcurrency:
         self._next_round()
 
     def _next_round(self) -> None:
+        """Begin a round, and choose the number of its calls."""
         self._round += 1
         if self.limit == self._home and self._weight:
             self._left_to_begin = max(_MIN_HOME_CALLS, self.limit)

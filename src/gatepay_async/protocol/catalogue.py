@@ -176,6 +176,7 @@ REFUSALS: Mapping[tuple[str, int], Refusal] = {row[:2]: _refusal(*row) for row i
 
 
 def _error_entry(error: str, sent: bool | None = None) -> Fault:  # noqa: FBT001 -- private, in a table
+    """Return the entry for the class *error*, with its texts. *sent* distinguishes two entries for one class."""
     name = error if sent is None else f"{error} {'sent' if sent else 'unsent'}"
     return Fault(error, sent, CAUSES[name], REMEDIES[name])
 

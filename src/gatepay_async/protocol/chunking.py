@@ -182,6 +182,7 @@ class Chunker:
                     self._ledger.note_invisible(number)
 
     def _add_refused(self, line: int, key: str, problem: Problem) -> None:
+        """Collect a line that can't be sent."""
         # Consecutive lines with the same problem share an outcome: nearly all lines of a file with another encoding do.
         lines, keys = self._refused
         if lines and (line != lines[-1] + 1 or problem != self._refused_because or len(lines) == MAX_KEYS_PER_CALL):

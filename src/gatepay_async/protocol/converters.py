@@ -145,9 +145,9 @@ _HOOKS: tuple[tuple[Any, Callable[[Any, Any], Any]], ...] = (
 )
 
 
-# The careful converter is slower, but finds the field at fault. It is used only after the fast one has failed.
 @cache
 def _converter(*, careful: bool) -> Converter:
+    """Return a converter. The careful one is slower, but finds the field at fault. Use it if the other has failed."""
     converter = Converter(detailed_validation=careful)
     for type_, hook in _HOOKS:
         converter.register_structure_hook(type_, hook)

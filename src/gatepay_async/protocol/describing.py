@@ -53,11 +53,13 @@ def describe(body: bytes, *, content_type: str = "", keys: Iterable[str] = (), s
 
 
 def _media_type(content_type: str) -> str:
+    """Return the media type in *content_type*, or say that it is unknown. Empty: there is none."""
     name = content_type.partition(";")[0].strip().lower()
     return name if name in MEDIA_TYPES else "of an unknown type" if name else ""
 
 
 def _describe_value(value: object, *, strict: bool, depth: int) -> str:
+    """Return the type of a JSON value, with the names and types of its fields."""
     if isinstance(value, dict):
         return "{" + _describe_fields(cast("dict[str, Any]", value), strict=strict, depth=depth) + "}"
     if isinstance(value, list):

@@ -87,4 +87,5 @@ def _mask_chinese(run: re.Match[str]) -> str:
 
 
 def _escape_control(letter: str) -> str:
+    """Return *letter*, escaped if it is a control character."""
     return letter if letter.isprintable() or letter in " \n\t" else letter.encode("unicode_escape").decode()

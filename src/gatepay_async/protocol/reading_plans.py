@@ -188,12 +188,14 @@ class ThoroughPlan(Plan):
             self._read_in_waves(position, _width_in_waves(self._breadth))
 
     def _read_one_by_one(self, position: WalkPosition) -> None:
+        """Plan a block that is read one page at a time, backwards."""
         end = min(position.overlapping + self._width, position.last)
         self._waves += [[number] for number in range(end, position.overlapping - 1, -1)]
         self._block, self._opened = (end, end), 0
         self.waves_kept = _MIN_BLOCK_CALLS + 2
 
     def _read_in_waves(self, position: WalkPosition, width: int) -> None:
+        """Plan a block of *width* pages that is read in waves."""
         if self._block is not None and self._opened > self._block[1]:
             start, end = self._block[1], self._opened
         else:

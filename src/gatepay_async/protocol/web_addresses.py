@@ -33,6 +33,7 @@ def web_address(instance: object, attribute: Any, value: Any) -> None:
 
 
 def _problem_of(url: str, added: frozenset[str]) -> Problem | None:
+    """Return what is wrong with *url*, or None. GatePay adds the fields *added* to its query."""
     if len(url) > _MAX_CHARS or _URL.fullmatch(url) is None:
         return Problem("not_web_url")
     parts = _split(url)
