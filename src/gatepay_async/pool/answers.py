@@ -19,7 +19,7 @@ class Exchange:
     """
 
     head: Head
-    _slot: Slot[Connection] | None
+    _slot: Slot[Connection] | None  # None: it was released
     _connection: Connection
     _return_slot: Callable[[Slot[Connection]], Awaitable[None]]
 

@@ -1,5 +1,5 @@
 """
-Sends and receives bytes over TCP, TLS or a Unix socket on asyncio, as an `asyncio.Protocol` of its own.
+An `asyncio.Protocol` that sends and receives bytes over TCP, TLS or a Unix socket.
 
 `asyncio_wire` adds HTTP.
 """
@@ -19,7 +19,8 @@ from gatepay_async.pool.tls import Tls
 from gatepay_async.pool.watching import never, watch
 from gatepay_async.words.problem import Problem, message_of
 
-# The event loop delivers the bytes that the system holds within two turns. After this many, give up.
+# For how many turns of the event loop to wait until it has delivered the bytes that the system holds. It needs two;
+# after this many, the connection is not used.
 MAX_LOOP_TURNS: Final = 100
 
 CLOSED_HERE: Final = Problem("closed_at_this_end")
@@ -27,7 +28,7 @@ NO_TLS: Final = Problem("closed_before_tls")
 
 # httpcore's names for facts about a connection, and asyncio's names for the same.
 _ASYNCIO_NAMES: Final = {"client_addr": "sockname", "server_addr": "peername", "socket": "socket"}
-# Errors of connecting. A host name that can't be encoded for DNS or TLS raises ValueError.
+# The errors that connecting can raise. A host name that can't be encoded for DNS or TLS raises ValueError.
 _UNREACHABLE: Final = (OSError, ValueError)
 
 
@@ -54,10 +55,10 @@ class Link(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._forks = PROCESS.forks
         self._transport: asyncio.Transport | None = None
-        self._is_readable: Callable[[], object] = never
+        self._is_readable: Callable[[], object] = never  # whether the socket has unread bytes
         self._tls: Tls | None = None
         self._handshake_done = tls is None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[None] | None = None  # awaited by the task that uses the connection
         self._exchange_deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf  # when the timer fires, if there is one
@@ -66,7 +67,7 @@ class Link(asyncio.Protocol):
         self._is_usable = False  # may carry a request, when no exchange is running
         self._is_full = False  # the transport's write buffer is full
         self._is_over = False  # no more bytes will arrive
-        self._failure: Exception | None = None
+        self._failure: Exception | None = None  # why the connection ended, if it didn't end normally
 
     # -- called by the pool ------------------------------------------------------------------------------------------
 
@@ -84,7 +85,7 @@ class Link(asyncio.Protocol):
         self._wake()
 
     def get_extra_info(self, info: str) -> Any:
-        """Return what httpcore's streams do for `ssl_object`, `client_addr`, `server_addr`, `socket`, `is_readable`."""
+        """Return what httpcore's streams return for *info*: a key of `_ASYNCIO_NAMES` or a name below."""
         if info == "ssl_object":
             return None if self._tls is None else self._tls.object
         if info == "is_readable":
@@ -130,6 +131,7 @@ class Link(asyncio.Protocol):
     # -- connecting --------------------------------------------------------------------------------------------------
 
     async def _open(self, seconds: float | None, extensions: dict[str, Any]) -> None:
+        """Connect; then perform the TLS handshake, if there is TLS. Each may take *seconds*."""
         on_connect = extensions.get("on_connect")
         if on_connect is not None:
             on_connect()
@@ -226,18 +228,20 @@ class Link(asyncio.Protocol):
         return decrypted
 
     def _end_tls(self, tls: Tls) -> None:
+        """Close the connection, because the server has ended TLS or sent an invalid record."""
         if tls.failure is not None and self._failure is None:
             self._failure = httpx.ReadError(_reason(tls.failure))
         self._give_up()
 
     def _send_encrypted(self, tls: Tls) -> bool:
-        """Send what TLS wants to send. Return whether there was anything."""
+        """Send the encrypted bytes that TLS has produced. Return whether there were any."""
         encrypted = tls.drain()
         if encrypted and self._transport is not None:
             self._transport.write(encrypted)
         return bool(encrypted)
 
     def _write_out(self, data: bytes | memoryview) -> None:
+        """Give *data* to the transport, encrypted if there is TLS."""
         transport = self._transport
         if transport is None or self._is_over:
             return  # waiting for the reply raises the error
@@ -255,7 +259,7 @@ class Link(asyncio.Protocol):
         Return a future for the next event: bytes, the end of the connection, room to write, or the deadline.
 
         Raises:
-            RuntimeError: Another task waits already.
+            RuntimeError: Another task is waiting already.
         """
         if self._waiter is not None and not self._waiter.done():
             raise RuntimeError("another task is using this response already")
@@ -279,6 +283,7 @@ class Link(asyncio.Protocol):
             self._timer = self._loop.call_at(until, self._on_timer)
 
     def _on_timer(self) -> None:
+        """Wake the waiting task, or set the timer again if the current exchange has a later deadline."""
         self._timer = None
         self._is_late = self._loop.time() >= self._exchange_deadline
         if self._is_late:
@@ -287,10 +292,12 @@ class Link(asyncio.Protocol):
             self._wake_at(self._exchange_deadline)
 
     def _wake(self) -> None:
+        """Wake the task that waits for the next event, if there is one."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def _has_unsent(self) -> bool:
+        """Whether the transport holds bytes that it has not sent yet."""
         return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
     def _end(self) -> None:
@@ -306,6 +313,7 @@ class Link(asyncio.Protocol):
         self._end()
 
     def _abort(self) -> None:
+        """Close the socket at once. Bytes that were not sent yet are lost."""
         transport = self._transport
         if transport is None:
             return
@@ -322,4 +330,5 @@ class Link(asyncio.Protocol):
 
 
 def _reason(error: Exception) -> str:
+    """Return the message of *error*, or its class if it has no message."""
     return message_of(error) or type(error).__name__

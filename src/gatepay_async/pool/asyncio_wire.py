@@ -37,7 +37,7 @@ class Wire(Link):
     def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None, uds: str | None) -> None:
         super().__init__(host, port, tls=tls, uds=uds)
         self._reader = ResponseReader()
-        self._is_new = True
+        self._is_new = True  # not connected yet
         self._is_last = False  # the request has `Connection: close`
         self._is_sent = False  # the whole request was written to the transport
         self._is_paused = False  # reading is paused
@@ -71,6 +71,7 @@ class Wire(Link):
             await self.finish()
 
     async def _read_rest(self, first_part: bytes, most: int) -> bytes:
+        """Return *first_part* and the rest of the body. Stop once there are more than *most* bytes."""
         parts, size = [first_part], len(first_part)
         while size <= most and (part := await self.read()):
             parts.append(part)
@@ -175,6 +176,7 @@ class Wire(Link):
     # -- reading and writing -----------------------------------------------------------------------------------------
 
     async def _write_long(self, outgoing: bytes, request: Request, seconds: float | None) -> None:
+        """Write a request in parts, each within *seconds*: one with a long body, or with a stream as its body."""
         view = memoryview(outgoing)
         for start in range(0, len(view), MAX_WRITE_BYTES):
             if start and not await self._is_more_wanted():
@@ -196,6 +198,7 @@ class Wire(Link):
         return not self._is_answered()
 
     async def _write_part(self, data: bytes | memoryview, seconds: float | None) -> None:
+        """Write *data*, then wait at most *seconds* until the write buffer has room or the reply is complete."""
         if data:
             self._write_out(data)
         try:
@@ -206,6 +209,7 @@ class Wire(Link):
             raise httpx.WriteTimeout(Problem("nothing_written", seconds=seconds)) from error
 
     async def _wait_to_read(self, seconds: float) -> None:
+        """Wait for the next event, at most *seconds*."""
         try:
             async with asyncio.timeout(seconds):
                 await self._wait()

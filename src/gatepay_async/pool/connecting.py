@@ -43,7 +43,7 @@ class _Race:
 
     Attributes:
         winner: The socket that connected first, or None if no address answered.
-        errors: The errors of the other addresses.
+        errors: The errors of the addresses that failed.
     """
 
     def __init__(self) -> None:
@@ -52,6 +52,7 @@ class _Race:
         self._group = anyio.create_task_group()
 
     async def run(self, addresses: list[Address]) -> None:
+        """Try each address `HEAD_START` seconds after the one before it, or once that has failed."""
         async with self._group:
             for address in addresses:
                 finished = anyio.Event()
@@ -60,6 +61,7 @@ class _Race:
                     await finished.wait()
 
     async def _attempt(self, address: Address, finished: anyio.Event) -> None:
+        """Connect to *address*. After a failure, set *finished*; after a success, cancel the other attempts."""
         try:
             connected = await _connect_to_address(address)
         except OSError as error:
@@ -87,6 +89,7 @@ async def _resolve(host: str, port: int) -> list[Address]:
 
 
 async def _connect_to_address(address: Address) -> socket.socket:
+    """Return a socket that is connected to *address*. It doesn't block."""
     family, kind, proto, destination = address
     connecting = socket.socket(family, kind, proto)
     try:

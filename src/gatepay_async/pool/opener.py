@@ -35,7 +35,7 @@ class Opener:
         self._origin = origin
         self._ssl_context = ssl_context
         self._uds = uds
-        self._making_ssl_context = anyio.Lock()
+        self._ssl_context_lock = anyio.Lock()
 
     async def new_connection(self, *, needs_httpcore: bool) -> Connection:
         """Return a new connection; with *needs_httpcore*, one of httpcore."""
@@ -47,7 +47,7 @@ class Opener:
 
     def forget_tasks(self) -> None:
         """Forget tasks that are making the TLS context: after a fork, they exist in the parent process only."""
-        self._making_ssl_context = anyio.Lock()
+        self._ssl_context_lock = anyio.Lock()
 
     async def _get_ssl_context(self) -> ssl.SSLContext | None:
         """Return the TLS context, which is made at the first call; None for an `http://` origin."""
@@ -55,7 +55,7 @@ class Opener:
             return None
         if self._ssl_context is not None:
             return self._ssl_context
-        async with self._making_ssl_context:
+        async with self._ssl_context_lock:
             if self._ssl_context is None:
                 # In a thread, since reading all the certificates takes tens of milliseconds.
                 self._ssl_context = await anyio.to_thread.run_sync(httpx.create_ssl_context)

@@ -54,9 +54,9 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
 
     def __init__(self, origin: httpcore.Origin, ssl_context: ssl.SSLContext | None, uds: str | None) -> None:
         self.network = NetworkStream()
-        self._to = origin
+        self._destination = origin
         self._response: httpcore.Response | None = None
-        self._ends_with_connection = False
+        self._ends_with_connection = False  # the response has no length
         self._parts: AsyncIterator[bytes] = _BytesBody(b"")
         # No keepalive_expiry: the pool closes connections that have been idle for too long.
         super().__init__(origin, ssl_context=ssl_context, uds=uds, network_backend=self.network)
@@ -70,7 +70,7 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
         return self.is_available() and self.network.is_quiet() and self._has_read_all()
 
     def _has_read_all(self) -> bool:
-        """Whether httpcore has read no bytes behind the last response."""
+        """Whether httpcore has read no bytes after the end of the last response."""
         # The parser is a private attribute. If httpcore renames it, no connection is reused, and a test fails.
         parser = getattr(self._connection, _PARSER_ATTRIBUTE, None)
         return parser is not None and not parser.trailing_data[0]
@@ -137,7 +137,8 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
                 pass
 
     def _to_httpcore(self, request: Request) -> httpcore.Request:
-        origin = self._to
+        """Convert *request* to httpcore's class."""
+        origin = self._destination
         port = None if origin.port == _DEFAULT_PORTS[origin.scheme] else origin.port
         url = httpcore.URL(scheme=origin.scheme, host=origin.host, port=port, target=request.target)
         headers = request.headers
@@ -153,6 +154,7 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
 
 
 def _stream(body: Body) -> AsyncIterable[bytes]:
+    """Return *body* as a stream, as httpcore requires."""
     return _BytesBody(body) if isinstance(body, bytes) else body
 
 
@@ -182,4 +184,4 @@ def _to_httpx_error(error: Exception) -> httpx.TransportError:
     if isinstance(error, httpcore.ConnectionNotAvailable):
         # Some of the caller's stream may have been read.
         return NotAvailableError(message_of(error), untouched=False)
-    return next(kind(message_of(error)) for foreign, kind in TRANSLATIONS.items() if isinstance(error, foreign))
+    return next(kind(message_of(error)) for base, kind in TRANSLATIONS.items() if isinstance(error, base))

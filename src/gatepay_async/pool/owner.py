@@ -25,7 +25,7 @@ class _Process:
 
 
 PROCESS: Final = _Process()
-getattr(os, "register_at_fork", dict)(after_in_child=PROCESS.note_fork)  # Windows has no fork
+getattr(os, "register_at_fork", dict)(after_in_child=PROCESS.note_fork)  # Windows has no such function
 
 
 class Owner:
@@ -35,7 +35,7 @@ class Owner:
 
     def __init__(self) -> None:
         self._forks = PROCESS.forks
-        self._token: Any = current_token()
+        self._token: Any = current_token()  # stands for the running event loop
 
     def is_current(self) -> bool:
         """Whether the caller runs in the same process and on the same event loop."""

@@ -8,7 +8,7 @@ from attrs import define, field, frozen
 
 from gatepay_async.words.problem import Problem
 
-Lines = list[tuple[bytes, bytes]]
+Lines = list[tuple[bytes, bytes]]  # the names and values of headers
 Body = bytes | AsyncIterable[bytes]
 
 
@@ -65,6 +65,8 @@ class Prepared:
 
     Attributes:
         headers: All headers but Content-Length.
+        start: As in `Request`.
+        is_last: As in `Request`.
     """
 
     method: bytes
@@ -110,7 +112,7 @@ class Answer:
 
 class Watch(Protocol):
     """
-    The deadline of a caller. Its extensions may change it.
+    The deadline of a call. Functions in the request's extensions may move it.
 
     Attributes:
         ends: The deadline, on the event loop's clock.

@@ -20,8 +20,8 @@ class Records:
     __slots__ = ("_head", "_missing")
 
     def __init__(self) -> None:
-        self._head = b""
-        self._missing = 0
+        self._head = b""  # the bytes before a record's content, until all of them have arrived
+        self._missing = 0  # bytes of the current record's content that have not arrived yet
 
     @property
     def at_record_end(self) -> bool:
@@ -52,8 +52,8 @@ class RecordStream(ByteStream):
         stream: The stream over the socket.
 
     Attributes:
-        early: The number of bytes that arrived before the request was sent, and are not received yet. TLS gets them
-            separately from later bytes, so that their content can't be taken for the reply.
+        early: The number of bytes that arrived before the request was sent, and that TLS has not received yet. TLS gets
+            them separately from later bytes, so that their content can't be taken for the reply.
         only_early: Whether the bytes received last were early ones.
         has_new_bytes: Whether TLS has received bytes since this was last set to False.
         ended: Whether TCP ended without TLS's close_notify. After a close_notify this stays False.
@@ -62,10 +62,10 @@ class RecordStream(ByteStream):
     def __init__(self, stream: ByteStream) -> None:
         self.early = 0
         self.only_early = False
-        self.has_new_bytes = True  # by the handshake
+        self.has_new_bytes = True  # those of the handshake
         self.ended = False
         self._stream = stream
-        self._held = b""
+        self._held = b""  # bytes after the early ones, for the next receive()
         self._records = Records()
 
     @property

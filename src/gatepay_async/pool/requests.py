@@ -37,7 +37,7 @@ def encode(request: Request) -> bytes:
     if request.start:
         return b"%b%d\r\n\r\n%b" % (request.start, len(body), body)
     head = encode_head(request.method, request.target, request.headers)
-    framing = Framing(request.headers)  # created even for a stream, so that it raises before anything is sent
+    framing = Framing(request.headers)  # also for a stream: it must raise before anything is sent
     framed = framing.frame(body) + framing.end() if isinstance(request.body, bytes) else b""
     return b"%b\r\n%b" % (head, framed)
 

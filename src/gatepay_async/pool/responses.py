@@ -16,13 +16,13 @@ from gatepay_async.words.problem import Problem
 
 # The most bytes of a head, and of other data without a body: chunk extensions, trailers, repeated 1xx responses.
 MAX_HEAD: Final = 64 * 1024
-WITHOUT_BODY: Final = (204, 205, 304)  # a server that sends a body all the same may send it late
+WITHOUT_BODY: Final = (204, 205, 304)  # statuses without a body; a server may send one nevertheless, late
 FIRST_FINAL: Final = 200  # lower statuses are informational: another response follows
 SWITCHING_PROTOCOLS: Final = 101
 
 _LINE_ENDS: Final = b"\r\n"
 _PROTOCOL: Final = b"HTTP/"  # llhttp also accepts RTSP/ and ICE/
-_NO_PARTS: Final[deque[bytes]] = deque(maxlen=0)
+_NO_PARTS: Final[deque[bytes]] = deque(maxlen=0)  # shared by all idle connections
 
 # A head that every parser reads the same way. llhttp reads all other heads, and finds what is invalid.
 _PLAIN_HEAD: Final = re.compile(
@@ -30,6 +30,7 @@ _PLAIN_HEAD: Final = re.compile(
 )
 _PLAIN_HEADER: Final = re.compile(rb"([^:]+): ([^\r]+)\r\n")
 _PLAIN_LENGTH: Final = re.compile(rb"[0-9]{1,15}")
+# A response with one of these headers is read by llhttp.
 _NOT_PLAIN: Final = {b"transfer-encoding", b"upgrade", b"proxy-connection"}
 _KEEP_ALIVE: Final = b"keep-alive"
 
@@ -59,7 +60,7 @@ class ResponseReader:
 
     def __init__(self) -> None:
         self._parser = HttpResponseParser(self)
-        # If there are two lengths, `chunked` is used; the connection isn't reused then.
+        # A response with Content-Length and `chunked` is read as chunked. Its connection isn't reused.
         self._parser.set_dangerous_leniencies(lenient_chunked_length=True)
         self.start()
 
@@ -81,8 +82,8 @@ class ResponseReader:
         self.reusable = False
         self.problem: Problem | None = None
         self._to_head = to_head
-        self._ends_with_connection = False
-        self._informational = False
+        self._ends_with_connection = False  # the response has no length: the end of the connection ends it
+        self._informational = False  # the latest head is that of a 1xx response
         self._non_body_bytes = 0  # received since the last part of the body
         self._head_parts: list[bytes] = []  # the bytes received, until the head is complete
         self._heads_begun = 0  # includes the heads of 1xx responses
@@ -144,7 +145,7 @@ class ResponseReader:
                 self._fail(Problem("unexpected_status"))
             return
         self.fields = fields = {name.lower(): value for name, value in self.headers}
-        # All headers of this name: several of them are several codings, and `fields` has only the last.
+        # Not from `fields`, which has only the last header of a name: each Transfer-Encoding header adds a coding.
         codings = [value.lower() for name, value in self.headers if name.lower() == b"transfer-encoding"]
         version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
@@ -213,6 +214,7 @@ class ResponseReader:
         return True
 
     def _read_plain_body(self, data: bytes) -> None:
+        """Add *data* to the body of a plain response."""
         if len(data) > self._missing:
             self.surplus = True
             data = data[: self._missing]
@@ -233,6 +235,7 @@ class ResponseReader:
         return True
 
     def _feed(self, data: bytes) -> None:
+        """Let llhttp read *data*, and check that the head doesn't get too long."""
         self._non_body_bytes += len(data)
         if not self.status:
             self._head_parts.append(data)
@@ -251,6 +254,7 @@ class ResponseReader:
             self._fail_too_long()
 
     def _execute(self, data: bytes | memoryview) -> None:
+        """Let llhttp read *data*. Turn its error into `problem`, or into `surplus` if the response is complete."""
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
@@ -267,5 +271,6 @@ class ResponseReader:
         self._fail(Problem("response_header_too_long"))
 
     def _fail(self, problem: Problem) -> None:
+        """Set `problem`, unless an earlier one is set."""
         if self.problem is None:
             self.problem = problem

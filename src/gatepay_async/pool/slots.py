@@ -3,7 +3,7 @@ Assigns connections to callers: synchronously, without I/O and without a clock.
 
 A *slot* is the right to have one connection open. There are `limit` slots. At any moment each slot is
 
-    free    unused, without a connection                          (a number, no object)
+    free    unused, without a connection                          (no objects: the rest of `limit`)
     idle    unused, with an open connection                       (a stack: last in, first out)
     busy    used by a caller, who connects, sends, reads, closes  (a set)
 
@@ -25,7 +25,7 @@ class Slot(Generic[Connection]):
 
     Attributes:
         connection: The open connection; None before it is opened.
-        kept: When the slot was last released with an open connection, in seconds of the caller's clock.
+        released_at: When the slot was last released with an open connection, in seconds of the caller's clock.
     """
 
     __slots__ = ("connection", "released_at")
@@ -40,7 +40,7 @@ class Ticket(Generic[Connection]):
     A place in the queue.
 
     Attributes:
-        slot: The slot assigned to this ticket. None until then, and if the slots are closed first.
+        slot: The slot assigned to this ticket. None before that, or if the slots were closed before that.
         wake: Called once without arguments, after `slot` was set or the slots were closed.
     """
 

@@ -62,11 +62,11 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         self._owner = Owner()
         self._stream: ByteStream | None = None
         self._socket: socket.socket | None = None
-        self._queue: Collection[bytes] = ()
+        self._queue: Collection[bytes] = ()  # received by anyio, and not read yet
         self._tls: ssl.SSLObject | None = None
         self._records: RecordStream | None = None
-        self._used = False
-        self._collected = b""
+        self._used = False  # a request was sent on this connection
+        self._collected = b""  # kept for the next write
 
     async def connect_tcp(
         self,
@@ -162,7 +162,8 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
             # write: the server may have replied before it closed the connection.
             with contextlib.suppress(httpcore.WriteError):
                 await self.write(b"", timeout)
-        early = 0 if self._records is None else self._records.early  # bytes that arrived before the request was sent
+        # The number of bytes that arrived before the request was sent.
+        early = 0 if self._records is None else self._records.early
         try:
             if timeout is None:
                 data = await self._open_stream().receive(max_bytes)
@@ -175,7 +176,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
             raise httpcore.ReadTimeout(Problem("nothing_to_read", seconds=timeout)) from error
         except BROKEN as error:
             raise httpcore.ReadError(_reason(error)) from error
-        if early and self._records is not None and self._records.only_early:
+        if early and self._records is not None and self._records.only_early:  # *data* can't be the reply
             raise httpcore.ReadError(TOO_EARLY)
         return data
 
@@ -246,6 +247,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         return self._stream.extra(ATTRIBUTES[info], None)  # noqa: S610 -- anyio's extra(), not Django's
 
     def _use_stream(self, stream: ByteStream) -> None:
+        """Store *stream*, its socket, and the queue of its unread bytes."""
         self._stream = stream
         # Stored, because extra() builds a dictionary and the socket is needed before every reuse.
         self._socket = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 -- as above
@@ -254,6 +256,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         self._queue = getattr(getattr(stream, "_protocol", None), "read_queue", ())
 
     def _open_stream(self) -> ByteStream:
+        """Return the stream. If it is closed, raise the error that anyio would raise."""
         if self._stream is None:
             raise anyio.ClosedResourceError
         return self._stream

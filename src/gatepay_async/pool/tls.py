@@ -6,6 +6,7 @@ from typing import Final
 
 from gatepay_async.pool.records import Records
 
+# The most bytes that one read decrypts.
 READ_BYTES: Final = 64 * 1024
 
 

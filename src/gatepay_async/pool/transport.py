@@ -2,9 +2,8 @@
 The connection pool: an httpx transport for one origin.
 
 `slots` decides synchronously which connection to use. A connection (`port`) sends and reads: our own on asyncio
-(`asyncio_wire`), httpcore's on trio (`over_httpcore`). This module connects the two and releases every slot: each
-caller that takes a slot ends with `_return_slot()`, which releases the slot at once, or closes its connection and
-releases the slot in a `finally`.
+(`asyncio_wire`), httpcore's on trio (`over_httpcore`). This module connects the two. Every slot that is taken goes
+back through `_return_slot()`, which releases it, and first closes a connection that can't be reused.
 
 This transport doesn't support proxies: use `httpx.AsyncHTTPTransport(proxy=…)` for them.
 """
@@ -101,7 +100,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         self._opener = Opener(self._origin, ssl_context, uds)
         self._clock = clock
         self._slots: Slots[Connection] = Slots(max_connections)
-        self._forks = PROCESS.forks
+        self._forks = PROCESS.forks  # PROCESS.forks grows in a forked child process
         self._slots_of_parents: list[Slots[Connection]] = []
 
     def __repr__(self) -> str:
@@ -145,7 +144,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         Send *body* over an idle connection, and read the whole response; see `port.Connection.ask`.
 
         Returns:
-            The response; or None if no idle connection is fit. Then nothing was sent, and the caller has to use `post`.
+            The response; or None if no idle connection can be used: nothing was sent, and the caller has to use `post`.
         """
         if self._opener.own_class is None or self._forks != PROCESS.forks or prepared.is_last or is_patched():
             return None
@@ -163,7 +162,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         self, prepared: Prepared, body: bytes, extensions: dict[str, Any], *, watch: Watch, most: int
     ) -> Answer | None:
         """
-        Wait for a connection, if all are busy, then send *body* and read the whole response.
+        Wait for a connection, if all are busy, then send *body* and read the whole response, or *most* bytes of it.
 
         The deadline is `watch.ends`, which `on_wait` and `on_turn` may move.
 
@@ -211,7 +210,7 @@ class OriginPool(httpx.AsyncBaseTransport):
     async def _start_on(self, slot: Slot[Connection], request: Request) -> Exchange:
         """Send *request* like `_start`, on *slot*, which is released when the exchange ends or fails."""
         try:
-            await anyio.lowlevel.checkpoint_if_cancelled()  # there may be no other await before the request is sent
+            await anyio.lowlevel.checkpoint_if_cancelled()  # sending on an open connection may not await anything
             connection, head = await self._send_request(slot, request)
         except BaseException:
             await self._return_slot(slot)
@@ -228,7 +227,7 @@ class OriginPool(httpx.AsyncBaseTransport):
             self._reset_after_fork()
         self._slots.close()
         async with AsyncExitStack() as stack:
-            # The stack calls every callback, also if this is cancelled.
+            # The stack calls every callback, even if this method is cancelled.
             while (slot := self._slots.acquire_idle(released_by=math.inf)) is not None:
                 stack.push_async_callback(self._discard, slot)
 
@@ -264,11 +263,11 @@ class OriginPool(httpx.AsyncBaseTransport):
 
     async def _acquire(self, extensions: dict[str, Any], expired: Slot[Connection] | None) -> Slot[Connection]:
         """Close *expired* and a few more expired connections; then take a slot, waiting if all are busy."""
-        for left in reversed(range(MAX_EXPIRED_CLOSED_PER_CALL)):
+        for closes_left in reversed(range(MAX_EXPIRED_CLOSED_PER_CALL)):
             if expired is None:
                 break
             await self._discard(expired)
-            if left:
+            if closes_left:
                 expired = self._slots.acquire_idle(released_by=self._clock() - self._keepalive_expiry)
         slot = self._slots.acquire()
         if slot is not None:
@@ -285,19 +284,19 @@ class OriginPool(httpx.AsyncBaseTransport):
         return slot
 
     async def _send_request(self, slot: Slot[Connection], request: Request) -> tuple[Connection, Head]:
-        """Send *request* on the connection in *slot*; on a new connection if that one is missing or no longer fit."""
+        """Send *request* on the connection in *slot*, or on a new one if there is none or it can't be reused."""
         connection = slot.connection
         needs_httpcore = "trace" in request.extensions or is_patched()
         if connection is not None:
-            is_right_class = isinstance(connection, HttpcoreConnection) == (
+            has_right_class = isinstance(connection, HttpcoreConnection) == (
                 needs_httpcore or self._opener.own_class is None
             )
-            if not is_right_class and is_patched():
+            if not has_right_class and is_patched():
                 # A patched httpcore (respx) opens no connection, so ours may stay open.
                 return await self._send_without_slot(request)
             # The connection may have expired: _acquire() closes only MAX_EXPIRED_CLOSED_PER_CALL of them.
             is_fresh = slot.released_at > self._clock() - self._keepalive_expiry
-            if is_right_class and is_fresh and connection.is_on_this_loop() and connection.is_fit():
+            if has_right_class and is_fresh and connection.is_on_this_loop() and connection.is_fit():
                 try:
                     return connection, await connection.send(request)
                 except NotAvailableError as error:
@@ -319,7 +318,7 @@ class OriginPool(httpx.AsyncBaseTransport):
             raise
 
     async def _return_slot(self, slot: Slot[Connection] | None) -> None:
-        """Release *slot*, if any: with its connection if that can be reused, after closing it otherwise."""
+        """Release *slot*, unless it is None. First close its connection if that can't be reused."""
         if slot is None:
             return
         connection = slot.connection
@@ -342,6 +341,7 @@ def is_patched() -> bool:
 
 
 def _request_of(prepared: Prepared, body: bytes, extensions: dict[str, Any]) -> Request:
+    """Add *body* and *extensions* to *prepared*."""
     return Request(
         prepared.method,
         prepared.target,

@@ -36,7 +36,7 @@ async def wait(slots: Slots[Connection], seconds: float | None, return_slot: Ret
         with anyio.move_on_after(seconds):
             await turn.wait()
     except BaseException:
-        await return_slot(slots.leave_queue(ticket))
+        await return_slot(slots.leave_queue(ticket))  # the ticket may have got a slot before the cancellation
         raise
     slot = await _leave_queue(slots, ticket, return_slot)
     if slot is None:
@@ -71,7 +71,7 @@ async def wait_on_asyncio(
     try:
         await turn
     except BaseException:
-        await return_slot(slots.leave_queue(ticket))
+        await return_slot(slots.leave_queue(ticket))  # the ticket may have got a slot before the cancellation
         raise
     finally:
         if timer is not None:
@@ -85,7 +85,7 @@ async def wait_on_asyncio(
 async def _leave_queue(
     slots: Slots[Connection], ticket: Ticket[Connection], return_slot: ReturnSlot
 ) -> Slot[Connection] | None:
-    # The callers also leave the queue after a cancellation, since the ticket may have got its slot before.
+    """Leave the queue. Return the slot of *ticket* or None; raise `PoolClosedError` if the pool is closed."""
     slot = slots.leave_queue(ticket)
     if slots.closed:
         await return_slot(slot)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+# `count_waiting` counts no further than this.
 MAX_COUNTED_BYTES: Final = 64 * 1024
 
 

@@ -34,14 +34,16 @@ from attrs import frozen
 
 START = 4  # the same as the default of a fixed concurrency
 
-_MIN_STEP_CALLS, _MIN_HOME_CALLS = 4, 16  # calls of a round: during a step, and at home (see AutoConcurrency)
+# The fewest calls of a round: in a step, and at home (see AutoConcurrency).
+_MIN_STEP_CALLS, _MIN_HOME_CALLS = 4, 16
 _MIN_EVIDENCE_CALLS = 24  # calls that are needed to undo a step; fewer are enough to step up again
 _MAX_AVERAGED_CALLS = 96  # the largest weight of earlier calls in the mean latency at home
 _MIN_LATENCY_S = 1e-6  # avoids a division by zero if the clock hasn't moved
 _MIN_SHARE = 1 / 3  # a step is effective if the throughput changes by at least this share of what is expected
 _RISE = 1.5  # a latency that has risen or fallen by this factor has changed
 _DOUBLING, _LATER_STEP, _CAREFUL_STEP = 1.0, 0.5, 0.125  # sizes of a step up, as shares of the limit
-_FIRST_REST, _CAREFUL_REST, _LONGEST_REST = 2, 16, 128  # rounds; each rest is twice as long as the one before
+# Rounds between two steps. Each rest is twice as long as the one before.
+_FIRST_REST, _CAREFUL_REST, _LONGEST_REST = 2, 16, 128
 
 
 class AttemptEnd(Enum):
@@ -88,13 +90,13 @@ class AutoConcurrency:
         self._home = self.limit
         self._latency = 0.0  # the mean at home
         self._weight = 0  # the number of calls in the mean latency
-        self._stride = _DOUBLING
+        self._stride = _DOUBLING  # the size of the next step up, as a share of the limit
         self._refused_at = maximum + 1  # the limit at which GatePay last replied 429 or 503
         self._rest = 0  # rounds until the next step
         self._next_rest = _FIRST_REST
-        self._tries_down = False
-        self._has_risen = False
-        self._step = self._round = 0
+        self._tries_down = False  # the next step is a step down
+        self._has_risen = False  # the latency was higher in the latest round
+        self._step = self._round = 0  # the numbers of the current step and round
         self._go_to(self.limit)
 
     def began(self, now: float) -> Attempt:
@@ -129,6 +131,7 @@ class AutoConcurrency:
     # --- What a round shows ------------------------------------------------------------------------------------
 
     def _judge_round(self, latency: float) -> None:
+        """Decide how to continue after a round, whose mean latency is *latency*."""
         if self.limit == self._home:
             self._judge_home(latency)
             return
@@ -147,6 +150,7 @@ class AutoConcurrency:
             self._go_back()
 
     def _accept_step_up(self) -> None:
+        """Make the higher limit the new home, and step up again."""
         self._add_to_average()
         self._home = self.limit
         self._next_rest = _FIRST_REST
@@ -157,6 +161,7 @@ class AutoConcurrency:
         self._step_up()
 
     def _go_back(self) -> None:
+        """Give up the step that is being tried."""
         if self._weight >= _MIN_EVIDENCE_CALLS:  # with fewer calls, the latency at home may be wrong
             self._tries_down = self.limit > self._home > START
             self._stride = min(self._stride, _LATER_STEP)
@@ -164,6 +169,7 @@ class AutoConcurrency:
         self._go_to(self._home)
 
     def _judge_home(self, latency: float) -> None:
+        """Decide how to continue after a round at home."""
         if self._weight and latency > _RISE * self._latency:
             self._judge_risen(latency)
             return
@@ -184,6 +190,7 @@ class AutoConcurrency:
             self._step_up()
 
     def _judge_risen(self, latency: float) -> None:
+        """Step down if the latency was higher in two rounds in a row."""
         self._has_risen = not self._has_risen
         if self._has_risen:  # wait for a second round: one may be an outlier
             self._go_to(self._home)
@@ -193,6 +200,7 @@ class AutoConcurrency:
         self._step_down()
 
     def _refused(self) -> None:
+        """Lower the limit after a 429 or 503."""
         self._refused_at = max(2, self.limit)
         if self.limit <= self._home:
             self._home = max(1, self.limit // 2)
@@ -217,16 +225,19 @@ class AutoConcurrency:
         self._try_limit(max(min(START, self._home), self._home * 2 // 3))
 
     def _try_limit(self, limit: int) -> None:
+        """Begin a step to *limit*. If that is no change, rest and try the other direction."""
         if limit == self._home:
             self._tries_down = not self._tries_down and self._home > START
             self._rest_longer()
         self._go_to(limit)
 
     def _rest_longer(self) -> None:
+        """Rest before the next step, and twice as long the next time."""
         self._rest = self._next_rest
         self._next_rest = min(_LONGEST_REST, self._next_rest * 2)
 
     def _is_full(self) -> bool:
+        """Whether so many calls are in flight that a further one shows the effect of the limit."""
         if self.limit > self._home:
             return self._in_flight > self._home
         # Three quarters are enough: a call that waits for a retry counts towards the limit, but isn't in flight. At the
@@ -236,12 +247,14 @@ class AutoConcurrency:
     # --- Rounds ------------------------------------------------------------------------------------------------
 
     def _go_to(self, limit: int) -> None:
+        """Set the limit, and begin to measure its effect."""
         self.limit = limit
         self._step += 1
-        self._count, self._seconds = 0, 0.0
+        self._count, self._seconds = 0, 0.0  # the calls measured so far, and the sum of their latencies
         self._next_round()
 
     def _next_round(self) -> None:
+        """Begin a round, and choose the number of its calls."""
         self._round += 1
         if self.limit == self._home and self._weight:
             self._left_to_begin = max(_MIN_HOME_CALLS, self.limit)
@@ -250,9 +263,11 @@ class AutoConcurrency:
         self._left_to_end = self._left_to_begin * 3 // 4
 
     def _make_home(self, latency: float) -> None:
+        """Make the current limit the home, with *latency* as its mean."""
         self._home, self._latency, self._weight = self.limit, latency, self._count
 
     def _add_to_average(self) -> None:
+        """Add the calls measured so far to the mean latency at home."""
         weight = self._weight + self._count
         self._latency = (self._latency * self._weight + self._seconds) / weight
         self._weight = min(_MAX_AVERAGED_CALLS, weight)

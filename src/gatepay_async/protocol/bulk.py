@@ -48,7 +48,7 @@ class Fate(StrEnum):
     STORED = "stored"  # on the server: new there, or there already
     REFUSED = "refused"  # not on the server: refused by GatePay or by us
     UNKNOWN = "unknown"  # sent, but no valid reply arrived
-    NOT_SENT = "not_sent"  # no byte of the request has left
+    NOT_SENT = "not_sent"  # no byte of the request has left, or GatePay refused it in a way that isn't final
 
 
 @frozen

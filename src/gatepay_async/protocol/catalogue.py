@@ -116,8 +116,8 @@ _ROWS: tuple[tuple[str, int, str, type[errors.RefusedError]], ...] = (
 )
 
 
-# The codes that all later endpoints share. The vendor's table lists 103 twice: its second meaning, "signature missing",
-# is left out, because we always sign.
+# The codes that all later endpoints (those in `payment_calls`) share. The vendor's table lists 103 twice: its second
+# meaning, "signature missing", is left out, because we always sign.
 _SHARED: tuple[tuple[int, str, type[errors.RefusedError]], ...] = (
     (101, "秘钥必须", errors.MissingParameterError),
     (102, "无效的秘钥", errors.InvalidAppKeyError),
@@ -131,6 +131,7 @@ _SHARED: tuple[tuple[int, str, type[errors.RefusedError]], ...] = (
     (110, "套餐已超额", errors.QuotaExceededError),
     (199, "未知错误", errors.UnknownFailureError),
 )
+# Parts of the tables below.
 _PAY_TYPE: tuple[tuple[str, type[errors.RefusedError]], ...] = (
     ("无效的支付方式", errors.InvalidPayTypeError),
     ("当前支付方式已关闭", errors.PayTypeClosedError),
@@ -158,12 +159,13 @@ _LATER: dict[str, tuple[tuple[str, type[errors.RefusedError]], ...]] = {
 }
 _LATER_ROWS: tuple[tuple[str, int, str, type[errors.RefusedError]], ...] = tuple(
     (endpoint, code, message, error)
-    for endpoint, own in _LATER.items()
-    for code, message, error in (*_SHARED, *((code, *row) for code, row in enumerate(own, 201)))
+    for endpoint, own_codes in _LATER.items()
+    for code, message, error in (*_SHARED, *((code, *row) for code, row in enumerate(own_codes, 201)))
 )
 
 
 def _refusal(endpoint: str, code: int, message: str, error: type[errors.RefusedError]) -> Refusal:
+    """Add cause and remedy: the texts for this endpoint, else for all later endpoints, else for the class."""
     name = error.__name__
     keys = (f"{name} {endpoint}", *([f"{name} later"] if endpoint in _LATER else []), name)
     cause, remedy = (next(table[key] for key in keys if key in table) for table in (CAUSES, REMEDIES))
@@ -174,6 +176,7 @@ REFUSALS: Mapping[tuple[str, int], Refusal] = {row[:2]: _refusal(*row) for row i
 
 
 def _error_entry(error: str, sent: bool | None = None) -> Fault:  # noqa: FBT001 -- private, in a table
+    """Return the entry for the class *error*, with its texts. *sent* distinguishes two entries for one class."""
     name = error if sent is None else f"{error} {'sent' if sent else 'unsent'}"
     return Fault(error, sent, CAUSES[name], REMEDIES[name])
 

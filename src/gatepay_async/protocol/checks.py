@@ -32,13 +32,13 @@ class CheckedKeys(tuple[str, ...]):
 
 @frozen
 class _Field:
-    """The part of an attrs attribute that a validator needs, for checking plain parameters."""
+    """Stands for an attrs attribute when a function's parameter is checked: a validator needs only the name."""
 
     name: str
 
 
 def check(name: str, value: object, rule: Any) -> None:
-    """Check a plain parameter with *rule*, a validator for fields."""
+    """Check the parameter *name* of a function with *rule*, a validator for attrs fields."""
     rule(None, _Field(name), value)
 
 

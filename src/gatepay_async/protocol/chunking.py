@@ -24,7 +24,7 @@ class Deduplicator(Protocol):
 
 
 class MemoryDeduplicator:
-    """Finds repeated card keys with a set in memory. In UTF-8 they need a fifth less memory than as text."""
+    """Finds repeated card keys with a set in memory. As UTF-8, they take a fifth less memory than as text."""
 
     def __init__(self) -> None:
         self._keys: set[bytes] = set()
@@ -51,13 +51,13 @@ class MemoryDeduplicator:
         if len(keys_so_far) == before + len(encoded):
             return []
         seen = set(known)
-        places: list[int] = []
-        for place, key in enumerate(encoded):
+        repeated: list[int] = []
+        for index, key in enumerate(encoded):
             if key in seen:
-                places.append(place)
+                repeated.append(index)
             else:
                 seen.add(key)
-        return places
+        return repeated
 
 
 class Chunker:
@@ -79,10 +79,10 @@ class Chunker:
     def __init__(self, ledger: Ledger, deduplicator: Deduplicator | None = None) -> None:
         self._ledger = ledger
         self._deduplicator = MemoryDeduplicator() if deduplicator is None else deduplicator
-        self._index = 0
+        self._index = 0  # of the next chunk
         self._pending: _NumberedKeys = ([], [])  # not deduplicated yet
         self._unchunked: _NumberedKeys = ([], [])  # not in a chunk yet; too few for a full one
-        self._refused: _NumberedKeys = ([], [])
+        self._refused: _NumberedKeys = ([], [])  # consecutive lines with the same problem, not in the ledger yet
         self._refused_because = ""
 
     def chunks(self, lines: Iterable[object]) -> Iterator[Chunk]:
@@ -128,8 +128,8 @@ class Chunker:
         lines, keys = self._pending
         if repeated:
             skip = set(repeated)
-            lines = [line for place, line in enumerate(lines) if place not in skip]
-            keys = [key for place, key in enumerate(keys) if place not in skip]
+            lines = [line for index, line in enumerate(lines) if index not in skip]
+            keys = [key for index, key in enumerate(keys) if index not in skip]
             self._ledger.duplicates += len(skip)
         self._pending = ([], [])
         self._unchunked[0].extend(lines)
@@ -153,6 +153,7 @@ class Chunker:
         self._pending = ([], [])
 
     def _cut_chunk(self) -> Chunk:
+        """Take the first 500 card keys that are not in a chunk yet, or all if there are fewer."""
         lines, keys = self._unchunked
         chunk = Chunk(self._index, tuple(lines[:MAX_KEYS_PER_CALL]), CheckedKeys(keys[:MAX_KEYS_PER_CALL]))
         self._index += 1
@@ -160,6 +161,7 @@ class Chunker:
         return chunk
 
     def _clean(self, batch: list[object]) -> None:
+        """Clean the lines of *batch*. Each becomes a pending card key, a blank line or a refused line."""
         keys = _plain_keys(batch)
         before = self._ledger.read
         self._ledger.read += len(batch)
@@ -180,6 +182,7 @@ class Chunker:
                     self._ledger.note_invisible(number)
 
     def _add_refused(self, line: int, key: str, problem: Problem) -> None:
+        """Collect a line that can't be sent."""
         # Consecutive lines with the same problem share an outcome: nearly all lines of a file with another encoding do.
         lines, keys = self._refused
         if lines and (line != lines[-1] + 1 or problem != self._refused_because or len(lines) == MAX_KEYS_PER_CALL):
@@ -190,6 +193,7 @@ class Chunker:
         self._refused_because = problem
 
     def _record_refused(self) -> None:
+        """Add the refused lines that were collected to the ledger."""
         lines, keys = self._refused
         if lines:
             problem = Problem("line", line=lines[0], problem=self._refused_because)
@@ -201,7 +205,7 @@ class Chunker:
 
 
 def _plain_keys(batch: list[object]) -> list[str]:
-    """Return the card keys of all ordinary lines. If some lines have none, call ``clean`` for each line."""
+    """Return the card keys of the ordinary lines. If not all lines are ordinary, call ``clean`` for each line."""
     if set(map(type, batch)) == {str}:
         lines = cast("list[str]", batch)
         if is_visible_ascii("".join(lines)) and all(lines):

@@ -63,7 +63,7 @@ def convert(cls: type[T], value: object, *, path: str) -> T:
     Raises:
         MisreadError: A field is wrong. ``.path`` names the first such field.
     """
-    with suppress(Exception):  # after any error, the careful converter finds the field
+    with suppress(Exception):  # after any error, the careful converter finds the field at fault
         return _converter(careful=False).structure(value, cls)
     try:
         return _converter(careful=True).structure(value, cls)
@@ -87,6 +87,7 @@ def _explain(error: BaseException, path: str) -> MisreadError:
 
 
 def _object_reader(cls: type[Any], converter: Converter) -> Callable[[Any, Any], Any]:
+    """Return the hook that converts a JSON object to *cls*."""
     defaults = _DEFAULTS.get(cls)
     names = {ours: override(rename=theirs) for ours, theirs in _WIRE_NAMES.get(cls, {}).items()}
     structure: Callable[[Any, Any], Any] = cast("Any", make_dict_structure_fn)(cls, converter, **names)
@@ -117,6 +118,7 @@ def _with_documented_names(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _list_reader(type_: Any, converter: Converter) -> Callable[[Any, Any], Any]:
+    """Return the hook that converts a JSON list to a tuple."""
     structure = homogenous_tuple_structure_factory(type_, converter)
 
     def hook(value: Any, type_: Any) -> Any:
@@ -128,6 +130,7 @@ def _list_reader(type_: Any, converter: Converter) -> Callable[[Any, Any], Any]:
 
 
 def _is_list(type_: Any) -> bool:
+    """Whether a JSON list is converted to *type_*: the models have tuples instead of lists."""
     return get_origin(type_) is tuple
 
 
@@ -142,9 +145,9 @@ _HOOKS: tuple[tuple[Any, Callable[[Any, Any], Any]], ...] = (
 )
 
 
-# The careful converter is slower, but finds the field at fault. It is used only after the fast one has failed.
 @cache
 def _converter(*, careful: bool) -> Converter:
+    """Return a converter. The careful one is slower, but finds the field at fault. Use it if the other has failed."""
     converter = Converter(detailed_validation=careful)
     for type_, hook in _HOOKS:
         converter.register_structure_hook(type_, hook)

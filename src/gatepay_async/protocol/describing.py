@@ -15,9 +15,9 @@ from gatepay_async.protocol.values import MisreadError
 from gatepay_async.protocol.vocabulary import FIELDS, MEDIA_TYPES
 
 _TITLE_SCAN_BYTES = 4096  # the title of a page is searched for only in the first bytes
-_MAX_JSON_BYTES = 2**20
-_MAX_DEPTH = 4
-_MAX_FIELDS = 12
+_MAX_JSON_BYTES = 2**20  # a larger body is not parsed
+_MAX_DEPTH = 4  # the levels of objects that are shown
+_MAX_FIELDS = 12  # the fields of each object that are shown
 _DESCRIPTION_CHARS = 300
 
 _TITLE = re.compile(r"<title[^>]*>([^<]*)</", re.IGNORECASE)
@@ -53,11 +53,13 @@ def describe(body: bytes, *, content_type: str = "", keys: Iterable[str] = (), s
 
 
 def _media_type(content_type: str) -> str:
+    """Return the media type in *content_type*, or say that it is unknown. Empty: there is none."""
     name = content_type.partition(";")[0].strip().lower()
     return name if name in MEDIA_TYPES else "of an unknown type" if name else ""
 
 
 def _describe_value(value: object, *, strict: bool, depth: int) -> str:
+    """Return the type of a JSON value, with the names and types of its fields."""
     if isinstance(value, dict):
         return "{" + _describe_fields(cast("dict[str, Any]", value), strict=strict, depth=depth) + "}"
     if isinstance(value, list):

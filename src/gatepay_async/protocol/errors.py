@@ -42,6 +42,7 @@ E = TypeVar("E", bound="GatePayError")
 
 
 def _rebuild(cls: type[E], args: tuple[object, ...], facts: dict[str, Any]) -> E:
+    """Rebuild a pickled error. *facts* are its attributes."""
     error = cls.__new__(cls, *args)
     error.__dict__.update(facts)
     if "problem" in facts:  # older versions have pickled it as a plain text

@@ -80,6 +80,7 @@ def _clear_frame(frame: FrameType) -> None:
 
 
 def _should_clear(frame: FrameType) -> bool:
+    """Whether *frame* belongs to one of the packages whose frames are cleared."""
     # Code that attrs and cattrs generate has no module.
     module = frame.f_globals.get("__name__")
     return module is None or str(module).partition(".")[0] in _CLEARED_PACKAGES

@@ -37,6 +37,8 @@ _INVISIBLE = frozenset(
 # The invisible characters for which str.isprintable() is true: their categories are letters, marks or symbols.
 _PRINTABLE = frozenset(letter for letter in _INVISIBLE if letter.isprintable())
 
+# Invisible characters that may modify a visible one: joiners between letters, variation selectors after a character,
+# and tags after the black flag, which make it a region's flag. A keycap is a digit, a selector and U+20E3.
 _NON_JOINER, _JOINER = "\u200c", "\u200d"
 _SELECTORS = frozenset(
     map(chr, chain(range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0), range(0x180B, 0x180E), (0x180F,)))
@@ -49,7 +51,7 @@ _JOINING = (
     (0x0600, 0x109F), (0x1780, 0x18AF), (0x1A20, 0x1C4F), (0xA800, 0xABFF), (0xFB50, 0xFDFF), (0xFE70, 0xFEFE),
     (0x10A00, 0x11FFF),
 )  # fmt: skip
-_EMOJI = frozenset({"So", "Sk", "Sm"})
+_EMOJI = frozenset({"So", "Sk", "Sm"})  # the categories of emoji, of skin tones, and of some symbols
 
 
 def may_have_invisible(text: str) -> bool:

@@ -16,12 +16,14 @@ _SCANNED_CHARS = 2000  # the rest, which may be megabytes, wouldn't be shown any
 _GROUPS = re.compile(r"[0-9]+([ \t-]+[0-9]+)+")
 # Text between blanks and Chinese characters. Full-width letters and digits (U+FF10 to U+FF5A) are always masked.
 _RUN = re.compile(r"[!-~\uff10-\uff5a]+")
+# Such text without the brackets, quotes and punctuation around it.
 _CORE = re.compile(r"""([(\[{<"'`]*)(.*?)([)\]}>"'`.,:;!?]*)""", re.DOTALL)
 _SMALL_NUMBER = re.compile(r"-?[0-9]{1,5}(\.[0-9]{1,2})?%?")
 # A word, or an identifier such as out_order_id or orderPrice: without digits or consecutive capitals.
 _WORD = re.compile(r"[A-Z]?[a-z]{0,19}([A-Z][a-z]{2,19}|_[a-z]{1,19}){0,3}('[a-z]{1,2})?")
 _CHINESE = re.compile("|".join(PHRASES))
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+# Several masks in a row, which are shown as one.
 _MASKS = re.compile(r"\*{3}([ \t]*\*{3})+")
 
 
@@ -64,6 +66,7 @@ def is_ordinary(word: str, *, strict: bool = False) -> bool:
 
 
 def _mask_run(strict: bool, run: re.Match[str]) -> str:  # noqa: FBT001 -- private, for partial()
+    """Mask a text between blanks, unless all of its words are ordinary."""
     parts = _CORE.fullmatch(run[0])
     before, core, after = ("", run[0], "") if parts is None else parts.groups()
     pieces = re.split(r"([:/=,|])", core)  # 成功录入:1, text/html, a=b
@@ -78,9 +81,11 @@ def _mask_word(word: str, *, strict: bool) -> str:
 
 
 def _mask_chinese(run: re.Match[str]) -> str:
+    """Keep only the listed phrases of a text that isn't ASCII."""
     listed = "".join(_CHINESE.findall(run[0]))
     return listed if listed == run[0] else f"{listed}{MASK}"
 
 
 def _escape_control(letter: str) -> str:
+    """Return *letter*, escaped if it is a control character."""
     return letter if letter.isprintable() or letter in " \n\t" else letter.encode("unicode_escape").decode()

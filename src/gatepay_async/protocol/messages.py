@@ -121,6 +121,7 @@ def encode_form(fields: Mapping[str, str]) -> Form:
 
 
 def _quote(value: str) -> str:
+    """Escape *value* like ``quote_plus``."""
     raw = value.encode()
     special = set(raw.translate(None, _SAFE))
     if len(special) > _MAX_REPLACED_BYTES:
@@ -156,6 +157,7 @@ def decode(call: Call[T], reply: Reply) -> T:
 
 
 def _refusal_by_status(call: Call[Any], reply: Reply) -> RefusedError | ProtocolError | None:
+    """Return the refusal that the HTTP status of an empty reply shows, or None."""
     # FastAdmin uses codes from 200 to 999 as the HTTP status, too. With 204 and 205, PHP sends no body.
     if reply.status in _WITHOUT_BODY and not reply.body.strip() and (call.path, reply.status) in catalogue.REFUSALS:
         return _refusal_error(call, reply, Envelope(reply.status, "", None, None))
@@ -189,6 +191,7 @@ def decode_raw(call: RawCall, reply: Reply) -> RawReply:
 
 
 def _raw_reply(call: RawCall, reply: Reply, *, code: int | None) -> RawReply:
+    """Convert *reply*. Several headers of one name are joined."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in reply.headers:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
@@ -244,12 +247,12 @@ def _refusal_error(call: Outgoing, reply: Reply, envelope: Envelope) -> RefusedE
 
 def _unreadable_error(call: Outgoing, reply: Reply, error: MisreadError) -> ProtocolError:
     """Return the error for a reply that is not GatePay's."""
-    redirect = _REDIRECT <= reply.status < _CLIENT_ERROR
+    is_redirect = _REDIRECT <= reply.status < _CLIENT_ERROR
     return ProtocolError(
         endpoint=call.path,
         http_status=reply.status,
-        problem=Problem("redirect") if redirect else error.problem,
-        path=None if redirect else error.path,
+        problem=Problem("redirect") if is_redirect else error.problem,
+        path=None if is_redirect else error.path,
         excerpt=describe(reply.body, content_type=reply.content_type, keys=call.secrets(), strict=call.carries_keys),
         retry_after=reply.retry_after,
     )

@@ -63,6 +63,7 @@ def parse_price(name: str, value: object) -> Decimal:
 
 
 def _parse_decimal(value: Decimal | str) -> Decimal | None:
+    """Convert *value*. None: it isn't a number, or it is infinite."""
     try:
         amount = Decimal(value)
     except InvalidOperation:

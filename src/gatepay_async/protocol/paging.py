@@ -2,7 +2,7 @@
 Decides which pages of a listing to fetch next, and which of their rows are new.
 
 A walk yields a row only after it is proven that no row before it is missing (see
-:mod:`~gatepay_async.protocol.snapshots`). Which pages it fetches next is a guess at what proves the most. A bad guess
+:mod:`~gatepay_async.protocol.snapshots`). It guesses which pages prove the most, and fetches those next. A bad guess
 costs calls, but never a row. If the stock has changed, the walk fetches the page before again, and pages further back
 until a page overlaps with the rows already yielded.
 
@@ -134,6 +134,7 @@ class Walk:
         return fresh
 
     def _keep_snapshots(self, fresh: list[Snapshot], *, oldest: int) -> None:
+        """Keep the *fresh* snapshots. Drop those from before the wave *oldest*, and the first of too many."""
         self._kept = [snapshot for snapshot in self._kept if snapshot.wave.number >= oldest or snapshot is self._behind]
         self._history.bracket(self._kept, fresh, oldest=oldest)
         self._kept += fresh
@@ -208,14 +209,17 @@ class Walk:
         self._plan.record_usefulness(is_useful=is_useful)
 
     def _rating(self, behind: Snapshot) -> tuple[bool, int, int]:
+        """Return a sort key: the highest is the best snapshot after which to continue."""
         is_sure = self._plan.relies_on_total and not self._history.may_have_fallen(behind.wave)
         return is_sure, behind.end, behind.wave.number
 
     def _next_page(self) -> int:
+        """Return the page that follows the rows of the snapshot after which to continue."""
         per_page = self._stock[1] if self._stock else 1
         return self._behind.end // per_page + 1
 
     def _position(self) -> WalkPosition:
+        """Return the position of the walk, for its plan."""
         number = self._next_page()
         overlapping = number - 1 if self._missed == 0 else self._missed - self._stride // 2
         return WalkPosition(
@@ -235,6 +239,7 @@ class Walk:
 
 
 def _check_page(asked: int, page: CardKeyPage) -> None:
+    """Raise `MisreadError` if *page* can't be the reply for page *asked*, or its ids are not ascending."""
     if page.per_page < 1:
         raise MisreadError(Problem("not_above_0"), path="data.ka.per_page")
     if page.current_page > asked:

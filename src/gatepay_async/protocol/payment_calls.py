@@ -44,6 +44,7 @@ class _Creation(Usual):
     custom: str = field(validator=checks.custom)
 
     def _common_fields(self) -> dict[str, str]:
+        """Return the fields that all four payments have."""
         return {"type": self.pay_type.value, "out_order_id": self.out_order_id, "custom": self.custom}
 
     def read(self, data: Any) -> PaymentLink:
@@ -53,6 +54,8 @@ class _Creation(Usual):
 
 @frozen(kw_only=True)
 class _CreationWithUrls(_Creation):
+    """The base of the three payments that accept URLs of the shop."""
+
     notify_url: str | None = field(default=None, validator=_url)
     return_url: str | None = field(default=None, validator=_url)
 

@@ -3,11 +3,11 @@ Decides what each reply means for a part of an upload, and for the whole upload.
 
 Every failure raises three questions:
 
-1. May the card keys be on the server in spite of it? Then they are in doubt until a reply says "stored".
-2. Is it about the shop (a wrong appsecret, a closed endpoint)? Then the upload ends.
-3. Is it about these card keys, or is the server unavailable? If GatePay can't store one card key, the others must not
+1. May the card keys be on the server despite the failure? Then they are in doubt until a reply says "stored".
+2. Is the shop at fault (a wrong appsecret, a closed endpoint)? Then the upload ends.
+3. Are these card keys at fault, or is the server unavailable? If GatePay can't store one card key, the others must not
    suffer, so the part is halved. If the server is unavailable, it must not be flooded, so the part waits. A single
-   failure doesn't tell which case it is. In most cases, the results of other parts do.
+   failure doesn't show which of the two it is. Usually, the results of other parts show it.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ _REFUSED_COST = 1.0  # for a refusal by GatePay, which has read the card keys
 _AMBIGUOUS_COST = 4.0  # for a failure of GatePay's database or a gateway, which may affect all card keys
 _EARLY_COST = 20.0  # for an unclear failure before the first success, when the URL or the secret may be wrong
 
-# After so many rejected signatures without a success, the secret is wrong. A part and its two halves are enough.
+# After so many rejected signatures without a success, the secret is wrong: those of a part and of its two halves.
 _REJECTED_WITHOUT_SUCCESS = 3
 _MAX_REFUSED_PARTS = 10  # after so many parts in a row that were refused and not halved, the upload ends
 
 # After so many failed calls for the same card keys, they are halved, whatever happens to other parts. Before the first
 # success, and for a half, one failed call is enough, because there may be no other part that could succeed.
 _CALLS_BEFORE_HALVING = 3
-# After so many failed calls, each followed by a success of another part, the card keys are at fault.
+# After so many failed calls, with a success of another part between each two, the card keys are at fault.
 _PROOFS = 3
 _PROOFS_WITHOUT_CONNECTION = 6  # the same if the calls never reached GatePay
-_CALLS_IN_MANY_RUNS = 5  # for the last card key of a durable upload, whose runs are far apart
+_CALLS_IN_MANY_RUNS = 5  # after so many, a single card key of a durable upload is at fault: its runs are far apart
 _MAX_DOUBLINGS = 30  # enough for a wait of years; more could overflow a float
 _RETRY_LATER = frozenset({408, 425, 429, 503})  # the server asks to retry later; the content is not at fault
 
@@ -67,9 +67,9 @@ class Patience:
         seconds: The time without a success since the beginning of the first failed call.
         seconds_at_first: The same before the first success.
         attempts: The number of failed attempts in a row.
-        attempts_at_first: The same before the first success. Three allow for one part and then both its halves: the
-            server may fail only because of a single card key, and then one of the halves succeeds.
-        first_wait: Seconds before the same card keys are sent again. The wait doubles with each round of failed calls.
+        attempts_at_first: The same before the first success. Three are one for a part and one for each half: if a
+            single card key makes the server fail, one of the halves succeeds.
+        first_wait: Seconds before the same card keys are sent again. Each round of failed calls doubles the wait.
         longest_wait: The upper limit of that wait, in seconds.
         longest_hold: The longest ``Retry-After``, in seconds, for which nothing is sent.
         holds: Whether parts wait for an unavailable server. If not, each gets its outcome at its first failure.
@@ -125,8 +125,8 @@ class Progress:
         self._patience = patience
         self._credit = _FULL_CREDIT
         self._refused = 0  # parts in a row that were refused without having been halved
-        self._rejected = 0  # signatures rejected before the first success, without a reason in the card keys' text
-        # The series of failed calls since the last success. Calls that overlap count as one round.
+        self._rejected = 0  # rejected signatures before the first success that the card keys' text doesn't explain
+        # The failed calls since GatePay last replied. Calls that overlap count as one round.
         self._last_answered = -math.inf  # when GatePay last replied
         self._failing_since = math.inf
         self._rounds = 0
@@ -150,7 +150,7 @@ class Progress:
 
     def abandoned(self, part: Chunk) -> ChunkOutcome:
         """Return the outcome of *part*, which is not sent, or not sent again, because the upload has ended."""
-        # If *part* is half of a refused part, it counts as refused; but the other half may have been the cause.
+        # Half of a refused part would count as refused, although perhaps only the other half is at fault.
         return self._as_not_sent(bulk.abandoned(part, error=self.ended))
 
     def failed(
@@ -262,7 +262,7 @@ class Progress:
         return soon or counted.calls >= _CALLS_BEFORE_HALVING
 
     def _is_keys_fault(self, part: Chunk, error: Attempted, now: float) -> bool:
-        """Whether the card keys of *part* are at fault, because other parts succeed. This failure is counted in it."""
+        """Whether the card keys of *part* are at fault, because other parts succeed. *part* counts this failure."""
         is_single = len(part.keys) == 1
         if is_single and _would_fail_again(error) and not self._patience.holds and part.calls >= _CALLS_IN_MANY_RUNS:
             return True

@@ -63,6 +63,7 @@ class QueryForm:
         return values
 
     def _split_fields(self, query: bytes) -> dict[str, str]:
+        """Split *query* into decoded names and values. No name may come twice."""
         values: dict[str, str] = {}
         for pair in filter(None, query.removeprefix(b"?").split(b"&")):
             key, _, value = pair.partition(b"=")

@@ -16,7 +16,7 @@ from gatepay_async.protocol.frames import scrub_init_errors
 from gatepay_async.protocol.values import MisreadError
 from gatepay_async.words.problem import Problem
 
-_SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]*"  # never "." or ".."
+_SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]*"  # it can't be "." or "..", which would change the path
 _PATH = rf"{_SEGMENT}(/{_SEGMENT})*/?"
 _NAME = r"[A-Za-z0-9_.\[\]-]+"
 _MAX_PATH_CHARS = 1000
@@ -25,7 +25,8 @@ _MIN_SECRET_CHARS = 4  # hiding every "a" or "1" in an error would leave nothing
 
 
 def _is_a(kind: type, value: object) -> bool:
-    # With isinstance() itself, pyright would narrow Any to a dict of unknown types, and report that.
+    """Like ``isinstance``, but without an effect on the type checker."""
+    # After isinstance(), pyright would narrow Any to a dict of unknown types, and report that.
     return isinstance(value, kind)
 
 

@@ -25,7 +25,7 @@ __all__ = ["PlainPlan", "Plan", "ThoroughPlan", "WalkPosition"]
 _MAX_FIRST_PAGES = 8
 # The smallest number of calls for a block of a thorough walk. One of these calls reads a page again.
 _MIN_BLOCK_CALLS = 8
-# After so many useful waves in a row, a walk reads more pages at once again.
+# After so many waves or blocks in a row that have proven something new, a walk reads more pages at once again.
 _QUIET_WAVES = 4
 
 
@@ -88,7 +88,7 @@ class PlainPlan(Plan):
         self.pages_kept = 3 * prefetch
         self._prefetch = prefetch
         self._width = prefetch
-        self._useful = 0  # useful waves in a row; below 0: useless ones
+        self._useful = 0  # useful waves in a row; if it is below 0, useless ones
 
     def first_wave(self, first: int) -> list[int]:
         """Implement ``Plan.first_wave``."""
@@ -123,8 +123,9 @@ class ThoroughPlan(Plan):
     def __init__(self, prefetch: int) -> None:
         self._prefetch = prefetch
         self._breadth = prefetch  # pages read at once
-        self._width = _MIN_BLOCK_CALLS - 1  # the number of pages of a block that is read one page at a time
-        self._useful = 0  # useful blocks in a row; below 0: useless ones
+        # The pages of a block that is read one page at a time, without the overlapping page.
+        self._width = _MIN_BLOCK_CALLS - 1
+        self._useful = 0  # useful blocks in a row; if it is below 0, useless ones
         self._waves: deque[list[int]] = deque()  # the rest of the latest block
         self._block: tuple[int, int] | None = None  # the first page of the latest block, and of the next one
         self._opened = 0  # the first page of the block after the next one; it has been read once
@@ -151,6 +152,7 @@ class ThoroughPlan(Plan):
                 self._waves.appendleft(missing)
 
     def _judge_block(self, overlapping: int) -> None:
+        """Record whether the latest block has proven anything new, and adapt how many pages are read."""
         if self._block is None:
             return
         if overlapping not in self._block:
@@ -162,6 +164,7 @@ class ThoroughPlan(Plan):
             self._widen()
 
     def _narrow(self) -> None:
+        """After a useless block, read fewer pages in a block or in a wave."""
         if self._breadth == 1:
             # The width must vary: with a constant one, blocks could stay in step with regular changes of the stock.
             self._width = self._width // 2 or 2
@@ -169,6 +172,7 @@ class ThoroughPlan(Plan):
             self._breadth = self._breadth // 2 if self._breadth > _MIN_BLOCK_CALLS else 1
 
     def _widen(self) -> None:
+        """After a useful block, read more pages in a block or in a wave."""
         self._width = min(_MIN_BLOCK_CALLS - 1, 2 * self._width + 1)
         if self._breadth < self._prefetch and self._useful >= _QUIET_WAVES:
             # With -1, the first useless block reduces the breadth again.
@@ -176,6 +180,7 @@ class ThoroughPlan(Plan):
             self._block = None
 
     def _add_block(self, position: WalkPosition) -> None:
+        """Plan the waves of the next block."""
         self._start = position.overlapping
         if self._breadth == 1 or position.overlapping == position.last:
             self._read_one_by_one(position)
@@ -183,12 +188,14 @@ class ThoroughPlan(Plan):
             self._read_in_waves(position, _width_in_waves(self._breadth))
 
     def _read_one_by_one(self, position: WalkPosition) -> None:
+        """Plan a block that is read one page at a time, backwards."""
         end = min(position.overlapping + self._width, position.last)
         self._waves += [[number] for number in range(end, position.overlapping - 1, -1)]
         self._block, self._opened = (end, end), 0
         self.waves_kept = _MIN_BLOCK_CALLS + 2
 
     def _read_in_waves(self, position: WalkPosition, width: int) -> None:
+        """Plan a block of *width* pages that is read in waves."""
         if self._block is not None and self._opened > self._block[1]:
             start, end = self._block[1], self._opened
         else:

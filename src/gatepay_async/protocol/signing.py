@@ -48,7 +48,7 @@ def sign(credentials: Credentials, parts: Iterable[str]) -> str:
 
 
 def is_signed(credentials: Credentials, parts: Iterable[str], signature: str) -> bool:
-    """Whether *signature* is that of *parts*. It takes the same time for every wrong signature."""
+    """Whether *signature* is that of *parts*. The check takes the same time for every wrong signature."""
     return hmac.compare_digest(sign(credentials, parts).encode(), signature.encode())
 
 

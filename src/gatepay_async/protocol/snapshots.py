@@ -24,7 +24,7 @@ from gatepay_async.protocol.models import CardKeyPage
 __all__ = ["FRONT", "History", "Snapshot", "Wave", "last_page", "snapshot_of_page", "snapshot_of_refusal"]
 
 
-_UNKNOWN = 2**63  # more rows than there can be
+_UNKNOWN = 2**63  # the size of a stock of unknown size: more rows than there can be
 
 
 @frozen(eq=False)
@@ -218,7 +218,7 @@ class History:
         return self._was_read_backwards(behind, at) or (not self._thorough and self._has_rested(behind, at))
 
     def _has_rested(self, behind: Snapshot, ahead: Snapshot) -> bool:
-        """Whether `total` has not changed in a way in which a row could be missing."""
+        """Whether `total` shows no change that could make a row missing between the two."""
         wave_behind, wave_ahead = behind.wave, ahead.wave
         has_fallen = wave_ahead.number >= wave_behind.number and self.may_have_fallen(wave_behind, wave_ahead)
         has_risen = wave_ahead.number <= wave_behind.number and self.may_have_risen(wave_ahead, wave_behind)

@@ -40,6 +40,6 @@ class StockLevels:
         A product that is no longer listed, or was restocked, counts as not low: it gives an alert when it is low again.
         """
         low = {product.id: product for product in catalog.products if product.stock < self._below}
-        alerts = [StockAlert(product, self._below) for number, product in low.items() if number not in self._low_ids]
+        newly_low = [product for product_id, product in low.items() if product_id not in self._low_ids]
         self._low_ids = set(low)
-        return alerts
+        return [StockAlert(product, self._below) for product in newly_low]

@@ -12,6 +12,7 @@ from decimal import Decimal
 from gatepay_async.protocol import models, money
 from gatepay_async.words.problem import Problem
 
+# The latest time that a datetime can have, in seconds since 1970.
 MAX_EPOCH = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 _MAX_PRICE_DIGITS = 18  # formatting a number with a huge exponent would fill the memory
 _PRICE_TEXT = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
@@ -33,7 +34,7 @@ class MisreadError(ValueError):
 
 
 def _kind(value: object) -> Problem:
-    """The JSON type of *value*."""
+    """Return the name of the JSON type of *value*."""
     names: dict[type, Problem] = {
         dict: Problem("kind_object"),
         list: Problem("kind_list"),
@@ -83,9 +84,9 @@ def read_money(value: object, _: object = None) -> Decimal:
 
 def read_epoch(value: object, _: object = None) -> int:
     """Read a time in seconds since 1970."""
-    if not 0 <= (whole := read_int(value)) <= MAX_EPOCH:
+    if not 0 <= (seconds := read_int(value)) <= MAX_EPOCH:
         raise ValueError(Problem("epoch_out_of_range"))
-    return whole
+    return seconds
 
 
 def read_time(value: object, _: object = None) -> datetime:

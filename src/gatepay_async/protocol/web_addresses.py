@@ -10,7 +10,7 @@ from gatepay_async.protocol import checks
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
-_MAX_CHARS = 2000
+_MAX_CHARS = 2000  # of a whole URL
 # Leaves room for the fields that GatePay adds, within the 8 kB that web servers accept.
 _MAX_QUERY_CHARS = 700
 # The characters of RFC 3986 without "#", because a fragment is never sent.
@@ -33,6 +33,7 @@ def web_address(instance: object, attribute: Any, value: Any) -> None:
 
 
 def _problem_of(url: str, added: frozenset[str]) -> Problem | None:
+    """Return what is wrong with *url*, or None. GatePay adds the fields *added* to its query."""
     if len(url) > _MAX_CHARS or _URL.fullmatch(url) is None:
         return Problem("not_web_url")
     parts = _split(url)
@@ -48,7 +49,7 @@ def _split(url: str) -> SplitResult | None:
     """Split *url*. None: its host, port or brackets are invalid, or it contains a user name."""
     try:
         parts = urlsplit(url)
-        whole = bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+        is_valid = bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
     except ValueError:
         return None
-    return parts if whole else None
+    return parts if is_valid else None
