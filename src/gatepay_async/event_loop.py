@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, TypeVarTuple, Unpack, cast
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import sniffio
 
 if TYPE_CHECKING:
     import asyncio
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 # A missing or half-imported module, and one whose event loop doesn't run.
 _NOT_ASYNCIO = (KeyError, AttributeError, RuntimeError)
@@ -48,6 +52,11 @@ def loop_getter() -> Callable[[], object]:
 def current_clock() -> Callable[[], float]:
     """Return the clock of the running event loop. It is ``anyio.current_time``, but on asyncio ten times as fast."""
     return getattr(current_loop(), "time", anyio.current_time)
+
+
+async def run_in_thread(function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+    """Run *function* in a thread, also if the program's own calls use all threads of anyio's default limiter."""
+    return await anyio.to_thread.run_sync(function, *args, limiter=anyio.CapacityLimiter(1))
 
 
 class Signal(Protocol):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
+import threading
 from functools import partial
 from importlib import import_module
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
-import anyio.to_thread
 import httpx
 
 from gatepay_async.client.caller import Caller
@@ -17,6 +16,7 @@ from gatepay_async.client.card_keys import CardKeys
 from gatepay_async.client.payments import Payments
 from gatepay_async.client.queries import Queries
 from gatepay_async.client.settings import check_kind, check_transport, cloud_url_or_env, url_or_env, value_or_env
+from gatepay_async.event_loop import run_in_thread
 from gatepay_async.exchange.attempts import Attempts
 from gatepay_async.exchange.libraries import classes
 from gatepay_async.exchange.opening import open_exchange
@@ -35,11 +35,10 @@ if TYPE_CHECKING:
 BASE_URL = "https://gatepay.io/api/"
 CLOUD_BASE_URL = "https://cloud.gatepay.io/api/"
 
-# The methods need these modules. Importing them takes a quarter as long as importing the client, and would block the
-# event loop if a method did it. So a thread imports them when a client is opened.
-_IMPORTED_BY_OPENING = frozenset(
-    {"gatepay_async.protocol.payment_calls", "gatepay_async.upload", "gatepay_async.walking"}
-)
+# The methods need these modules. Importing them takes a quarter as long as importing the client, so opening a client
+# imports them: no method blocks the event loop, and none fails after GatePay has answered because an import fails.
+_IMPORTED_BY_OPENING: Final = ("upload", "walking", "protocol.converters", "protocol.payment_calls")
+_HAS_IMPORTED: Final = threading.Event()
 
 
 class AsyncGatePay(Payments, CardKeys, Queries):
@@ -124,6 +123,7 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         self._deadline = math.inf if deadline is None else deadline
         self._timeout = math.inf if timeout is None else timeout
         self._max_connections = max_connections
+        self._opens_pool = http_client is None and transport is None
         self._policy = retry or RetryPolicy()
 
         def attempts_at(url: str) -> Attempts:
@@ -157,8 +157,11 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         self._caller.observer = telemetry.client(facts)
 
     async def __aenter__(self) -> Self:
-        if not sys.modules.keys() >= _IMPORTED_BY_OPENING:
-            await anyio.to_thread.run_sync(_import_the_rest)
+        if not _HAS_IMPORTED.is_set():
+            if self._opens_pool:
+                await run_in_thread(_import_the_rest)
+            else:
+                _import_the_rest()  # as importing the user's transport was; a virtual clock must not wait for a thread
         await self._caller.open()
         return self
 
@@ -193,4 +196,5 @@ class AsyncGatePay(Payments, CardKeys, Queries):
 
 def _import_the_rest() -> None:
     for name in _IMPORTED_BY_OPENING:
-        import_module(name)
+        import_module(f"gatepay_async.{name}")
+    _HAS_IMPORTED.set()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ssl
 
-import anyio.to_thread
 import httpx
 from attrs import frozen
 
+from gatepay_async.event_loop import run_in_thread
 from gatepay_async.exchange.proxies import Bypass, Proxy, proxy_for
 from gatepay_async.exchange.trust import trusted
 
@@ -61,7 +61,7 @@ async def open_transport(
     Raises:
         InvalidRequestError: The environment names an invalid proxy or invalid certificates.
     """
-    return await anyio.to_thread.run_sync(_build_transport, url, max_connections, trust_env)
+    return await run_in_thread(_build_transport, url, max_connections, trust_env)
 
 
 # Run in a worker thread, because importing the pool takes as long as importing the rest of the package.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-import anyio.to_thread
 import httpx
 
+from gatepay_async.event_loop import run_in_thread
 from gatepay_async.exchange.headers import HEADERS
 from gatepay_async.exchange.libraries import library_of
 from gatepay_async.exchange.network import network_settings_for
@@ -101,7 +101,7 @@ class AnyOrigin(Shared):
         _check_permitted(request.url.host)
         if _origin_of(request.url) == self._origin:
             return await super().handle_async_request(request)
-        transport = await anyio.to_thread.run_sync(self._transport_to, request.url)
+        transport = await run_in_thread(self._transport_to, request.url)
         return await transport.handle_async_request(request)
 
     async def aclose(self) -> None:

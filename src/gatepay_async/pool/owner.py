@@ -2,9 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import Callable
 from typing import Any, Final
 
+import sniffio
 from anyio.lowlevel import current_token
 
 
@@ -40,7 +40,6 @@ class Owner:
     def is_current(self) -> bool:
         """Whether the caller runs in the same process and on the same event loop."""
         return self._forks == PROCESS.forks and self._token == current_token()
-
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

@@ -230,7 +230,7 @@ def clean(line: object) -> tuple[str, Problem | None]:
         line = line.decode("utf-8", "surrogateescape")
     if not isinstance(line, str):
         return "", key_problem(line)
-    key = line.strip()
+    key = str.strip(line)  # not the method of a subclass
     if not invisible.may_have_invisible(key):  # so it has no line break, no NUL and no lone surrogate
         return key, None
     key = invisible.strip(key)

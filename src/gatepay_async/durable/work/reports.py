@@ -58,7 +58,7 @@ class Reporter:
                 by_chunk[chunk.index] = [bulk.failed(chunk, self._job_progress.fate(number), error=self._stopped)]
         chunks_by_index = {chunk.index: chunk for chunk in chunks}
         return [
-            _with_keys(outcome, chunks_by_index[outcome.index])
+            self._with_reason(_with_keys(outcome, chunks_by_index[outcome.index]))
             for outcomes in by_chunk.values()
             for outcome in outcomes
         ]
