@@ -87,7 +87,8 @@ class Attempts:
     Args:
         base_url: The URL, with a slash at its end.
         timeout: Seconds for one attempt, from connect to last byte.
-        open_exchange: Opens the exchange for calls, and the ``LazyClient`` for ``gatepay.http``. Called on the event loop.
+        open_exchange: Opens the exchange for calls, and the ``LazyClient`` for ``gatepay.http``. Called on the
+            event loop.
 
     Attributes:
         now: The event loop's clock, after ``open``.

@@ -1,4 +1,8 @@
-"""httpx and httpx2, which have the same API. A user's object may come from either. At run time, this module imports neither."""
+"""
+httpx and httpx2, which have the same API. A user's object may come from either library.
+
+At run time, this module imports neither of them.
+"""
 
 from __future__ import annotations
 

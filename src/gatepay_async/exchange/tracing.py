@@ -68,7 +68,7 @@ class Trace:
         """
         Whether *error* is the last traced failure, or the httpx error that was raised from it.
 
-        If so, the trace shows all that was sent. The ``__context__`` of *error* is not considered: a user's transport may have
-        handled the failure by trying another transport, which raised *error*.
+        If so, the trace shows all that was sent. The ``__context__`` of *error* is not considered: a user's transport
+        may have handled the failure by trying another transport, which raised *error*.
         """
         return self._failure is not None and self._failure in (error, error.__cause__)
