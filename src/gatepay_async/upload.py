@@ -58,8 +58,8 @@ async def upload(
     if on_progress is not None and not callable(on_progress):
         raise InvalidRequestError(field="on_progress", problem=Problem("not_callable", kind=type(on_progress).__name__))
     permits = concurrency if isinstance(concurrency, Permits) else Permits(concurrency)
-    started = _Upload(send, product_id, permits, on_progress, max_keys_in_memory)
-    return await started.run(read_lines(keys, started.read_late_lines))
+    this_upload = _Upload(send, product_id, permits, on_progress, max_keys_in_memory)
+    return await this_upload.run(read_lines(keys, this_upload.read_late_lines))
 
 
 class _Upload:

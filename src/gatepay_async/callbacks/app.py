@@ -214,7 +214,7 @@ class CallbackApp:
     async def _handle_request(self, scope: MutableMapping[str, Any], receive: Receive) -> CallbackReply | None:
         """Return the reply, or None if the client has disconnected."""
         if scope["method"] == "GET":
-            return await self._respond(scope["query_string"])
+            return await self._respond(scope["query_string"])  # the server's own frames keep the query anyway
         if scope["method"] != "POST":
             return _WRONG_METHOD
         if not _is_form(scope["headers"]):

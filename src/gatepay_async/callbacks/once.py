@@ -158,7 +158,7 @@ class Once:
         try:
             held = await self._commit_shielded(claim)
         except anyio.get_cancelled_exc_class():
-            await self._commit_shielded(claim)  # unlike a scope's, asyncio's cancel() interrupts the shield, once
+            await self._commit_shielded(claim)  # a shield doesn't stop asyncio's own cancel(), which comes once
             raise
         if not held:
             raise TimeoutError("the lease ended before the handler did; another delivery may have been handled, too")
@@ -176,7 +176,7 @@ class Once:
         with anyio.move_on_after(_LEASE_MARGIN_S / 2, shield=True):
             try:
                 await self.store.release(claim)
-            except Exception as error:  # noqa: BLE001 -- an earlier error is being raised
+            except Exception as error:  # noqa: BLE001 -- the result of the delivery is known already
                 LOGGER.warning("a claim was not released; it expires by itself: %s", type(error).__name__)
 
 

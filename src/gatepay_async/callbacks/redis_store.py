@@ -102,7 +102,8 @@ class RedisStore:
             raise InvalidRequestError(field="redis", problem=Problem("not_redis"))
         self._redis = redis
         self._script = self._redis.register_script(_SCRIPT)
-        self._batches = not isinstance(redis, RedisCluster)  # a cluster's script can't use keys on several nodes
+        # Whether one call carries several requests. In a cluster, a script can't use keys on several nodes.
+        self._batches = not isinstance(redis, RedisCluster)
         self._sent: list[tuple[_ScriptRequest, asyncio.Future[str]]] = []  # in the current call
         self._waiting: deque[tuple[_ScriptRequest, asyncio.Future[str]]] = deque()
         self._calling: asyncio.Task[None] | None = None  # calls the script until no request waits

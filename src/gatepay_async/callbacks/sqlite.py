@@ -227,7 +227,7 @@ def _is_lease_running(lease: float, boot: str, since: float) -> bool:
 
 
 def _close_file_of_process(writers: dict[int, _Writer]) -> None:
-    """Close the file as this process has opened it, and not as a parent process has."""
+    """Close the connection that this process has opened, but not one that its parent has opened."""
     writer = writers.get(os.getpid())
     if writer is not None:
         writer.file.close()
