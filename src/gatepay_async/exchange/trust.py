@@ -19,7 +19,7 @@ _HASHED_NAME = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 
 def trusted(*, trust_env: bool = True) -> ssl.SSLContext:
     """
-    Return a TLS context. All clients share it.
+    Return a TLS context. Clients with the same environment share it.
 
     The first call reads files, which takes some 26 ms. So call this in a thread.
 
