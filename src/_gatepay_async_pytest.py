@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # The scopes of pytest-asyncio's event loops. A test's marker or the configuration selects one.
 _LoopScope = Literal["function", "class", "module", "package", "session"]
 _LOOP_SCOPES: tuple[_LoopScope, ...] = get_args(_LoopScope)
-_ASYNCIO_FIXTURES = "gatepay-async-asyncio"
+_ASYNCIO_FIXTURES = "gatepay-async-asyncio"  # the name of the plugin that _asyncio_fixtures() creates
 
 _NOT_CLAIMED_BY_A_PLUGIN = """\
 gatepay is an open client, for async tests that anyio's plugin or pytest-asyncio runs:
@@ -35,8 +35,9 @@ gatepay: both anyio's plugin and pytest-asyncio would run this test, each in its
 loop. Remove one of the two marks, or set asyncio_mode = "strict"."""
 
 
-# Whether default clients may call other machines. The last item applies: each session and each test adds an item, and
-# sessions can be nested (pytester). Outside of pytest, the list is empty, and live calls are allowed.
+# Whether clients without their own http_client or transport may call other machines. The last item applies: each
+# session and each test adds an item, and sessions can be nested (pytester). Outside of pytest, the list is empty, and
+# all calls are allowed.
 _live_calls_allowed: list[bool] = []
 
 
@@ -127,20 +128,21 @@ def gatepay_environment(
 @pytest.fixture
 def gatepay(request: pytest.FixtureRequest) -> AsyncGatePay:
     """An open AsyncGatePay for shop one of gatepay_sandbox, for async tests with anyio or pytest-asyncio."""
-    # anyio's plugin and pytest-asyncio need different kinds of async fixtures. So there is one for each, and this
-    # fixture, which is not async, uses the one of the plugin that runs the test.
+    # anyio's plugin and pytest-asyncio need different kinds of async fixtures. So there is an async fixture for each,
+    # and this fixture, which is not async, uses that of the plugin that runs the test.
     client: AsyncGatePay = request.getfixturevalue(_fixture_for(request))
     return client
 
 
 def _fixture_for(request: pytest.FixtureRequest) -> str:
+    """Return the name of the async fixture for the plugin that runs the test."""
     has_plugin = request.config.pluginmanager.has_plugin
     asyncio_marker = request.node.get_closest_marker("asyncio")  # pytest-asyncio's auto mode sets it too
-    by_asyncio = asyncio_marker is not None and has_plugin("asyncio")
-    by_anyio = "anyio_backend" in request.fixturenames and has_plugin("anyio")
-    if by_asyncio == by_anyio:
-        _fail_test(_CLAIMED_BY_TWO_PLUGINS if by_asyncio else _NOT_CLAIMED_BY_A_PLUGIN)
-    if by_anyio:
+    runs_on_pytest_asyncio = asyncio_marker is not None and has_plugin("asyncio")
+    runs_on_anyio = "anyio_backend" in request.fixturenames and has_plugin("anyio")
+    if runs_on_pytest_asyncio == runs_on_anyio:
+        _fail_test(_CLAIMED_BY_TWO_PLUGINS if runs_on_anyio else _NOT_CLAIMED_BY_A_PLUGIN)
+    if runs_on_anyio:
         return "_gatepay_on_anyio"
     if not has_plugin(_ASYNCIO_FIXTURES):
         request.config.pluginmanager.register(_asyncio_fixtures(), _ASYNCIO_FIXTURES)
@@ -157,7 +159,11 @@ async def _gatepay_on_anyio(
 
 
 def _asyncio_fixtures() -> ModuleType:
-    """A plugin with one fixture per scope of pytest-asyncio, because a client belongs to the event loop it opens in."""
+    """
+    Return a plugin with one fixture for each scope of pytest-asyncio's event loops.
+
+    The fixture and the test must run on the same event loop, because a client works only where it was opened.
+    """
     import pytest_asyncio  # noqa: PLC0415 -- see the module's docstring
     from packaging.version import Version  # noqa: PLC0415 -- comes with pytest
 
@@ -171,6 +177,7 @@ def _asyncio_fixtures() -> ModuleType:
 
 
 def _asyncio_fixture(name: str, scope: _LoopScope) -> object:
+    """Return the fixture for tests whose event loop has this scope."""
     import pytest_asyncio  # noqa: PLC0415 -- see the module's docstring
 
     @pytest_asyncio.fixture(name=name, loop_scope=scope)

@@ -154,8 +154,8 @@ __all__ = [
     "parse_callback",
 ]
 
-# The module of each name. All other names are in protocol.errors.
-_HOMES = {
+# The module that defines each name. The names that are missing here are in protocol.errors.
+_MODULE_OF = {
     "AsyncGatePay": "client",
     "new_out_order_id": "order_ids",
     "CardKeyListing": "listing",
@@ -195,7 +195,7 @@ if not TYPE_CHECKING:  # otherwise, type checkers would accept any name
         """Import a public name when it is first used (PEP 562)."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'protocol.errors')}"), name)
+        value = getattr(import_module(f"{__name__}.{_MODULE_OF.get(name, 'protocol.errors')}"), name)
         globals()[name] = value
         return value
 

@@ -17,8 +17,8 @@ from gatepay_async.protocol.chunking import MemoryDeduplicator
 
 MAX_KEYS_IN_MEMORY = 1_000_000  # about 130 MB
 _CACHE_KIB = 192 * 1024  # the page cache of SQLite; if the data is larger, a look-up may read the file
-_SMALL_CACHE_KIB = 64 * 1024  # the page cache for a dry run, where a slow look-up delays no call
-_ROWS_PER_STATEMENT = 2000  # the card keys that one statement looks up
+_SMALL_CACHE_KIB = 64 * 1024  # the page cache for `gatepay upload --dry-run`, where a slow look-up delays no call
+_ROWS_PER_STATEMENT = 2000  # the most card keys that one statement looks up or inserts
 _DIGEST_BYTES = 16  # the probability that two of ten million card keys have the same digest is 1 in 7 * 10**24
 
 # An empty name makes SQLite use a private temporary file. It creates the file when its cache is full, in the folder of
@@ -27,9 +27,10 @@ _DIGEST_BYTES = 16  # the probability that two of ten million card keys have the
 _PRIVATE_FILE = ""
 # The data is needed only while the process runs: no journal, no flushing to disk.
 _PRAGMAS = ("journal_mode=off", "synchronous=off", "locking_mode=exclusive", "temp_store=file")
-_DIGESTS = "seen (digest BLOB PRIMARY KEY) WITHOUT ROWID"
-_DIGESTS_WITH_LINES = "seen (digest BLOB PRIMARY KEY, line INTEGER) WITHOUT ROWID"
-_NUMBERS_TABLE = "numbers (n INTEGER PRIMARY KEY)"
+# The definitions of the tables.
+_DIGESTS_TABLE = "seen (digest BLOB PRIMARY KEY) WITHOUT ROWID"
+_DIGESTS_WITH_LINES_TABLE = "seen (digest BLOB PRIMARY KEY, line INTEGER) WITHOUT ROWID"
+_NUMBERS_TABLE = "numbers (n INTEGER PRIMARY KEY)"  # 0, 1, 2 and so on: the positions of digests in a blob
 # A statement gets all digests as one blob and returns one row. With one row for each digest, Python would release and
 # take the GIL for each row, which is slow beside a busy event loop. The digests are sorted, so that neighbours are in
 # the same page of the database.
@@ -97,6 +98,7 @@ class _PrivateTable:
     """
 
     def __init__(self, table: str, *, cache: int) -> None:
+        # Copied for each card key, because a new blake2b(key=…) takes twice as long.
         self._blank = blake2b(key=token_bytes(32), digest_size=_DIGEST_BYTES)
         import sqlite3  # noqa: PLC0415 -- few uploads need it
 
@@ -121,23 +123,23 @@ class _PrivateTable:
 
     def _digests(self, keys: Sequence[str]) -> Iterator[bytes]:
         for key in keys:
-            keyed = self._blank.copy()  # takes half the time of a new blake2b(key=…)
-            keyed.update(key.encode())
-            yield keyed.digest()
+            key_hash = self._blank.copy()
+            key_hash.update(key.encode())
+            yield key_hash.digest()
 
 
 class FirstLines(_PrivateTable):
     """Stores the digest of each card key and the number of its first line. Only one thread may use it."""
 
     def __init__(self) -> None:
-        super().__init__(_DIGESTS_WITH_LINES, cache=_SMALL_CACHE_KIB)
+        super().__init__(_DIGESTS_WITH_LINES_TABLE, cache=_SMALL_CACHE_KIB)
 
     def find_repeated(self, lines: Sequence[int], keys: Sequence[str]) -> dict[int, int]:
         """
         Add *keys*, at most 2,000, whose line numbers are *lines*.
 
         Returns:
-            The indexes of the keys that were added before, or that come earlier in *keys*; and for each the number of
+            For each key that was added before, or that comes earlier in *keys*: its index in *keys*, and the number of
             its first line.
 
         Raises:
@@ -160,7 +162,7 @@ class _DigestTable(_PrivateTable):
     """The digests of all card keys of an upload that has passed its threshold."""
 
     def __init__(self) -> None:
-        super().__init__(_DIGESTS, cache=_CACHE_KIB)
+        super().__init__(_DIGESTS_TABLE, cache=_CACHE_KIB)
 
     def find_repeated(self, keys: Sequence[str]) -> list[int]:
         """Implement ``SpillingDeduplicator.find_repeated``."""
@@ -172,6 +174,7 @@ class _DigestTable(_PrivateTable):
         return indexes
 
     def _find_repeated_in_batch(self, keys: Sequence[str]) -> list[int]:
+        """Do what ``find_repeated`` does, for at most ``_ROWS_PER_STATEMENT`` keys."""
         indexes: list[int] = []
         first: dict[bytes, int] = {}  # digest -> index
         for index, digest in enumerate(self._digests(keys)):

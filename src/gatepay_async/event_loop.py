@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-# A missing or half-imported module, and one whose event loop doesn't run.
+# Raised if asyncio isn't imported, is being imported in another thread, or has no running event loop.
 _NOT_ASYNCIO = (KeyError, AttributeError, RuntimeError)
 
 
@@ -41,12 +41,12 @@ def loop_getter() -> Callable[[], object]:
     """
     Return a faster function than ``current_loop``, with the same result.
 
-    If it is called under the other library later (trio instead of asyncio, say), its result equals no event loop of the
-    library that runs now.
+    If the returned function is called under the other library later (trio instead of asyncio, say), its result differs
+    from every event loop of the library that runs now.
     """
     if current_asyncio_task() is None:
         return anyio.lowlevel.current_token
-    return cast("Callable[[], object]", sys.modules["asyncio"]._get_running_loop)  # noqa: SLF001 -- for event loops
+    return cast("Callable[[], object]", sys.modules["asyncio"]._get_running_loop)  # noqa: SLF001 -- documented
 
 
 def current_clock() -> Callable[[], float]:
@@ -70,6 +70,8 @@ class Signal(Protocol):
 
 
 class _AsyncioSignal:
+    """A ``Signal`` that only uses an asyncio future."""
+
     __slots__ = ("_future",)
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

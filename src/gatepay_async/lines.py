@@ -41,16 +41,16 @@ def read_lines(keys: Lines, on_late_lines: Callable[[list[object]], None]) -> As
 
 async def _read_async(keys: AsyncIterable[object]) -> AsyncGenerator[Iterable[object]]:
     async for key in keys:
-        # One by one: lines that wait here in a batch would be missing in the report.
+        # One by one: if the upload ends early, lines that wait here in a batch would be missing in its report.
         yield (key,)
 
 
 async def _read_all(keys: Iterable[object]) -> AsyncGenerator[Iterable[object]]:
     lines = iter(keys)
     for line in lines:
-        # Lazily, so that only the chunker takes lines out: lines that wait here would be missing in the report.
+        # Lazily, for the same reason: the chunker takes out each line itself.
         yield chain((line,), islice(lines, LINES_PER_BATCH - 1))
-        await anyio.lowlevel.checkpoint()  # an input of blank lines and duplicates would block the event loop
+        await anyio.lowlevel.checkpoint()  # else, an input of blank lines and duplicates would block the event loop
 
 
 async def _read_file(

@@ -45,7 +45,7 @@ class CardKeyListing:
         self._first = first
         self._prefetch = prefetch
         self._thorough = thorough
-        self._walk: Walk | None = None  # the last one
+        self._walk: Walk | None = None  # of the latest iteration
 
     @property
     def drifted(self) -> bool:
@@ -77,8 +77,8 @@ class CardKeyListing:
 
         If the stock changes during the walk, a page contains only card keys that were not on an earlier one.
         """
-        from gatepay_async.protocol.paging import Walk  # noqa: PLC0415 -- as above
-        from gatepay_async.walking import PageIterator  # noqa: PLC0415 -- as above
+        from gatepay_async.protocol.paging import Walk  # noqa: PLC0415 -- opening the client imported it
+        from gatepay_async.walking import PageIterator  # noqa: PLC0415 -- opening the client imported it
 
         self._walk = Walk(first=self._first.page, prefetch=self._prefetch, thorough=self._thorough)
         return PageIterator(self._walk, self._send, self._first.product_id)

@@ -29,6 +29,7 @@ def log_end(endpoint: str, failure: GatePayError, *, attempt: int) -> None:
 
 
 def _fields(endpoint: str, failure: GatePayError) -> dict[str, object]:
+    """Return the fields of a line, which become attributes of its ``LogRecord``."""
     fields: dict[str, object] = {"gatepay_endpoint": endpoint, "gatepay_error": type(failure).__name__}
     if isinstance(failure, RefusedError):
         fields["gatepay_code"] = failure.code

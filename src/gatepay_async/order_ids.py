@@ -18,29 +18,29 @@ class _Sequence:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._number = 0
+        self._last = 0
 
     def next(self) -> int:
         """Return a number greater than the last one, even if the clock was set back."""
-        fresh = (time.time_ns() // 1_000_000 << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)
+        number = (time.time_ns() // 1_000_000 << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)
         with self._lock:
             # In the same millisecond, or after the clock was set back, add a random number to the last one.
-            if fresh <= self._number:
-                fresh = self._number + 1 + secrets.randbits(32)
-            self._number = fresh
-            return fresh
+            if number <= self._last:
+                number = self._last + 1 + secrets.randbits(32)
+            self._last = number
+            return number
 
 
 _sequence = _Sequence()
 
 
 def _restart_sequence() -> None:
-    """Start anew after a fork: a missing thread may hold the lock, and the parent has the same state."""
+    """Start anew after a fork: a thread of the parent may hold the lock, and the parent continues the old sequence."""
     global _sequence  # noqa: PLW0603 -- one for each process
     _sequence = _Sequence()
 
 
-# Systems without fork don't have register_at_fork.
+# Systems without fork don't have register_at_fork. There, dict() accepts the argument and does nothing with it.
 getattr(os, "register_at_fork", dict)(after_in_child=_restart_sequence)
 
 

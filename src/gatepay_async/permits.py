@@ -59,6 +59,7 @@ class Permits:
         self._admit()
 
     def _admit(self) -> None:
+        """Give free permits to waiting tasks, first come, first served."""
         while self._waiting and self._taken < self.size():
             self._taken += 1
             self._waiting.popleft().set()
@@ -92,6 +93,7 @@ class AutoPermits(Permits):
 
 
 def _classify_end(error: BaseException | None) -> AttemptEnd:
+    """Return what the end of an attempt means for the size. GatePay's own refusals count as answers."""
     if error is None or isinstance(error, RefusedError):
         return AttemptEnd.ANSWERED
     if isinstance(error, ProtocolError) and error.http_status in _OVERLOAD_STATUSES:

@@ -36,7 +36,7 @@ class PartSender:
         send: Sends a call, and retries it where that helps.
         product_id: The product that the card keys belong to.
         progress: The state of the whole upload.
-        record: Called with the result of each part. Together the parts are exactly the chunks that were passed.
+        record: Called with the result of each part. Together, these parts contain all card keys of the chunks.
         may_send: Awaited before each call. If it returns False, nothing more is sent.
         on_sent: Called at the end of each call that ``may_send`` allowed.
 
@@ -67,7 +67,7 @@ class PartSender:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more is sent."""
+        """Whether the upload has ended, so that nothing more is sent."""
         return self._progress.ended is not None or self.error is not None
 
     def end_with(self, error: BaseException) -> None:
@@ -77,7 +77,7 @@ class PartSender:
         self._wake_all()
 
     async def send_chunks(self, chunks: Iterable[Chunk]) -> None:
-        """Send *chunks*, one call at a time; other tasks may send others. Each part is recorded in any case."""
+        """Send *chunks*, one call at a time; other tasks may send other chunks. Record each part, even after errors."""
         parts = Parts(self._progress, chunks)
         try:
             while parts and self.error is None:
@@ -99,12 +99,14 @@ class PartSender:
                 self._record(outcome)
 
     async def _send_next(self, parts: Parts) -> None:
+        """Send the next part. Record its outcome, unless *parts* sends it again."""
         part = parts.take()
-        outcome: ChunkOutcome | None = bulk.failed(part, Fate.UNKNOWN)  # stays so after a cancellation or a bug
+        # After a cancellation or a bug, this outcome is recorded.
+        outcome: ChunkOutcome | None = bulk.failed(part, Fate.UNKNOWN)
         started_at = self._now()
         try:
-            answer = await self._send_part(part)
-            outcome = self._progress.answered(part, answer, now=self._now())
+            sent = await self._send_part(part)
+            outcome = self._progress.answered(part, sent, now=self._now())
         except InvalidRequestError as error:
             self.end_with(error)
             outcome = bulk.abandoned(part, error=error)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 _RETRY_INTERVAL_S = 0.01
-_NEVER_SET = threading.Event()
+_NEVER_SET = threading.Event()  # its wait() is used to sleep
 
 
 def switch_to_wal(

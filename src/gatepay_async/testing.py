@@ -21,7 +21,7 @@ from gatepay_async.words.problem import Problem
 __all__ = ["signed_callback"]
 
 _CALLBACK_FIELDS = ("appkey", *SIGNED, "sign")
-_VALID_PAYTIMES = range(10**9, 10**10)  # epoch seconds that parse_callback() accepts
+_VALID_PAYTIMES = range(10**9, 10**10)  # the epoch seconds of ten digits, which parse_callback() accepts
 
 
 @scrub_errors
@@ -107,8 +107,8 @@ def _check_byte_length(name: str, value: str, limit: int) -> None:
 
 
 def _order_id_text(out_order_id: str, order_id: int | None) -> str:
-    # Computed from the order number. With a constant, all orders of a test would count as one, because each order_id is
-    # handled once.
+    # The default is computed from the order number. With a constant, the handler would run only for a test's first
+    # order, because each order_id is handled once.
     number = 1 + zlib.crc32(out_order_id.encode()) if order_id is None else order_id
     checks.check("order_id", number, checks.positive)
     return str(number)
@@ -139,19 +139,20 @@ def _paytime_text(paid_at: datetime | int | None) -> str:
 
 
 def _check_extra_fields(extra: Mapping[str, str] | None) -> dict[str, str]:
-    own = _check_texts("extra", extra)
-    for name in own:
+    own_fields = _check_texts("extra", extra)
+    for name in own_fields:
         if name in _CALLBACK_FIELDS:
             raise InvalidRequestError(field="extra", problem=Problem("vendor_field", name=name))
-    size = len(urlencode(own))
+    size = len(urlencode(own_fields))
     if size > MAX_OWN_QUERY_BYTES:
         problem = Problem("query_too_long", size=size, most=MAX_OWN_QUERY_BYTES)
         raise InvalidRequestError(field="extra", problem=problem)
-    return own
+    return own_fields
 
 
 def _tamper(fields: dict[str, str], tampered: Mapping[str, str | None] | None) -> dict[str, str]:
-    changes = _check_texts("tampered", tampered, none_too=True)
+    """Return *fields* with the changes that *tampered* asks for."""
+    changes = _check_texts("tampered", tampered, allow_none=True)
     for name in changes:
         if name not in _CALLBACK_FIELDS:
             raise InvalidRequestError(
@@ -160,12 +161,12 @@ def _tamper(fields: dict[str, str], tampered: Mapping[str, str | None] | None) -
     return {name: text for name, value in fields.items() if (text := changes.get(name, value)) is not None}
 
 
-def _check_texts(name: str, mapping: Mapping[Any, Any] | None, *, none_too: bool = False) -> dict[str, Any]:
+def _check_texts(name: str, mapping: Mapping[Any, Any] | None, *, allow_none: bool = False) -> dict[str, Any]:
     """Check that a mapping has only texts. urlencode() would convert other values, such as None to ``None``."""
     if mapping is not None and not isinstance(mapping, Mapping):
         raise InvalidRequestError(field=name, problem=Problem("not_dict", kind=type(mapping).__name__))
     texts = dict(mapping or {})
     for key, value in texts.items():
-        if not isinstance(key, str) or not (isinstance(value, str) or (none_too and value is None)):
+        if not isinstance(key, str) or not (isinstance(value, str) or (allow_none and value is None)):
             raise InvalidRequestError(field=name, problem=Problem("key_not_text", key=key))
     return texts

@@ -25,7 +25,7 @@ from gatepay_async.protocol.progress import Patience, Progress
 from gatepay_async.sending import PartSender, Send
 from gatepay_async.words.problem import Problem
 
-PATIENCE = Patience()
+PATIENCE = Patience()  # how long the upload goes on without a success
 
 
 async def upload(
@@ -58,8 +58,8 @@ async def upload(
     if on_progress is not None and not callable(on_progress):
         raise InvalidRequestError(field="on_progress", problem=Problem("not_callable", kind=type(on_progress).__name__))
     permits = concurrency if isinstance(concurrency, Permits) else Permits(concurrency)
-    work = _Upload(send, product_id, permits, on_progress, max_keys_in_memory)
-    return await work.run(read_lines(keys, work.read_late_lines))
+    this_upload = _Upload(send, product_id, permits, on_progress, max_keys_in_memory)
+    return await this_upload.run(read_lines(keys, this_upload.read_late_lines))
 
 
 class _Upload:
@@ -84,7 +84,7 @@ class _Upload:
         self._sender = PartSender(send, product_id, self._progress, self._ledger.add)
         self._is_reading_finished = False
         self._is_input_complete = False  # the input has no more lines
-        self._task_cancelled = False  # a task was cancelled
+        self._task_cancelled = False  # the task of a chunk was cancelled
         # By index: chunks whose tasks have not run yet. asyncio may cancel a task before it runs.
         self._starting: dict[int, Chunk] = {}
 
@@ -96,8 +96,8 @@ class _Upload:
             async with aclosing(batches), anyio.create_task_group() as group:
                 failure = await self._read_and_start(batches, group, watch)
                 self._is_reading_finished = True
-            # If a child raises CancelledError, an anyio task group takes that for its own cancellation and ends
-            # without an error, although the work is not done.
+            # If a task of the group raises CancelledError, anyio takes that for a cancellation of the whole group. The
+            # group then ends without an error, although the work is not done.
             if self._task_cancelled or not self._is_reading_finished:
                 self._sender.end_with(stray_cancellation("a task of the upload"))
             if failure is not None:
@@ -146,7 +146,7 @@ class _Upload:
         return True
 
     def _record_rest_not_sent(self) -> None:
-        """When the upload ends early, record as not sent what was read and not sent."""
+        """When the upload ends early, record the card keys that were read and not sent."""
         while self._starting:
             self._record_not_sent(self._starting.popitem()[1])
         while self._waiting_chunks:
@@ -160,24 +160,30 @@ class _Upload:
 
     def _close_deduplicator(self) -> None:
         if not self._deduplicator.fits_in_memory(LINES_PER_BATCH):
-            # Deleting a large file takes a while. A plain thread, because a task could be cancelled before it starts.
+            # Deleting a large file takes a while, so a thread does it. It is not a worker thread of anyio, because the
+            # task that waits for one may be cancelled before the thread starts.
             threading.Thread(target=self._deduplicator.close).start()
 
     async def _read_and_start(
         self, batches: AsyncIterator[Iterable[object]], group: TaskGroup, watch: CancellationWatch
     ) -> Exception | None:
-        """Start one chunk after another. Returns the input's error, if any; chunks that were started are still sent."""
+        """
+        Start one chunk after another, until the input or the upload ends.
+
+        Returns:
+            The error that the input raised, or None. Chunks that were started before are still sent.
+        """
         failure: Exception | None = None
         encoding = ""
         try:
             async for lines in batches:
                 await self._start_full_chunks(lines, group)
                 if self._sender.has_ended:
-                    break  # checked here too: the next chunk may come much later
+                    break  # even if *lines* filled no chunk: otherwise, the input would be read on
             else:
                 self._is_input_complete = True
         except UnicodeDecodeError as error:
-            encoding = error.encoding  # not the error itself: it holds the bytes that can't be decoded
+            encoding = error.encoding  # the error itself isn't kept: it holds the bytes, which may be card keys
         except Exception as error:  # noqa: BLE001 -- raised by run(), when no chunk is in flight any more
             failure = error
         except BaseException as error:
@@ -215,7 +221,7 @@ class _Upload:
             # pending, and count as not sent.
             repeated = await anyio.to_thread.run_sync(self._deduplicator.find_repeated, keys)
         except Exception as error:  # noqa: BLE001 -- SQLite's own; raised by run(), when no chunk is in flight any more
-            self._chunker.give_up_pending()  # not looked up again: some may be in the file already
+            self._chunker.give_up_pending()  # not looked up again, because some may be in the file already
             self._sender.end_with(error)
             return
         self._waiting_chunks.extend(self._chunker.full_chunks(repeated))
@@ -271,5 +277,5 @@ class _Upload:
 
 def _attach_report(error: BaseException, report: UploadReport) -> None:
     """Set ``.report`` on *error*, which may be of any class."""
-    with suppress(Exception):  # an exception with slots, or frozen
+    with suppress(Exception):  # some classes don't allow new attributes
         cast("Any", error).report = report

@@ -56,7 +56,7 @@ class PageIterator:
     # would take longer than all the rest.
     _lock: anyio.Lock = field(init=False, factory=partial(anyio.Lock, fast_acquire=True))
     _ready_pages: deque[CardKeyPage] = field(init=False, factory=deque[CardKeyPage])
-    # By page number. An error is raised only if the walk requires that page.
+    # The errors of the last wave, by page number. An error is raised only if the walk requires that page.
     _failed: dict[int, Exception] = field(init=False, factory=dict[int, Exception])
 
     def __aiter__(self) -> PageIterator:
@@ -83,13 +83,14 @@ class PageIterator:
             else:
                 await self._fetch_wave(page_numbers, replies)
         except BaseException:
-            # After a cancellation, use the replies that have arrived before.
+            # After a cancellation, keep the pages that have arrived before it.
             with suppress(MisreadError):
                 self._ready_pages.extend(self._walk.receive(page_numbers, replies))
             raise
         self._ready_pages.extend(_convert_misread_error(partial(self._walk.receive, page_numbers, replies)))
 
     async def _fetch_wave(self, page_numbers: list[int], replies: dict[int, CardKeyPage | None]) -> None:
+        """Fetch these pages concurrently, and put them into *replies*."""
         errors: list[BaseException] = []
 
         async def fetch(number: int) -> None:
@@ -108,6 +109,7 @@ class PageIterator:
             raise errors[0]
 
     async def _fetch_into(self, replies: dict[int, CardKeyPage | None], number: int) -> None:
+        """Put page *number* into *replies*, or None if GatePay refuses it. Put an error into ``_failed``."""
         try:
             replies[number] = await self._send(KaShow(self._product_id, number))
         except InvalidPageError as error:

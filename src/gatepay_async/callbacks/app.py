@@ -25,17 +25,19 @@ from gatepay_async.protocol.observing import Telemetry
 from gatepay_async.protocol.queries import MAX_QUERY_BYTES
 from gatepay_async.words.problem import Problem
 
+# ASGI's types.
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 _MAX_CLOCK_SKEW_S = 300.0  # seconds that GatePay's clock may be ahead of ours
 _MAX_TIMEOUT_S = 3600.0
-_SHUTDOWN_TIMEOUT_S = 15.0  # for deliveries in progress when the server stops
-_POLL_INTERVAL_S = 0.01  # while the server waits for these deliveries
+_SHUTDOWN_TIMEOUT_S = 15.0  # how long a stopping server waits for deliveries in progress
+_POLL_INTERVAL_S = 0.01  # how often it checks whether any are left
 
 _FORM_TYPE = b"application/x-www-form-urlencoded"
 
+# The headers of a reply, by its body.
 _HEADERS = {
     body: (
         (b"content-type", b"text/plain; charset=utf-8"),
@@ -45,7 +47,7 @@ _HEADERS = {
     for body in ("success", "fail")
 }
 
-# GatePay documents only the two words. The status is for proxies, logs and alarms.
+# GatePay documents only the two words. The HTTP status is for proxies, logs and alarms.
 _SUCCESS = CallbackReply("success", 200)
 _REFUSED = CallbackReply("fail", 400)
 _FAILED = CallbackReply("fail", 500)
@@ -212,7 +214,7 @@ class CallbackApp:
     async def _handle_request(self, scope: MutableMapping[str, Any], receive: Receive) -> CallbackReply | None:
         """Return the reply, or None if the client has disconnected."""
         if scope["method"] == "GET":
-            return await self._respond(scope["query_string"])
+            return await self._respond(scope["query_string"])  # the server's own frames keep the query anyway
         if scope["method"] != "POST":
             return _WRONG_METHOD
         if not _is_form(scope["headers"]):
@@ -225,10 +227,11 @@ class CallbackApp:
         if body is None:
             return None
         response = self._respond(body)
-        del body  # as in receive(); a GET's query is in the server's own frames
+        del body  # as in receive()
         return await response
 
     async def _respond(self, query: str | bytes) -> CallbackReply:
+        """Verify and handle one delivery, report its event, and return the reply."""
         try:
             callback = self._verify(query)
         except CallbackError as error:
@@ -245,6 +248,7 @@ class CallbackApp:
         return _REPLY_BY_KIND[event.kind]
 
     async def _handle(self, callback: Callback) -> CallbackEvent:
+        """Handle a verified callback. A cancellation is reported as a failure, and raised."""
         self._in_progress += 1
         try:
             return await self._once.handle(callback, shop=self._appkey)
@@ -257,6 +261,7 @@ class CallbackApp:
 
     @scrub_errors
     def _verify(self, query: str | bytes) -> Callback:
+        """Return the callback, or raise if it doesn't verify, is too old or is from the future."""
         callback = verify_callback(query, *self._credentials)
         if self._max_age is not None:
             age = self._clock() - callback.paid_at.timestamp()
@@ -267,10 +272,11 @@ class CallbackApp:
         return callback
 
     async def _run_lifespan(self, receive: Receive, send: Send) -> None:
+        """Close the store when the server stops (ASGI's lifespan protocol)."""
         await receive()
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        # Deliveries that the server has just cancelled still need the store, to commit or release.
+        # Deliveries that the server has just cancelled still need the store, to commit or release their claims.
         with anyio.move_on_after(_SHUTDOWN_TIMEOUT_S):
             while self._in_progress:  # noqa: ASYNC110 -- an event would belong to one event loop
                 await anyio.sleep(_POLL_INTERVAL_S)
@@ -305,6 +311,7 @@ async def _send_reply(reply: CallbackReply, send: Send) -> None:
 
 
 def _check_async(name: str, function: object) -> None:
+    """Raise if *function* is neither an async function nor an object with an async ``__call__``."""
     while isinstance(function, partial):
         function = function.func
     call = getattr(type(function), "__call__", None)  # noqa: B004 -- an object's own; a class would be constructed
@@ -313,6 +320,7 @@ def _check_async(name: str, function: object) -> None:
 
 
 def _check_max_age(max_age: Seconds | None, store: Store) -> float | None:
+    """Return *max_age* in seconds, or raise if the store forgets callbacks that are not too old yet."""
     seconds = to_seconds_or_none("max_age", max_age)
     if store.keep is not None and (seconds is None or seconds + _MAX_CLOCK_SKEW_S > store.keep):
         problem = Problem("max_age_too_long", keep=store.keep, most=store.keep - _MAX_CLOCK_SKEW_S)

@@ -14,7 +14,7 @@ from gatepay_async.event_loop import Signal, current_loop, new_signal
 
 T = TypeVar("T")
 
-_IDLE_TIMEOUT_S = 2.0  # after which the idle thread ends
+_IDLE_TIMEOUT_S = 2.0  # a thread that gets no request for so long ends
 
 
 @define(eq=False)
@@ -24,7 +24,7 @@ class Pending(Generic[T]):
 
     Attributes:
         request: What to do.
-        abandoned: The caller was cancelled.
+        abandoned: Whether the caller was cancelled.
         result: The result, once there is one.
         error: The error that the caller raises, or None.
         woken: Whether the caller was woken.
@@ -49,10 +49,10 @@ def wake_callers(batch: Iterable[Pending[T]]) -> None:
             continue
         pending.woken = True
         by_loop.setdefault(pending.loop, []).append(pending)
-    for loop, group in by_loop.items():
+    for loop, callers in by_loop.items():
         call_soon = getattr(loop, "call_soon_threadsafe", None) or loop.native_token.run_sync_soon  # asyncio, trio
         with suppress(RuntimeError):  # the event loop has ended, and its callers with it
-            call_soon(_set_done, group)
+            call_soon(_set_done, callers)
 
 
 def _set_done(batch: Iterable[Pending[T]]) -> None:
@@ -62,7 +62,7 @@ def _set_done(batch: Iterable[Pending[T]]) -> None:
 
 class BatchWorker(Generic[T]):
     """
-    Carries out requests in its own thread, all waiting ones at once. The thread ends when it has been idle for a while.
+    Carries out requests in its own thread, all waiting requests as one batch. A thread that is idle for a while ends.
 
     Args:
         carry_out: Carries out a batch in order, and sets the result or the error of each request. If it raises, all
@@ -104,7 +104,7 @@ class BatchWorker(Generic[T]):
         while batch := self._next_batch():
             try:
                 self._carry_out(batch)
-            except BaseException as error:  # noqa: BLE001 -- each waiting caller raises it
+            except BaseException as error:  # noqa: BLE001 -- each waiting caller raises a copy
                 for pending in batch:
                     if not pending.woken:
                         pending.error = copy.copy(error)

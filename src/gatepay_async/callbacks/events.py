@@ -61,7 +61,7 @@ OnEvent = Callable[[CallbackEvent], Awaitable[object] | object]
 
 
 async def report_event(event: CallbackEvent, on_event: OnEvent | None, telemetry: Telemetry | None) -> None:
-    """Log *event*, tell *telemetry* and call *on_event*. An error in it doesn't change the answer to GatePay."""
+    """Log *event*, report it to *telemetry* and call *on_event*. An error of *on_event* is only logged."""
     _log_event(event)
     if telemetry is not None:
         telemetry.callback(event.kind, event.error)

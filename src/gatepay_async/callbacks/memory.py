@@ -14,6 +14,8 @@ from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 
 @frozen
 class _Entry:
+    """The latest claim of a callback, and whether the callback was handled."""
+
     claim: Claim
     recorded_at: float
     handled: bool
@@ -38,7 +40,7 @@ class MemoryStore:
     def __init__(self, *, keep: Seconds | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.keep = to_seconds_or_none("keep", keep)
         self._clock = clock
-        # In the order of time: an entry that is claimed or committed moves to the end.
+        # By Claim.key, ordered by time: an entry that is claimed or committed moves to the end.
         self._entries: dict[str, _Entry] = {}
         self._lock = threading.Lock()  # for event loops in several threads; nothing is awaited while it is held
 

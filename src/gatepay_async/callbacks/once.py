@@ -90,7 +90,7 @@ class Once:
         Claim the callback. If another delivery holds it, wait for that one up to the time-out.
 
         Returns:
-            The standing, and the time by which the handler must end, which is before the end of the lease.
+            The standing, and the handler's deadline, which is before the end of the lease.
         """
         clock = current_clock()
         asked_at = clock()
@@ -106,7 +106,7 @@ class Once:
             asked_at = clock()
 
     async def _claim(self, claim: Claim, asked_at: float) -> Standing:
-        if _never_waits(self.store):  # a time-out would cost time for nothing
+        if _never_waits(self.store):  # it needs no time-out, which would make the call slower
             return await self.store.claim(claim)
         with anyio.CancelScope(deadline=asked_at + _LEASE_MARGIN_S / 2):
             return await self.store.claim(claim)
@@ -141,6 +141,7 @@ class Once:
         return None
 
     async def _compare_with_order(self, callback: Callback) -> CallbackError | None:
+        """Return how the callback differs from what ``lookup`` returns, or None."""
         if self.lookup is None:
             return None
         price: object = await self.lookup(callback.out_order_id)
@@ -153,10 +154,11 @@ class Once:
         return None
 
     async def _commit(self, claim: Claim) -> None:
+        """Record that the callback was handled, even if this delivery is cancelled meanwhile."""
         try:
             held = await self._commit_shielded(claim)
         except anyio.get_cancelled_exc_class():
-            await self._commit_shielded(claim)  # asyncio's own cancel() interrupts a shielded scope, but only once
+            await self._commit_shielded(claim)  # a shield doesn't stop asyncio's own cancel(), which comes once
             raise
         if not held:
             raise TimeoutError("the lease ended before the handler did; another delivery may have been handled, too")
@@ -164,17 +166,17 @@ class Once:
     async def _commit_shielded(self, claim: Claim) -> bool:
         if _never_waits(self.store):  # as in _claim()
             return await self.store.commit(claim)
-        # Shielded: the handler has returned, and a server that is stopping must still record that.
+        # Shielded: the handler has returned, and that must be recorded even if the server is stopping.
         with anyio.CancelScope(deadline=current_clock()() + _LEASE_MARGIN_S / 2, shield=True):
             return await self.store.commit(claim)
         raise TimeoutError("the store took too long to commit")
 
     async def _release(self, claim: Claim) -> None:
-        """Release the claim, so that the next delivery is handled at once; otherwise it waits for the lease."""
+        """Release the claim, so that the next delivery can claim the callback before the lease ends."""
         with anyio.move_on_after(_LEASE_MARGIN_S / 2, shield=True):
             try:
                 await self.store.release(claim)
-            except Exception as error:  # noqa: BLE001 -- the error before it is the one to report
+            except Exception as error:  # noqa: BLE001 -- the result of the delivery is known already
                 LOGGER.warning("a claim was not released; it expires by itself: %s", type(error).__name__)
 
 
@@ -184,6 +186,7 @@ def _facts_digest(callback: Callback) -> str:
 
 
 def _unclaimed_event(standing: Standing, callback: Callback) -> CallbackEvent:
+    """Return the event for a delivery that could not claim the callback."""
     if standing is Standing.HANDLED:
         return CallbackEvent.of(EventKind.REPEATED, callback)
     if standing is Standing.CONFLICT:
@@ -194,5 +197,5 @@ def _unclaimed_event(standing: Standing, callback: Callback) -> CallbackEvent:
 
 
 def _never_waits(store: Store) -> bool:
-    """Whether *store* is a MemoryStore, and not of a subclass, which might wait."""
+    """Whether *store* is a MemoryStore. A subclass doesn't count, because it might wait."""
     return type(store) is MemoryStore

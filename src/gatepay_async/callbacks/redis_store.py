@@ -17,8 +17,8 @@ from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
 # The value of a claim is `token`, with an expiry. The value of a handled callback is `=facts token`, with or without
-# an expiry. A script is atomic in Redis. redis-py retries a command if a connection breaks, so each call must have the
-# same effect twice as once.
+# an expiry. Redis runs a script atomically. If a connection breaks, redis-py sends the script again, so running it
+# twice must have the same effect as running it once.
 _SCRIPT = """
 local function carry_out(key, operation, token, facts, expiry)
     local found = redis.call('GET', key)
@@ -51,8 +51,8 @@ for i, key in ipairs(KEYS) do
 end
 return answers
 """
-_MAX_REQUESTS_PER_CALL = 500  # a script blocks all other clients of Redis
-_CALL_TIMEOUT_S = 4.0  # for one call of the script; less than the time-out of a commit
+_MAX_REQUESTS_PER_CALL = 500  # because Redis serves no other client while it runs a script
+_CALL_TIMEOUT_S = 4.0  # for one call of the script; less than the time-out for a commit in once.py
 
 
 class _ScriptRequest(NamedTuple):
@@ -102,10 +102,11 @@ class RedisStore:
             raise InvalidRequestError(field="redis", problem=Problem("not_redis"))
         self._redis = redis
         self._script = self._redis.register_script(_SCRIPT)
-        self._batches = not isinstance(redis, RedisCluster)  # one script can't use keys on several nodes
+        # Whether one call carries several requests. In a cluster, a script can't use keys on several nodes.
+        self._batches = not isinstance(redis, RedisCluster)
         self._sent: list[tuple[_ScriptRequest, asyncio.Future[str]]] = []  # in the current call
         self._waiting: deque[tuple[_ScriptRequest, asyncio.Future[str]]] = deque()
-        self._calling: asyncio.Task[None] | None = None
+        self._calling: asyncio.Task[None] | None = None  # calls the script until no request waits
 
     async def claim(self, claim: Claim) -> Standing:
         """Implement ``Store.claim``."""
@@ -130,7 +131,7 @@ class RedisStore:
             await self._redis.aclose()
 
     async def _run_script(self, operation: str, claim: Claim, expiry: str) -> str:
-        """Run an operation with the next call of the script. Requests made during a call are batched for the next."""
+        """Run an operation with the next call of the script. Requests made during a call are sent together after it."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[str] = loop.create_future()
         # Encode here: text that UTF-8 can't encode then fails only its own request, and not the whole call.
@@ -152,11 +153,11 @@ class RedisStore:
         waiting = self._waiting  # _run_script() replaces the attribute if another event loop uses the store
         while waiting:
             batch = [waiting.popleft() for _ in range(min(_MAX_REQUESTS_PER_CALL, len(waiting)))]
-            # An answer that is done belongs to a cancelled request.
+            # If an answer is done, its request was cancelled.
             sent = self._sent = [(request, answer) for request, answer in batch if not answer.done()]
             try:
                 await self._run_script_once(sent)
-            except Exception as error:  # noqa: BLE001 -- each waiting caller raises it
+            except Exception as error:  # noqa: BLE001 -- each waiting caller raises a copy
                 for _, answer in sent:
                     if not answer.done():
                         answer.set_exception(copy.copy(error))
@@ -167,12 +168,13 @@ class RedisStore:
                 answer.cancel()
 
     async def _run_script_once(self, sent: Sequence[tuple[_ScriptRequest, asyncio.Future[str]]]) -> None:
+        """Call the script with these requests, and set their answers."""
         keys = [request[0] for request, _ in sent]
         args = [argument for request, _ in sent for argument in request[1:]]
         async with asyncio.timeout(_CALL_TIMEOUT_S):
             results = cast("list[bytes | str]", await self._script(keys=keys, args=args))
         for (_, answer), result in zip(sent, results, strict=True):
-            text = result.decode() if isinstance(result, bytes) else result  # depends on decode_responses
+            text = result.decode() if isinstance(result, bytes) else result  # str with decode_responses
             if answer.done():
                 continue
             if text.startswith("ERR "):

@@ -23,7 +23,8 @@ from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
-_ROWS_PER_DELETE = 100  # per commit: many expired rows are deleted in small steps, which don't delay a delivery
+# Each commit deletes at most so many expired rows, so that a large number of them doesn't delay a delivery.
+_ROWS_PER_DELETE = 100
 _SELECT_CLAIM = "SELECT facts, ends, at, boot, since FROM callback WHERE key = ?"
 _INSERT_CLAIM = (
     "INSERT OR REPLACE INTO callback (key, token, facts, ends, at, boot, since) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -73,7 +74,7 @@ class SQLiteStore:
         self._path = Path(path).absolute()
         if not self._path.parent.is_dir():
             raise InvalidRequestError(field="path", problem=Problem("no_folder", folder=str(self._path.parent)))
-        # By process ID: connections and threads don't survive a fork.
+        # By process ID, because a child process can't use the connection and the thread of its parent.
         self._writers: dict[int, _Writer] = {}
         weakref.finalize(self, _close_file_of_process, self._writers)
 
@@ -104,6 +105,8 @@ class SQLiteStore:
 
 
 class _Operation(Enum):
+    """The methods of ``Store`` that read or change the file."""
+
     CLAIM = "claim"
     COMMIT = "commit"
     RELEASE = "release"
@@ -116,7 +119,7 @@ class _StoreRequest:
 
 
 class _Writer:
-    """Carries out the operations of a store in this process: all that are waiting, in one transaction."""
+    """Carries out the operations of a store in this process: all waiting operations in one transaction."""
 
     def __init__(self, file: CallbackFile, keep: float | None, clock: Callable[[], float]) -> None:
         self.file = file
@@ -125,7 +128,7 @@ class _Writer:
         self._worker = BatchWorker(self.carry_out)
 
     async def do(self, operation: _Operation, claim: Claim) -> Any:
-        """Carry out an operation, and return its result. If cancelled, a claim that has not begun is not made."""
+        """Carry out an operation, and return its result. After a cancellation, a waiting claim is not made."""
         return await self._worker.do(_StoreRequest(operation, claim))
 
     def carry_out(self, batch: Sequence[Pending[_StoreRequest]]) -> None:
@@ -138,7 +141,7 @@ class _Writer:
             wake_callers(pending for pending in batch if pending.error or pending.result not in (None, Standing.MINE))
             self._write(database, [pending for pending in batch if not pending.woken])
         commits = [pending for pending in batch if pending.request.operation is _Operation.COMMIT]
-        # If the file was deleted meanwhile, these rows are lost with it: write them into the new file.
+        # If the file was deleted meanwhile, the committed rows are lost with it: write them into the new file.
         if commits and not self.file.is_same_file():
             with self.file.open() as database:
                 self._write(database, commits)
@@ -149,12 +152,12 @@ class _Writer:
         self,
         pending: Pending[_StoreRequest],
         database: sqlite3.Connection,
-        work: Callable[[sqlite3.Connection, Pending[_StoreRequest]], object],
+        function: Callable[[sqlite3.Connection, Pending[_StoreRequest]], object],
     ) -> None:
-        """Carry out one request. An error goes to its own caller only."""
+        """Set the result of one request to that of *function*. Only the caller of this request gets its errors."""
         pending.error = None
         try:
-            pending.result = work(database, pending)
+            pending.result = function(database, pending)
         except Exception as error:  # noqa: BLE001 -- the waiting caller raises it
             pending.error = error
 
@@ -162,6 +165,7 @@ class _Writer:
         return self._read_standing(database, pending.request.claim)
 
     def _write(self, database: sqlite3.Connection, batch: Sequence[Pending[_StoreRequest]]) -> None:
+        """Carry out *batch* in one transaction."""
         if not batch:
             return
         commits = sum(pending.request.operation is _Operation.COMMIT for pending in batch)
@@ -176,13 +180,14 @@ class _Writer:
                 database.execute(_DELETE_EXPIRED, (self._clock() - self._keep, commits * _ROWS_PER_DELETE))
 
     def _write_one(self, database: sqlite3.Connection, pending: Pending[_StoreRequest]) -> Standing | bool:
+        """Carry out one request, and return the result of its operation."""
         claim = pending.request.claim
         if pending.request.operation is _Operation.CLAIM:
             standing = self._read_standing(database, claim)
             if standing is Standing.MINE and not pending.abandoned:
                 now = self._clock()
-                times = (now + claim.lease, now, *since_boot())
-                database.execute(_INSERT_CLAIM, (claim.key, claim.token, claim.facts, *times))
+                ends_at_boot_since = (now + claim.lease, now, *since_boot())
+                database.execute(_INSERT_CLAIM, (claim.key, claim.token, claim.facts, *ends_at_boot_since))
             return standing
         if pending.request.operation is _Operation.COMMIT:
             now = self._clock()
@@ -190,6 +195,7 @@ class _Writer:
         return database.execute(_DELETE_CLAIM, (claim.key, claim.token)).rowcount == 1
 
     def _read_standing(self, database: sqlite3.Connection, claim: Claim) -> Standing:
+        """Return the answer to *claim*. The columns are explained in ``sqlite_file.py``."""
         row: tuple[str, float | None, float, str, float | None] | None = database.execute(
             _SELECT_CLAIM, (claim.key,)
         ).fetchone()
@@ -215,12 +221,13 @@ class _Writer:
 
 
 def _is_lease_running(lease: float, boot: str, since: float) -> bool:
-    """Whether a lease is still running that began *since* seconds after that *boot*."""
+    """Whether a lease of *lease* seconds is still running that began *since* seconds after *boot*."""
     this_boot, now = since_boot()
     return boot == this_boot and since <= now < since + lease
 
 
 def _close_file_of_process(writers: dict[int, _Writer]) -> None:
+    """Close the connection that this process has opened, but not one that its parent has opened."""
     writer = writers.get(os.getpid())
     if writer is not None:
         writer.file.close()

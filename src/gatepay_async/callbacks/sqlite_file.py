@@ -12,10 +12,11 @@ from pathlib import Path
 from gatepay_async.callbacks.events import LOGGER
 from gatepay_async.sqlite_files import switch_to_wal
 
-_LOCK_TIMEOUT_S = 4.0  # how long to wait for another process's transaction; less than the time-out of a commit
+_LOCK_TIMEOUT_S = 4.0  # for another process's transaction; less than the time-out for a commit in once.py
 
-# `ends`: when the lease ends; NULL for a handled callback. `at`: when the callback was claimed or handled (epoch
-# seconds). `boot` and `since`: when it was claimed, on the clock that starts at boot; NULL in rows of version 0.1.
+# In epoch seconds, `ends` is when the lease ends (NULL for a handled callback), and `at` when the callback was claimed
+# or handled. `boot` is the ID of the boot before the claim, and `since` the seconds from that boot to the claim; both
+# are NULL in rows of version 0.1.
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS callback (
     key TEXT PRIMARY KEY, token TEXT NOT NULL, facts TEXT NOT NULL, ends REAL, at REAL NOT NULL) WITHOUT ROWID""",
@@ -29,7 +30,7 @@ _ADDED_COLUMNS = {
 
 
 class CallbackFile:
-    """The file as this process uses it: one connection, opened on first use. Only one thread at a time uses it."""
+    """The connection of this process to the file, opened on first use. Only one thread at a time uses it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -70,6 +71,7 @@ class CallbackFile:
 
 
 def _identity_of_path(path: Path) -> tuple[int, int] | None:
+    """Return the device and the inode of the file at *path*, or None if there is none."""
     try:
         return _identity_of_stat(path.stat())
     except OSError:
@@ -90,6 +92,7 @@ def _make_file(path: Path) -> tuple[int, int]:
 
 
 def _open_database(path: Path) -> sqlite3.Connection:
+    """Return a connection to a database in WAL mode with the current schema."""
     database = sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
         switch_to_wal(database, timeout=_LOCK_TIMEOUT_S)

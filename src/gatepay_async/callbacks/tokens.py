@@ -17,8 +17,8 @@ def new_token() -> str:
     Return a token that nobody has returned before. Any thread may call this.
 
     It consists of a random number, the process ID, the time and a counter. The random number alone is not enough: a
-    fork (uWSGI's, too, which Python doesn't notice) and a restored snapshot of a virtual machine copy it. A new random
-    number for each token would take ten times as long beside another thread: to read one from the system, Python lets
-    that thread run first.
+    fork (also uWSGI's, which Python doesn't notice) and a restored snapshot of a virtual machine copy it. A new random
+    number for each token would take ten times as long if another thread is busy: Python releases the GIL to read the
+    number from the system, and the other thread runs first.
     """
     return f"{_START}{os.getpid():x}-{time.time_ns():x}-{next(_COUNT):x}"

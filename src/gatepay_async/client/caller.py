@@ -41,10 +41,11 @@ T = TypeVar("T")
 P = ParamSpec("P")
 C = TypeVar("C", bound=Outgoing)
 
-_RETRIES_PER_SUCCESS: Final = 0.5  # added to the client's budget of retries by each successful call
-_NO_LOOP: Final = object()
-_NOBODY: Final[AbstractContextManager[None]] = nullcontext()  # in place of the call's context without an observer
+_RETRIES_PER_SUCCESS: Final = 0.5  # each successful call adds this to the client's budget of retries
+_NO_LOOP: Final = object()  # in place of the event loop, while the client is not open
+_NOBODY: Final[AbstractContextManager[None]] = nullcontext()  # in place of the observer's context, without an observer
 
+# Shown in the errors about a client that isn't open.
 _EXAMPLE = "    async with AsyncGatePay(appkey, appsecret) as gatepay:\n        await gatepay.list_products()"
 
 
@@ -99,17 +100,17 @@ class Caller:
         self._policy = policy
         self.observer: ClientObserver | None = None
         self._retries_left = policy.budget
-        self._loop: object = _NO_LOOP  # the event loop that opened this; _NO_LOOP before that and after closing
+        self._loop: object = _NO_LOOP  # the event loop on which this was opened
         self._running_loop: Callable[[], object] = lambda: None
         self._was_opened = False
         self._closed = False
 
     async def open(self) -> None:
         """
-        Open the connections' pool or the user's client.
+        Open the client's own connections, or use the user's client or transport.
 
         Raises:
-            InvalidRequestError: It was opened before.
+            InvalidRequestError: This was opened before.
         """
         if self._was_opened:
             raise _misuse_error(Problem("opened_twice"))
@@ -227,23 +228,25 @@ class Caller:
         return wait
 
     async def _open_cloud(self) -> Attempts:
+        """Return the attempts at ``cloud_base_url``, and open them if needed."""
         attempts = self._cloud_attempts
         if attempts is None:
             raise InvalidRequestError(field="cloud_base_url", problem=Problem("cloud_not_set"))
         await attempts.open()
-        if self._closed:
+        if self._closed:  # aclose() ran meanwhile, perhaps before the attempts were open
             await attempts.aclose()
             raise self._not_usable_error()
         return attempts
 
     def _not_usable_error(self) -> InvalidRequestError:
+        """Return the error that says why this can't send a call: it is closed, not open or on another event loop."""
         if self._closed:
             return _misuse_error(Problem("closed"))
         return _misuse_error(Problem("other_event_loop") if self._was_opened else Problem("not_open"))
 
 
 async def _observed(end_attempt: EndAttempt, call: C, reply: Awaitable[Reply], read: Callable[[C, Reply], T]) -> T:
-    """Read *reply*, and report the attempt's end to *end_attempt*."""
+    """Await *reply*, read it, and report the end of the attempt to *end_attempt*."""
     http_status: int | None = None
     try:
         received = await reply
@@ -259,7 +262,7 @@ async def _observed(end_attempt: EndAttempt, call: C, reply: Awaitable[Reply], r
 def _raise(
     call: Outgoing, failure: RefusedError | ProtocolError | TransportError, *, attempt: int, in_doubt: bool
 ) -> NoReturn:
-    """Raise *failure*, completed with the facts of all attempts; or ``OutcomeUnknownError`` in its place."""
+    """Raise *failure* with the facts of all attempts; or ``OutcomeUnknownError``, if the outcome is unknown."""
     failure.attempts = attempt
     if isinstance(failure, RefusedError):
         failure.in_doubt = in_doubt
@@ -278,7 +281,7 @@ def _raise_foreign(call: Outgoing, failure: ForeignError, *, attempt: int, in_do
     error.add_note(f"gatepay-async: raised by your httpx client or transport during {call.path}; {note}")
     if sent and not call.repeatable:
         raise _outcome_unknown_error(call, attempt) from error
-    # The hook made another call, which failed. The facts of that error are not those of this call.
+    # The hook made another call, which failed. The attributes of that call's error say nothing about this call.
     if isinstance(error, GatePayError):
         problem = Problem("foreign_error", kind=type(error).__name__)
         raise TransportError(endpoint=call.path, sent=sent, problem=problem, attempts=attempt) from error
@@ -286,7 +289,8 @@ def _raise_foreign(call: Outgoing, failure: ForeignError, *, attempt: int, in_do
 
 
 def _outcome_unknown_error(call: Outgoing, attempts: int) -> OutcomeUnknownError:
-    # A raw call's fields may all be secrets.
+    """Log and return the error for a call that may or may not have been carried out."""
+    # Any field of a raw call may be a secret.
     out_order_id = "" if isinstance(call, RawCall) else call.fields()["out_order_id"]
     error = OutcomeUnknownError(endpoint=call.path, out_order_id=out_order_id, attempts=attempts)
     log_end(call.path, error, attempt=attempts)
@@ -301,4 +305,5 @@ def _maybe_done(failure: RefusedError | ProtocolError | TransportError) -> bool:
 
 
 def _misuse_error(problem: Problem) -> InvalidRequestError:
+    """Return the error for *problem*, with an example of how to open a client."""
     return InvalidRequestError(field="client", problem=Problem("with_example", problem=problem, example=_EXAMPLE))

@@ -20,8 +20,8 @@ from gatepay_async.protocol.observing import Observer
 from gatepay_async.protocol.retrying import Sent
 from gatepay_async.stock_watch import StockWatch
 
-# How long a call of an upload is retried, in seconds. After that the upload itself decides whether to send the chunk
-# again, because it knows the results of the other calls.
+# In an upload, the client retries a call for this many seconds. After that, the upload decides whether to send the
+# chunk again, because it knows the results of the other calls.
 _RETRY_WITHIN_S = 5.0
 
 
@@ -154,12 +154,13 @@ class CardKeys(BaseClient):
         observer = self._caller.observer
         if observer is None:
             return await upload(send, product_id, keys, concurrency=permits, on_progress=on_progress)
-        with observer.upload() as record:
+        with observer.upload() as record_result:
             report = await upload(send, product_id, keys, concurrency=permits, on_progress=on_progress)
-            record(report.columns(), report.stopped)
+            record_result(report.columns(), report.stopped)
         return report
 
     async def _send_card_keys(
         self, call: KaCreate, *, retry_within: float = math.inf, observer: Observer | None = None
     ) -> Sent[Stored]:
+        """Send *call*. Unlike ``send``, also return the number of attempts."""
         return await self._caller.send(call, decode, retry_within=retry_within, observer=observer)

@@ -127,7 +127,7 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         self._policy = retry or RetryPolicy()
 
         def attempts_at(url: str) -> Attempts:
-            opening = partial(
+            open_connections = partial(
                 open_exchange,
                 url,
                 max_connections=max_connections,
@@ -136,7 +136,7 @@ class AsyncGatePay(Payments, CardKeys, Queries):
                 trust_env=trust_env,
                 lazy_client_timeout=timeout,
             )
-            return Attempts(url, timeout=self._timeout, open_exchange=opening)
+            return Attempts(url, timeout=self._timeout, open_exchange=open_connections)
 
         self._caller = Caller(
             self._credentials,
@@ -195,6 +195,7 @@ class AsyncGatePay(Payments, CardKeys, Queries):
 
 
 def _import_the_rest() -> None:
+    """Import the modules that the client's methods need."""
     for name in _IMPORTED_BY_OPENING:
         import_module(f"gatepay_async.{name}")
     _HAS_IMPORTED.set()

@@ -38,7 +38,7 @@ def url_or_env(name: str, url: str | None, default: str, *, allow_http: bool) ->
     Raises:
         InvalidRequestError: The URL is invalid.
     """
-    # An empty *url* is invalid: it comes from a missing setting, and must not be replaced by the real shop's URL.
+    # An empty *url* is invalid: it comes from a missing setting, and the default is the URL of the real GatePay.
     if url is not None:
         return _check_url(name, url, allow_http)
     variable = f"GATEPAY_{name.upper()}"
@@ -50,14 +50,14 @@ def cloud_url_or_env(
     url: str | None, default: str, *, passed_base_url: str | None, default_base_url: str, allow_http: bool
 ) -> str:
     """
-    Return *url*, or else the environment's URL, or else *default*, which may be empty.
+    Return the cloud's URL: *url*, or else the environment's, or else *default*, which may be empty.
 
     Args:
         url: The argument ``cloud_base_url``.
         default: The default of ``cloud_base_url``.
         passed_base_url: The argument ``base_url``. If it isn't None, the environment's ``cloud_base_url`` is used only
             if the environment's ``base_url`` is the same. So a program that passes the URL of a sandbox doesn't create
-            orders at the environment's real cloud.
+            real orders at the cloud.
         default_base_url: The base URL if the environment has none.
         allow_http: Whether plain http to another machine is allowed.
     """
@@ -68,6 +68,7 @@ def cloud_url_or_env(
 
 
 def _check_url(name: str, base_url: str, allow_http: bool) -> str:  # noqa: FBT001 -- private
+    """Return *base_url* with a slash at its end, or raise if it is invalid."""
     problem = Problem("not_base_url")
     try:
         url = parse_url(invisible.strip(base_url))
@@ -85,6 +86,7 @@ def _check_url(name: str, base_url: str, allow_http: bool) -> str:  # noqa: FBT0
 
 
 def _url_problem(url: httpx.URL, allow_http: bool) -> Problem | None:  # noqa: FBT001 -- private
+    """Return why a valid URL can't be a base URL, or None."""
     if url.userinfo or set("?#") & set(str(url)):  # an empty query or fragment is refused too
         return Problem("url_with_extras")
     if url.scheme == "http" and not allow_http and not is_loopback(url.host):

@@ -1,7 +1,7 @@
 """
 Makes one attempt of a call: sends the request, enforces the time limit and returns the ``Reply``.
 
-If that fails, it raises a ``TransportError``, which says whether a byte may have left.
+If that fails, it raises a ``TransportError``, which says whether a byte of the request may have left.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from gatepay_async.words.problem import Problem
 @define
 class _Attempt:
     """
-    The state and the time limit of one attempt: a ``Watch``.
+    The state and the time limit of one attempt. The exchange reports to it, as its ``Watch``.
 
     Attributes:
         ends: The attempt's deadline, on the event loop's clock.
@@ -45,7 +45,7 @@ class _Attempt:
         now: Returns the time on that clock.
         cancel_scope: Cancels the attempt at ``ends``. None: the exchange enforces the deadline itself.
         sent: Whether a byte of the request has left or is about to leave.
-        reports_sending: See ``Watch``.
+        reports_sending: See ``Watch`` in ``exchange/port.py``.
     """
 
     ends: float
@@ -68,6 +68,7 @@ class _Attempt:
         self._set_deadline(min(self.call_ends, self.now() + self.timeout))
 
     def interrupted(self) -> None:
+        # Only our own deadline keeps the reports complete; see Watch.interrupted.
         self.reports_sending = self.cancel_scope is not None and self.cancel_scope.cancel_called
 
     def sending(self) -> None:
@@ -86,7 +87,8 @@ class Attempts:
     Args:
         base_url: The URL, with a slash at its end.
         timeout: Seconds for one attempt, from connect to last byte.
-        open_exchange: Opens the exchange for calls and the ``LazyClient`` for other requests. Called on the event loop.
+        open_exchange: Opens the exchange for calls, and the ``LazyClient`` for ``gatepay.http``. Called on the
+            event loop.
 
     Attributes:
         now: The event loop's clock, after ``open``.
@@ -129,7 +131,7 @@ class Attempts:
         return cast("LazyClient", self._lazy_client).client()
 
     def connections(self) -> Connections | None:
-        """Count the connections, once they are open. None: they can't be counted."""
+        """Count the connections, after ``open``. None: the exchange can't count them."""
         return cast("Exchange", self._exchange).connections()
 
     async def make(self, call: Outgoing, form: bytes, *, ends: float) -> Reply:
@@ -174,11 +176,12 @@ class Attempts:
             problem, cause = failure.problem.with_facts(hide), failure.cause
             if cause is not None:
                 cause.args = (hide(str(cause)),)
-            del failure  # the frames of its traceback hold the form
+            del failure  # its traceback would keep the form, with its secrets, in memory
             raise TransportError(endpoint=call.path, sent=sent, problem=problem) from cause
         raise _to_public_error(call, failure, attempt)
 
     def _timeout_error(self, call: Outgoing, attempt: _Attempt) -> TransportError:
+        """Return the error for an attempt, or a whole call, that reached its deadline."""
         sent = attempt.sent or not attempt.reports_sending
         if max(self.now(), attempt.ends) >= attempt.call_ends:  # a timer may fire a little early
             return DeadlineExceededError(endpoint=call.path, sent=sent, problem=Problem("deadline_passed"))
@@ -187,6 +190,7 @@ class Attempts:
 
 
 def _to_public_error(call: Outgoing, failure: Exception, attempt: _Attempt) -> Exception:
+    """Return the public error for *failure*. A ``ForeignError`` is returned itself, with ``.sent`` set."""
     if isinstance(failure, ForeignError):
         failure.sent = attempt.sent or not failure.proven
     if isinstance(failure, BadReplyError):

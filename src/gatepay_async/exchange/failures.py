@@ -1,4 +1,8 @@
-"""Converts errors of httpx and httpx2 to ours, which say whether a byte can have left and never quote a reply."""
+"""
+Converts errors of httpx and httpx2 to ``UnansweredError``.
+
+It says whether a byte of the request may have left, and never quotes a reply.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,8 @@ from gatepay_async.words.problems import HTTPX_ERRORS
 _NEVER_SENT = ("ConnectError", "PoolTimeout", "ProxyError", "UnsupportedProtocol")
 # Errors of lower layers, which a transport should have translated to httpx's.
 LOWER_LAYER_ERRORS = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
-NO_REPLY_ERRORS = (httpx.HTTPError, httpx.StreamError, *LOWER_LAYER_ERRORS)  # from our own transports
+# What our own transports raise if no reply comes. They never use httpx2.
+NO_REPLY_ERRORS = (httpx.HTTPError, httpx.StreamError, *LOWER_LAYER_ERRORS)
 
 # The text of these errors comes from the system or from our pool. All others may quote a reply, also a proxy's: h11 has
 # "illegal header line: bytearray(b'…')", and a ProxyError contains the proxy's status line.

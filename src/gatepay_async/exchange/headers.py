@@ -17,7 +17,7 @@ HEADERS: Final = httpx.Headers(
         "user-agent": f"gatepay-async/{__version__}",
     }
 )
-# The headers by HTTP method.
+# The headers by HTTP method. A GET has no body, so it needs no content-type.
 HEADERS_OF: Final = {
     "POST": HEADERS,
     "GET": httpx.Headers([(name, value) for name, value in HEADERS.items() if name != "content-type"]),

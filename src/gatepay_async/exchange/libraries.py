@@ -1,4 +1,8 @@
-"""httpx and httpx2, which have the same API. A user's object may come from either; this module imports neither."""
+"""
+httpx and httpx2, which have the same API. A user's object may come from either library.
+
+At run time, this module imports neither of them.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +31,10 @@ def errors(*names: str) -> tuple[type[Exception], ...]:
 
 
 def library_of(value: object, kind: str) -> Any:
-    """Return the library of *value*, which is an instance of the library's class *kind*."""
+    """Return the library that *value* is from. *kind* is the name of its class, such as ``AsyncBaseTransport``."""
     return next(library for library in _imported() if isinstance(value, getattr(library, kind)))
 
 
 def _imported() -> list[ModuleType]:
+    """Return those of the two libraries that the program has imported."""
     return [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]

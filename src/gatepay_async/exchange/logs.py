@@ -15,10 +15,10 @@ _SIGNATURE = re.compile(r"sign=[0-9A-Za-z%]+")
 
 
 class _HideQueries(logging.Filter):
-    """Shows the URL of a signed GET without its query."""
+    """Replaces signatures in the message, and whole queries of signed GETs in its arguments."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Remove signatures from the record. No record is dropped."""
+        """Change the record. Always return True, so that the record is logged."""
         record.msg = _SIGNATURE.sub("sign=***", str(record.msg))
         args = record.args
         record.args = tuple(_without_query(value) for value in args) if isinstance(args, tuple) else args
@@ -35,7 +35,8 @@ def hide_queries_from_logs() -> None:
 
 
 def _without_query(value: Any) -> Any:
-    query = getattr(value, "query", None)  # if it is a URL of one of the libraries
+    """Return *value*; or, if it is the URL of a signed GET, its text without the query."""
+    query = getattr(value, "query", None)  # the URLs of httpx and httpx2 have this attribute
     if isinstance(query, bytes) and b"sign=" in query:
         return f"{value.copy_with(query=None)}?***"
     return value

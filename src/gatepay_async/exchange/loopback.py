@@ -6,7 +6,7 @@ import ipaddress
 import re
 import socket
 
-_SHORT_ADDRESS = re.compile(r"[0-9a-fx.]+")  # for connecting, 127.1 and 0x7f000001 mean 127.0.0.1
+_SHORT_ADDRESS = re.compile(r"[0-9a-fx.]+")  # the system also accepts 127.1 and 0x7f000001 for 127.0.0.1
 
 
 def is_loopback(host: str) -> bool:
@@ -34,6 +34,7 @@ def as_address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
 
 
 def _parse_short_address(name: str) -> ipaddress.IPv4Address | None:
+    """Parse the forms of an IPv4 address that only the system accepts; None: *name* is none of them."""
     if _SHORT_ADDRESS.fullmatch(name) is None:
         return None
     try:

@@ -47,6 +47,7 @@ def network_settings_for(url: httpx.URL, *, trust_env: bool = True) -> NetworkSe
     route = proxy_for(url) if trust_env else Bypass(listed=False)
     proxy = route if isinstance(route, Proxy) else None
     needs_tls = url.scheme == "https" or (proxy is not None and proxy.url.scheme == "https")
+    # A context that nothing uses stays empty, because loading certificates is slow.
     return NetworkSettings(
         trusted(trust_env=trust_env) if needs_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), proxy
     )
@@ -56,7 +57,7 @@ async def open_transport(
     url: httpx.URL, *, max_connections: int = 100, trust_env: bool = True
 ) -> httpx.AsyncBaseTransport:
     """
-    Open the client's own transport to *url*: its pool, or, through a proxy, httpx's.
+    Open the client's own transport to *url*: our connection pool, or httpx's transport if there is a proxy.
 
     Raises:
         InvalidRequestError: The environment names an invalid proxy or invalid certificates.
@@ -71,7 +72,7 @@ def _build_transport(url: httpx.URL, max_connections: int, trust_env: bool) -> h
     network = network_settings_for(url, trust_env=trust_env)
     if network.proxy is None:
         return OriginPool(url, max_connections=max_connections, ssl_context=network.tls)
-    # Our pool can't use a proxy. httpx's pool doesn't detect bytes that are left over in a connection, so no connection
-    # is reused here.
+    # Our pool can't use a proxy. httpx's pool reuses a connection even if bytes of an earlier reply are left in it, so
+    # here each request gets a new connection.
     limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=0)
     return httpx.AsyncHTTPTransport(proxy=network.httpx_proxy(), limits=limits, verify=network.tls)

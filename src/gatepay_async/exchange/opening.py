@@ -48,7 +48,7 @@ async def open_exchange(
 
 
 def exchange_over(transport: AnyTransport, *, ours: bool) -> Exchange:
-    """Return an exchange over *transport*. For our own pool, it is one that also uses what httpx's interface lacks."""
+    """Return an exchange over *transport*. For our own pool, it uses more than httpx's interface of transports."""
     # Not isinstance(): a subclass may forward requests to another transport, which doesn't report when it sends.
     pool = sys.modules.get("gatepay_async.pool")
     if pool is not None and type(transport) is pool.OriginPool:

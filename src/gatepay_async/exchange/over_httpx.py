@@ -1,7 +1,7 @@
 """
 Exchanges over the user's own client or transport of httpx or httpx2.
 
-They use only what both libraries document, and this module imports neither.
+They use only what both libraries document. This module imports neither of the libraries.
 
 The user's hooks, ``auth`` and transports run in the middle of a call and may raise any error. A network error of this
 call becomes an ``UnansweredError``, every other error a ``ForeignError``.
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from gatepay_async.exchange.libraries import AnyClient, AnyTransport
 
 Request = TypeVar("Request")
+# The reply of an attempt, or the error to raise.
 Outcome = Reply | BadReplyError | ForeignError | UnansweredError
+# Turns the error that ended an attempt, with its request and trace, into an outcome.
 Classify = Callable[[Exception, Any, Trace], Awaitable[Outcome]]
 
 
@@ -64,6 +66,7 @@ class OverClient:
         return await self._client.send(request, stream=True, follow_redirects=False)
 
     async def _classify_in_hooks(self, error: Exception, request: Any, trace: Trace) -> Outcome:
+        """Do what ``_classify`` does, for an error that may come from a hook of the user's client."""
         hooks = self._client.event_hooks
         if _is_raised_in(error, hooks["response"]):
             trace.reply_received()
@@ -71,8 +74,8 @@ class OverClient:
             if not isinstance(error, classes("HTTPError")) or not _is_about(error, request):
                 return ForeignError(error)
         elif _is_raised_in(error, hooks["request"]):
-            # Request hooks run before the request is sent. But an `auth` may send several requests, so an earlier one
-            # may have left.
+            # Request hooks run before the request is sent. But an `auth` may send several requests, so an earlier
+            # request may have left.
             return ForeignError(error, proven=self._client.auth is None)
         elif isinstance(error, classes("HTTPError")) and not _is_about(error, request):
             return ForeignError(error)  # the error of another request, which an `auth` has made
@@ -97,7 +100,7 @@ class OverTransport:
         self._transport: Any = transport
         self._library = library_of(transport, "AsyncBaseTransport")
         self._ours = ours
-        self._is_guarded = ours and in_pytest()
+        self._is_guarded = ours and in_pytest()  # whether to check that a test may call the host
 
     async def send(self, method: str, url: str, body: bytes, watch: Watch) -> Reply:
         """Make one attempt."""
@@ -120,6 +123,7 @@ class OverTransport:
 async def _make_attempt(
     send: Callable[[Request], Awaitable[Any]], request: Request, trace: Trace, classify: Classify
 ) -> Reply:
+    """Send *request* and return its reply, or raise the error that *classify* returns."""
     try:
         return await read_reply(await send(request))
     except (BadReplyError, NotPermittedError):
@@ -138,9 +142,11 @@ async def _make_attempt(
 
 
 async def _classify(error: Any, request: Any, trace: Trace) -> Outcome:
+    """Decide whether *error* contains a reply, means that there is no reply, or is an error of the user's code."""
     if isinstance(error, classes("HTTPStatusError")):
         return await _reply_of_error(error) if _is_about(error, request) else ForeignError(error)
-    # If a SOCKS proxy closes the connection, httpcore raises errors that httpx doesn't translate. The trace knows them.
+    # If a SOCKS proxy closes the connection, httpcore raises errors that httpx doesn't translate. The trace has
+    # recorded them.
     traced = trace.has_traced(error)
     if traced or is_unanswered(error):
         return unanswered_error(error, proven=traced)
@@ -162,10 +168,11 @@ async def _reply_of_error(error: Any) -> Outcome:
 def _is_about(error: Any, request: Any) -> bool:
     """Whether *error* is about *request*, or about a copy of it that an ``auth`` has made."""
     try:
-        about = error.request
+        failed_request = error.request
     except RuntimeError:  # httpx raises this if the error has no request
         return False
-    return bool(about.extensions.get("trace") == request.extensions["trace"])
+    # A copy has the same extensions.
+    return bool(failed_request.extensions.get("trace") == request.extensions["trace"])
 
 
 def _is_raised_in(error: Exception, hooks: Iterable[Callable[..., Any]]) -> bool:
@@ -175,6 +182,7 @@ def _is_raised_in(error: Exception, hooks: Iterable[Callable[..., Any]]) -> bool
 
 
 def _code_of(hook: Callable[..., Any]) -> CodeType | None:
+    """Return the code object that a traceback shows for *hook*. None: it has no Python code."""
     while isinstance(hook, partial):
         hook = hook.func
     code = getattr(hook, "__code__", None) or getattr(type(hook).__call__, "__code__", None)
@@ -182,9 +190,9 @@ def _code_of(hook: Callable[..., Any]) -> CodeType | None:
 
 
 def _is_stray_cancellation(error: BaseException) -> bool:
-    """Whether *error* is a cancellation of another asyncio task, which this task awaited and nobody cancelled."""
+    """Whether *error* comes from another asyncio task, which was cancelled while this task awaited it."""
     asyncio = sys.modules.get("asyncio")
     if asyncio is None or not isinstance(error, asyncio.CancelledError):
         return False
     task = asyncio.current_task()
-    return task is not None and not task.cancelling()
+    return task is not None and not task.cancelling()  # this task itself was not cancelled

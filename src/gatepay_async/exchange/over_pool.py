@@ -20,8 +20,8 @@ if TYPE_CHECKING:  # importing the pool takes as long as importing everything el
     from gatepay_async.pool.port import Answer, Prepared
     from gatepay_async.pool.transport import OriginPool
 
-REDIRECT = 300  # the lowest status after those of a success
-MAX_PREPARED = 64  # about three times the number of endpoints
+REDIRECT = 300  # the lowest HTTP status that isn't a success
+MAX_PREPARED = 64  # prepared requests, one for each URL; about three times the number of endpoints
 
 
 class OverPool:
@@ -37,15 +37,17 @@ class OverPool:
     def __init__(self, transport: OriginPool, *, ours: bool) -> None:
         self._transport = transport
         self._ours = ours
-        self._is_guarded = ours and in_pytest()
-        self._prepared: dict[str, Prepared] = {}  # by URL; parsing a URL costs more than signing a form
+        self._is_guarded = ours and in_pytest()  # whether to check that a test may call the host
+        # Prepared requests by URL, because parsing a URL takes longer than signing a form.
+        self._prepared: dict[str, Prepared] = {}
 
     async def post_at_once(self, url: str, body: bytes, watch: Watch) -> Reply | None:
         """
         Make one attempt over an open connection. If all are busy, wait for one.
 
         Returns:
-            The reply; or None if nothing was sent, because a connection has to be opened or closed first.
+            The reply; or None if nothing was sent, because a connection has to be opened or closed first, or because
+            this is the first request to *url*.
         """
         prepared = self._prepared.get(url)
         if prepared is None:
@@ -59,7 +61,7 @@ class OverPool:
                 extensions = self._extensions(url, watch)
                 answer = await transport.post_in_turn(prepared, body, extensions, watch=watch, most=most)
             return None if answer is None else _to_reply(answer)
-        except httpx.ReadTimeout:  # raised only at the attempt's deadline: neither call has another time limit
+        except httpx.ReadTimeout:  # raised only at the attempt's deadline: both functions have no other time limit
             failure: Exception = OutOfTimeError()
         except NO_REPLY_ERRORS as error:
             failure = unanswered_error(error, proven=True)
@@ -81,12 +83,13 @@ class OverPool:
         raise failure
 
     def _extensions(self, url: str, watch: Watch) -> dict[str, Any]:
+        """Return the functions that the pool calls during a request, by the names that it knows."""
         extensions: dict[str, Any] = {
             "on_wait": watch.waiting, "on_turn": watch.connected, "on_send": watch.sending,
         }  # fmt: skip
         if self._is_guarded:
             permit = _permit_check(url)
-            # Checked before connecting; and before sending too, because the connection may have been open already.
+            # Check before connecting. Check before sending too, because an open connection may be used.
             extensions |= {"on_connect": permit, "on_send": partial(_check_on_send, permit, watch)}
         return extensions
 
@@ -108,7 +111,7 @@ class OverPool:
 
 
 async def _read_response(response: httpx.Response) -> Reply:
-    # Only our pool has handled the response, so nothing of it was read before.
+    # No hook or other transport can have read the response before.
     stream = cast("httpx.AsyncByteStream", response.stream)
     try:
         return reply_of(response, await read_body(response, stream))
@@ -117,6 +120,7 @@ async def _read_response(response: httpx.Response) -> Reply:
 
 
 def _to_reply(answer: Answer) -> Reply:
+    """Return the ``Reply`` for *answer*. Most need no ``httpx.Response``, which is slow to create."""
     status, fields, body = answer.status, answer.fields, answer.body
     if len(body) > MAX_REPLY_BYTES:
         raise too_large_error(status)
@@ -128,9 +132,11 @@ def _to_reply(answer: Answer) -> Reply:
 
 
 def _permit_check(url: str) -> Callable[[], None]:
+    """Return a function that raises if a test may not call the host of *url*."""
     return partial(check_permitted, httpx.URL(url).host)
 
 
 def _check_on_send(permit: Callable[[], None], watch: Watch) -> None:
+    """Call *permit*, then report to *watch* that the first byte is about to leave."""
     permit()
     watch.sending()

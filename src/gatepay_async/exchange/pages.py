@@ -1,4 +1,4 @@
-"""``gatepay.http``: an httpx client over the same connections as the calls, for pages and other requests."""
+"""``gatepay.http``: an httpx client over the connections of the calls, for web pages and other requests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LazyClient:
 
     Args:
         make: Creates the client.
-        ours: Whether to close it in ``aclose()``.
+        ours: Whether ``aclose()`` closes the client. False: *make* returns the user's client.
     """
 
     def __init__(self, make: Callable[[], httpx.AsyncClient], *, ours: bool) -> None:
@@ -61,7 +61,7 @@ def open_sharing_client(transport: AnyTransport, timeout: float | None) -> httpx
 
 
 class Shared(httpx.AsyncBaseTransport):
-    """Shares *transport*, which stays open when this is closed."""
+    """Sends requests over *transport*, which stays open when this is closed."""
 
     def __init__(self, transport: AnyTransport) -> None:
         self._transport: Any = transport
@@ -73,10 +73,10 @@ class Shared(httpx.AsyncBaseTransport):
 
 class AnyOrigin(Shared):
     """
-    Uses the client's own connections for the origin of its ``base_url``, and httpx's for all others.
+    Uses the client's own connections for the origin of ``base_url``, and httpx's transports for all other origins.
 
-    Our pool is for one origin. For others, the environment's proxy and certificates are used, and each request gets a
-    new connection, because httpx's pool doesn't detect bytes that are left over in one.
+    Requests to other origins use the environment's proxy and certificates. Each of them gets a new connection, because
+    httpx's pool reuses a connection even if bytes of an earlier reply are left in it.
 
     Args:
         transport: The transport to *origin*.
@@ -88,7 +88,7 @@ class AnyOrigin(Shared):
         super().__init__(transport)
         self._origin = _origin_of(origin)
         self._trust_env = trust_env
-        self._others: dict[tuple[str, str], httpx.AsyncHTTPTransport] = {}  # by scheme and proxy
+        self._others: dict[tuple[str, str], httpx.AsyncHTTPTransport] = {}  # by the URL's scheme and the proxy's URL
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """
@@ -110,6 +110,7 @@ class AnyOrigin(Shared):
             await transport.aclose()
 
     def _transport_to(self, url: httpx.URL) -> httpx.AsyncHTTPTransport:
+        """Return the transport for another origin. Called in a thread, because this may read files."""
         network = network_settings_for(url, trust_env=self._trust_env)
         key = (url.scheme, "" if network.proxy is None else str(network.proxy.url))
         if key not in self._others:
@@ -119,10 +120,12 @@ class AnyOrigin(Shared):
 
 
 def _origin_of(url: httpx.URL) -> tuple[str, bytes, int | None]:
+    """Return the scheme, the host and the port."""
     return url.scheme, url.raw_host, url.port or _DEFAULT_PORTS.get(url.scheme)
 
 
 def _check_permitted(host: str) -> None:
+    """Do what ``check_permitted`` does, but raise the public error."""
     try:
         check_permitted(host)
     except NotPermittedError as error:

@@ -18,7 +18,7 @@ def in_pytest() -> bool:
 
 def check_permitted(host: str) -> None:
     """
-    Keep a test from calling *host* over a client's own connections.
+    Raise if a test may not call *host* over a client's own connections. Without the plugin, do nothing.
 
     Raises:
         NotPermittedError: *host* is another machine, and the test isn't allowed to call it.

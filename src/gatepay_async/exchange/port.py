@@ -33,8 +33,8 @@ class Watch(Protocol):
         """
         The request was cancelled.
 
-        If the attempt itself didn't cancel the request, the user's own code may catch the cancellation and then send
-        without a report.
+        If the cancellation didn't come from the attempt's own deadline, the user's code may catch it and then send
+        the request without calling ``sending``.
         """
 
     def sending(self) -> None:
@@ -50,8 +50,8 @@ class Exchange(Protocol):
         A function that sends a POST over an open connection, or None if the exchange doesn't support that.
 
         The function enforces the deadline itself: at ``watch.ends`` it raises ``OutOfTimeError``. Its other errors are
-        those of ``send``. If a connection has to be opened or closed first, it sends nothing and returns None; then
-        the caller has to use ``send``.
+        those of ``send``. If it can't send at once, for example because a connection has to be opened first, it sends
+        nothing and returns None. Then the caller has to use ``send``.
         """
         ...
 
@@ -92,8 +92,8 @@ class UnansweredError(Exception):
     Attributes:
         problem: Why there is none. It never quotes a reply.
         cause: The exception to chain, or None if that exception may quote a reply.
-        proven: Whether a missing call of ``Watch.sending`` proves that no byte has left, because the code that failed
-            always calls it first.
+        proven: Whether a missing call of ``Watch.sending`` proves that no byte has left. True if the code that failed
+            always calls it before the first byte leaves.
     """
 
     def __init__(self, problem: Problem, *, cause: Exception | None, proven: bool) -> None:
@@ -122,7 +122,7 @@ class ForeignError(Exception):
 
 class BadReplyError(Exception):
     """
-    A reply has begun, but it can't be read to its end.
+    A reply has begun to arrive, but it can't be read to its end.
 
     Attributes:
         status: The HTTP status.

@@ -43,7 +43,7 @@ class Proxy:
 @frozen
 class Bypass:
     """
-    A URL is reached without a proxy.
+    No proxy is used for a URL.
 
     Attributes:
         listed: Whether a proxy is set, but NO_PROXY or the system's settings exclude this host.
@@ -74,8 +74,9 @@ def proxy_for(url: httpx.URL) -> Proxy | Bypass:
 
 
 def _parse_proxy(text: str, variable: str) -> httpx.URL:
+    """Parse the URL of a proxy. Errors name *variable*."""
     try:
-        url = parse_url(text if "://" in text else f"http://{text}", schemes=_SCHEMES)  # as curl does
+        url = parse_url(text if "://" in text else f"http://{text}", schemes=_SCHEMES)  # curl adds http:// too
     except BadUrlError as error:
         problem = error.problem
     else:
@@ -90,14 +91,15 @@ def is_listed(url: httpx.URL, no_proxy: str) -> bool:
     """
     Whether *no_proxy* contains the host of *url*.
 
-    Entries are separated by commas or spaces. An entry is ``*``, a host (also ``.example.com`` or ``*.example.com``),
-    which includes all its subdomains, an address with or without brackets, or a network (``10.0.0.0/8``, ``fd00::/8``).
-    Each may have a port.
+    Entries are separated by commas or spaces. An entry is ``*``, a host name, an address with or without brackets, or a
+    network (``10.0.0.0/8``, ``fd00::/8``). Each may have a port. A host name includes all its subdomains; it may be
+    written as ``.example.com`` or ``*.example.com`` too.
     """
     return any(_matches(entry.lower(), url) for entry in re.split(r"[,\s]+", no_proxy) if entry)
 
 
 def _matches(entry: str, url: httpx.URL) -> bool:
+    """Whether one *entry* of NO_PROXY, in lower case, includes the host of *url*."""
     if entry == "*":
         return True
     host, port = _split_port(entry.rpartition("://")[2].rstrip("/"))
@@ -121,6 +123,7 @@ def _split_port(entry: str) -> tuple[str, str]:
 
 
 def _network_contains(network: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether *network*, an address or a network, contains *address*. False if it is neither."""
     try:
         return address in ipaddress.ip_network(network, strict=False)
     except ValueError:

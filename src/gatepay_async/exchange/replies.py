@@ -26,14 +26,17 @@ if TYPE_CHECKING:
 
 MAX_REPLY_BYTES = 32 * 2**20  # a page of 50 card keys has about 10,000 bytes
 
-# zlib's window bits for each content coding. For "deflate" some servers send raw data without zlib's header.
+# The window bits with which zlib decompresses each content coding, in the order to try them. For "deflate", some
+# servers send raw data without zlib's header.
 _WINDOW_BITS = {
     "gzip": (16 + zlib.MAX_WBITS,),
     "x-gzip": (16 + zlib.MAX_WBITS,),
     "deflate": (zlib.MAX_WBITS, -zlib.MAX_WBITS),
 }
 
-_SYNCHRONOUS = "your httpx transport returned a response with a synchronous stream; it must be an AsyncByteStream"
+_SYNC_STREAM_MESSAGE = (
+    "your httpx transport returned a response with a synchronous stream; it must be an AsyncByteStream"
+)
 
 
 async def read_reply(response: AnyResponse) -> Reply:
@@ -41,13 +44,13 @@ async def read_reply(response: AnyResponse) -> Reply:
     Read *response*, unless it was read already, and close it.
 
     Raises:
-        BadReplyError: It can't be decompressed, is too large, or a hook consumed it without keeping the body.
-        TypeError: Its stream is synchronous.
-        httpx.HTTPError: It broke off.
+        BadReplyError: The body can't be decompressed or is too large, or a hook consumed it without keeping it.
+        TypeError: The response's stream is synchronous.
+        httpx.HTTPError: The connection failed before the end of the response.
     """
     if not isinstance(response.stream, classes("AsyncByteStream")):
         response.close()
-        raise TypeError(_SYNCHRONOUS)
+        raise TypeError(_SYNC_STREAM_MESSAGE)
     try:
         body = _already_read(response)
         if body is None:
@@ -87,31 +90,31 @@ def unpack(response: AnyResponse, body: bytes) -> bytes:
     Decompress *body*, the whole body of *response* as received.
 
     Raises:
-        BadReplyError: It can't be decompressed, or is too large.
+        BadReplyError: *body* can't be decompressed, or is too large.
     """
     coding = response.headers.get("content-encoding", "").strip().lower()
     if "," in coding:
-        # We ask for no compression. Several codings at once are not supported.
+        # Several codings at once are not supported, because our requests ask for no compression at all.
         raise BadReplyError(response.status_code, Problem("packed_several_times"))
     return _check_size(response, _decompress(response, body, _WINDOW_BITS[coding]) if coding in _WINDOW_BITS else body)
 
 
-async def _read_parts(response: AnyResponse, chunks: AsyncIterator[bytes]) -> bytes:
+async def _read_parts(response: AnyResponse, stream_of_parts: AsyncIterator[bytes]) -> bytes:
     parts: list[bytes] = []
     size = 0
     is_complete = False
     try:
-        async for part in chunks:
+        async for part in stream_of_parts:
             parts.append(part)
             size += len(part)
             if size > MAX_REPLY_BYTES:
                 raise too_large_error(response.status_code)
         is_complete = True
     finally:
-        # The garbage collector would have to finish a suspended generator, and trio warns about that.
-        if not is_complete and isinstance(chunks, AsyncGeneratorType):
+        # A generator that isn't closed is left to the garbage collector, and trio warns about that.
+        if not is_complete and isinstance(stream_of_parts, AsyncGeneratorType):
             with anyio.CancelScope(shield=True):
-                await chunks.aclose()
+                await stream_of_parts.aclose()
     return b"".join(parts)
 
 
@@ -119,8 +122,9 @@ def _decompress(response: AnyResponse, body: bytes, formats: tuple[int, ...]) ->
     """
     Decompress *body*, and stop once it is too large.
 
-    Compressed data that is cut, or followed by other bytes, raises ``BadReplyError``: no checksum covers the rest. RFC
-    1952 allows a second gzip member, but we ask for no compression, and curl refuses a second member too.
+    If the compressed data is cut off, or other bytes follow it, this raises ``BadReplyError``, because no checksum
+    protects such a body. RFC 1952 allows a second gzip member, but we ask for no compression, and curl refuses a
+    second member too.
     """
     if not body:
         return body
@@ -135,6 +139,7 @@ def _decompress(response: AnyResponse, body: bytes, formats: tuple[int, ...]) ->
 
 
 def _check_size(response: AnyResponse, body: bytes) -> bytes:
+    """Return *body*, or raise if it is too large."""
     if len(body) > MAX_REPLY_BYTES:
         raise too_large_error(response.status_code)
     return body
@@ -149,8 +154,8 @@ def too_large_error(status: int) -> BadReplyError:
 def reply_of(response: AnyResponse, body: bytes) -> Reply:
     """Return the ``Reply`` for *response*, with the decompressed *body*."""
     content_type = response.headers.get("content-type", "")
-    wait = None if response.status_code < 300 else _retry_after(response)  # noqa: PLR2004 -- an HTTP status
-    return Reply(response.status_code, body, wait, content_type, response.headers.raw)
+    retry_after = None if response.status_code < 300 else _retry_after(response)  # noqa: PLR2004 -- an HTTP status
+    return Reply(response.status_code, body, retry_after, content_type, response.headers.raw)
 
 
 def _retry_after(response: AnyResponse) -> float | None:

@@ -1,4 +1,4 @@
-"""Follows a request through httpx's own transports with the extension ``trace``."""
+"""Follows the progress of a request in httpx's own transports, with httpx's extension ``trace``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Trace:
     Reports the progress of one request to *watch*.
 
     For a tunnel through a proxy, httpcore sends a request of its own (CONNECT), and reports it with the same events.
-    It doesn't count as sending, because it contains nothing of our request.
+    The CONNECT doesn't count as sending, because it contains nothing of our request.
 
     Args:
         watch: Receives the reports.
@@ -25,17 +25,17 @@ class Trace:
     def __init__(self, watch: Watch, *, permit: Callable[[], None] | None = None) -> None:
         self._watch = watch
         self._permit = permit
-        self._failed: BaseException | None = None
+        self._failure: BaseException | None = None
         self._proxy_stream: Any = None
 
     async def on_event(self, event: str, info: dict[str, Any]) -> None:
         """Handle an event, such as ``http11.send_request_headers.started`` or ``connection.connect_tcp.failed``."""
         step, _, state = event.partition(".")[2].rpartition(".")
         if step == "response_closed":
-            return  # it may come after a failure, which must not be forgotten
+            return  # it may come after a failure, and its start must not reset self._failure
         if state == "failed":
-            self._failed = info.get("exception")
-            if isinstance(self._failed, Exception):
+            self._failure = info.get("exception")
+            if isinstance(self._failure, Exception):
                 # A user's transport may now send the request through another transport, which reports nothing.
                 self._watch.reports_sending = False
             else:
@@ -55,7 +55,7 @@ class Trace:
     def _note_start(self, step: str, info: dict[str, Any]) -> None:
         if self._permit is not None:
             self._permit()
-        self._failed = None
+        self._failure = None
         self._watch.reports_sending = True
         if step == "send_request_headers" and getattr(info.get("request"), "method", b"") != b"CONNECT":
             self._watch.sending()
@@ -68,7 +68,7 @@ class Trace:
         """
         Whether *error* is the last traced failure, or the httpx error that was raised from it.
 
-        If so, the trace is complete. The ``__context__`` of *error* is not considered: a user's transport may have
-        handled the failure by trying another transport, which raised *error*.
+        If so, the trace shows all that was sent. The ``__context__`` of *error* is not considered: a user's transport
+        may have handled the failure by trying another transport, which raised *error*.
         """
-        return self._failed is not None and self._failed in (error, error.__cause__)
+        return self._failure is not None and self._failure in (error, error.__cause__)

@@ -13,13 +13,15 @@ import httpx
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
-# In a folder, OpenSSL finds a certificate by the hash of its subject (`openssl rehash`).
-_HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+")
+# OpenSSL finds a certificate in a folder by its file name: a hash of its subject (`openssl rehash` creates it).
+_HASHED_NAME = re.compile(r"[0-9a-f]{8}\.[0-9]+")
 
 
 def trusted(*, trust_env: bool = True) -> ssl.SSLContext:
     """
-    Return a TLS context, which is created once for all clients. It reads files for some 26 ms: call it in a thread.
+    Return a TLS context. Clients with the same environment share it.
+
+    The first call reads files, which takes some 26 ms. So call this in a thread.
 
     Raises:
         InvalidRequestError: A variable names a file or folder without certificates. ``.field`` is the variable.
@@ -50,15 +52,16 @@ def _count_hashed(folders: str) -> int:
     """Count the certificates that OpenSSL can find in *folders*."""
     return sum(
         1 for folder in folders.split(os.pathsep) if Path(folder).is_dir() for file in Path(folder).iterdir()
-        if _HASHED.fullmatch(file.name)
+        if _HASHED_NAME.fullmatch(file.name)
     )  # fmt: skip
 
 
 def _file_problem(path: str) -> Problem | None:
+    """Return why SSL_CERT_FILE can't be used, or None."""
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(cafile=path)
-    except ssl.SSLError:  # it is an OSError, too, so it must come first
+    except ssl.SSLError:  # before OSError, which is its base class
         return Problem("certificates_none", path=path)
     except OSError as error:
         return Problem("certificates_unreadable", path=path, reason=error.strerror)
@@ -66,6 +69,7 @@ def _file_problem(path: str) -> Problem | None:
 
 
 def _folders_problem(folders: str) -> Problem | None:
+    """Return why SSL_CERT_DIR can't be used, or None."""
     try:
         if _count_hashed(folders):
             return None

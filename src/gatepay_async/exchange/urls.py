@@ -8,7 +8,8 @@ from gatepay_async.protocol import invisible
 from gatepay_async.words.problem import Problem
 
 _MAX_PORT = 65_535
-_MAX_LABEL_CHARS, _MAX_HOST_CHARS = 63, 253  # RFC 1035, 2.3.4
+# In a host name and in each label of it, which is a part between dots (RFC 1035, 2.3.4).
+_MAX_HOST_CHARS, _MAX_LABEL_CHARS = 253, 63
 
 
 class BadUrlError(ValueError):
@@ -31,9 +32,9 @@ def parse_url(text: str, *, schemes: tuple[str, ...] = ("http", "https")) -> htt
     Raises:
         BadUrlError: *text* is not a valid absolute URL with one of the *schemes*.
     """
-    hidden = "U+0020" if " " in text else invisible.first(text)
-    if hidden is not None:
-        raise BadUrlError(Problem("url_invisible", code=hidden))
+    code_point = "U+0020" if " " in text else invisible.first(text)
+    if code_point is not None:
+        raise BadUrlError(Problem("url_invisible", code=code_point))
     try:
         url = httpx.URL(text)
         host = url.host
@@ -51,6 +52,7 @@ def parse_url(text: str, *, schemes: tuple[str, ...] = ("http", "https")) -> htt
 
 
 def _is_host(name: str) -> bool:
+    """Whether *name* is an IPv6 address, or its length and the length of its labels are allowed."""
     if ":" in name:  # an IPv6 address, which httpx has validated
         return True
     labels = name.removesuffix(".").split(".")

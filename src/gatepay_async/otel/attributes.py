@@ -16,12 +16,12 @@ from gatepay_async.protocol.raw import Outgoing
 
 Attributes = Mapping[str, AttributeValue]
 
-OTHER: Final = "_OTHER"  # the value that the semantic conventions prescribe
-_PORTS: Final = {"http": 80, "https": 443}
-_ERROR_STATUS: Final = 400
+OTHER: Final = "_OTHER"  # OpenTelemetry's semantic conventions use this for values that aren't listed
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_ERROR_STATUS: Final = 400  # the lowest HTTP status of an error
 _MAX_CODE: Final = 99_999  # GatePay has no larger codes
-# Other paths are not reported: ``send_raw`` takes any path, so there may be any number of them.
-_ENDPOINTS: Final = {call.path for call in CALLS}
+# Other paths are not reported: `send_raw` takes any path, and a metric must not have an unlimited number of values.
+_DOCUMENTED_PATHS: Final = {call.path for call in CALLS}
 
 
 @frozen
@@ -43,13 +43,13 @@ class Server:
     def of(cls, base_url: str) -> Server:
         """Return the server at *base_url*."""
         parts = urlsplit(base_url)
-        port = parts.port or _PORTS[parts.scheme]
+        port = parts.port or _DEFAULT_PORTS[parts.scheme]
         return cls(base_url, parts.path, {"server.address": parts.hostname or "", "server.port": port})
 
 
 def endpoint_of(call: Outgoing) -> str:
     """Return the path of *call* if GatePay documents it, else ``OTHER``."""
-    return call.path if call.path in _ENDPOINTS else OTHER
+    return call.path if call.path in _DOCUMENTED_PATHS else OTHER
 
 
 def request_attributes(call: Outgoing, server: Server) -> dict[str, AttributeValue]:

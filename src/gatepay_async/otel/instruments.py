@@ -1,4 +1,4 @@
-"""The metrics. Their names come from OpenTelemetry's semantic conventions; all others start with ``gatepay.``."""
+"""The metrics. Their names are those of OpenTelemetry's semantic conventions, or start with ``gatepay.``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gatepay_async.version import __version__
 
 # The buckets that the conventions recommend for HTTP, in seconds.
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-# A call may take up to its deadline, and a batch up to half a minute.
+# For calls, which may take up to their deadline, and batches, which take up to half a minute.
 _LONG_BUCKETS: Final = (*_BUCKETS, 30.0, 60.0)
 
 

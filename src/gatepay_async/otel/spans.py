@@ -17,7 +17,7 @@ from gatepay_async.otel.attributes import Attributes
 
 LOGGER: Final = logging.getLogger("gatepay_async.otel")
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
-_UPLOADING: Final = context.create_key("gatepay-uploading")
+_UPLOADING: Final = context.create_key("gatepay-uploading")  # set in the context of an upload or a batch
 
 
 class _SuppressErrors:
@@ -57,7 +57,7 @@ class CurrentSpan:
         kind: The kind of the span.
         attributes: The attributes that are known at the beginning.
         links: Links to other spans.
-        uploading: Whether spans within this one belong to an upload.
+        uploading: Whether this is the span of an upload or a batch.
     """
 
     __slots__ = ("_span", "_token")

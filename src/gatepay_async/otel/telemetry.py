@@ -33,8 +33,9 @@ from gatepay_async.protocol.raw import Outgoing
 from gatepay_async.version import __version__
 
 _NOT_OBSERVED: Final[AbstractContextManager[None]] = nullcontext()
-_MISSING: Final = object()
+# For is_idle(): the private module with the global meter provider, and a value for a name that doesn't exist.
 _METRICS: Final = getattr(metrics, "_internal", None)
+_MISSING: Final = object()
 
 
 class OpenTelemetry:
@@ -137,6 +138,7 @@ class _ObservedCall:
             self._instruments.calls.record(perf_counter() - self._started_at, attributes)
 
     def _observe_attempt(self, call: Outgoing, attempt: int, /) -> EndAttempt:
+        """Start the span of an attempt. Implements ``Observer``."""
         started_at = perf_counter()
         self._attempts = attempt
         request = request_attributes(call, self._server)
@@ -161,7 +163,7 @@ class _ObservedCall:
 
 
 class _Columns:
-    """Keeps the result of an upload or a batch for its span."""
+    """Keeps the result of an upload or a batch until its span ends."""
 
     def __init__(self) -> None:
         self.attributes: Attributes = {}
@@ -246,6 +248,7 @@ class _ObservedBatch:
 
 
 def _messaging(queue: str, operation: str) -> dict[str, str]:
+    """Return the attributes that OpenTelemetry's conventions define for message queues."""
     return {
         "messaging.system": "dbos",
         "messaging.destination.name": queue,

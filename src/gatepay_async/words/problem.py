@@ -10,6 +10,7 @@ from gatepay_async.words.problems import PROBLEMS
 
 __all__ = ["Problem"]
 
+# A value in a sentence.
 Fact: TypeAlias = "str | int | float | Problem | None"
 
 
@@ -70,6 +71,7 @@ class Problem(str):
 
 
 def _changed(fact: Fact, change: Callable[[str], str]) -> Fact:
+    """Apply *change* to a fact that is text, and to the facts of a fact that is a problem."""
     if isinstance(fact, Problem):
         return fact.with_facts(change)
     return change(fact) if isinstance(fact, str) else fact

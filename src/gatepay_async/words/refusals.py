@@ -209,8 +209,8 @@ REMEDIES: dict[str, Text] = {
         "login password there changes the appsecret.",
         "请从 GatePay 后台重新复制 appkey 和 appsecret：两者必须是一对，在后台修改登录密码会更换 appsecret。",
     ),
-    # gatepay-api.md: the vendor's framework very likely filters its input (trim, strip_tags, htmlspecialchars) before it
-    # computes the signature.
+    # The vendor's framework very likely filters its input (trim, strip_tags, htmlspecialchars) before it computes the
+    # signature.
     "SignatureRejectedError pay/create": (
         "If other calls with the same appsecret succeed, check out_order_id and custom: GatePay may change any "
         "of & < > \" ' and leading or trailing spaces before it checks the signature. Remove them. If no call "
