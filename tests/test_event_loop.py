@@ -1,9 +1,13 @@
 """``event_loop``: it finds the library that runs the current task, asyncio or trio."""
 
 import asyncio
+import subprocess
+import sys
 import typing
 
 import anyio
+import anyio.lowlevel
+import anyio.to_thread
 import pytest
 import trio
 
@@ -45,6 +49,13 @@ def test_trio_as_a_guest_of_asyncio_is_trio() -> None:
     asyncio.run(host())
 
 
+def test_trio_within_an_asyncio_task_is_trio() -> None:
+    async def outer() -> None:
+        trio.run(check_event_loop)
+
+    asyncio.run(outer())
+
+
 async def open_and_close(gatepay: AsyncGatePay) -> None:
     """Open and close a client."""
     async with gatepay:
@@ -68,3 +79,48 @@ def test_type_hints_of_public_methods_can_be_evaluated() -> None:
     methods = [each.fget if isinstance(each, property) else each for each in public]
     assert all(typing.get_type_hints(method) for method in methods)
     assert typing.get_type_hints(AsyncGatePay.upload_card_keys)["return"] is gatepay_async.UploadReport
+
+
+OPEN_AND_CALL = """
+import sys, anyio, httpx
+from gatepay_async import AsyncGatePay, RefusedError
+
+def answer(request):
+    code, data = (100, {"pay_url": "http://x/", "qrcode_url": "", "qrcode_body": ""})
+    if "check" in request.url.path:
+        code, data = 201, None
+    return httpx.Response(200, json={"code": code, "msg": "m", "time": "1556251812", "data": data})
+
+async def main():
+    async with AsyncGatePay("key", "secret", transport=httpx.MockTransport(answer)) as gatepay:
+        before = {name for name in sys.modules if name.startswith("gatepay_async")}
+        await gatepay.create_anypay(price="1.00", pay_type="alipay", out_order_id="T-1-X", custom="c")
+        await gatepay.upload_card_keys(8, ["A"])
+        gatepay.list_card_keys(8).pages()
+        try:
+            await gatepay.check_order("T-1-X")
+        except RefusedError as error:
+            error.time
+        print(sorted({name for name in sys.modules if name.startswith("gatepay_async")} - before))
+
+anyio.run(main)
+"""
+
+
+def test_no_module_is_imported_after_a_client_was_opened() -> None:
+    """An import that fails between a request and its reply would hide that the order exists."""
+    finished = subprocess.run([sys.executable, "-c", OPEN_AND_CALL], capture_output=True, check=False)
+    assert (finished.returncode, finished.stdout.strip()) == (0, b"[]"), finished.stderr.decode()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_client_opens_while_all_threads_of_the_limiter_are_used(backend: str) -> None:
+    """The program's own calls may hold all threads of anyio's default limiter until the client is open."""
+
+    async def main() -> None:
+        limiter = anyio.to_thread.current_default_thread_limiter()
+        limiter.total_tokens = 1
+        async with limiter:
+            await open_and_close(AsyncGatePay("key", "secret", base_url="http://127.0.0.1:1/", allow_http=True))
+
+    anyio.run(main, backend=backend)

@@ -17,13 +17,12 @@ from typing import Any, Final, cast
 
 import anyio
 import anyio.lowlevel
-import httpcore
 import httpx
 
 from gatepay_async.pool import turns
 from gatepay_async.pool.answers import Body, Exchange
 from gatepay_async.pool.opener import Opener, origin_of
-from gatepay_async.pool.over_httpcore import HttpcoreConnection
+from gatepay_async.pool.over_httpcore import HttpcoreConnection, is_patched
 from gatepay_async.pool.owner import PROCESS, running_loop
 from gatepay_async.pool.port import (
     Answer,
@@ -332,12 +331,6 @@ class OriginPool(httpx.AsyncBaseTransport):
                 await slot.connection.aclose()
         finally:
             self._slots.release_empty(slot)
-
-
-def is_patched() -> bool:
-    """Whether a method of httpcore's connections is patched, as respx does."""
-    connection = httpcore.AsyncHTTPConnection
-    return connection.handle_async_request.__module__ != connection.aclose.__module__
 
 
 def _request_of(prepared: Prepared, body: bytes, extensions: dict[str, Any]) -> Request:
