@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from hashlib import blake2b
 from itertools import count
 from typing import Final
 
@@ -21,4 +22,5 @@ def new_token() -> str:
     number for each token would take ten times as long if another thread is busy: Python releases the GIL to read the
     number from the system, and the other thread runs first.
     """
-    return f"{_START}{os.getpid():x}-{time.time_ns():x}-{next(_COUNT):x}"
+    parts = f"{_START} {os.getpid()} {time.time_ns()} {next(_COUNT)}"
+    return blake2b(parts.encode(), digest_size=16).hexdigest()

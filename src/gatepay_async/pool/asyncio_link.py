@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 import httpx
 
 from gatepay_async.pool.connecting import connect_tcp
-from gatepay_async.pool.owner import PROCESS, running_loop
+from gatepay_async.pool.owner import PROCESS, loop_of_asyncio
 from gatepay_async.pool.tls import Tls
 from gatepay_async.pool.watching import never, watch
 from gatepay_async.words.problem import Problem, message_of
@@ -73,7 +73,7 @@ class Link(asyncio.Protocol):
 
     def is_on_this_loop(self) -> bool:
         """Whether the connection was opened in this process, on the running event loop."""
-        return self._loop is running_loop() and self._forks == PROCESS.forks
+        return self._loop is loop_of_asyncio() and self._forks == PROCESS.forks
 
     async def aclose(self) -> None:
         """Close the socket. This never waits, so a cancellation can't interrupt it."""

@@ -185,9 +185,3 @@ def _to_httpx_error(error: Exception) -> httpx.TransportError:
         # Some of the caller's stream may have been read.
         return NotAvailableError(message_of(error), untouched=False)
     return next(kind(message_of(error)) for base, kind in TRANSLATIONS.items() if isinstance(error, base))
-
-
-def is_patched() -> bool:
-    """Whether a method of httpcore's connections is patched, as respx does."""
-    connection = httpcore.AsyncHTTPConnection
-    return connection.handle_async_request.__module__ != connection.aclose.__module__

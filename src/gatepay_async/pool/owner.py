@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from typing import Any, Final
 
 import sniffio
@@ -42,8 +43,10 @@ class Owner:
         return self._forks == PROCESS.forks and self._token == current_token()
 
 
+# Returns the event loop of asyncio that runs in this thread, or None. asyncio documents it for authors of event loops.
+loop_of_asyncio: Final[Callable[[], asyncio.AbstractEventLoop | None]] = asyncio._get_running_loop  # noqa: SLF001 -- see above
+
+
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """Return asyncio's running event loop; None outside of one, and on trio, even if trio runs within asyncio's."""
-    if sniffio.thread_local.name not in (None, "asyncio"):  # set while trio runs
-        return None
-    return asyncio._get_running_loop()  # noqa: SLF001 -- asyncio documents it for authors of event loops
+    return None if sniffio.thread_local.name not in (None, "asyncio") else loop_of_asyncio()  # set while trio runs

@@ -75,6 +75,14 @@ class Prepared:
     start: bytes = field(repr=False)
     is_last: bool
 
+    def request(self, body: bytes, extensions: dict[str, Any]) -> Request:
+        """Return the whole request."""
+        return Request(self.method, self.target, self.headers, body, extensions, self.start, is_last=self.is_last)
+
+
+def do_nothing() -> None:
+    """Do nothing. Called for `on_wait` and `on_turn` if the request doesn't have them."""
+
 
 @define
 class Head:

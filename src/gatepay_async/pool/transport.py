@@ -17,12 +17,13 @@ from typing import Any, Final, cast
 
 import anyio
 import anyio.lowlevel
+import httpcore
 import httpx
 
 from gatepay_async.pool import turns
 from gatepay_async.pool.answers import Body, Exchange
 from gatepay_async.pool.opener import Opener, origin_of
-from gatepay_async.pool.over_httpcore import HttpcoreConnection, is_patched
+from gatepay_async.pool.over_httpcore import HttpcoreConnection
 from gatepay_async.pool.owner import PROCESS, running_loop
 from gatepay_async.pool.port import (
     Answer,
@@ -34,6 +35,7 @@ from gatepay_async.pool.port import (
     Request,
     TooLateError,
     Watch,
+    do_nothing,
 )
 from gatepay_async.pool.requests import encode_head
 from gatepay_async.pool.slots import Slot, Slots
@@ -134,7 +136,7 @@ class OriginPool(httpx.AsyncBaseTransport):
 
     async def post(self, prepared: Prepared, body: bytes, extensions: dict[str, Any]) -> Exchange:
         """Send *body* as ``handle_async_request`` does, without httpx's objects."""
-        return await self._start(_request_of(prepared, body, extensions))
+        return await self._start(prepared.request(body, extensions))
 
     async def post_at_once(
         self, prepared: Prepared, body: bytes, *, on_send: Callable[[], object], until: float, most: int
@@ -192,7 +194,7 @@ class OriginPool(httpx.AsyncBaseTransport):
             await self._return_slot(slot)
             return answer
         with anyio.CancelScope(deadline=watch.ends):
-            exchange = await self._start_on(slot, _request_of(prepared, body, extensions))
+            exchange = await self._start_on(slot, prepared.request(body, extensions))
             return await exchange.read_whole(most=most)
         raise TooLateError
 
@@ -273,10 +275,10 @@ class OriginPool(httpx.AsyncBaseTransport):
             return slot
         if self._slots.closed:
             raise PoolClosedError(turns.CLOSED)
-        extensions.get("on_wait", _do_nothing)()
+        extensions.get("on_wait", do_nothing)()
         slot = await turns.wait(self._slots, extensions.get("timeout", {}).get("pool"), self._return_slot)
         try:
-            extensions.get("on_turn", _do_nothing)()
+            extensions.get("on_turn", do_nothing)()
         except BaseException:
             await self._return_slot(slot)
             raise
@@ -333,18 +335,7 @@ class OriginPool(httpx.AsyncBaseTransport):
             self._slots.release_empty(slot)
 
 
-def _request_of(prepared: Prepared, body: bytes, extensions: dict[str, Any]) -> Request:
-    """Add *body* and *extensions* to *prepared*."""
-    return Request(
-        prepared.method,
-        prepared.target,
-        prepared.headers,
-        body,
-        extensions,
-        prepared.start,
-        is_last=prepared.is_last,
-    )
-
-
-def _do_nothing() -> None:
-    """Do nothing. Called for `on_wait` and `on_turn` if the request doesn't have them."""
+def is_patched() -> bool:
+    """Whether a method of httpcore's connections is patched, as respx does."""
+    connection = httpcore.AsyncHTTPConnection
+    return connection.handle_async_request.__module__ != connection.aclose.__module__
