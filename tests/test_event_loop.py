@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import threading
 import typing
 
 import anyio
@@ -13,7 +14,8 @@ import trio
 
 import gatepay_async
 from gatepay_async import AsyncGatePay, InvalidRequestError
-from gatepay_async.event_loop import current_clock, current_loop, loop_getter, new_signal
+from gatepay_async.client import gatepay as client_module
+from gatepay_async.event_loop import current_asyncio_task, current_clock, current_loop, loop_getter, new_signal
 
 pytestmark = pytest.mark.fast
 
@@ -54,6 +56,10 @@ def test_trio_within_an_asyncio_task_is_trio() -> None:
         trio.run(check_event_loop)
 
     asyncio.run(outer())
+
+
+def test_outside_of_an_event_loop_there_is_no_task() -> None:
+    assert current_asyncio_task() is None
 
 
 async def open_and_close(gatepay: AsyncGatePay) -> None:
@@ -114,8 +120,10 @@ def test_no_module_is_imported_after_a_client_was_opened() -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_client_opens_while_all_threads_of_the_limiter_are_used(backend: str) -> None:
+def test_client_opens_while_all_threads_of_the_limiter_are_used(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The program's own calls may hold all threads of anyio's default limiter until the client is open."""
+    has_imported = threading.Event()
+    monkeypatch.setattr(client_module, "_HAS_IMPORTED", has_imported)
 
     async def main() -> None:
         limiter = anyio.to_thread.current_default_thread_limiter()
@@ -124,3 +132,4 @@ def test_client_opens_while_all_threads_of_the_limiter_are_used(backend: str) ->
             await open_and_close(AsyncGatePay("key", "secret", base_url="http://127.0.0.1:1/", allow_http=True))
 
     anyio.run(main, backend=backend)
+    assert has_imported.is_set()
