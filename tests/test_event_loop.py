@@ -9,6 +9,7 @@ import typing
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
+import httpx
 import pytest
 import trio
 
@@ -132,4 +133,14 @@ def test_client_opens_while_all_threads_of_the_limiter_are_used(backend: str, mo
             await open_and_close(AsyncGatePay("key", "secret", base_url="http://127.0.0.1:1/", allow_http=True))
 
     anyio.run(main, backend=backend)
+    assert has_imported.is_set()
+
+
+@pytest.mark.anyio
+async def test_client_over_a_transport_opens_without_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a virtual clock, waiting for a thread would look like a long time."""
+    has_imported = threading.Event()
+    monkeypatch.setattr(client_module, "_HAS_IMPORTED", has_imported)
+    monkeypatch.setattr(anyio.to_thread, "run_sync", None)
+    await open_and_close(AsyncGatePay("key", "secret", transport=httpx.MockTransport(lambda _: httpx.Response(200))))
     assert has_imported.is_set()
