@@ -125,7 +125,8 @@ def _fits(content: Table) -> bool:
     If it does, set the column widths.
     """
     gap = content.padding[1] + content.padding[3] + 1  # between two columns
-    free_columns = screen().width - (len(content.columns) - 1) * gap - 2  # without the spaces at both sides
+    # Without the spaces at both sides, and another one that older versions of Rich add to the first column.
+    free_columns = screen().width - (len(content.columns) - 1) * gap - 3
     content_widths: list[int] = []
     for column in content.columns:
         cells, heading = [str(cell) for cell in column.cells], str(column.header)
