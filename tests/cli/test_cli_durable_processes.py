@@ -50,6 +50,16 @@ def test_interrupted_durable_upload_prints_a_report_and_continues(shop: Sandbox,
     assert len(shop.keys(8)) == INITIAL_KEYS + 25_000
 
 
+def start_worker_of_slow_calls(shop: Sandbox, keys: Path, *, seconds: float) -> tuple[subprocess.Popen[bytes], int]:
+    """Submit 12,000 card keys, and start a worker with a health server. Return the worker and the server's port."""
+    keys.write_text("".join(f"KEY-{number:06d}\n" for number in range(12_000)))
+    shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, seconds=seconds))
+    assert run("keys", "upload", keys, "-p", 8, "--no-wait").returncode == 0
+    worker = subprocess.Popen([*COMMAND, "uploads", "work", "--health", "0"], stderr=subprocess.PIPE)
+    assert worker.stderr is not None
+    return worker, int(re.findall(rb":([0-9]+)/metrics", worker.stderr.readline())[0])
+
+
 def test_stopped_worker_finishes_calls_in_flight(shop: Sandbox, tmp_path: Path) -> None:
     """
     SIGTERM during a batch: the worker finishes its calls in flight and exits with 143; another worker does the rest.
@@ -57,12 +67,7 @@ def test_stopped_worker_finishes_calls_in_flight(shop: Sandbox, tmp_path: Path) 
     A second SIGTERM changes nothing, and a client that keeps its connection to /metrics open delays nothing.
     """
     keys = tmp_path / "keys.txt"
-    keys.write_text("".join(f"KEY-{number:06d}\n" for number in range(12_000)))
-    shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, seconds=0.5))
-    assert run("keys", "upload", keys, "-p", 8, "--no-wait").returncode == 0
-    worker = subprocess.Popen([*COMMAND, "uploads", "work", "--health", "0"], stderr=subprocess.PIPE)
-    assert worker.stderr is not None
-    port = int(re.findall(rb":([0-9]+)/metrics", worker.stderr.readline())[0])
+    worker, port = start_worker_of_slow_calls(shop, keys, seconds=0.5)
     with socket.create_connection(("127.0.0.1", port)):
         wait_until(lambda: count_calls(shop) >= 3)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE) as ready:
@@ -83,12 +88,7 @@ def test_stopped_worker_finishes_calls_in_flight(shop: Sandbox, tmp_path: Path) 
 def test_further_signals_dont_interrupt_a_stopping_worker(shop: Sandbox, tmp_path: Path) -> None:
     """A worker that is stopping finishes its calls in flight, even after SIGINT, SIGTERM and SIGHUP."""
     keys = tmp_path / "keys.txt"
-    keys.write_text("".join(f"KEY-{number:06d}\n" for number in range(12_000)))
-    shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, seconds=1.5))
-    assert run("keys", "upload", keys, "-p", 8, "--no-wait").returncode == 0
-    worker = subprocess.Popen([*COMMAND, "uploads", "work", "--health", "0"], stderr=subprocess.PIPE)
-    assert worker.stderr is not None
-    port = int(re.findall(rb":([0-9]+)/metrics", worker.stderr.readline())[0])
+    worker, port = start_worker_of_slow_calls(shop, keys, seconds=1.5)
 
     def is_ready() -> bool:
         try:

@@ -48,6 +48,14 @@ def differences_after_change(tmp_path: Path, chinese: str, english: str = ENGLIS
     return "\n".join(LANGUAGES.differences(english_page, chinese_page))
 
 
+def write_pages(folder: Path) -> tuple[Path, Path]:
+    """Write an English page and its translation, which has no stamp yet."""
+    english_page, chinese_page = folder / "page.md", folder / "zh.md"
+    english_page.write_text(ENGLISH, "utf-8")
+    chinese_page.write_text(CHINESE, "utf-8")
+    return english_page, chinese_page
+
+
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: str(pair[0].relative_to(ROOT)))
 def test_pages_and_translations_agree(pair: tuple[Path, Path]) -> None:
     """Each page has an up-to-date translation with the same headings, code, names and links."""
@@ -93,17 +101,13 @@ def test_a_changed_english_page_is_found(tmp_path: Path) -> None:
 
 def test_a_translation_without_a_stamp_is_found(tmp_path: Path) -> None:
     """A translation without a stamp is reported as older."""
-    english_page, chinese_page = tmp_path / "page.md", tmp_path / "zh.md"
-    english_page.write_text(ENGLISH, "utf-8")
-    chinese_page.write_text(CHINESE, "utf-8")
+    english_page, chinese_page = write_pages(tmp_path)
     assert "translates an older page.md" in "\n".join(LANGUAGES.differences(english_page, chinese_page))
 
 
 def test_a_translation_with_two_stamps_is_found(tmp_path: Path) -> None:
     """A translation with two stamps, after a merge, is reported; stamping again leaves one stamp."""
-    english_page, chinese_page = tmp_path / "page.md", tmp_path / "zh.md"
-    english_page.write_text(ENGLISH, "utf-8")
-    chinese_page.write_text(CHINESE, "utf-8")
+    english_page, chinese_page = write_pages(tmp_path)
     LANGUAGES.stamp(english_page, chinese_page)
     stamped = chinese_page.read_text("utf-8")
     stale = f"<!-- translates page.md, sha256:{'0' * 16} -->"
@@ -121,9 +125,7 @@ def test_a_missing_translation_is_found(tmp_path: Path) -> None:
 
 def test_stamping_twice_leaves_one_stamp(tmp_path: Path) -> None:
     """A new stamp replaces the old one."""
-    english_page, chinese_page = tmp_path / "page.md", tmp_path / "zh.md"
-    english_page.write_text(ENGLISH, "utf-8")
-    chinese_page.write_text(CHINESE, "utf-8")
+    english_page, chinese_page = write_pages(tmp_path)
     LANGUAGES.stamp(english_page, chinese_page)
     once = chinese_page.read_text("utf-8")
     LANGUAGES.stamp(english_page, chinese_page)
