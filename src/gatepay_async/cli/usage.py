@@ -66,7 +66,7 @@ class Group(TyperGroup):
         """Return the command, or raise an error that suggests a similar one."""
         if args[0] not in self.commands:
             suggestion = self._nearest(args[0])
-            hint = text("usage.meant", name=f"`{ctx.command_path} {suggestion}`") if suggestion else ""
+            hint = text("usage.meant_command", name=f"{ctx.command_path} {suggestion}") if suggestion else ""
             raise UsageError(text("usage.no_command", name=escape(args[0])) + hint, ctx)
         return super().resolve_command(ctx, args)
 

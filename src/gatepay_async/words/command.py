@@ -512,6 +512,7 @@ COMMAND: dict[str, Text] = {
     # -- wrong usage --------------------------------------------------------------------------------------------------
     "usage.no_command": ("Unknown command: {name}.", "没有 {name} 这个命令。"),
     "usage.meant": (" Did you mean {name}?", "是不是想用 {name}？"),
+    "usage.meant_command": (" Did you mean `{name}`?", "是不是想用 {name}？"),
     "usage.no_option": ("Unknown option: {option}.", "没有 {option} 这个选项。"),
     "usage.missing_command": ("Missing command.", "缺少命令。"),
     "usage.missing": ("Missing {name}.", "缺少 {name}。"),
