@@ -12,7 +12,7 @@ from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, print_json, question, wants_json, warn, warn_interrupted
 from gatepay_async.cli.profiles import Profile
 from gatepay_async.cli.screens import print_line, print_table, table
-from gatepay_async.cli.settings import Stored, is_same_url
+from gatepay_async.cli.settings import StoredCredentials, is_same_url
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.client import BASE_URL, CLOUD_BASE_URL
 from gatepay_async.protocol import invisible
@@ -71,7 +71,7 @@ async def login(credentials: Credentials, base_url: str, cloud_base_url: str, *,
     profile = Profile(credentials.appkey, base_url, cloud_base_url or base_url)
     previous = profiles.find_profile(name)
     keyring = None if in_file else keyrings.keyring_name()
-    stored = Stored(name, profile, base_url or BASE_URL, profile.cloud_base_url or CLOUD_BASE_URL)
+    stored = StoredCredentials(name, profile, base_url or BASE_URL, profile.cloud_base_url or CLOUD_BASE_URL)
     product_count = await _check_credentials_work(stored, credentials)
     place = _save(name, profile, credentials.secret, keyring)
     if (
@@ -104,7 +104,7 @@ def _chosen_name() -> str:
     return chosen().profile or os.environ.get("GATEPAY_PROFILE", "")
 
 
-async def _check_credentials_work(stored: Stored, credentials: Credentials) -> int:
+async def _check_credentials_work(stored: StoredCredentials, credentials: Credentials) -> int:
     """Call GatePay with *credentials*. Return how many products the shop has."""
     stored.use_secret(credentials.secret)
     async with stored.client() as gatepay:
