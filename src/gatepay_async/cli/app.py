@@ -1,4 +1,8 @@
-"""The names and parameters of all commands. A command's own module is imported when the command runs."""
+"""
+The names and parameters of all commands. A command's own module is imported when the command runs.
+
+``runner.start()``, ``runner.serve()`` and ``runner.start_worker()`` don't return: they end the command.
+"""
 
 import math
 import os
@@ -76,8 +80,8 @@ def _exit_status(command: Callable[[], Any]) -> Any:
     except usage.UsageError as error:
         return _report_usage_error(error)
     except SystemExit as end:
-        # Typer raises SystemExit after shell completion, and if standard output is closed. In the second case,
-        # it has wrapped sys.stdout.
+        # Typer raises SystemExit after shell completion, or because standard output is a closed pipe. Only for the
+        # closed pipe, it has replaced sys.stdout by this wrapper.
         if type(sys.stdout).__name__ != "PacifyFlushWrapper":
             raise
         output.discard_stdout()
@@ -85,10 +89,10 @@ def _exit_status(command: Callable[[], Any]) -> Any:
     except typer.Abort:
         return Status.INTERRUPTED
     except Exception as error:
-        unwritable = output.stdout_error()
-        if unwritable is None and not isinstance(error, HaltError) and not _is_gatepay_error(error):
+        write_error = output.stdout_error()
+        if write_error is None and not isinstance(error, HaltError) and not _is_gatepay_error(error):
             raise
-        return _report_error(error) if unwritable is None else _report_unwritable_stdout(unwritable)
+        return _report_error(error) if write_error is None else _report_write_error(write_error)
 
 
 def _report_usage_error(error: Any) -> Status:
@@ -99,13 +103,13 @@ def _report_usage_error(error: Any) -> Status:
     return _report_error(HaltError(usage.usage_problem(error), todo=usage.usage_hint(error)))
 
 
-def _report_unwritable_stdout(unwritable: OSError) -> Status:
-    """Handle an error of writing to standard output. A closed pipe is not an error, because its reader has ended."""
+def _report_write_error(write_error: OSError) -> Status:
+    """Report that standard output can't be written. A closed pipe is not reported, because its reader has ended."""
     output.discard_stdout()
-    if isinstance(unwritable, BrokenPipeError):
+    if isinstance(write_error, BrokenPipeError):
         return Status.PIPE_CLOSED
     # Printed on standard error, also with --json, because standard output can't be written.
-    output.warn(text("output.unwritable", reason=output.escape(unwritable.strerror)))
+    output.warn(text("output.unwritable", reason=output.escape(write_error.strerror)))
     return Status.NO_OUTPUT
 
 
@@ -127,9 +131,9 @@ def run() -> None:
         typer.main.get_command(app).main()
     except SystemExit as end:
         status = end.code
-    unwritable = output.stdout_error()
-    if unwritable is not None:
-        status = _report_unwritable_stdout(unwritable)
+    write_error = output.stdout_error()
+    if write_error is not None:
+        status = _report_write_error(write_error)
     output.flush_stderr()
     running_threads = [
         thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon

@@ -1,4 +1,8 @@
-"""Checks all input files before anything is sent."""
+"""
+Checks all input files before anything is sent.
+
+A line that may not be a card key is *odd*. The user is asked whether to upload odd lines.
+"""
 
 import sys
 from collections import Counter
@@ -22,13 +26,13 @@ from gatepay_async.cli.output import escape, question, wants_json, warn
 from gatepay_async.cli.screens import progress
 from gatepay_async.cli.sources import (
     Source,
+    add_nothing_sent,
     explain_problems,
     explain_unreadable,
+    file_error,
     file_stamp,
     find_sources,
-    line_problem,
-    nothing_sent,
-    problem_of,
+    locate_problem,
 )
 from gatepay_async.cli.status import HaltError
 from gatepay_async.protocol import invisible
@@ -45,13 +49,13 @@ async def read_inputs(names: list[Path], reading: Reading, *, yes: bool) -> list
     Check all files while a progress bar is shown, and ask the user about odd lines.
 
     Raises:
-        HaltError: As for ``check_sources`` and ``confirm``.
+        HaltError: As for ``check_sources`` and ``confirm_odd_lines``.
     """
     with progress(text("sources.reading"), total=None):
         # A pipe may never end. If this task is cancelled, abandon the thread that waits for it.
         checked = await to_thread.run_sync(check_sources, names, reading, abandon_on_cancel=True)
     if not yes:
-        await to_thread.run_sync(confirm, checked, abandon_on_cancel=True)
+        await to_thread.run_sync(confirm_odd_lines, checked, abandon_on_cancel=True)
     return checked
 
 
@@ -69,7 +73,7 @@ def check_sources(names: list[Path], reading: Reading) -> list[Source]:
     checked: list[Source] = []
     free_bytes = MAX_BYTES_KEPT
     for source in sources:
-        with nothing_sent(), explain_unreadable(source.name), explain_problems(source.name):
+        with add_nothing_sent(), explain_unreadable(source.name), explain_problems(source.name):
             parts = _check_input(source, reading, free_bytes)
         free_bytes -= sum(len(part.content or b"") for part in parts)
         checked += parts
@@ -77,7 +81,7 @@ def check_sources(names: list[Path], reading: Reading) -> list[Source]:
     return checked
 
 
-def confirm(sources: list[Source]) -> None:
+def confirm_odd_lines(sources: list[Source]) -> None:
     """
     Ask whether odd lines are card keys.
 
@@ -88,7 +92,8 @@ def confirm(sources: list[Source]) -> None:
     if not count:
         return
     on_terminal = sys.stdin.isatty() and sys.stderr.isatty() and not wants_json()
-    if on_terminal and not any(source.path is None for source in sources):
+    reads_stdin = any(source.path is None for source in sources)  # then the answer can't be read from there, too
+    if on_terminal and not reads_stdin:
         warn(text("odd.these", count=f"{count:,}"))
         for line in odd_lines(sources):
             warn(f"  {line}")
@@ -116,9 +121,9 @@ def _check_input(source: Source, reading: Reading, free_bytes: int) -> list[Sour
     with source.open() as file:
         if source.path is not None and source.path.suffix.lower() == formats.WORKBOOK:
             return _check_workbook(source, file, reading, free_bytes)
-        stamp = file_stamp(file)
+        size, _ = stamp = file_stamp(file)
         source = evolve(source, stamp=stamp)
-        content = file.read(free_bytes + 1) if stamp[0] <= free_bytes else None
+        content = file.read(free_bytes + 1) if size <= free_bytes else None
         if content is not None and len(content) <= free_bytes:  # the file may have grown since the check of its size
             return [_check_text(evolve(source, content=content), BytesIO(content), reading, free_bytes)]
         return [_check_text(source, file, reading, free_bytes)]
@@ -137,7 +142,7 @@ def _check_pipe(source: Source, reading: Reading, free_bytes: int) -> Source:
         whole = evolve(source, is_pipe=False, content=content)
         return _check_text(whole, BytesIO(content), reading, free_bytes)
     wide = encodings.encoding_of_mark(content) in encodings.WIDE or encoding in encodings.WIDE
-    # Cut between two characters, of which the widest have 4 bytes, or between two lines.
+    # Cut after a whole character of a wide encoding, which has at most 4 bytes, or else after a whole line.
     start = content[: len(content) // 4 * 4] if wide else content[: content.rfind(b"\n") + 1]
     return evolve(_check_text(source, BytesIO(start), reading, free_bytes), content=content, rest=file, lines=None)
 
@@ -188,7 +193,7 @@ def _check_workbook(source: Source, file: BinaryIO, reading: Reading, free_bytes
 
 def _check_table(source: Source, first: int, keys: Iterator[Cell], parse: formats.Parse, free_bytes: int) -> Source:
     """Check a table. If its card keys have at most *free_bytes*, keep them as lines of text."""
-    check = _Check(source.name, first, Oddities(table=True), limit=free_bytes)
+    check = _Check(source.name, first, Oddities(table=True), max_kept_bytes=free_bytes)
     check.read(keys)
     if check.kept is None:
         return check.result(source, parse)
@@ -205,16 +210,16 @@ class _Check:
         name: The name of the file.
         first: The number of its first line.
         oddities: Finds odd lines; None: no line counts as odd.
-        limit: The number of bytes to keep; 0: keep nothing.
-        lines: The number of lines read.
-        kept: The lines, or None if they have more than ``limit`` bytes.
+        max_kept_bytes: How many bytes to keep of a table; 0: keep nothing.
+        lines_read: The number of lines read so far.
+        kept: The card keys of a table as lines, or None if they have more than ``max_kept_bytes``.
     """
 
     name: str
     first: int
     oddities: Oddities | None
-    limit: int = 0
-    lines: int = field(default=0, init=False)
+    max_kept_bytes: int = 0
+    lines_read: int = field(default=0, init=False)
     kept: BytesIO | None = field(init=False, default=None)
     _problems: list[tuple[str, Refused]] = field(init=False, factory=list[tuple[str, Refused]])
     _odd: dict[str, list[Odd]] = field(init=False, factory=dict[str, list[Odd]])  # by kind
@@ -222,7 +227,7 @@ class _Check:
     _has_keys: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.kept = BytesIO() if self.limit else None
+        self.kept = BytesIO() if self.max_kept_bytes else None
 
     def read(self, keys: Iterator[Cell]) -> None:
         """
@@ -234,7 +239,7 @@ class _Check:
         """
         while batch := list(islice(keys, _BATCH_LINES)):
             self._check_batch(batch)
-            self.lines += len(batch)
+            self.lines_read += len(batch)
             if len(self._problems) >= _MAX_PROBLEMS:
                 break
         if self._problems:
@@ -249,15 +254,15 @@ class _Check:
         odd = sorted((line for kind in self._odd_counts for line in self._odd[kind]), key=lambda line: line.line)
         count = self._odd_counts.total()
         shown = tuple(odd[:_MAX_ODD])
-        return evolve(source, parse=parse, first=self.first, lines=self.lines, odd=shown, odd_count=count)
+        return evolve(source, parse=parse, first=self.first, lines=self.lines_read, odd=shown, odd_count=count)
 
     def _check_batch(self, batch: list[Cell]) -> None:
         """Check the lines of *batch*: all together, which is fast, and one by one only if necessary."""
         texts = [key for key in batch if isinstance(key, str)]
         joined = "".join(texts)
         self._has_keys = self._has_keys or bool(invisible.strip(joined))
-        number = self.first + self.lines
-        if not joined.isprintable() or len(texts) < len(batch) or (self.limit and _has_long(texts, joined)):
+        number = self.first + self.lines_read
+        if not joined.isprintable() or len(texts) < len(batch) or (self.max_kept_bytes and _has_long(texts, joined)):
             for line, key in enumerate(batch, number):
                 self._record_problem(line, key)
         if self.oddities is not None and (_has_odd_characters(joined) or _has_odd_numbers(texts)):
@@ -270,20 +275,22 @@ class _Check:
         if self.kept is not None:
             # Refused cells are missing here, but they end the check.
             self.kept.write(("\n".join(texts) + "\n").encode("utf-8", "surrogatepass"))
-            if self.kept.tell() > self.limit:
+            if self.kept.tell() > self.max_kept_bytes:
                 self.kept = None
 
     def _record_problem(self, line: int, key: Cell) -> None:
         problem = (
-            key if isinstance(key, Refused) else _line_problem(key) or (_cell_problem(key) if self.limit else None)
+            key
+            if isinstance(key, Refused)
+            else _line_problem(key) or (_cell_problem(key) if self.max_kept_bytes else None)
         )
         if problem is not None and len(self._problems) < _MAX_PROBLEMS:
-            self._problems.append((line_problem(self.name, line, text(problem.key, **problem.facts)), problem))
+            self._problems.append((locate_problem(self.name, line, text(problem.key, **problem.facts)), problem))
 
     def _combine_problems(self) -> HaltError:
         """Return one error for all recorded problems."""
         message = text("sources.and").join(problem for problem, _ in self._problems)
-        return problem_of(self.name, message, self._problems[0][1].key)
+        return file_error(self.name, message, self._problems[0][1].key)
 
 
 def _has_long(keys: list[str], joined: str) -> bool:
@@ -293,7 +300,7 @@ def _has_long(keys: list[str], joined: str) -> bool:
 
 
 def _cell_problem(key: str) -> Refused | None:
-    """Return a problem if the text of a cell is too long for a line. Its file may be in another encoding."""
+    """Return a problem if a cell is too long for a line, as which it is kept. The encoding may be wrong."""
     is_too_long = len(key.encode("utf-8", "surrogatepass")) > MAX_LINE_BYTES
     return Refused("sources.long", {"most": MAX_LINE_BYTES}) if is_too_long else None
 

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from typing import Any
 
 KEY_VARIABLES = frozenset({"GATEPAY_APPKEY", "GATEPAY_APPSECRET", "GATEPAY_APPSECRET_FILE"})
-_PREFIX = "GATEPAY_"
+_VARIABLE_PREFIX = "GATEPAY_"
 
 
 class Chosen:
@@ -38,13 +38,13 @@ def chosen() -> Chosen:
 @contextmanager
 def fresh_run() -> Generator[None]:
     """Start a run with no choices. At its end, restore the variables that an ``--env-file`` has set."""
-    before = {name: value for name, value in os.environ.items() if name.startswith(_PREFIX)}
+    before = {name: value for name, value in os.environ.items() if name.startswith(_VARIABLE_PREFIX)}
     token = _chosen.set(Chosen())
     try:
         yield
     finally:
         _chosen.reset(token)
-        for name in [name for name in os.environ if name.startswith(_PREFIX)]:
+        for name in [name for name in os.environ if name.startswith(_VARIABLE_PREFIX)]:
             del os.environ[name]
         os.environ.update(before)
 

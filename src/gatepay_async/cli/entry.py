@@ -11,7 +11,7 @@ gatepay: this command requires the `cli` extra ({name} is not installed):
     pip install 'gatepay-async[cli]'
 gatepay：此命令需要可选依赖 cli（未安装 {name}），请执行上面的命令。
 """
-USAGE = 2
+USAGE = 2  # the exit status ``Status.USAGE``
 
 
 def main() -> None:

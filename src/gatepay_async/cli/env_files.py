@@ -25,13 +25,13 @@ def read_env_file(path: str) -> dict[str, str]:
     """
     from dotenv import dotenv_values
 
-    content, shared = _read_env(path)
+    content, is_world_readable = _read_env(path)
     # No interpolation, because a secret may contain a `$`.
     values = dotenv_values(stream=StringIO(content), interpolate=False)
     own_variables = {name: value for name, value in values.items() if name.startswith("GATEPAY_") and value is not None}
     if not own_variables:
         raise HaltError(text("env_file.none", path=path))
-    if shared and "GATEPAY_APPSECRET" in own_variables:
+    if is_world_readable and "GATEPAY_APPSECRET" in own_variables:
         warn(text("settings.secret_shared", path=path))
     return own_variables
 

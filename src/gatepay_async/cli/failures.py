@@ -48,8 +48,8 @@ def explain(error: errors.GatePayError) -> catalogue.Explanation:
     """Explain *error* from the catalogue, but with the command's own remedy if the catalogue's is for programmers."""
     explanation = catalogue.explain(error, current_language())
     endpoint = str(getattr(error, "endpoint", ""))
-    kind = f"todo.{type(error).__name__}"
-    for todo in (f"{kind} {endpoint}", f"{kind} {_kind_of_call(endpoint)}", kind):
+    key = f"todo.{type(error).__name__}"
+    for todo in (f"{key} {endpoint}", f"{key} {_kind_of_call(endpoint)}", key):
         if todo in COMMAND:
             return explanation._replace(remedy=text(todo))
     return explanation
@@ -83,7 +83,7 @@ def _without_line(problem: Problem) -> Problem:
 
 
 def headline(error: errors.GatePayError) -> str:
-    """Return what happened, in one line."""
+    """Describe *error* in one line."""
     facts = {name: escape(value) for name, value in vars(error).items()}
     facts["problem"] = _located_problem(error)
     kinds = (kind.__name__ for kind in type(error).__mro__)
@@ -113,12 +113,12 @@ def show_error(error: HaltError | errors.GatePayError) -> Status:
         headline(error),
         explanation.cause,
         explanation.remedy,
-        {"type": type(error).__name__, **problem_of(error), **_attributes(error, names)},
+        {"type": type(error).__name__, **problem_of(error), **_existing_attributes(error, names)},
     )
     return error_status(error)
 
 
-def _attributes(error: Exception, names: tuple[str, ...]) -> dict[str, object]:
+def _existing_attributes(error: Exception, names: tuple[str, ...]) -> dict[str, object]:
     return {name: getattr(error, name) for name in names if hasattr(error, name)}
 
 

@@ -2,8 +2,8 @@
 A small HTTP server for health checks and metrics. It runs while the command does its work.
 
 Each connection gets one short response and is closed. A client that hangs or sends garbage is disconnected after a few
-seconds. Only a few clients are served at once. A further client replaces the one that has waited longest, so that idle
-connections don't make a probe fail. The rest of the command never waits for clients.
+seconds. Only a few clients are served at once. If one more connects, the one that has waited longest is disconnected,
+so that idle connections don't make a probe fail. The rest of the command never waits for clients.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _REASONS = {
     200: "OK",
     400: "Bad Request",
     404: "Not Found",
-    405: "Method Not Allowed\r\nAllow: GET, HEAD",
+    405: "Method Not Allowed\r\nAllow: GET, HEAD",  # with the header that HTTP requires for this status
     500: "Internal Server Error",
     503: "Service Unavailable",
 }

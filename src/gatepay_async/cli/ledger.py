@@ -22,7 +22,7 @@ _FAILURE_COLUMNS = ("refused", "unknown", "not_sent")  # of the report; printed 
 _MAX_ROWS = 20  # failed chunks to print; the file of failed lines is complete
 
 Place = Callable[[int], str]  # turns a line number of the whole input into the file and its line: ``keys.txt:7``
-Trouble = dict[str, Any]  # what the report says about a chunk: place, number of lines, fate, cause, remedy
+Trouble = dict[str, Any]  # a chunk in the report: its place, number of lines, fate, cause and remedy
 
 
 def report_status(report: UploadReport) -> Status:
@@ -42,7 +42,7 @@ def check_failed_lines(failed_lines: Path, inputs: list[sources.Source]) -> None
     Raises:
         HaltError: *failed_lines* can't be written, or is an input file.
     """
-    if sources.include_file(inputs, failed_lines):
+    if sources.includes_file(inputs, failed_lines):
         raise HaltError(text("upload.failed_lines_read", path=failed_lines), todo=text("upload.failed_lines_read.todo"))
     check_replaceable(failed_lines)
 
@@ -133,7 +133,7 @@ def print_report(
 
 
 def print_invisible(places: list[str], *, total: int) -> None:
-    """Print the lines with invisible characters: the first ones are *places*, and *total* is their number."""
+    """Print *places*, the first lines with invisible characters, and how many of the *total* are left out."""
     for line in places:
         print_line(text("upload.invisible", line=line))
     if total > len(places):

@@ -1,4 +1,4 @@
-"""Plain output and JSON, with the standard library only."""
+"""Plain output and JSON, with the standard library only, because importing Rich takes long."""
 
 import io
 import json
@@ -15,12 +15,12 @@ from gatepay_async.cli.wrapping import columns_of, fold
 
 _wants_json: ContextVar[bool] = ContextVar("json", default=False)
 _fields: ContextVar[tuple[str, ...]] = ContextVar("fields", default=())
-_unknown: set[str] = set()  # names in --fields that don't exist, and for which a warning was printed
+_unknown_fields: set[str] = set()  # names in --fields that don't exist, and for which a warning was printed
 
 _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))  # in the order of their file descriptors: 0, 1, 2
 _closed: set[str] = set()  # the streams that were closed when the command started
 _questions: list[str] = []  # the prompt of question(), until it is answered
-_waiting: list[str] = []  # the text of show_waiting(), until it is removed
+_waiting_line: list[str] = []  # the text of show_waiting(), until it is removed
 
 
 def open_closed_streams() -> None:
@@ -101,7 +101,7 @@ def configure(*, as_json: bool, fields: str = "") -> None:
     """
     _wants_json.set(as_json or bool(fields))
     _fields.set(tuple(fields.split(",")) if fields else ())
-    _unknown.clear()
+    _unknown_fields.clear()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -152,8 +152,8 @@ def pick_fields(row: Mapping[str, object], selected: tuple[str, ...]) -> dict[st
     """Return the *selected* fields of *row*. Warn once about each unknown field."""
     # An unknown name is no error: the command has done its work already.
     for name in selected:
-        if name not in row and name not in _unknown:
-            _unknown.add(name)
+        if name not in row and name not in _unknown_fields:
+            _unknown_fields.add(name)
             warn(text("output.no_field", name=escape(name), names=", ".join(row)))
     return {name: row.get(name) for name in selected}
 
@@ -207,18 +207,18 @@ def warn(message: str, *, whole: bool = False) -> None:
 
 
 def show_waiting() -> None:
-    """Print a line on the terminal at once, because imports and the server take a moment."""
+    """Print ``One moment…`` on the terminal at once, because imports and the server take a moment."""
     if not wants_json() and sys.stdout.isatty() and sys.stderr.isatty():
-        _waiting.append(text("running.waiting"))
+        _waiting_line.append(text("running.waiting"))
         with suppress(OSError):
-            sys.stderr.write(_waiting[-1])
+            sys.stderr.write(_waiting_line[-1])
             sys.stderr.flush()
 
 
 def clear_waiting() -> None:
     """Remove the line of ``show_waiting()``, before anything else is printed."""
-    if _waiting:
-        _waiting.clear()
+    if _waiting_line:
+        _waiting_line.clear()
         with suppress(OSError):
             sys.stderr.write(f"\r{' ' * (columns_of(sys.stderr) - 1)}\r")
             sys.stderr.flush()

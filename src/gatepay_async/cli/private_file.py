@@ -1,4 +1,4 @@
-"""Writes files with card keys atomically, readable by their owner only."""
+"""Writes files with card keys or secrets atomically. Only their owner can read them."""
 
 import glob
 import os

@@ -22,7 +22,7 @@ from gatepay_async.cli.status import HaltError
 
 DEFAULT_NAME = "default"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")  # part of a file name, so no capitals: some systems ignore case
-_PREFIX, _SUFFIX = "profile-", ".json"
+_FILE_PREFIX, _FILE_SUFFIX = "profile-", ".json"
 _MAX_BYTES = 16 * 1024  # a longer file can't be a profile
 
 _non_empty_text: Any = (instance_of(str), min_len(1))
@@ -81,7 +81,7 @@ def app_folder() -> Path:
 
 def path_of(name: str) -> Path:
     """Return the file of the profile *name*."""
-    return app_folder() / f"{_PREFIX}{check_name(name)}{_SUFFIX}"
+    return app_folder() / f"{_FILE_PREFIX}{check_name(name)}{_FILE_SUFFIX}"
 
 
 def find_profile(name: str) -> Profile | None:
@@ -120,8 +120,8 @@ def list_names() -> list[str]:
     """Return the sorted names of all profiles. There are none if the home folder is unknown."""
     if not _has_home():
         return []
-    paths = sorted(app_folder().glob(f"{_PREFIX}*{_SUFFIX}"))
-    names = [path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX) for path in paths]
+    paths = sorted(app_folder().glob(f"{_FILE_PREFIX}*{_FILE_SUFFIX}"))
+    names = [path.name.removeprefix(_FILE_PREFIX).removesuffix(_FILE_SUFFIX) for path in paths]
     return [name for name in names if _NAME.fullmatch(name)]
 
 

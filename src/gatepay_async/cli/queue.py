@@ -30,10 +30,13 @@ def durable_uploads() -> DurableUploads:
     with require_extra("durable"):
         from gatepay_async.durable import DurableUploads
     database = os.environ.get("GATEPAY_UPLOADS", "") or _default_database()
-    shop = blake2b(f"{_normalize_url(settings.base_url())} {settings.appkey()}".encode(), digest_size=8).hexdigest()
+    # A hash, because the name of a queue allows few characters.
+    shop_hash = blake2b(
+        f"{_normalize_url(settings.base_url())} {settings.appkey()}".encode(), digest_size=8
+    ).hexdigest()
     spool = os.path.expanduser(os.environ.get("GATEPAY_UPLOADS_SPOOL", "")) or None  # noqa: PTH111 -- Path.expanduser() raises without a home
     with explain_errors():
-        return DurableUploads(settings.source().client, database=database, spool=spool, name=f"shop-{shop}")
+        return DurableUploads(settings.source().client, database=database, spool=spool, name=f"shop-{shop_hash}")
 
 
 def _halt_error(error: DurableError, *, todo: str = "", status: Status = Status.USAGE) -> HaltError:
@@ -68,8 +71,8 @@ async def open_submitter() -> AsyncGenerator[Submitter]:
     """Open the queue for reading and submitting jobs."""
     uploads = durable_uploads()
     with explain_errors():
-        async with uploads.submitter() as submit:
-            yield submit
+        async with uploads.submitter() as submitter:
+            yield submitter
 
 
 def job_number(job: Job) -> str:
@@ -77,14 +80,14 @@ def job_number(job: Job) -> str:
     return job.id.rpartition(":")[2]
 
 
-async def find_job(submit: Submitter, prefix: str) -> Job:
+async def find_job(submitter: Submitter, prefix: str) -> Job:
     """
     Return the job whose number starts with *prefix*.
 
     Raises:
         HaltError: There is no such job, or more than one.
     """
-    jobs = [job for job in await submit.jobs() if prefix and job_number(job).startswith(prefix)]
+    jobs = [job for job in await submitter.jobs() if prefix and job_number(job).startswith(prefix)]
     if len(jobs) != 1:
         raise HaltError(text("queue.none" if not jobs else "queue.several", wanted=prefix), todo=text("queue.todo"))
     return jobs[0]

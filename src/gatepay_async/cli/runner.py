@@ -61,7 +61,7 @@ def start_worker(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, 
     Raises:
         typer.Exit: Always, as in start().
     """
-    signals = _Signals(limit=_WORKER_STOP_S)
+    signals = _Signals(time_limit_s=_WORKER_STOP_S)
     status, interrupted = _run_to_end(partial(work, *args, **kwargs), (signal.SIGINT, *_END_SIGNALS), signals)
     if interrupted:
         warn_interrupted(text("running.interrupted"))
@@ -70,17 +70,17 @@ def start_worker(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, 
 
 def _run_to_end(
     work: Callable[[], Coroutine[Any, Any, Status]],
-    numbers: tuple[int, ...] | None = None,
+    signal_numbers: tuple[int, ...] | None = None,
     signals: _Signals | None = None,
 ) -> tuple[int, bool]:
     """
     Run *work* to its end. Return the status, and whether a signal has interrupted the command.
 
-    Of the signals *numbers*, only the first one that arrives counts. If SIGINT is not among *numbers*, asyncio handles
-    it, and a second Ctrl-C ends the command immediately, even if something blocks the event loop.
+    Of the signals *signal_numbers*, only the first one that arrives counts. If SIGINT is not among them, asyncio
+    handles it, and a second Ctrl-C ends the command immediately, even if something blocks the event loop.
     """
     signals = _Signals() if signals is None else signals
-    with _handling_signals(signals, _END_SIGNALS if numbers is None else numbers):
+    with _handling_signals(signals, _END_SIGNALS if signal_numbers is None else signal_numbers):
         try:
             return int(anyio.run(_run_cancellable, signals, work)), False
         except (KeyboardInterrupt, asyncio.CancelledError):
@@ -92,11 +92,11 @@ class _Signals:
     """
     The handled and the received signals of a run.
 
-    ``cancel`` does nothing until there is a task to cancel. With a ``limit``, the process ends this many seconds after
-    the first signal.
+    ``cancel`` does nothing until there is a task to cancel. With a ``time_limit_s``, the process ends this many
+    seconds after the first signal.
     """
 
-    limit: float | None = None
+    time_limit_s: float | None = None
     handled: list[int] = field(factory=list[int])
     received: list[int] = field(factory=list[int])
     cancel: Callable[[], object] = bool  # calling it has no effect
@@ -106,14 +106,14 @@ class _Signals:
         self.received.append(number)
         if len(self.received) == 1:  # another cancellation would interrupt the cleanup
             self.cancel()
-            if self.limit is not None:
-                watchdog = threading.Timer(self.limit, _end_process, [number])
+            if self.time_limit_s is not None:
+                watchdog = threading.Timer(self.time_limit_s, _end_process, [number])
                 watchdog.daemon = True
                 watchdog.start()
 
 
 def _end_process(number: int) -> None:
-    """End the process even if threads that wait for a database still run, because those can't be stopped."""
+    """End the process even if threads still wait for a database, because such threads can't be stopped."""
     try:
         warn(text("running.not_stopped"))
     finally:
@@ -134,14 +134,14 @@ async def _run_cancellable(signals: _Signals, work: Callable[[], Coroutine[Any, 
 
 
 @contextmanager
-def _handling_signals(signals: _Signals, numbers: tuple[int, ...]) -> Generator[None]:
+def _handling_signals(signals: _Signals, signal_numbers: tuple[int, ...]) -> Generator[None]:
     """
-    Handle the signals *numbers* like Ctrl-C. asyncio handles SIGINT unless it is one of *numbers*.
+    Handle the signals *signal_numbers* like Ctrl-C. asyncio handles SIGINT unless it is one of *signal_numbers*.
 
     A signal that is ignored when the command starts (``nohup``, a background job) stays ignored. A command that ignores
     Ctrl-C still ends with SIGTERM.
     """
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in signal_numbers}
     handled = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
     signals.handled = list(handled)
     for number in handled:

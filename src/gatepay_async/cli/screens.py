@@ -85,7 +85,7 @@ def _show_in_pager(output: str) -> bool:
 
 def _draw(content: Table) -> str:
     """Return a table as text, or each row as names and values if the table doesn't fit the terminal."""
-    if content.show_header and content.row_count and not _fits(content):
+    if content.show_header and content.row_count and not _fit_columns(content):
         names = [str(column.header) for column in content.columns]
         cells = zip(*(column.cells for column in content.columns), strict=True)
         return "\n".join(_draw(facts(zip(names, row, strict=True))) for row in cells) + "\n"
@@ -118,11 +118,11 @@ def _draw_facts(content: Table, width: int) -> Iterator[Text]:
         yield from (Text(f"{' ' * indent}{line}") for line in more)
 
 
-def _fits(content: Table) -> bool:
+def _fit_columns(content: Table) -> bool:
     """
-    Whether the table fits the terminal without breaking numbers, IDs and words.
+    Set the column widths so that the table fits the terminal without breaking numbers, IDs and words.
 
-    If it does, set the column widths.
+    Return whether it fits. If it doesn't, the widths are meaningless.
     """
     gap = content.padding[1] + content.padding[3] + 1  # between two columns
     # Without the spaces at both sides, and another one that older versions of Rich add to the first column.
@@ -141,7 +141,7 @@ def _fits(content: Table) -> bool:
         free_columns -= column.width
     if free_columns < 0:
         return False
-    for _ in range(free_columns):  # widen the column whose content lacks most space
+    for _ in range(free_columns):  # widen the column whose content needs the most additional space
         column, limit = max(
             zip(content.columns, content_widths, strict=True), key=lambda pair: pair[1] - (pair[0].width or 0)
         )
@@ -208,7 +208,7 @@ def local_time(moment: datetime) -> str:
     return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %z}"
 
 
-def span(seconds: int) -> str:
+def format_duration(seconds: int) -> str:
     """Format a duration: 90 is ``1 min 30 s``."""
     amounts = (("hours", seconds // 3600), ("minutes", seconds // 60 % 60), ("seconds", seconds % 60))
     return " ".join(text(f"time.{unit}", count=count) for unit, count in amounts if count)

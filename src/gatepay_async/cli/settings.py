@@ -2,8 +2,8 @@
 The source of the credentials: the command line, the environment, or a profile, in this order.
 
 Appkey and appsecret always come from the same source, so that those of different shops are never combined. With
-``--profile``, so does the server; otherwise GATEPAY_BASE_URL comes before the server of a profile. No secret is read
-from the command line.
+``--profile``, the server comes from the profile, too; otherwise GATEPAY_BASE_URL takes precedence over the server of a
+profile. No secret is read from the command line.
 """
 
 import os
@@ -63,7 +63,7 @@ class Source(Protocol):
 
 
 @frozen
-class Environment:
+class EnvironmentCredentials:
     """Credentials in environment variables, which may come from an ``--env-file``."""
 
     @property
@@ -105,7 +105,7 @@ class Environment:
 
 
 @frozen
-class Stored:
+class StoredCredentials:
     """
     Credentials that `gatepay login` has stored.
 
@@ -113,7 +113,7 @@ class Stored:
         name: The name of the profile.
         profile: The profile.
         base_url: The URL of the server, from the profile, or from the environment if that takes precedence.
-        cloud_base_url: The same for cloud payments.
+        cloud_base_url: The URL of the server for cloud payments.
     """
 
     name: str
@@ -170,18 +170,18 @@ def source() -> Source:
     return current
 
 
-def _choose_source(named: str) -> Source:
-    """Choose the source. *named* is the value of ``--profile``."""
-    if named:
-        return _stored(named, above_environment=True)
+def _choose_source(profile_option: str) -> Source:
+    """Choose the source. *profile_option* is the value of ``--profile``."""
+    if profile_option:
+        return _stored(profile_option, above_environment=True)
     if any(os.environ.get(name) for name in KEY_VARIABLES):
-        return Environment()
+        return EnvironmentCredentials()
     name = os.environ.get("GATEPAY_PROFILE") or profiles.default_name()
-    return _stored(name, above_environment=False) if name else Environment()
+    return _stored(name, above_environment=False) if name else EnvironmentCredentials()
 
 
-def _stored(name: str, *, above_environment: bool) -> Stored:
-    """Return the credentials of a profile. With *above_environment*, ignore the URLs in the environment."""
+def _stored(name: str, *, above_environment: bool) -> StoredCredentials:
+    """Return the credentials of a profile. If it is *above_environment*, ignore the URLs in the environment."""
     profile = profiles.get_profile(name)
     variables: Mapping[str, str] = {} if above_environment else os.environ
     base_url = variables.get("GATEPAY_BASE_URL") or profile.base_url or BASE_URL
@@ -193,7 +193,7 @@ def _stored(name: str, *, above_environment: bool) -> Stored:
         cloud_base_url = profile.cloud_base_url
     if not cloud_base_url:
         cloud_base_url = CLOUD_BASE_URL if is_same_url(base_url, BASE_URL) else base_url
-    return Stored(name, profile, base_url, cloud_base_url)
+    return StoredCredentials(name, profile, base_url, cloud_base_url)
 
 
 def is_same_url(first: str, second: str) -> bool:

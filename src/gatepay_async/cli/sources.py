@@ -42,7 +42,7 @@ class Source:
         parse: Returns the number of the first line or row with a card key, and the lines from there.
         first: The number of the first line with a card key, after the check.
         lines: The number of lines, after the check.
-        stamp: The file's size and modification time at the check, if the file is read again.
+        stamp: If the file is read again after the check: its size and modification time, to detect changes.
         content: The content kept in memory: everything, or the start of a long pipe.
         rest: The rest of a long pipe.
         odd: The first odd lines, which may not be card keys.
@@ -105,7 +105,7 @@ def find_sources(names: list[Path]) -> list[Source]:
     """
     sources: dict[object, Source] = {}
     for name in names:
-        with nothing_sent():
+        with add_nothing_sent():
             source = _find_source(name)
         if source.identity in sources:
             warn(text("sources.twice", name=escape(source.name)))
@@ -119,15 +119,15 @@ class Reader:
 
     Args:
         sources: The result of ``check_sources``.
-        may_have_changed: Whether to accept files that have changed since the check.
+        accept_changed: Whether to accept files that have changed since the check.
 
     Raises:
         HaltError: A line is too long, or a file was deleted or changed since the check. Raised by ``next()``.
     """
 
-    def __init__(self, sources: list[Source], *, may_have_changed: bool = False) -> None:
+    def __init__(self, sources: list[Source], *, accept_changed: bool = False) -> None:
         self._sources = sources
-        self._may_have_changed = may_have_changed
+        self._accept_changed = accept_changed
         self._starts: list[int] = []  # for each source, the number of its first line in the whole input
         self._lines = self._read_lines()
 
@@ -159,20 +159,20 @@ class Reader:
                 for line in _read_source(source, file):
                     yield line
                     number += 1
-                is_unchanged = self._may_have_changed or source.stamp is None or file_stamp(file) == source.stamp
+                is_unchanged = self._accept_changed or source.stamp is None or file_stamp(file) == source.stamp
             if not is_unchanged:
                 raise HaltError(text("sources.changed", name=source.name), todo=text("sources.changed.todo"))
 
 
 def _read_source(source: Source, file: BinaryIO) -> Iterator[str]:
-    """Yield the lines of *source*. A refused cell was valid at the check, so the file has changed since then."""
+    """Yield the lines of *source*. A refused cell becomes empty: it passed the check, so the file has changed."""
     with explain_problems(source.name):
         _, keys = source.parse(file)
         for key in keys:
             yield key if isinstance(key, str) else ""
 
 
-def include_file(sources: list[Source], path: Path) -> bool:
+def includes_file(sources: list[Source], path: Path) -> bool:
     """Whether the file at *path* is one of *sources*, even under another name."""
     try:
         status = path.stat()
@@ -185,7 +185,7 @@ def unread_lines(sources: list[Source], *, after: int) -> Iterator[str] | None:
     """Return the lines after the first *after* lines, or None if a source is a pipe, which can't be read again."""
     if any(source.is_pipe for source in sources):
         return None
-    return islice(Reader(sources, may_have_changed=True), after, None)
+    return islice(Reader(sources, accept_changed=True), after, None)
 
 
 def encode_lines(keys: Iterable[str]) -> Iterable[bytes]:
@@ -194,8 +194,8 @@ def encode_lines(keys: Iterable[str]) -> Iterable[bytes]:
 
 
 @contextmanager
-def nothing_sent() -> Generator[None]:
-    """Add to the remedy of an error that nothing has been sent."""
+def add_nothing_sent() -> Generator[None]:
+    """Add "nothing was sent" to the remedy of an error."""
     try:
         yield
     except HaltError as error:
@@ -210,17 +210,17 @@ def explain_problems(name: str) -> Generator[None]:
     except FileProblemError as problem:
         message = text(problem.key, **problem.facts)
         if problem.line:
-            message = line_problem(name, problem.line, message)
-        raise problem_of(name, message, problem.key, **problem.facts) from None
+            message = locate_problem(name, problem.line, message)
+        raise file_error(name, message, problem.key, **problem.facts) from None
 
 
-def line_problem(name: str, line: int, problem: str) -> str:
-    """Return a text about a problem with a line of a file or a row of a table."""
+def locate_problem(name: str, line: int, problem: str) -> str:
+    """Return *problem* with the number of its line, or of its row if the file is a table."""
     is_table = _TABLE.search(name) is not None
     return text("sources.row" if is_table else "sources.line", line=line, problem=problem)
 
 
-def problem_of(name: str, message: str, key: str, **facts: object) -> HaltError:
+def file_error(name: str, message: str, key: str, **facts: object) -> HaltError:
     """Return the error for a file with a problem, with the remedy for the problem's *key*."""
     todo = text(_REMEDIES.get(key, "sources.todo"), **facts)
     return HaltError(text("sources.bad", name=name, problem=message), todo=todo)
@@ -228,7 +228,7 @@ def problem_of(name: str, message: str, key: str, **facts: object) -> HaltError:
 
 # The name of a table; for a workbook, the name of a sheet may follow in brackets.
 _TABLE = re.compile(r"\.(csv|tsv|jsonl|xlsx)(\[.*\])?$", re.IGNORECASE | re.DOTALL)
-# The key of a problem, and the key of its own remedy. All other problems have the remedy "sources.todo".
+# For the key of a problem, the key of its remedy. All other problems have the remedy "sources.todo".
 _REMEDIES = {
     "sources.utf8_mark": "sources.utf8_mark.todo",
     "sources.heading": "sources.heading.todo",

@@ -81,9 +81,9 @@ class Group(TyperGroup):
         return f"{group_names[matches[0]]} {matches[0]}"
 
 
-_OTHER_PROFILES = ("login", "logout", "profiles")  # commands with a different help text for --profile
-# Commands with a different help text for --json.
-_JSON_LINES = ("products", "pay", "export", "sandbox")
+# Commands with their own help text for the shared option --profile or --json.
+_OTHER_PROFILE_HELP = ("login", "logout", "profiles")
+_OTHER_JSON_HELP = ("products", "pay", "export", "sandbox")
 
 
 def translate_help(command: Any, shared: tuple[Any, ...] = ()) -> None:
@@ -101,10 +101,10 @@ def translate_help(command: Any, shared: tuple[Any, ...] = ()) -> None:
 
 def _with_help_for(param: Any, command: str) -> Any:
     """Return a shared option with its help text for *command*."""
-    if param.name == "as_json" and command in _JSON_LINES:
+    if param.name == "as_json" and command in _OTHER_JSON_HELP:
         param = copy(param)
         param.help = text(f"option.json_{command}")
-    if param.name == "profile" and command in _OTHER_PROFILES:
+    if param.name == "profile" and command in _OTHER_PROFILE_HELP:
         param = copy(param)
         param.help = text(f"option.profile_{command}")
     return param
@@ -113,7 +113,7 @@ def _with_help_for(param: Any, command: str) -> Any:
 def _param_help(param: Any) -> str:
     """Return the help text of an option or argument."""
     key = next((_TYPER_OPTIONS[option] for option in param.opts if option in _TYPER_OPTIONS), param.help)
-    return text(key) if key in COMMAND else str(key or "")
+    return text(key) if key in COMMAND else str(key or "")  # translate_help() may have replaced the key by its text
 
 
 def usage_problem(error: Any) -> str:

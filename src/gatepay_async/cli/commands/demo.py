@@ -29,7 +29,7 @@ def _sample_lines() -> Iterator[str]:
         if number % _BLANK_EVERY == 0:
             yield ""
         if number % _DUPLICATE_EVERY == 0:
-            yield f"{key}\r"
+            yield f"{key}\r"  # a duplicate, with a Windows line end
 
 
 async def run_demo() -> Status:

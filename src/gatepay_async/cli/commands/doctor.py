@@ -152,7 +152,7 @@ def _check_credentials() -> list[Finding]:
         return [Finding("credentials", Mark.BAD, error.text, error.todo, Status.USAGE)]
     where = source.where
     findings.append(Finding("credentials", Mark.OK, text("doctor.credentials_ok", appkey=appkey, where=where)))
-    if isinstance(source, settings.Environment) and path is not None and settings.is_world_readable(path):
+    if isinstance(source, settings.EnvironmentCredentials) and path is not None and settings.is_world_readable(path):
         findings.append(
             Finding(
                 "credentials",
@@ -228,7 +228,7 @@ async def _check_callback(url: str) -> list[Finding]:
         to_forged = await send_callback(url, signed_query(forged))
     except HaltError as error:
         return [Finding("callback", Mark.BAD, error.text, error.todo, error.status)]
-    except InvalidRequestError as error:  # an invalid proxy for this URL; GatePay's may need none
+    except InvalidRequestError as error:  # an invalid proxy for this URL; GatePay's URL may need no proxy
         return [Finding("callback", Mark.BAD, failures.headline(error), failures.explain(error).remedy, Status.USAGE)]
     if to_forged.verdict is Verdict.SUCCESS:
         message, todo = text("doctor.forged_believed"), text("doctor.forged_believed.todo")

@@ -61,10 +61,10 @@ class _DryRun:
     def __init__(self, inputs: list[sources.Source]) -> None:
         self._inputs = inputs
         self._samples: list[str] = []
-        self._lines = _LineLedger()
-        self._chunker = Chunker(self._lines)
-        self._repeated = array("Q")  # the line numbers of duplicates
-        self._first_lines = array("Q")  # for each duplicate, the line number of the first copy
+        self._ledger = _LineLedger()
+        self._chunker = Chunker(self._ledger)
+        self._duplicate_lines = array("Q")  # the line numbers of duplicates
+        self._original_lines = array("Q")  # for each duplicate, the line number of the first copy
         self._chunks = self._would_send = 0  # the numbers of chunks and of card keys in them
 
     def read(self, lines: Iterator[str], first_lines: FirstLines) -> None:
@@ -74,8 +74,8 @@ class _DryRun:
             numbers = self._chunker.pending_lines
             repeated = first_lines.find_repeated(numbers, self._chunker.pending_keys)
             for index, first in repeated.items():
-                self._repeated.append(numbers[index])
-                self._first_lines.append(first)
+                self._duplicate_lines.append(numbers[index])
+                self._original_lines.append(first)
             self._count_chunks(self._chunker.full_chunks(repeated))
         rest = self._chunker.last_chunk()
         if rest is not None:
@@ -84,10 +84,10 @@ class _DryRun:
     def counts(self) -> dict[str, int]:
         """Return the counts by name."""
         return {
-            "read": self._lines.read,
-            "blank": self._lines.blank,
-            "duplicates": self._lines.duplicates,
-            "refused": len(self._lines.refused),
+            "read": self._ledger.read,
+            "blank": self._ledger.blank,
+            "duplicates": self._ledger.duplicates,
+            "refused": len(self._ledger.refused),
             "would_send": self._would_send,
             "chunks": self._chunks,
         }
@@ -100,8 +100,8 @@ class _DryRun:
         """
         return {
             "repetitions": ({"line": duplicate, "first": first} for duplicate, first in self._repetitions(place)),
-            "refused_lines": map(place, self._lines.refused),
-            "invisible_lines": map(place, self._lines.with_invisible),
+            "refused_lines": map(place, self._ledger.refused),
+            "invisible_lines": map(place, self._ledger.with_invisible),
             "odd_lines": (f"{source.name}:{odd.line}" for source in self._inputs for odd in source.odd),
             "samples": self._samples,
         }
@@ -118,11 +118,11 @@ class _DryRun:
                 print_line(f"  {line}")
         for duplicate, first in islice(self._repetitions(place), _MAX_LINES_SHOWN):
             print_line(text("upload.repeats", line=duplicate, first=first))
-        if len(self._repeated) > _MAX_LINES_SHOWN:
-            print_line(text("upload.more", count=len(self._repeated) - _MAX_LINES_SHOWN))
-        for number in self._lines.refused[:_MAX_LINES_SHOWN]:
+        if len(self._duplicate_lines) > _MAX_LINES_SHOWN:
+            print_line(text("upload.more", count=len(self._duplicate_lines) - _MAX_LINES_SHOWN))
+        for number in self._ledger.refused[:_MAX_LINES_SHOWN]:
             print_line(text("upload.cant_be", line=place(number)))
-        numbers = self._lines.with_invisible
+        numbers = self._ledger.with_invisible
         ledger.print_invisible([place(number) for number in numbers[:_MAX_LINES_SHOWN]], total=len(numbers))
         print_line(text("upload.nothing_sent"))
 
@@ -133,6 +133,5 @@ class _DryRun:
         self._would_send += sum(len(chunk.keys) for chunk in chunks)
 
     def _repetitions(self, place: Place) -> Iterator[tuple[str, str]]:
-        return (
-            (place(duplicate), place(first)) for duplicate, first in zip(self._repeated, self._first_lines, strict=True)
-        )
+        pairs = zip(self._duplicate_lines, self._original_lines, strict=True)
+        return ((place(duplicate), place(first)) for duplicate, first in pairs)

@@ -58,8 +58,8 @@ async def export(product_id: int, target: str, excel: bool, thorough: bool, forc
 
 def _fields_of(target: str) -> tuple[str, ...]:
     """Return the fields of a card key that ``--fields`` selects, if card keys are printed."""
-    wanted = fields() if target == "-" else ()
-    return tuple(pick_fields(dict.fromkeys(_COLUMNS), wanted))
+    selected = fields() if target == "-" else ()
+    return tuple(pick_fields(dict.fromkeys(_COLUMNS), selected))
 
 
 def _check_target(target: str, *, excel: bool, reveal: bool, force: bool) -> Path:

@@ -12,7 +12,7 @@ from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, print_json, question, wants_json, warn, warn_interrupted
 from gatepay_async.cli.profiles import Profile
 from gatepay_async.cli.screens import print_line, print_table, table
-from gatepay_async.cli.settings import Stored, is_same_url
+from gatepay_async.cli.settings import StoredCredentials, is_same_url
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.client import BASE_URL, CLOUD_BASE_URL
 from gatepay_async.protocol import invisible
@@ -65,13 +65,13 @@ async def login(credentials: Credentials, base_url: str, cloud_base_url: str, *,
         in_file: Whether to save the appsecret in a file, even if the system has a keyring.
     """
     name = profiles.check_name(_chosen_name() or profiles.DEFAULT_NAME)
-    from_environment = "" if base_url else os.environ.get("GATEPAY_BASE_URL", "")
-    if from_environment:
-        base_url, cloud_base_url = from_environment, cloud_base_url or os.environ.get("GATEPAY_CLOUD_BASE_URL", "")
+    environment_url = "" if base_url else os.environ.get("GATEPAY_BASE_URL", "")
+    if environment_url:
+        base_url, cloud_base_url = environment_url, cloud_base_url or os.environ.get("GATEPAY_CLOUD_BASE_URL", "")
     profile = Profile(credentials.appkey, base_url, cloud_base_url or base_url)
     previous = profiles.find_profile(name)
     keyring = None if in_file else keyrings.keyring_name()
-    stored = Stored(name, profile, base_url or BASE_URL, profile.cloud_base_url or CLOUD_BASE_URL)
+    stored = StoredCredentials(name, profile, base_url or BASE_URL, profile.cloud_base_url or CLOUD_BASE_URL)
     product_count = await _check_credentials_work(stored, credentials)
     place = _save(name, profile, credentials.secret, keyring)
     if (
@@ -79,6 +79,7 @@ async def login(credentials: Credentials, base_url: str, cloud_base_url: str, *,
         and previous.kept_in == "keyring"
         and (keyring is None or previous.appkey != credentials.appkey)
     ):
+        # The new secret didn't replace the previous one: it is stored elsewhere, or under another appkey.
         with suppress(HaltError):  # if this fails, an unused secret stays in the keyring
             keyrings.delete_secret(previous.account(name))
     is_default = profiles.default_name() == name
@@ -90,8 +91,8 @@ async def login(credentials: Credentials, base_url: str, cloud_base_url: str, *,
         return Status.DONE
     print_line(text("login.done", name=name, products=product_count), style="green")
     print_line(text("login.kept", place=place))
-    if from_environment and not is_same_url(from_environment, BASE_URL):
-        print_line(text("login.server", url=escape(from_environment)))
+    if environment_url and not is_same_url(environment_url, BASE_URL):
+        print_line(text("login.server", url=escape(environment_url)))
     if not is_default:
         print_line(text("login.not_default", name=name))
     if any(os.environ.get(variable) for variable in KEY_VARIABLES):
@@ -104,7 +105,7 @@ def _chosen_name() -> str:
     return chosen().profile or os.environ.get("GATEPAY_PROFILE", "")
 
 
-async def _check_credentials_work(stored: Stored, credentials: Credentials) -> int:
+async def _check_credentials_work(stored: StoredCredentials, credentials: Credentials) -> int:
     """Call GatePay with *credentials*. Return how many products the shop has."""
     stored.use_secret(credentials.secret)
     async with stored.client() as gatepay:

@@ -11,7 +11,7 @@ import anyio
 from gatepay_async.cli import settings
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, print_json, wants_json, warn_interrupted
-from gatepay_async.cli.screens import local_time, print_line, span
+from gatepay_async.cli.screens import format_duration, local_time, print_line
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol.models import Callback
 
@@ -104,7 +104,9 @@ async def wait_for_payment(
         created.set()
         until = local_time(datetime.now(UTC) + timedelta(seconds=ORDER_SECONDS))
         if not wants_json():
-            print_line(text("pay.waiting", address=f"http://{host}:{port}/", time=span(timeout)), stream=sys.stderr)
+            print_line(
+                text("pay.waiting", address=f"http://{host}:{port}/", time=format_duration(timeout)), stream=sys.stderr
+            )
         try:
             with anyio.move_on_after(timeout):
                 await arrived.wait()

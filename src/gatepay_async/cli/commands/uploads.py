@@ -24,8 +24,8 @@ _SHORT_CHARS = 8  # of a job number: only its start is shown in lists
 
 async def list_jobs() -> Status:
     """Print all jobs of the shop, the newest first."""
-    async with queue.open_submitter() as submit:
-        infos = [info async for info in _read_infos(await submit.jobs())]
+    async with queue.open_submitter() as submitter:
+        infos = [info async for info in _read_infos(await submitter.jobs())]
     if wants_json():
         print_json(jobs=[_job_as_json(number, info) for number, info in infos])
         return Status.DONE
@@ -50,8 +50,8 @@ async def list_jobs() -> Status:
 
 async def show_job(prefix: str, failed_lines: Path | None) -> Status:
     """Print one job with its report so far, or its final report."""
-    async with queue.open_submitter() as submit:
-        job = await queue.find_job(submit, prefix)
+    async with queue.open_submitter() as submitter:
+        job = await queue.find_job(submitter, prefix)
         info = await job.info()
         if not wants_json():
             print_table(facts(_job_facts(info)))
@@ -64,32 +64,32 @@ async def show_job(prefix: str, failed_lines: Path | None) -> Status:
 
 async def watch(prefix: str, failed_lines: Path | None) -> Status:
     """Show the progress of a job until it ends, then its report. Other processes work on it."""
-    async with queue.open_submitter() as submit:
-        job = await queue.find_job(submit, prefix)
+    async with queue.open_submitter() as submitter:
+        job = await queue.find_job(submitter, prefix)
         await follow(job)
         return await print_result(job, failed_lines)
 
 
 async def cancel(prefix: str) -> Status:
     """Cancel a job."""
-    async with queue.open_submitter() as submit:
-        job = await queue.find_job(submit, prefix)
+    async with queue.open_submitter() as submitter:
+        job = await queue.find_job(submitter, prefix)
         await job.cancel()
         return await _print_state(job)
 
 
 async def resume(prefix: str) -> Status:
     """Resume a job."""
-    async with queue.open_submitter() as submit:
-        job = await queue.find_job(submit, prefix)
+    async with queue.open_submitter() as submitter:
+        job = await queue.find_job(submitter, prefix)
         await job.resume()
         return await _print_state(job)
 
 
 async def delete(prefix: str) -> Status:
     """Delete a job that has ended."""
-    async with queue.open_submitter() as submit:
-        job = await queue.find_job(submit, prefix)
+    async with queue.open_submitter() as submitter:
+        job = await queue.find_job(submitter, prefix)
         await job.delete()
         if wants_json():
             print_json(job=queue.job_number(job), deleted=True)

@@ -45,14 +45,14 @@ async def work(
         worker = uploads.worker(concurrency=concurrency, global_concurrency=global_concurrency, rate=limit)
         async with (
             _serving_health(health, metrics, worker),
-            uploads.submitter() as submit,
+            uploads.submitter() as submitter,
             worker,
-            _counting_queue(submit, metrics, enabled=health is not None),
+            _counting_queue(submitter, metrics, enabled=health is not None),
         ):
             warn(text("working.open"))
             if not drain:
                 await anyio.sleep_forever()
-            return await _wait_until_drained(submit)
+            return await _wait_until_drained(submitter)
 
 
 @asynccontextmanager
@@ -75,12 +75,12 @@ async def _serving_health(address: Address | None, metrics: WorkerMetrics, worke
 
 
 @asynccontextmanager
-async def _counting_queue(submit: Submitter, metrics: WorkerMetrics, *, enabled: bool) -> AsyncGenerator[None]:
+async def _counting_queue(submitter: Submitter, metrics: WorkerMetrics, *, enabled: bool) -> AsyncGenerator[None]:
     """Count the queue at regular intervals, so that requests for the metrics don't wait for the database."""
     if not enabled:
         yield
         return
-    counting = asyncio.create_task(_count_queue(submit, metrics))
+    counting = asyncio.create_task(_count_queue(submitter, metrics))
     try:
         yield
     finally:
@@ -88,14 +88,14 @@ async def _counting_queue(submit: Submitter, metrics: WorkerMetrics, *, enabled:
         await asyncio.wait([counting])
 
 
-async def _count_queue(submit: Submitter, metrics: WorkerMetrics) -> None:
+async def _count_queue(submitter: Submitter, metrics: WorkerMetrics) -> None:
     """Count the queue every ``_COUNT_INTERVAL_S``, until cancelled. Forget a count that is too old."""
     loop = asyncio.get_running_loop()
     while True:
         # A database may accept a query and never respond, without an error.
         expiry = loop.call_later(_COUNT_INTERVAL_S, metrics.forget_queue)
         try:
-            metrics.queue = await submit.queue()
+            metrics.queue = await submitter.queue()
         except Exception:  # noqa: BLE001 -- the database is unavailable; the worker logs the error itself
             metrics.forget_queue()
         finally:
@@ -103,11 +103,11 @@ async def _count_queue(submit: Submitter, metrics: WorkerMetrics) -> None:
         await anyio.sleep(_COUNT_INTERVAL_S)
 
 
-async def _wait_until_drained(submit: Submitter) -> Status:
+async def _wait_until_drained(submitter: Submitter) -> Status:
     """Wait until all jobs have ended."""
     jobs: dict[str, Job] = {}  # keep the objects: a job caches the batches that have ended
     while True:
-        jobs = {job.id: jobs.get(job.id, job) for job in await submit.jobs()}
+        jobs = {job.id: jobs.get(job.id, job) for job in await submitter.jobs()}
         if all([(await job.info()).state != "working" for job in jobs.values()]):
             return _print_drained()
         await anyio.sleep(_POLL_INTERVAL_S)

@@ -21,7 +21,7 @@ from gatepay_async.cli.files.uniform_rows import find_uniform_rows
 
 Row = Sequence[Cell]
 # Makes a cell from its kind (the XML attribute ``t``), the number of its style, its text, and whether it has a formula.
-CellOf = Callable[[str, int, str, bool], Cell]
+MakeCell = Callable[[str, int, str, bool], Cell]
 
 _MAX_ROWS, _MAX_COLUMNS = 1_048_576, 16_384  # the limits of an Excel sheet
 _MAX_UNREAD_BYTES = 2**20  # of XML to collect until the end of a row is found
@@ -31,7 +31,7 @@ _ROW_END = b"</row>"
 _AREA = re.compile(r"\$?([A-Z]{1,3})\$?(\d{1,7}):\$?([A-Z]{1,3})\$?(\d{1,7})")  # such as A1:B2 or $A$1:$B$2
 # Matches a cell or an empty row in the form that nearly all programs write. The match of a row's first cell includes
 # the start of the row. Other forms are read by the XML parser, which takes five times as long.
-_SIMPLE = re.compile(
+_SIMPLE_CELL = re.compile(
     rb'(?:<row r="(\d{1,7})"([^<>/]*)>)?<c r="([A-Z]{1,2})\d+"([^<>/]*)'
     rb'(?:/>|>(?:<v>([^<]+)</v>|<is><t(?: xml:space="preserve")?>([^<]+)</t></is>)?)'
     rb'|<row r="(\d{1,7})"([^<>/]*)(?:/>|></row>)'
@@ -46,18 +46,18 @@ class SheetRows:
         sheet: The XML of the sheet.
         texts: The shared texts, which cells refer to by number.
         plain: The numbers of the styles that show a text unchanged.
-        cell_of: Makes the cells that are not shared texts in such a style, for example numbers.
+        make_cell: Makes the cells that are not shared texts in such a style, for example numbers.
 
     Attributes:
         hidden_columns: The indexes of hidden columns, from 0. Complete once the first row was read.
         merged: The merged cells. Complete once all rows were read.
     """
 
-    def __init__(self, sheet: IO[bytes], texts: SharedTexts, plain: frozenset[int], cell_of: CellOf) -> None:
+    def __init__(self, sheet: IO[bytes], texts: SharedTexts, plain: frozenset[int], make_cell: MakeCell) -> None:
         self._sheet = sheet
         self._texts = texts
         self._plain = plain
-        self._cell_of = cell_of
+        self._make_cell = make_cell
         self._number = 0  # of the row that was started last
         self._column_indexes = _ColumnIndexes()
         # Caches of the results of _is_hidden() and _kind_of_cell(), by the attributes of the row or the cell.
@@ -111,7 +111,7 @@ class SheetRows:
         """Append *cell*, which has a kind, a style and a text, to *row*, after empty cells up to column *index*."""
         if index != len(row):
             row += [""] * _count_missing(len(row), index)
-        row.append(self._cell_of(*cell, formula))
+        row.append(self._make_cell(*cell, formula))
 
     def _uniform_rows(self, piece: bytes) -> Sequence[Row]:
         """Return the rows of *piece* if they are uniform, otherwise no rows."""
@@ -131,7 +131,7 @@ class SheetRows:
                 columns.append(self._texts.get_all(values))
             else:
                 texts = map(str, values) if isinstance(values, range) else map(bytes.decode, values)
-                columns.append([self._cell_of(kind, style, text, False) for text in texts])
+                columns.append([self._make_cell(kind, style, text, False) for text in texts])
         self._number += uniform.count - 1
         row_tuples = zip(*columns, strict=False)  # a column without cells is infinite
         return [*rows, *(map(HiddenRow, row_tuples) if is_hidden else row_tuples)]
@@ -140,7 +140,7 @@ class SheetRows:
         """Return the rows of *piece* if all of them are simple, otherwise no rows."""
         rows: list[list[Cell]] = []
         row: list[Cell] = []
-        for number, row_attributes, column, attributes, value, inline, empty, empty_attributes in _find_simple(piece):
+        for number, row_attributes, column, attributes, value, inline, empty, empty_attributes in _simple_cells(piece):
             if empty:
                 self.start_row(int(empty), rows, hidden=self._is_hidden(empty_attributes))
             elif number:
@@ -189,18 +189,18 @@ def _attributes_of(written: bytes) -> dict[str, str]:
     return parsed[0]
 
 
-def _find_simple(piece: bytes) -> list[tuple[bytes, ...]]:
+def _simple_cells(piece: bytes) -> list[tuple[bytes, ...]]:
     """Return the cells of *piece* if all of them are simple, otherwise an empty list."""
     if not piece.lstrip().startswith(b"<row ") or b"&" in piece or b"\r" in piece:  # XML reads "\r" as "\n"
         return []
-    matches = _SIMPLE.findall(piece)
+    matches = _SIMPLE_CELL.findall(piece)
     counts = [len(matches) - groups.count(b"") for groups in zip(*matches, strict=True)]  # matches that fill each group
     if not counts:
         return []
     rows, _, cells, _, values, texts, empty_rows, _ = counts
     # The start tags in the matches (two for a text: <is> and <t>), and all end tags.
     tags = rows + cells + values + 2 * texts + empty_rows + piece.count(b"</")
-    # If there are more tags, or a ">" that doesn't end a tag, _SIMPLE has missed something.
+    # If there are more tags, or a ">" that doesn't end a tag, _SIMPLE_CELL has missed something.
     return matches if tags == piece.count(b"<") == piece.count(b">") else []
 
 
@@ -242,7 +242,7 @@ class _RowParser:
 
     @property
     def is_at_row(self) -> bool:
-        """Whether the next bytes are the start of a row or the end of the table, so that ``_SIMPLE`` may read them."""
+        """Whether the next bytes are the start of a row or the end of the table, so ``_SIMPLE_CELL`` may read them."""
         return self._parser.plain and self._in_table and not self._in_row
 
     def close(self) -> None:

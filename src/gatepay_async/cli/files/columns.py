@@ -26,10 +26,10 @@ _SHOWN_NAME_CHARS = 20
 
 def looks_like_heading(line: str) -> bool:
     """Whether *line* of a text file is a heading and no card key, such as ``卡密`` or ``id,content,…``."""
-    return are_names(re.split(r"[,，;；\t|]|-{2,}", line))
+    return contain_column_name(re.split(r"[,，;；\t|]|-{2,}", line))
 
 
-def are_names(cells: Sequence[str]) -> bool:
+def contain_column_name(cells: Sequence[str]) -> bool:
     """Whether one of *cells* is a common name of a column, which no row of card keys contains."""
     return any(_plain(cell) in _KEYS | _OTHERS for cell in cells)
 
@@ -46,7 +46,7 @@ def choose(first: Sequence[str], wanted: str) -> tuple[int, bool]:
         FileProblemError: The column can't be determined. The facts contain the names of the columns.
     """
     names = [_plain(cell) for cell in first]
-    heading = are_names(first)
+    heading = contain_column_name(first)
     filled = [index for index, name in enumerate(names) if name]
     if wanted.isdecimal():
         if 1 <= int(wanted) <= len(first):

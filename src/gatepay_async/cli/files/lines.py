@@ -1,4 +1,4 @@
-"""Splits text files into lines. A line without an end is not read into memory completely."""
+"""Splits text files into lines. A line that is too long is refused before all of it is in memory."""
 
 import io
 from collections.abc import Iterator

@@ -88,8 +88,8 @@ class Package:
 
     def sheets(self) -> tuple[list[Part], str, str]:
         """Return the worksheets, and the paths of the shared texts and of the styles, which may be empty."""
-        book = {kind: target for kind, target, _ in self._related("")}["officeDocument"]
-        related = list(self._related(book))
+        book = {kind: target for kind, target, _ in self._references_of("")}["officeDocument"]
+        related = list(self._references_of(book))
         by_id = {key: (kind, target) for kind, target, key in related}
         sheets: list[Part] = []
         for name, attributes in self.elements(book):
@@ -117,7 +117,7 @@ class Package:
                 in_cell_formats = name == "cellXfs"
         return styles or [AS_STORED]
 
-    def _related(self, path: str) -> Iterator[tuple[str, str, str]]:
+    def _references_of(self, path: str) -> Iterator[tuple[str, str, str]]:
         """Yield the references of the part at *path*: the kind and the path of the target, and the reference's ID."""
         folder, _, name = path.rpartition("/")
         for element, attributes in self.elements(join(folder, "_rels", f"{name}.rels")):
@@ -211,7 +211,7 @@ class _TextParser:
 
     def __init__(self) -> None:
         self._parser = PlainParser(self._start_of_text, self._end_of_text, self._add_text_letters)
-        self._found: list[bytes] = []
+        self._complete_texts: list[bytes] = []
         self._letters: list[str] = []
         self._phonetic_depth = 0
         self._in_text = False
@@ -227,7 +227,7 @@ class _TextParser:
         self._parser.parse(data, last=last)
         if sum(map(len, self._letters)) > MAX_LETTERS:
             raise ValueError("too long")
-        texts, self._found = self._found, []
+        texts, self._complete_texts = self._complete_texts, []
         return texts
 
     def _start_of_text(self, name: str, _: dict[str, str]) -> None:
@@ -243,7 +243,7 @@ class _TextParser:
         self._phonetic_depth -= name == "rPh"
         self._in_text = False
         if name == "si":
-            self._found.append("".join(self._letters).encode("utf-8", "surrogatepass"))
+            self._complete_texts.append("".join(self._letters).encode("utf-8", "surrogatepass"))
             self._after_text = True
 
     def _add_text_letters(self, letters: str) -> None:

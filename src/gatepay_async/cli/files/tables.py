@@ -139,7 +139,7 @@ def keys_of(
 
 def _is_title(row: Sequence[Cell]) -> bool:
     """Whether the first row may be a title: it has one filled cell, which isn't a common name of a column."""
-    return _count_filled(row) == 1 and not columns.are_names(_names(row))
+    return _count_filled(row) == 1 and not columns.contain_column_name(_names(row))
 
 
 def _find_heading(rows: Sequence[Sequence[Cell]], number: int) -> int:
@@ -151,7 +151,7 @@ def _find_heading(rows: Sequence[Sequence[Cell]], number: int) -> int:
     """
     for index, row in enumerate(rows, 1):
         is_single = _count_filled(row) == 1
-        if columns.are_names(_names(row)):
+        if columns.contain_column_name(_names(row)):
             if is_single:
                 raise FileProblemError("sources.title", line=number + index)
             return index

@@ -108,7 +108,7 @@ class _Workbook:
         return _read_rows(rows), rows.hidden_columns, rows.merged
 
     def _value_of(self, kind: str, style: int, letters: str, formula: bool) -> Cell:  # noqa: FBT001 -- faster than a keyword, for a million calls
-        """Return the cell with these properties, in the order of ``CellOf``."""
+        """Return the cell with these properties, in the order of ``MakeCell``."""
         shown = self._styles[style] if 0 <= style < len(self._styles) else AS_STORED
         if kind == "s":
             return _text_cell(self._texts.get(int(letters)), shown) if letters else ""
