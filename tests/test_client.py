@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import anyio
-import httpx as default_httpx
+import httpx as default_httpx  # creates the TLS context, even if own_httpx is httpx2
 import pytest
 import respx
 import trustme
@@ -43,8 +43,8 @@ from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
-QUICK = RetryPolicy(first_wait=0, longest_wait=0)
-TWICE = RetryPolicy(attempts=2, first_wait=0)
+QUICK = RetryPolicy(first_wait=0, longest_wait=0)  # the default of 4 attempts, without waits between them
+TWO_ATTEMPTS = RetryPolicy(attempts=2, first_wait=0)
 ORDER: dict[str, Any] = {
     "product_id": 8,
     "product_num": 1,
@@ -106,7 +106,7 @@ async def test_signed_callback_passes_verification(gatepay: AsyncGatePay, sandbo
     assert callback.paid_at == paid_at
 
 
-async def test_list_products(gatepay: AsyncGatePay) -> None:
+async def test_list_products_returns_the_example_shop(gatepay: AsyncGatePay) -> None:
     """``list_products`` returns the products of the example shop."""
     catalog = await gatepay.list_products()
     assert [product.id for product in catalog.products] == [4, 5, 8]
@@ -116,7 +116,7 @@ async def test_list_products(gatepay: AsyncGatePay) -> None:
         catalog.product(7)
 
 
-async def test_create_card_keys(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
+async def test_card_keys_are_stored_and_counted(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
     """Card keys are stored and counted. Storing the same ones again raises AlreadyStoredError."""
     stored = await gatepay.create_card_keys(8, ["AAA", "BBB"])
     assert (stored.stored, stored.message) == (2, "成功录入:2条卡密")
@@ -138,7 +138,7 @@ async def test_wrong_appsecret_is_rejected(sandbox: Sandbox, base_url: str) -> N
     assert caught.value.time is not None
 
 
-async def test_exact_request(sandbox: Sandbox) -> None:
+async def test_request_has_the_expected_form_and_headers(sandbox: Sandbox) -> None:
     """Under respx, the default transport sends exactly this form, with these headers."""
     with respx.mock(base_url="https://gatepay.io/api") as router:
         route = router.post("/pay/create").respond(json={"code": 110, "msg": "有效库存不足", "time": "1", "data": []})
@@ -166,7 +166,7 @@ async def test_exact_request(sandbox: Sandbox) -> None:
 # -- arguments, opening and closing ----------------------------------------------------------------------------------
 
 
-def test_settings_from_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_default_to_environment_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """The appkey, the appsecret and the base URL default to environment variables."""
     monkeypatch.setenv("GATEPAY_APPKEY", "key-of-the-environment")
     monkeypatch.setenv("GATEPAY_APPSECRET", "secret-of-the-environment")
@@ -179,12 +179,12 @@ def test_settings_from_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["appkey", "appsecret"])
-def test_missing_credentials(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """If the appkey or the appsecret is missing, the error names the parameter and the variable."""
-    given: dict[str, Any] = {"appkey": "a", "appsecret": "b"} | {name: None}
+    arguments: dict[str, Any] = {"appkey": "a", "appsecret": "b"} | {name: None}
     monkeypatch.delenv(f"GATEPAY_{name.upper()}", raising=False)
     with pytest.raises(InvalidRequestError, match=f"GATEPAY_{name.upper()}") as caught:
-        AsyncGatePay(**given)
+        AsyncGatePay(**arguments)
     assert caught.value.field == name
 
 
@@ -224,7 +224,7 @@ def test_missing_credentials(monkeypatch: pytest.MonkeyPatch, name: str) -> None
         ("max_connections", 1.5),
     ],
 )
-def test_invalid_arguments(field: str, value: Any) -> None:
+def test_invalid_arguments_are_rejected(field: str, value: Any) -> None:
     """The constructor rejects invalid arguments. The error names the argument and doesn't quote its value."""
     with pytest.raises(InvalidRequestError) as caught:
         AsyncGatePay(**({"appkey": "a", "appsecret": "b"} | {field: value}))
@@ -255,7 +255,7 @@ def test_loopback_needs_no_tls(host: str) -> None:
     assert f"http://{host}:1/api/" in repr(AsyncGatePay("a", "b", base_url=f"http://{host}:1/api"))
 
 
-def test_allow_http() -> None:
+def test_allow_http_permits_http_to_another_machine() -> None:
     """Plain http to another machine needs ``allow_http``."""
     assert "http://10.0.0.1/" in repr(AsyncGatePay("a", "b", base_url="http://10.0.0.1", allow_http=True))
 
@@ -316,7 +316,7 @@ async def test_attempt_times_out() -> None:
     """An attempt without a reply ends after ``timeout``, and is retried."""
     async with (
         raw_server(never_reply) as server,
-        AsyncGatePay("a", "b", base_url=server.base_url, timeout=1, retry=TWICE) as gatepay,
+        AsyncGatePay("a", "b", base_url=server.base_url, timeout=1, retry=TWO_ATTEMPTS) as gatepay,
     ):
         with pytest.raises(TransportError, match=r"no whole reply within 1 s") as caught:
             await gatepay.list_products()
@@ -325,8 +325,8 @@ async def test_attempt_times_out() -> None:
 
 
 @pytest.mark.parametrize("first_bytes", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"])
-@pytest.mark.parametrize("kind", [TransportError, DeadlineExceededError])
-async def test_time_limits_on_a_reused_connection(first_bytes: bytes, kind: type[Exception]) -> None:
+@pytest.mark.parametrize("error_class", [TransportError, DeadlineExceededError])
+async def test_time_limits_on_a_reused_connection(first_bytes: bytes, error_class: type[Exception]) -> None:
     """The time-out and the deadline also hold on a reused connection, before the reply and during a slow one."""
 
     async def answer(stream: SocketStream, number: int) -> None:
@@ -334,7 +334,7 @@ async def test_time_limits_on_a_reused_connection(first_bytes: bytes, kind: type
             await stream.send(http(b'{"code": 100}'))
             return
         await stream.send(first_bytes)
-        while first_bytes:
+        while first_bytes:  # a slow reply; without first bytes there is no reply at all
             await stream.send(b" ")
             await anyio.sleep(0.01)
         await anyio.sleep_forever()
@@ -344,11 +344,12 @@ async def test_time_limits_on_a_reused_connection(first_bytes: bytes, kind: type
         AsyncGatePay("a", "b", base_url=server.base_url, retry=RetryPolicy(attempts=1)) as gatepay,
     ):
         await gatepay.send_raw("some/path")
-        limiter = gatepay._caller if kind is DeadlineExceededError else gatepay._caller._attempts
-        setattr(limiter, "_deadline" if kind is DeadlineExceededError else "_timeout", 0.1)
+        # Only the second call has a short limit. The first one only opens the connection.
+        limiter = gatepay._caller if error_class is DeadlineExceededError else gatepay._caller._attempts
+        setattr(limiter, "_deadline" if error_class is DeadlineExceededError else "_timeout", 0.1)
         with anyio.fail_after(PATIENCE), pytest.raises(TransportError) as caught:
             await gatepay.send_raw("some/path", repeatable=True)
-        assert (type(caught.value), caught.value.sent, server.connections) == (kind, True, 1)
+        assert (type(caught.value), caught.value.sent, server.connections) == (error_class, True, 1)
 
 
 async def test_slow_reply_times_out() -> None:
@@ -381,15 +382,15 @@ async def test_deadline_limits_the_whole_call() -> None:
 
 async def test_waiting_for_a_connection_is_not_timed() -> None:
     """Time spent waiting for a connection doesn't count towards the attempt's time-out."""
-    turns: list[int] = []
+    request_numbers: list[int] = []
 
-    async def slow(stream: SocketStream, number: int) -> None:
-        turns.append(number)
+    async def answer_slowly(stream: SocketStream, number: int) -> None:
+        request_numbers.append(number)
         await anyio.sleep(0.5)
         await stream.send(http(EMPTY_CATALOG))
 
     async with (
-        raw_server(slow) as server,
+        raw_server(answer_slowly) as server,
         AsyncGatePay(
             "a", "b", base_url=server.base_url, timeout=2.5, max_connections=1, retry=RetryPolicy(attempts=1)
         ) as gatepay,
@@ -397,7 +398,7 @@ async def test_waiting_for_a_connection_is_not_timed() -> None:
     ):
         for _ in range(7):  # the last one waits for 3 s
             group.start_soon(gatepay.list_products)
-    assert (turns, server.connections) == ([1, 2, 3, 4, 5, 6, 7], 1)
+    assert (request_numbers, server.connections) == ([1, 2, 3, 4, 5, 6, 7], 1)
 
 
 async def test_client_without_time_limits_works(sandbox: Sandbox, base_url: str) -> None:
@@ -421,16 +422,16 @@ async def test_reads_are_retried(gatepay: AsyncGatePay, sandbox: Sandbox, kind: 
     sandbox.fault(Fault(kind, times=4, retry_after=0))
     with pytest.raises((TransportError, ProtocolError)) as caught:
         await gatepay.list_products()
-    assert vars(caught.value)["attempts"] == 4
+    assert vars(caught.value)["attempts"] == 4  # vars(), because the common base class has no `attempts`
 
 
 @pytest.mark.parametrize("kind", [*LOST_REPLY_FAULTS, FaultKind.RATE_LIMITED, FaultKind.BAD_GATEWAY])
 async def test_create_card_keys_is_retried(gatepay: AsyncGatePay, sandbox: Sandbox, kind: FaultKind) -> None:
-    """Storing is retried, and each card key is stored once. If the first attempt stored them, the count is unknown."""
+    """The call is retried, and each card key is stored once. If the first attempt stored them, `stored` is None."""
     sandbox.fault(Fault(kind, retry_after=0))
     stored = await gatepay.create_card_keys(8, ["AAA", "BBB"])
-    done_before = kind in (FaultKind.CUT_AFTER, FaultKind.HALF_BODY, FaultKind.HALF_JSON)
-    assert stored.stored == (None if done_before else 2)
+    stored_by_first_attempt = kind in (FaultKind.CUT_AFTER, FaultKind.HALF_BODY, FaultKind.HALF_JSON)
+    assert stored.stored == (None if stored_by_first_attempt else 2)
     assert [sandbox.keys(8).count(key) for key in ("AAA", "BBB")] == [1, 1]
 
 
@@ -443,11 +444,12 @@ async def test_payment_is_not_retried(gatepay: AsyncGatePay, sandbox: Sandbox, k
         await gatepay.create_payment(**ORDER)
     assert (caught.value.endpoint, caught.value.out_order_id, caught.value.attempts) == ("pay/create", "T-1001-X", 1)
     assert isinstance(caught.value.__cause__, TransportError | ProtocolError)
-    assert len(sandbox.orders()) == (kind not in (FaultKind.CUT_BEFORE, FaultKind.BAD_GATEWAY))
+    is_created = kind not in (FaultKind.CUT_BEFORE, FaultKind.BAD_GATEWAY)
+    assert len(sandbox.orders()) == int(is_created)
     assert [request.endpoint for request in sandbox.requests] == ["pay/create"]
 
 
-async def test_payment_server_closes_after_reading() -> None:
+async def test_payment_is_not_retried_if_the_server_read_it_and_closed() -> None:
     """If the server closes the connection after reading the payment, it isn't sent again."""
     async with (
         raw_server(close_without_reply) as server,
@@ -458,7 +460,7 @@ async def test_payment_server_closes_after_reading() -> None:
     assert len(server.bodies) == 1
 
 
-async def test_payment_server_closes_before_reading() -> None:
+async def test_payment_is_not_retried_if_the_server_closed_without_reading() -> None:
     """If the server closes the connection without reading, the payment isn't sent again: it may have been read."""
     async with (
         raw_server(close_without_reply, read=False) as server,
@@ -482,7 +484,7 @@ async def test_outcome_of_a_timed_out_payment_is_unknown() -> None:
         assert len(server.bodies) == 1
 
 
-async def test_payment_cannot_connect(sandbox: Sandbox) -> None:
+async def test_payment_that_cannot_connect_is_retried(sandbox: Sandbox) -> None:
     """A payment is retried while no byte of it was sent. The final error says that nothing was sent."""
     async with sandbox.serve() as url:
         pass  # from here on nothing listens at the URL
@@ -496,7 +498,7 @@ async def test_payment_succeeds_after_failed_connects(sandbox: Sandbox) -> None:
     """If connecting succeeds after some failures, the payment creates one order."""
     sandbox_transport = httpx.ASGITransport(sandbox.app)
 
-    class Flaky(httpx.AsyncBaseTransport):
+    class FlakyTransport(httpx.AsyncBaseTransport):
         tries = 0
 
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -505,7 +507,7 @@ async def test_payment_succeeds_after_failed_connects(sandbox: Sandbox) -> None:
                 raise httpx.ConnectError("no route")
             return await sandbox_transport.handle_async_request(request)
 
-    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, transport=Flaky(), retry=QUICK) as gatepay:
+    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, transport=FlakyTransport(), retry=QUICK) as gatepay:
         await gatepay.create_payment(**ORDER)
     assert len(sandbox.orders()) == 1
 
@@ -535,7 +537,6 @@ async def test_outcome_is_unknown_if_the_success_is_unreadable() -> None:
 @pytest.mark.uncounted
 @pytest.mark.parametrize("code", [101, 105, 107, 109, 199])
 async def test_refusals_are_not_retried(gatepay: AsyncGatePay, sandbox: Sandbox, code: int) -> None:
-    """A refusal isn't retried."""
     sandbox.fault(Fault(FaultKind.CODE, code=code, times=None))
     with pytest.raises(RefusedError) as caught:
         await gatepay.create_card_keys(8, ["AAA"])
@@ -564,10 +565,10 @@ async def test_refusal_after_a_lost_reply_is_in_doubt(gatepay: AsyncGatePay, san
 
 
 async def test_error_says_sent_if_any_attempt_sent(sandbox: Sandbox) -> None:
-    """The error says that the call was sent if any attempt sent a byte, even if the last one didn't."""
+    """The error has ``sent=True`` if any attempt sent a byte, even if the last one didn't."""
     sandbox_transport = httpx.ASGITransport(sandbox.app)
 
-    class Dying(httpx.AsyncBaseTransport):
+    class TransportThatBreaks(httpx.AsyncBaseTransport):
         tries = 0
 
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -577,7 +578,7 @@ async def test_error_says_sent_if_any_attempt_sent(sandbox: Sandbox) -> None:
                 raise httpx.ReadError("cut")
             raise httpx.ConnectError("gone")
 
-    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, transport=Dying(), retry=QUICK) as gatepay:
+    async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, transport=TransportThatBreaks(), retry=QUICK) as gatepay:
         with pytest.raises(TransportError, match="ConnectError") as caught:
             await gatepay.create_card_keys(8, ["AAA"])
     assert caught.value.sent
@@ -626,10 +627,11 @@ async def test_no_retry_past_the_deadline(sandbox: Sandbox, base_url: str, monke
         monkeypatch.setattr(anyio, "sleep", oversleep)
         with pytest.raises(DeadlineExceededError) as caught:
             await gatepay.list_products()
+    # The second attempt counts, although it ended before it sent anything.
     assert (caught.value.sent, caught.value.attempts, len(sandbox.requests)) == (True, 2, 1)
 
 
-async def test_retry_budget(sandbox: Sandbox, base_url: str) -> None:
+async def test_retries_of_a_client_are_limited(sandbox: Sandbox, base_url: str) -> None:
     """Without a success, a client retries 20 times in all. Each success allows half a retry more."""
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, retry=QUICK) as gatepay:
         sandbox.fault(Fault(FaultKind.CUT_BEFORE, times=None))
@@ -644,7 +646,7 @@ async def test_retry_budget(sandbox: Sandbox, base_url: str) -> None:
         sandbox.fault(Fault(FaultKind.CUT_BEFORE, times=None))
         with pytest.raises(TransportError):
             await gatepay.list_products()
-        assert len(sandbox.requests) - before == 2
+        assert len(sandbox.requests) - before == 2  # one attempt and one retry
 
 
 # -- unexpected replies ------------------------------------------------------------------------------------------------
@@ -653,11 +655,11 @@ async def test_retry_budget(sandbox: Sandbox, base_url: str) -> None:
 async def test_redirect_is_not_followed() -> None:
     """Redirects are not followed, so the signed form isn't sent to another server."""
 
-    async def elsewhere(stream: SocketStream, _: int) -> None:
+    async def redirect(stream: SocketStream, _: int) -> None:
         await stream.send(http(b"", status="307 Temporary Redirect", headers="location: http://127.0.0.1:9/\r\n"))
 
     async with (
-        raw_server(elsewhere) as server,
+        raw_server(redirect) as server,
         httpx.AsyncClient(follow_redirects=True) as http_client,
         AsyncGatePay("a", "b", base_url=server.base_url, http_client=http_client) as through_client,
         AsyncGatePay("a", "b", base_url=server.base_url) as through_pool,
@@ -702,9 +704,6 @@ async def test_endless_reply_to_own_client_is_cut_at_the_limit(monkeypatch: pyte
             await gatepay.list_products()
 
 
-# -- the user's own httpx objects --------------------------------------------------------------------------------------
-
-
 async def test_compressed_reply_is_decompressed() -> None:
     """A compressed reply is decompressed, although the client asked for none."""
 
@@ -715,23 +714,26 @@ async def test_compressed_reply_is_decompressed() -> None:
         assert (await gatepay.list_products()).products == ()
 
 
+# -- the user's own httpx objects --------------------------------------------------------------------------------------
+
+
 async def test_own_transport_is_used_and_not_closed(sandbox: Sandbox) -> None:
     """The user's own transport is used unchanged, and not closed."""
 
-    class Own(httpx.ASGITransport):
+    class OwnTransport(httpx.ASGITransport):
         closed = False
 
         async def aclose(self) -> None:
             self.closed = True
 
-    transport = Own(sandbox.app)
+    transport = OwnTransport(sandbox.app)
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, transport=transport) as gatepay:
         assert (await gatepay.list_products()).products
     assert not transport.closed
 
 
-async def test_foreign_transport_error(sandbox: Sandbox) -> None:
-    """An error that a transport doesn't translate to httpx's counts as a TransportError, too."""
+async def test_foreign_exception_becomes_a_transport_error(sandbox: Sandbox) -> None:
+    """If a transport raises an exception that isn't httpx's, the call raises a TransportError."""
     sandbox.fault(Fault(FaultKind.CUT_AFTER, times=None))
     transport = httpx.ASGITransport(sandbox.app)
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, transport=transport, retry=QUICK) as gatepay:
@@ -759,10 +761,10 @@ async def test_own_client_is_used_and_not_closed(sandbox: Sandbox, base_url: str
     assert [request.headers["x-shop"] for request in seen] == ["one", "one"]
 
 
-async def test_own_client_cannot_connect(sandbox: Sandbox) -> None:
+async def test_payment_is_not_sent_if_own_client_cannot_connect(sandbox: Sandbox) -> None:
     """With the user's own client, httpx's trace shows that no byte was sent."""
     async with sandbox.serve() as url:
-        pass
+        pass  # from here on nothing listens at the URL
     async with (
         httpx.AsyncClient() as http_client,
         AsyncGatePay("a", "b", base_url=url, http_client=http_client, retry=QUICK) as gatepay,
@@ -772,7 +774,7 @@ async def test_own_client_cannot_connect(sandbox: Sandbox) -> None:
     assert (caught.value.sent, caught.value.attempts) == (False, 4)
 
 
-async def test_own_client_times_out() -> None:
+async def test_outcome_is_unknown_if_own_client_times_out() -> None:
     """With the user's own client, httpx's trace shows that the payment was sent before the time-out."""
     async with (
         raw_server(never_reply) as server,
@@ -784,20 +786,20 @@ async def test_own_client_times_out() -> None:
     assert len(server.bodies) == 1
 
 
-async def test_transport_without_trace_times_out() -> None:
+async def test_outcome_is_unknown_if_a_transport_has_no_trace() -> None:
     """A transport without a trace may have sent the payment, so its outcome is unknown."""
 
-    class Silent(httpx.AsyncBaseTransport):
+    class SilentTransport(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             await anyio.sleep_forever()
             raise AssertionError(request)
 
-    async with AsyncGatePay("a", "b", transport=Silent(), timeout=0.01, retry=QUICK) as gatepay:
+    async with AsyncGatePay("a", "b", transport=SilentTransport(), timeout=0.01, retry=QUICK) as gatepay:
         with pytest.raises(OutcomeUnknownError):
             await gatepay.create_payment(**ORDER)
 
 
-async def test_own_client_pool_is_full() -> None:
+async def test_payment_is_retried_if_own_client_has_no_connection() -> None:
     """If httpx's own pool has no free connection, nothing was sent, so the payment is retried."""
     async with (
         raw_server(never_reply) as server,
@@ -817,7 +819,7 @@ async def test_own_client_pool_is_full() -> None:
 
 @pytest.mark.gatepay_live  # otherwise the pytest plugin forbids calls to this host
 @pytest.mark.parametrize("variable", ["http_proxy", "all_proxy"])
-async def test_proxy_from_environment(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+async def test_proxy_from_environment_is_used(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     """The proxy from the environment is used, except for hosts in ``no_proxy``."""
 
     async def answer(stream: SocketStream, _: int) -> None:
@@ -837,7 +839,7 @@ async def test_proxy_from_environment(monkeypatch: pytest.MonkeyPatch, variable:
         assert proxies.proxy_for(httpx.URL(shop)) == proxies.Bypass(listed=True)
 
 
-async def test_no_proxy_for_loopback(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, base_url: str) -> None:
+async def test_loopback_bypasses_the_proxy(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, base_url: str) -> None:
     """Calls to this machine bypass the proxy, which would send card keys over the network in clear text."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "")
@@ -845,7 +847,7 @@ async def test_no_proxy_for_loopback(monkeypatch: pytest.MonkeyPatch, sandbox: S
         assert (await gatepay.list_products()).products
 
 
-async def test_unsupported_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unsupported_proxy_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy with an unsupported scheme raises an error that doesn't contain its password."""
     monkeypatch.setenv("https_proxy", "socks4://me:password@proxy.example:1080")
     monkeypatch.setenv("no_proxy", "")
@@ -870,9 +872,10 @@ async def test_gateway_error_as_json_is_no_refusal(status: int) -> None:
         with pytest.raises(ProtocolError, match="is not a code of GatePay's") as caught:
             await gatepay.list_products()
         assert (caught.value.http_status, caught.value.attempts) == (status, 4)
+        # 429 means that no order was created, so the outcome is known.
         with pytest.raises(ProtocolError if status == 429 else OutcomeUnknownError):
             await gatepay.create_payment(**ORDER)
-    assert len(server.bodies) == 5
+    assert len(server.bodies) == 5  # four attempts to list the products, and one payment
 
 
 @pytest.fixture(scope="module")
@@ -953,7 +956,7 @@ async def test_aiohttp_payment_is_not_retried() -> None:
 # -- concurrent and cancelled calls ------------------------------------------------------------------------------------
 
 
-async def test_more_calls_than_connections(gatepay: AsyncGatePay) -> None:
+async def test_more_calls_than_connections_all_succeed(gatepay: AsyncGatePay) -> None:
     """With more concurrent calls than connections, each call gets its reply."""
     totals: list[int] = []
 
@@ -977,7 +980,7 @@ async def test_cancelled_call_frees_its_connection(sandbox: Sandbox, base_url: s
         assert len((await gatepay.list_products()).products) == 3
 
 
-async def test_close_while_a_call_waits(sandbox: Sandbox, base_url: str) -> None:
+async def test_closing_ends_waiting_calls(sandbox: Sandbox, base_url: str) -> None:
     """Closing ends waiting calls with an error that says that nothing was sent."""
     errors: list[GatePayError] = []
     gatepay = AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, max_connections=1, retry=QUICK)
@@ -993,7 +996,7 @@ async def test_close_while_a_call_waits(sandbox: Sandbox, base_url: str) -> None
         async with gatepay:
             group.start_soon(call)
             await anyio.wait_all_tasks_blocked()
-            group.start_soon(call)
+            group.start_soon(call)  # waits, because the first call has the only connection
             await anyio.wait_all_tasks_blocked()
         await anyio.wait_all_tasks_blocked()
         group.cancel_scope.cancel()
@@ -1002,13 +1005,13 @@ async def test_close_while_a_call_waits(sandbox: Sandbox, base_url: str) -> None
     assert (error.sent, error.attempts) == (False, 1)
 
 
-@pytest.mark.parametrize("when", ["in the attempt", "in the wait"])
-async def test_close_between_attempts(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the client is closed after an attempt failed, the error is that attempt's: it may have been carried out."""
+@pytest.mark.parametrize("closed_during", ["the attempt", "the wait"])
+async def test_closing_after_an_attempt_raises_its_error(monkeypatch: pytest.MonkeyPatch, closed_during: str) -> None:
+    """Closing the client during a failing attempt, or the wait after it, raises that attempt's error."""
 
-    class Closing(httpx.AsyncBaseTransport):
+    class FailingTransport(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            if when == "in the attempt":
+            if closed_during == "the attempt":
                 await gatepay.__aexit__(None, None, None)
             raise httpx.ReadError("cut", request=request)
 
@@ -1016,7 +1019,7 @@ async def test_close_between_attempts(when: str, monkeypatch: pytest.MonkeyPatch
         await gatepay.__aexit__(None, None, None)
 
     monkeypatch.setattr(anyio, "sleep", close)
-    async with AsyncGatePay("a", "b", transport=Closing()) as gatepay:
+    async with AsyncGatePay("a", "b", transport=FailingTransport()) as gatepay:
         with pytest.raises(TransportError, match="ReadError: cut") as caught:
             await gatepay.create_card_keys(8, ["AAA"])
     assert (caught.value.sent, caught.value.attempts) == (True, 1)

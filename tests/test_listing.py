@@ -39,15 +39,17 @@ NOON = datetime(2019, 4, 20, 12, tzinfo=UTC)
 # --- A simulated shop --------------------------------------------------------------------------------------
 
 
-class Shop:
+class SimulatedShop:
     """
-    A simulated shop. Its card keys have only ids, and a page has 10 of them.
+    A simulated shop. Its card keys differ only in their ids, and a page has 10 of them.
 
     Attributes:
         ids: The ids of the card keys.
         clamps: Whether the shop returns its last page for page numbers beyond it, instead of an empty page.
         calls: The page numbers of the calls, in order.
         answered: The number of calls that were answered.
+        in_flight: The number of calls that are not answered yet.
+        most_in_flight: The largest number of such calls at the same time.
         most_alive: The largest number of pages that were in memory at the same time.
         gates: Events by page number; a call waits for the event of its page.
         failures: Errors by page number; a call raises the first one left for its page.
@@ -87,9 +89,9 @@ class Shop:
             raise self.failures[call.page].pop(0)
         return self._remember(self._page(call.page))
 
-    def _page(self, asked: int) -> CardKeyPage:
-        last = max(1, -(-len(self.ids) // 10))
-        number = min(asked, last) if self.clamps else asked
+    def _page(self, requested: int) -> CardKeyPage:
+        last = max(1, -(-len(self.ids) // 10))  # rounded up
+        number = min(requested, last) if self.clamps else requested
         ids = self.ids[(number - 1) * 10 : number * 10]
         return page_of(*ids, number=number, last=last, total=len(self.ids))
 
@@ -116,7 +118,7 @@ def page_of(*ids: int, number: int, last: int, total: int) -> CardKeyPage:
     return CardKeyPage(total=total, per_page=10, current_page=number, last_page=last, keys=keys)
 
 
-def unreachable() -> TransportError:
+def connection_error() -> TransportError:
     return TransportError(endpoint="ka/show", sent=True, problem="the connection broke")
 
 
@@ -180,7 +182,7 @@ def count_tasks(anyio_backend: str) -> int:
 @pytest.fixture
 def full_sandbox(sandbox: Sandbox) -> Sandbox:
     """Return a sandbox whose product 8 has 620 card keys: 13 pages, the last one with 20."""
-    sandbox.add_keys(8, [f"KEY-{number:03d}" for number in range(620 - 89)])
+    sandbox.add_keys(8, [f"KEY-{number:03d}" for number in range(620 - 89)])  # the example shop has 89
     return sandbox
 
 
@@ -200,7 +202,7 @@ async def test_iterating_a_listing_returns_every_key(full_sandbox: Sandbox, gate
     listing = gatepay.list_card_keys(8)
     assert await contents_of(listing) == full_sandbox.keys(8)
     assert await ids_of(listing) == full_sandbox.key_ids(8)
-    assert len(full_sandbox.requests) == 2 * 13
+    assert len(full_sandbox.requests) == 2 * 13  # two walks
     assert listing.drifted is False
 
 
@@ -209,8 +211,8 @@ async def test_iterating_starts_at_the_requested_page(full_sandbox: Sandbox, gat
     assert await contents_of(gatepay.list_card_keys(8, page=4, prefetch=3)) == full_sandbox.keys(8)[150:]
 
 
-async def test_pages_returns_whole_pages(full_sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
-    """``pages()`` returns the pages as GatePay sends them."""
+async def test_pages_yields_whole_pages(full_sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
+    """``pages()`` yields the pages as GatePay sends them."""
     pages = [page async for page in gatepay.list_card_keys(8, page=2, prefetch=5).pages()]
     assert [page.current_page for page in pages] == list(range(2, 14))
     assert [len(page.keys) for page in pages] == [50] * 11 + [20]
@@ -219,7 +221,7 @@ async def test_pages_returns_whole_pages(full_sandbox: Sandbox, gatepay: AsyncGa
 
 async def test_creating_a_listing_sends_no_request() -> None:
     """A listing sends no request before it is awaited or iterated."""
-    shop = Shop(20)
+    shop = SimulatedShop(20)
     aiter(shop.listing())
     shop.listing().pages()
     assert shop.calls == []
@@ -227,7 +229,7 @@ async def test_creating_a_listing_sends_no_request() -> None:
 
 async def test_iterations_of_a_listing_are_independent() -> None:
     """Two concurrent iterations of one listing each return every card key."""
-    shop = Shop(30)
+    shop = SimulatedShop(30)
     listing = shop.listing()
     iterator_1, iterator_2 = aiter(listing), aiter(listing)
     first_ids = [(await anext(iterator_1)).id, (await anext(iterator_2)).id]
@@ -237,14 +239,14 @@ async def test_iterations_of_a_listing_are_independent() -> None:
 
 async def test_aiter_of_an_iterator_is_the_iterator() -> None:
     """`aiter()` of a listing's iterator returns the same iterator, so that a second loop can continue."""
-    keys, pages = aiter(Shop(15).listing()), Shop(15).listing().pages()
+    keys, pages = aiter(SimulatedShop(15).listing()), SimulatedShop(15).listing().pages()
     assert aiter(keys) is keys
     assert aiter(pages) is pages
 
 
 async def test_an_exhausted_iterator_sends_no_request() -> None:
     """After its end an iterator raises StopAsyncIteration again, without a request."""
-    shop = Shop(5)
+    shop = SimulatedShop(5)
     keys = aiter(shop.listing())
     assert await ids_of(keys) == [1, 2, 3, 4, 5]
     with pytest.raises(StopAsyncIteration):
@@ -276,7 +278,7 @@ async def test_invalid_arguments_are_refused_before_a_request(
 
 async def test_no_repr_shows_a_key() -> None:
     """The repr of a listing, its iterators, pages and card keys contains no card key's text."""
-    listing = Shop(25).listing(prefetch=2)
+    listing = SimulatedShop(25).listing(prefetch=2)
     keys, pages = aiter(listing), listing.pages()
     key, page = await anext(keys), await anext(pages)
     assert key.content == "SECRET-1"
@@ -301,7 +303,7 @@ async def test_a_product_without_keys_has_one_empty_page(*, clamps: bool) -> Non
 async def test_the_first_pages_are_requested_concurrently() -> None:
     """While the number of pages is unknown, ``prefetch`` pages are requested concurrently, but at most 8."""
     for prefetch, first_calls in ((1, 1), (2, 2), (8, 8), (9, 8), (1000, 8)):
-        shop = Shop(10)
+        shop = SimulatedShop(10)
         assert await ids_of(shop.listing(prefetch=prefetch)) == shop.ids
         assert sorted(shop.calls) == list(range(1, first_calls + 1))
 
@@ -309,9 +311,9 @@ async def test_the_first_pages_are_requested_concurrently() -> None:
 @pytest.mark.parametrize("clamps", [False, True])
 async def test_a_new_page_is_requested_again(*, clamps: bool) -> None:
     """A page that didn't exist yet is requested again after an earlier page shows that it exists now."""
-    shop = Shop(20, clamps=clamps)
+    shop = SimulatedShop(20, clamps=clamps)
     shop.gates = {2: anyio.Event()}
-    shop.failures = {4: [unreachable()]}
+    shop.failures = {4: [connection_error()]}
     received: list[int] = []
 
     async def walk() -> None:
@@ -382,7 +384,7 @@ async def test_prefetching_keeps_the_order(full_sandbox: Sandbox, gatepay: Async
 @pytest.mark.parametrize("thorough", [False, True])
 async def test_prefetch_limits_the_requests_in_flight(prefetch: int, limit: int, *, thorough: bool) -> None:
     """The largest number of requests in flight is ``prefetch``, if enough pages are left."""
-    shop = Shop(300)
+    shop = SimulatedShop(300)
     assert await ids_of(shop.listing(prefetch=prefetch, thorough=thorough)) == shop.ids
     # With `thorough`, the last page is read first, and then the other 29.
     assert shop.most_in_flight == (29 if thorough and prefetch == 100 else limit)
@@ -390,7 +392,7 @@ async def test_prefetch_limits_the_requests_in_flight(prefetch: int, limit: int,
 
 async def test_pages_are_returned_in_order() -> None:
     """Pages that arrive in reverse order are returned in order."""
-    shop = Shop(40)
+    shop = SimulatedShop(40)
     shop.gates = {page: anyio.Event() for page in (1, 2, 3, 4)}
     received: list[int] = []
 
@@ -411,7 +413,7 @@ async def test_pages_are_returned_in_order() -> None:
 @pytest.mark.parametrize("thorough", [False, True])
 async def test_memory_does_not_grow_with_the_pages(prefetch: int, *, thorough: bool) -> None:
     """A walk holds about ``prefetch`` pages in memory; with ``thorough``, about two blocks of pages."""
-    shop = Shop(2000)
+    shop = SimulatedShop(2000)
     assert len(await ids_of(shop.listing(prefetch=prefetch, thorough=thorough))) == 2000
     assert shop.most_alive <= (2 * max(8, prefetch) if thorough else prefetch) + 4
 
@@ -431,16 +433,16 @@ async def test_thorough_reads_few_pages_twice(full_sandbox: Sandbox, gatepay: As
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize(
-    ("prefetch", "deleted", "before_position"), [(1, 1, True), (1, 51, False), (8, 1, False), (8, 51, True)]
+    ("prefetch", "deleted", "at_the_start"), [(1, 1, True), (1, 51, False), (8, 1, False), (8, 51, True)]
 )
 async def test_deletions_hide_no_other_key(
-    full_sandbox: Sandbox, gatepay: AsyncGatePay, prefetch: int, deleted: int, *, before_position: bool
+    full_sandbox: Sandbox, gatepay: AsyncGatePay, prefetch: int, deleted: int, *, at_the_start: bool
 ) -> None:
     """If card keys are deleted during a walk, each other key is returned once."""
     listing = gatepay.list_card_keys(8, prefetch=prefetch)
     keys = aiter(listing)
     received = [(await anext(keys)).id for _ in range(150)]
-    start = 0 if before_position else 100
+    start = 0 if at_the_start else 100  # the walk is at position 150
     full_sandbox.delete_keys(8, full_sandbox.key_ids(8)[start : start + deleted])
     received += await ids_of(keys)
     assert received == sorted(set(received))
@@ -475,32 +477,33 @@ async def test_added_keys_are_returned_at_the_end(full_sandbox: Sandbox, gatepay
 async def test_only_thorough_detects_a_deletion_with_an_addition() -> None:
     """If a deletion and an addition leave ``total`` unchanged, only ``thorough`` detects the skipped card key."""
     for thorough in (False, True):
-        shop = Shop(40)
+        shop = SimulatedShop(40)
         listing = shop.listing(thorough=thorough)
         keys = aiter(listing)
         received = [(await anext(keys)).id for _ in range(10)]
         shop.ids = [*shop.ids[1:], 41]
         received += await ids_of(keys)
+        # After the deletion, 11 is on page 1, which was already read.
         assert received == [row for row in range(1, 42) if thorough or row != 11]
         assert listing.drifted is thorough
 
 
 async def test_drifted_is_reset_by_the_next_walk() -> None:
     """``drifted`` is False again after the next walk has started."""
-    shop = Shop(40)
+    shop = SimulatedShop(40)
     listing = shop.listing()
-    drifted = [listing.drifted]
+    results = [listing.drifted]
     async for key in listing:
         if key.id == 10:
             del shop.ids[0]
-    drifted.append(listing.drifted)
+    results.append(listing.drifted)
     assert await ids_of(listing) == shop.ids
-    assert [*drifted, listing.drifted] == [False, True, False]
+    assert [*results, listing.drifted] == [False, True, False]
 
 
 async def test_a_stale_prefetched_page_is_read_again() -> None:
     """A page that was prefetched before a deletion is read again if the page before it shows the deletion."""
-    shop = Shop(60)
+    shop = SimulatedShop(60)
     shop.gates = {2: anyio.Event()}
     received: list[int] = []
 
@@ -511,7 +514,7 @@ async def test_a_stale_prefetched_page_is_read_again() -> None:
         group.start_soon(walk)
         await anyio.wait_all_tasks_blocked()
         assert sorted(shop.calls) == [1, 2, 3]
-        # Page 3 has arrived with 21 to 30. After the deletion, page 2 arrives with the same rows.
+        # Page 3 has arrived with 21 to 30. After the deletion, page 2 arrives with 21 to 30, too.
         del shop.ids[:10]
         shop.gates[2].set()
     assert received == list(range(1, 61))
@@ -526,7 +529,7 @@ async def test_a_stale_prefetched_page_is_read_again() -> None:
     prefetch=st.sampled_from([1, 2, 3, 8]),
     thorough=st.booleans(),
     clamps=st.booleans(),
-    cancelled=st.integers(0, 12),
+    cancelled_call=st.integers(0, 12),
 )
 async def test_random_changes_lose_no_key(
     *,
@@ -536,28 +539,28 @@ async def test_random_changes_lose_no_key(
     prefetch: int,
     thorough: bool,
     clamps: bool,
-    cancelled: int,
+    cancelled_call: int,
 ) -> None:
     """
     Each card key that exists from the first page to the last is returned once, whatever is deleted or added.
 
     This also holds if the walk is cancelled during a call and then continued.
     """
-    shop = Shop(rows, clamps=clamps)
+    shop = SimulatedShop(rows, clamps=clamps)
     if not thorough:
         additions = []  # an addition may hide a deletion from `total`
     gone: set[int] = set()
 
     def change(call: int) -> None:
-        for when, start, number in deletions:
-            if when == call:
+        for deletion_call, start, number in deletions:
+            if deletion_call == call:
                 gone.update(shop.ids[start : start + number])
                 del shop.ids[start : start + number]
-        for when, number in additions:
-            if when == call:
+        for addition_call, number in additions:
+            if addition_call == call:
                 newest = max([rows, *shop.ids, *gone])
                 shop.ids += range(newest + 1, newest + 1 + number)
-        if call == cancelled:
+        if call == cancelled_call:
             scope.cancel()
 
     shop.on_call = change
@@ -576,7 +579,7 @@ async def test_random_changes_lose_no_key(
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # on trio, concurrent calls are answered in any order
 async def test_second_readings_are_repeated_after_a_cancellation() -> None:
     """After a cancellation, a page that was already read twice is read again: it must be newer than other pages."""
-    shop = Shop(50)
+    shop = SimulatedShop(50)
 
     def change(call: int) -> None:
         if call == 3:
@@ -597,7 +600,7 @@ async def test_second_readings_are_repeated_after_a_cancellation() -> None:
 
 async def test_a_total_before_a_cancellation_is_remembered() -> None:
     """A total that arrived before a cancellation is remembered, because later totals may hide the deletion."""
-    shop = Shop(60)
+    shop = SimulatedShop(60)
     shop.gates = {4: anyio.Event()}
     keys = aiter(shop.listing(prefetch=2))
     received = [(await anext(keys)).id for _ in range(20)]  # pages 1 and 2
@@ -622,7 +625,7 @@ async def test_break_leaves_no_task_and_no_connection(
     """After a ``break`` no task and no busy connection is left, and trio doesn't warn about an unfinished generator."""
     await gatepay.list_products()
     gc.collect()
-    tasks = count_tasks(anyio_backend)
+    tasks_before = count_tasks(anyio_backend)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         count = 0
@@ -637,7 +640,7 @@ async def test_break_leaves_no_task_and_no_connection(
                 count += 1
                 if count == 120:
                     break
-        assert count_tasks(anyio_backend) == tasks
+        assert count_tasks(anyio_backend) == tasks_before
         assert busy_connections(gatepay) == 0
         del listing
         gc.collect()
@@ -648,10 +651,10 @@ async def test_break_leaves_no_task_and_no_connection(
 
 async def test_no_request_is_open_between_two_keys(anyio_backend: str) -> None:
     """Between two card keys no task and no request is open, for any ``prefetch``."""
-    shop = Shop(100)
-    tasks = count_tasks(anyio_backend)
+    shop = SimulatedShop(100)
+    tasks_before = count_tasks(anyio_backend)
     async for _ in shop.listing(prefetch=4):
-        assert count_tasks(anyio_backend) == tasks
+        assert count_tasks(anyio_backend) == tasks_before
         assert shop.in_flight == 0
 
 
@@ -659,30 +662,31 @@ async def test_no_request_is_open_between_two_keys(anyio_backend: str) -> None:
 @pytest.mark.parametrize("thorough", [False, True])
 async def test_an_iterator_continues_after_a_cancelled_fetch(prefetch: int, *, thorough: bool) -> None:
     """If a fetch is cancelled, the same iterator can continue, and no card key is lost."""
-    shop = Shop(50)
+    shop = SimulatedShop(50)
     keys = aiter(shop.listing(prefetch=prefetch, thorough=thorough))
     received: list[int] = []
-    cancelled = 0
+    cancellations = 0
     while len(received) < 50:
         shop.gates = {page: anyio.Event() for page in range(1, 6)}
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as group:
                 group.start_soon(cancel_when_blocked, scope)
                 await take_all(keys, received)
-        cancelled += len(received) < 50
+        cancellations += len(received) < 50
         assert shop.in_flight == 0
         shop.gates = {}
         with suppress(StopAsyncIteration):
             received.append((await anext(keys)).id)
     assert received == shop.ids
-    assert cancelled >= (1 if thorough else 5 if prefetch == 1 else 2)
+    # One for each fetch: of all 5 pages, of one page, or of up to 3 pages.
+    assert cancellations >= (1 if thorough else 5 if prefetch == 1 else 2)
 
 
 @pytest.mark.parametrize("thorough", [False, True])
 async def test_an_iterator_continues_after_a_cancellation_at_any_step(*, thorough: bool) -> None:
     """Wherever a walk is cancelled, the iterator can continue, and each card key is returned once."""
     for steps in range(40):
-        shop = Shop(60)
+        shop = SimulatedShop(60)
         keys = aiter(shop.listing(prefetch=3, thorough=thorough))
         received: list[int] = []
         with anyio.CancelScope() as scope:
@@ -696,7 +700,7 @@ async def test_an_iterator_continues_after_a_cancellation_at_any_step(*, thoroug
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_an_iterator_continues_after_task_cancel() -> None:
     """After ``task.cancel()`` during a fetch the iterator can continue, and no card key is lost."""
-    shop = Shop(50)
+    shop = SimulatedShop(50)
     shop.gates = {5: anyio.Event()}
     keys = aiter(shop.listing(prefetch=3))
     received: list[int] = []
@@ -731,7 +735,7 @@ async def test_a_cancelled_walk_frees_its_connections(full_sandbox: Sandbox, gat
 @pytest.mark.parametrize("tasks", [2, 5])
 async def test_tasks_can_share_an_iterator(tasks: int) -> None:
     """If tasks share an iterator, each card key is returned to one of them, and the iterator ends for all."""
-    shop = Shop(95)
+    shop = SimulatedShop(95)
     keys = aiter(shop.listing(prefetch=2))
     received: list[int] = []
     ended = 0
@@ -777,7 +781,6 @@ async def test_a_walk_survives_temporary_faults(full_sandbox: Sandbox, gatepay: 
 
 
 async def test_a_page_that_arrives_byte_by_byte_is_accepted(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
-    """A page that arrives byte by byte is accepted."""
     sandbox.fault(Fault(FaultKind.DRIP, seconds=0.0005))
     assert await contents_of(gatepay.list_card_keys(5)) == sandbox.keys(5)
 
@@ -795,7 +798,7 @@ async def test_a_refusal_is_raised(sandbox: Sandbox, gatepay: AsyncGatePay) -> N
 
 async def test_an_unexpected_error_is_raised_unchanged() -> None:
     """An exception that isn't a GatePayError is raised unchanged."""
-    shop = Shop(20)
+    shop = SimulatedShop(20)
     failure = RuntimeError("raised by the transport")
     shop.failures = {1: [failure, failure]}
     with pytest.raises(RuntimeError) as caught:
@@ -809,8 +812,8 @@ async def test_an_unexpected_error_is_raised_unchanged() -> None:
 @pytest.mark.parametrize("thorough", [False, True])
 async def test_a_failed_page_raises_after_the_pages_before_it(*, thorough: bool) -> None:
     """The pages before a failed page are returned, then the error is raised. The next call retries the page."""
-    shop = Shop(120)
-    shop.failures = {7: [unreachable()] if thorough else [unreachable(), unreachable()]}
+    shop = SimulatedShop(120)
+    shop.failures = {7: [connection_error()] if thorough else [connection_error(), connection_error()]}
     keys = aiter(shop.listing(prefetch=11, thorough=thorough))
     received: list[int] = []
     failed_after: list[int] = []
@@ -827,13 +830,13 @@ async def test_a_failed_page_raises_after_the_pages_before_it(*, thorough: bool)
 
 async def test_a_failed_second_reading_is_retried() -> None:
     """If the second reading of a page fails, the error is raised after the earlier pages, and the next call retries."""
-    shop = Shop(50)
+    shop = SimulatedShop(50)
     received: list[int] = []
 
     def fail_second_reading(_: int) -> None:
-        # With one page at a time, the last call in `calls` is the one that was answered last.
+        # With one page at a time, the last call in `calls` is the one that is being answered.
         if shop.calls.count(1) == 2 and shop.calls[-1] == 1:
-            shop.failures = {1: [unreachable()]}
+            shop.failures = {1: [connection_error()]}
             shop.on_call = lambda _: None
 
     shop.on_call = fail_second_reading
