@@ -439,13 +439,13 @@ async def test_trace_extension_gets_httpcores_events() -> None:
     assert event_names[-1] == "http11.response_closed.complete"
 
 
-@pytest.mark.parametrize(("target", "first"), [("/half", b"01234"), ("/parts", b"x")])
-async def test_closing_a_half_read_response_closes_its_connection(target: str, first: bytes) -> None:
+@pytest.mark.parametrize(("target", "first_part"), [("/half", b"01234"), ("/parts", b"x")])
+async def test_closing_a_half_read_response_closes_its_connection(target: str, first_part: bytes) -> None:
     """Closing a half-read response releases its slot and closes its connection."""
     async with serving() as server, OriginPool(server.url, max_connections=1) as pool:
         response = await pool.handle_async_request(request_for(server, target))
         assert isinstance(response.stream, httpx.AsyncByteStream)
-        assert await anext(aiter(response.stream)) == first
+        assert await anext(aiter(response.stream)) == first_part
         await response.aclose()
         assert state(pool) == (0, 0, 0)
         assert await call(pool, server) == "2"
@@ -657,9 +657,9 @@ async def test_closing_ends_waiting_calls_and_lets_running_ones_finish() -> None
     errors: list[Exception] = []
     async with serving() as server:
         pool = OriginPool(server.url, max_connections=2)
-        held_response, other = [await pool.handle_async_request(request_for(server)) for _ in range(2)]
-        await other.aread()
-        other = await pool.handle_async_request(request_for(server))
+        held_response, read_response = [await pool.handle_async_request(request_for(server)) for _ in range(2)]
+        await read_response.aread()
+        reused_response = await pool.handle_async_request(request_for(server))
 
         async def caller() -> None:
             with pytest.raises(PoolClosedError, match="nothing was sent") as caught:
@@ -674,7 +674,7 @@ async def test_closing_ends_waiting_calls_and_lets_running_ones_finish() -> None
             await pool.aclose()
         assert len(errors) == 3
         assert state(pool) == (2, 0, 0)
-        assert [await held_response.aread(), await other.aread()] == [b"1", b"2"]
+        assert [await held_response.aread(), await reused_response.aread()] == [b"1", b"2"]
         assert state(pool) == (0, 0, 0)
         with pytest.raises(httpx.ConnectError, match="closed"):
             await call(pool, server)
@@ -696,6 +696,7 @@ async def test_caller_with_a_slot_sends_nothing_if_the_pool_closes_first() -> No
             group.start_soon(caller)
             await anyio.wait_all_tasks_blocked()
             ticket = next(iter(pool._slots._waiting))
+            # When the slot is handed to the caller, close the pool first, and wake the caller afterwards.
             wake, ticket.wake = ticket.wake, pool._slots.close
             await held_response.aread()
             wake()
@@ -949,7 +950,7 @@ async def test_random_cancellations_leak_nothing(cancel: Cancel) -> None:
             for _ in range(20):
                 group.start_soon(caller)
         assert len(bodies) == 20
-        assert len(anyio.get_running_tasks()) <= tasks + 10
+        assert len(anyio.get_running_tasks()) <= tasks + 10  # the server has a task for each of 10 connections
         await pool.aclose()
         assert state(pool) == (0, 0, 0)
         await server.wait_until(lambda: not server.open)

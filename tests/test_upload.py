@@ -50,7 +50,7 @@ from gatepay_async.protocol.retrying import Sent
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 from gatepay_async.upload import upload
 
-# The most calls that find one refused card key among 500: both halves of each part, until a part has one card key.
+# Finding one refused card key among 500 by halving takes at most this many calls: two for each of about 10 sizes.
 MAX_HALVING_CALLS = 2 * (math.log2(500) + 1)
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio, pytest.mark.usefixtures("impatient_uploads")]
@@ -340,7 +340,7 @@ async def test_progress_after_each_chunk(sandbox: Sandbox, gatepay: AsyncGatePay
         events.append(progress)
 
     sandbox.add_keys(8, make_keys(300))
-    keys = [*make_keys(1_800), "", "a\nb", *make_keys(100)]
+    keys = [*make_keys(1_800), "", "a\nb", *make_keys(100)]  # "a\nb" is refused, for its line break
     report = assert_adds_up(
         await gatepay.upload_card_keys(8, keys, concurrency=3, on_progress=events.append if is_plain else record_slowly)
     )
@@ -436,7 +436,7 @@ def fault_id(fault: Fault) -> str:
 @pytest.mark.uncounted
 @pytest.mark.parametrize("fault", NOT_CARRIED_OUT, ids=fault_id)
 async def test_a_failed_call_is_retried(sandbox: Sandbox, gatepay: AsyncGatePay, fault: Fault) -> None:
-    """A chunk that the server didn't store at the first attempt is stored by the second."""
+    """A chunk that the server doesn't store at the first attempt is stored at the second."""
     sandbox.fault(fault)
     report = assert_adds_up(await gatepay.upload_card_keys(8, make_keys(1_200), concurrency=1))
     assert columns(report) == {"stored": 1_200}
@@ -447,15 +447,19 @@ async def test_a_failed_call_is_retried(sandbox: Sandbox, gatepay: AsyncGatePay,
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize("fault", CARRIED_OUT, ids=fault_id)
-@pytest.mark.parametrize("before", [0, 600])
+@pytest.mark.parametrize("existing", [0, 600])
 async def test_a_retry_after_a_lost_reply_is_already_there(
-    sandbox: Sandbox, gatepay: AsyncGatePay, fault: Fault, before: int
+    sandbox: Sandbox, gatepay: AsyncGatePay, fault: Fault, existing: int
 ) -> None:
     """If a chunk is stored but its reply is lost, the retry reports the card keys as already there."""
-    sandbox.add_keys(8, make_keys(before))
+    sandbox.add_keys(8, make_keys(existing))
     sandbox.fault(fault)
     report = assert_adds_up(await gatepay.upload_card_keys(8, make_keys(1_200), concurrency=1))
-    assert columns(report) == {"stored": 700 - (500 if before else 0), "already_there": 500 + (500 if before else 0)}
+    # The reply to the second chunk is lost. 600 existing card keys include the whole first chunk.
+    assert columns(report) == {
+        "stored": 700 - (500 if existing else 0),
+        "already_there": 500 + (500 if existing else 0),
+    }
     assert [chunk.attempts for chunk in report.chunks] == [1, 2, 1]
     assert sorted(sandbox.keys(8)) == make_keys(1_200)
     assert report.ok
@@ -493,7 +497,7 @@ async def test_a_permanent_fault_is_in_the_matching_column(
 ) -> None:
     """Card keys whose calls always fail are in the matching column, with the error."""
     sandbox.fault(fault)
-    keys = make_keys(60 if fault.code == 199 else 600)  # halved until each call has one card key, so few of them
+    keys = make_keys(60 if fault.code == 199 else 600)  # code 199 leads to one call per card key, so use few
     report = assert_adds_up(await gatepay.upload_card_keys(8, keys, concurrency=3))
     # On a slow machine the upload may stop before the last chunk is sent.
     assert columns(report).keys() - {"not_sent"} == {column}
@@ -590,7 +594,7 @@ async def test_auto_concurrency_over_a_socket() -> None:
 
 @pytest.mark.parametrize("concurrency", [1, 4])
 async def test_a_wrong_secret_stops_the_upload(sandbox: Sandbox, concurrency: int) -> None:
-    """A wrong appsecret ends the upload after the calls in flight, or after three calls."""
+    """A wrong appsecret ends the upload after ``concurrency`` calls, or after three calls if that is more."""
     lines = EndlessKeys()
     async with client_of(sandbox, appsecret="wrong") as gatepay:
         report = assert_adds_up(await gatepay.upload_card_keys(8, lines, concurrency=concurrency))
@@ -1044,10 +1048,10 @@ LINES = st.text("abAB \n\r\t\ufeff\u3000\ud83d密", max_size=4)
     blocks=st.lists(st.one_of(st.integers(1, 700), st.lists(LINES, max_size=8)), max_size=6),
     steps=st.lists(st.sampled_from(sorted(STEPS)), max_size=14),
     concurrency=st.integers(1, 4),
-    cancelled=st.integers(0, 60),
+    cancel_after_steps=st.integers(0, 60),
 )
 async def test_random_uploads_add_up(
-    *, blocks: list[int | list[str]], steps: list[str], concurrency: int, cancelled: int
+    *, blocks: list[int | list[str]], steps: list[str], concurrency: int, cancel_after_steps: int
 ) -> None:
     """Any input, replies and cancellation: each line is in one column, and each card key is accounted for."""
     lines: list[str] = []
@@ -1058,8 +1062,8 @@ async def test_random_uploads_add_up(
     with anyio.CancelScope() as scope:
         try:
             async with anyio.create_task_group() as group:
-                if cancelled < 40:
-                    group.start_soon(cancel_after, cancelled, scope.cancel)
+                if cancel_after_steps < 40:  # otherwise the upload is not cancelled
+                    group.start_soon(cancel_after, cancel_after_steps, scope.cancel)
                 report = await upload(server.send, 8, lines, concurrency=concurrency, on_progress=yield_once)
                 group.cancel_scope.cancel()
         except* Exception as errors:  # noqa: BLE001 -- any error has the report
@@ -1077,6 +1081,7 @@ async def test_random_uploads_add_up(
     not_stored = {key for chunk in report.chunks for key in chunk.keys}
     on_server = set(server.stored)
     if "already there" in steps:
+        # The server claimed to have the card keys of some call, so the report need not list them as failed.
         on_server |= {key for keys in server.calls for key in keys}
     assert {key for key in cleaned if key} - not_stored <= on_server
     assert not set(server.stored) & set(failed_keys(report, Fate.REFUSED, Fate.NOT_SENT))
