@@ -92,7 +92,7 @@ def test_second_signal_doesnt_interrupt_the_cleanup(start: Any, monkeypatch: pyt
             await anyio.sleep_forever()
         finally:
             signal.raise_signal(signal.SIGINT if start == runner.start_worker else signal.SIGUSR1)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # the event loop handles the second signal here
             await asyncio.sleep(0)
             cleaned_up.append(True)
         return Status.DONE

@@ -523,7 +523,7 @@ def test_help_explains_profile_for_each_command(gatepay: Any) -> None:
 
 
 def test_leftover_files_of_a_killed_login_are_removed(gatepay: Any, login: Any, folder: Path) -> None:
-    """The next `login` or `logout` removes old temporary files of its profile, but no recent ones or other profiles'."""
+    """The next `login` or `logout` removes its profile's old temporary files, not recent ones or other profiles'."""
     for command in (login, lambda: gatepay("logout")):
         folder.mkdir(parents=True, exist_ok=True)
         old, new, of_other_profile = (

@@ -117,7 +117,7 @@ async def test_retried_call_has_a_span_for_each_attempt(exported: "Exported") ->
 
 
 async def test_upload_span_is_the_parent_of_its_calls(exported: "Exported") -> None:
-    """The upload's span is the parent of its calls' spans in every task. It has the report, even if the upload raises."""
+    """The upload's span is the parent of its calls' spans, and has the report even if the upload raises."""
     gate = anyio.Event()
 
     async def answer(_: Any) -> Any:
@@ -372,12 +372,12 @@ def test_instrumenting_another_object_raises() -> None:
 @pytest.mark.parametrize("name", ["tracer_provider", "meter_provider"])
 def test_wrong_kind_of_provider_raises(name: str) -> None:
     """If a provider is of the wrong kind, the error names the argument."""
-    wrong_provider: Any = {
+    wrong: Any = {
         "tracer_provider": metrics.NoOpMeterProvider(),
         "meter_provider": trace.NoOpTracerProvider(),
     }[name]
     with pytest.raises(InvalidRequestError) as caught:
-        instrument(make_client(replying()), **{name: wrong_provider})
+        instrument(make_client(replying()), **{name: wrong})
     assert caught.value.field == name
 
 
