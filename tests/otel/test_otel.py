@@ -258,7 +258,7 @@ class BrokenTelemetry:
     Stands in for every OpenTelemetry object, with methods that raise.
 
     Args:
-        works_until: If it is "end", spans can be started, and their methods raise; if empty, starting a span raises, too.
+        works_until: If it is "end", spans can be started, and their methods raise. If empty, starting raises, too.
     """
 
     def __init__(self, *, works_until: str = "") -> None:
