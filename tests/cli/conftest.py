@@ -23,8 +23,8 @@ NO_WAITS = RetryPolicy(first_wait=0, longest_wait=0)
 
 
 @frozen
-class BatchResult:
-    """The result of a run."""
+class RunResult:
+    """The exit status and the output of one run of the command."""
 
     status: int
     out: str
@@ -38,7 +38,7 @@ class BatchResult:
         return document
 
 
-Gatepay = Callable[..., BatchResult]
+Gatepay = Callable[..., RunResult]
 
 
 @pytest.fixture(autouse=True)
@@ -84,14 +84,14 @@ def reset_parser() -> Callable[[object], Any]:
 
 @pytest.fixture
 def gatepay(reset_parser: Callable[[object], Any], monkeypatch: pytest.MonkeyPatch) -> Gatepay:
-    """Runs the command in this process."""
+    """Returns a function that runs the command in this process."""
     monkeypatch.setattr("typer.testing._get_command", reset_parser)
 
-    def run(*arguments: object, input: str | bytes = "", charset: str = "utf-8") -> BatchResult:  # noqa: A002 -- the parameter of CliRunner
+    def run(*arguments: object, input: str | bytes = "", charset: str = "utf-8") -> RunResult:  # noqa: A002 -- the parameter of CliRunner
         result = CliRunner(charset=charset).invoke(app, [str(argument) for argument in arguments], input=input)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
-        return BatchResult(result.exit_code, result.stdout, result.stderr)
+        return RunResult(result.exit_code, result.stdout, result.stderr)
 
     return run
 

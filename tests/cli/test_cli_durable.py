@@ -22,6 +22,7 @@ from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 pytestmark = [pytest.mark.sockets, pytest.mark.usefixtures("home")]
 
 POSTGRESQL = "postgresql://user:hush@127.0.0.1:1/db"  # no server listens on port 1
+ENDPOINT_CLOSED = 107  # the code with which ka/create refuses every chunk
 INITIAL_KEYS = 89  # card keys that the sandbox's product 8 has from the start
 
 
@@ -98,10 +99,8 @@ def test_job_is_submitted_worked_watched_and_deleted_in_both_languages(gatepay: 
     [job] = re.findall(r"[0-9a-f]{24}", queued.out)
     for lang, done in done_texts.items():
         waiting = gatepay("uploads", "show", job, "--lang", lang)
-        assert (waiting.status, waiting.out.count("2,500")) == (
-            0,
-            3,
-        )  # card keys, read lines, pending lines
+        assert waiting.status == 0
+        assert waiting.out.count("2,500") == 3  # card keys, read lines, pending lines
         assert done not in gatepay("uploads", "list", "--lang", lang).out
     assert gatepay("uploads", "work", "--drain", "--concurrency", 8, "--lang", "zh").status == 0
     for lang, done in done_texts.items():
@@ -172,7 +171,7 @@ def test_invalid_input_is_not_submitted(gatepay: Any, shop: Sandbox, keys: Path,
 @pytest.mark.slow
 def test_refused_job_is_resumed(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path) -> None:
     """A refusal of all chunks stops the job and writes the unsent lines to the file; `resume` sends them."""
-    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=107, times=None))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=ENDPOINT_CLOSED, times=None))
     failed = tmp_path / "failed.txt"
     run = gatepay("keys", "upload", keys, "-p", 8, "--durable", "--failed-lines", failed)
     assert run.status == 3
@@ -195,7 +194,7 @@ def test_refused_job_is_resumed(gatepay: Any, shop: Sandbox, keys: Path, tmp_pat
 def test_failed_lines_of_a_job_keep_the_encoding_of_the_input(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     file, failed = tmp_path / "gbk.txt", tmp_path / "failed.txt"
     file.write_bytes("卡密-一\n卡密-二\n".encode("gbk"))
-    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=107, times=None))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=ENDPOINT_CLOSED, times=None))
     options = ("--durable", "--encoding", "gbk", "--failed-lines", failed)
     assert gatepay("keys", "upload", file, "-p", 8, *options).status == 3
     assert failed.read_bytes() == file.read_bytes()
@@ -241,7 +240,7 @@ def test_unknown_or_ambiguous_job_id_is_an_error(gatepay: Any, shop: Sandbox, tm
     for prefix, expected in (
         ("x", "There is no upload x."),
         (ambiguous, f"Several uploads have an ID that starts with {ambiguous}."),
-        ("", "no upl"),
+        ("", "no upl"),  # not even if all IDs start with it
     ):
         run = gatepay("uploads", "show", prefix)
         assert run.status == 2
@@ -350,7 +349,7 @@ def test_failed_lines_are_not_replaced_without_the_spool(
     gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path
 ) -> None:
     """If the spool is deleted, the existing file of failed lines is kept and a warning counts the lost lines."""
-    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=107, times=None))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=ENDPOINT_CLOSED, times=None))
     failed = tmp_path / "failed.txt"
     job = gatepay("keys", "upload", keys, "-p", 8, "--durable", "--failed-lines", failed, "--json").json["job"]
     before = failed.read_text()

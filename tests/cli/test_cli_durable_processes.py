@@ -45,7 +45,7 @@ def test_interrupted_durable_upload_prints_a_report_and_continues(shop: Sandbox,
     assert "Traceback" not in upload.text
     shop.clear_faults()
     second_run = run("keys", "upload", keys, "-p", 8, "--durable", "--json")
-    assert (json.loads(second_run.stdout)["stored"], count_calls(shop)) == (25_000, 50)
+    assert (json.loads(second_run.stdout)["stored"], count_calls(shop)) == (25_000, 50)  # 50 chunks, each sent once
     assert "is queued" in second_run.stderr
     assert len(shop.keys(8)) == INITIAL_KEYS + 25_000
 

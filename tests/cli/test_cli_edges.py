@@ -92,7 +92,7 @@ def test_second_signal_doesnt_interrupt_the_cleanup(start: Any, monkeypatch: pyt
             await anyio.sleep_forever()
         finally:
             signal.raise_signal(signal.SIGINT if start == runner.start_worker else signal.SIGUSR1)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # the event loop handles the second signal here
             await asyncio.sleep(0)
             cleaned_up.append(True)
         return Status.DONE
@@ -210,7 +210,7 @@ def test_flush_error_at_exit_sets_the_status(monkeypatch: pytest.MonkeyPatch) ->
 def test_typers_exit_for_a_closed_pipe_is_recognized(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     """Typer's exit with status 1 after a closed pipe becomes PIPE_CLOSED; buffered output is dropped."""
 
-    class PacifyFlushWrapper(io.StringIO):
+    class PacifyFlushWrapper(io.StringIO):  # Typer's class for a closed pipe, which app.py recognizes by its name
         def fileno(self) -> int:
             return descriptor
 

@@ -9,6 +9,7 @@ from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
 pytestmark = pytest.mark.sockets
 
+ENDPOINT_CLOSED = 107  # the code with which ka/create refuses every chunk
 KEYS = ["卡密-一", "卡密-二", "PLAIN-3"]
 
 
@@ -20,7 +21,7 @@ def test_failed_lines_keep_the_encoding_of_the_input(gatepay: Any, shop: Sandbox
         file = tmp_path / "keys.txt"
         file.write_bytes("".join(f"{key}\n" for key in keys).encode(encoding))
         options = ("-p", 8, "--encoding", encoding)
-        shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=107))
+        shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=ENDPOINT_CLOSED))
         assert gatepay("keys", "upload", file, *options, "--failed-lines", failed).status == 3
         assert failed.read_bytes() == file.read_bytes(), encoding
         assert gatepay("keys", "upload", failed, *options).status == 0
@@ -31,7 +32,7 @@ def test_unread_lines_keep_the_encoding_of_the_input(gatepay: Any, shop: Sandbox
     """The lines after the point where an upload stopped are written in the encoding of the input."""
     file, failed = tmp_path / "keys.txt", tmp_path / "failed.txt"
     file.write_bytes("".join(f"卡密-{number}\n" for number in range(6000)).encode("gbk"))
-    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=107, times=None))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=ENDPOINT_CLOSED, times=None))
     run = gatepay("keys", "upload", file, "-p", 8, "--encoding", "gbk", "--failed-lines", failed, "--json")
     assert run.json["read"] < 6000
     assert sorted(failed.read_bytes().split(b"\n")) == sorted(file.read_bytes().split(b"\n"))

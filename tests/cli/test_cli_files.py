@@ -15,6 +15,7 @@ from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
 pytestmark = [pytest.mark.sockets, pytest.mark.usefixtures("impatient_uploads")]
 
+ENDPOINT_CLOSED = 107  # the code with which ka/create refuses every chunk
 TRICKY_KEYS = ["00123", "=1+1", 'say "hi"', "a,b", "卡密-1", "a\tb", "1E5", "KEY-1"]
 
 
@@ -38,6 +39,7 @@ def test_exported_file_can_be_uploaded_in_each_format(gatepay: Any, shop: Sandbo
         run = gatepay("keys", "upload", path, "-p", 4, "--json", *confirmation)
         assert (run.status, run.json["read"]) == (0, len(shop.keys(8))), (name, run)
         assert shop.keys(4)[initial_count:] == shop.keys(8), name
+        # The first upload stores all card keys; the later ones find them on the server.
         assert run.json["stored"] == (0 if number else len(shop.keys(8))), name
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         ["e.XLSX", "e.csv", "k.csv", "k.jsonl", "k.tsv", "k.txt", "k.xlsx"]
@@ -89,7 +91,7 @@ def test_heading_in_a_text_file_needs_an_option(gatepay: Any, shop: Sandbox, tmp
     assert (run.status, "--skip-heading" in run.err, "--as-is" in run.err) == (2, True, True)
     assert not shop.requests
     options = ("-p", 8, "--skip-heading", "--failed-lines", failed)
-    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=107))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=ENDPOINT_CLOSED))
     run = gatepay("keys", "upload", path, *options, "--json")
     assert (run.status, run.json["troubles"][0]["first"]) == (3, f"{path}:2")
     assert failed.read_text() == "content\nAAAA\nBBBB\n"
@@ -104,11 +106,11 @@ def test_failed_lines_have_the_format_of_their_extension(gatepay: Any, shop: San
     path.write_text("id,卡密\n1,AAAA\n2,00123\n")
     for name in ("f.csv", "f.xlsx", "f.jsonl", "f.tsv"):
         options = ("-p", 8, "--column", "2", "--failed-lines", tmp_path / name)
-        shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=107))
+        shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=ENDPOINT_CLOSED))
         assert gatepay("keys", "upload", path, *options).status == 3, name
         assert gatepay("keys", "upload", tmp_path / name, *options[:-1], tmp_path / "more.txt").status == 0, name
     assert shop.keys(8)[-2:] == ["AAAA", "00123"]
-    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=107))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=ENDPOINT_CLOSED))
     options = ("-p", 8, "--as-is", "--skip-heading", "--failed-lines", tmp_path / "lines.csv")
     run = gatepay("keys", "upload", path, *options)
     assert (run.status, "Upload that file with --as-is, too." in run.out) == (3, True)
@@ -186,7 +188,7 @@ def test_stopped_upload_reports_the_lines_not_read(gatepay: Any, shop: Sandbox, 
     """An upload that stops early reports how many lines of the file were not read."""
     path = tmp_path / "keys.txt"
     path.write_text("".join(f"KEY-{number:06}\n" for number in range(60_000)))
-    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=107, times=None))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=ENDPOINT_CLOSED, times=None))
     run = gatepay("keys", "upload", path, "-p", 8, "--concurrency", 1)
     read, not_read = (re.search(rf"^ {name} +([\d,]+)$", run.out, re.MULTILINE) for name in ("read", "not read yet"))
     assert read

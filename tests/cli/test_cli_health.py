@@ -44,6 +44,7 @@ def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def port_of(messages: list[str]) -> int:
+    """Return the port in the server's first message, which contains its URL."""
     return int(messages[0].partition("http://")[2].partition("/")[0].rpartition(":")[2])
 
 

@@ -31,6 +31,8 @@ pytestmark = [pytest.mark.sockets, pytest.mark.usefixtures("impatient_uploads")]
 
 COLUMNS = ("blank", "duplicates", "stored", "already_there", "refused", "unknown", "not_sent")
 
+INITIAL_KEYS = 89  # card keys that a new sandbox has of product 8
+
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
@@ -78,7 +80,7 @@ def test_second_upload_of_a_file_stores_nothing(gatepay: Any, shop: Sandbox, key
     gatepay("keys", "upload", keys, "-p", 8)
     run = gatepay("keys", "upload", keys, "-p", 8, "--json")
     assert (run.status, run.json["stored"], run.json["already_there"]) == (0, 0, 3)
-    assert len(shop.keys(8)) == 89 + 3
+    assert len(shop.keys(8)) == INITIAL_KEYS + 3
 
 
 def test_several_files_are_deduplicated_as_one_input(gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path) -> None:
@@ -183,7 +185,7 @@ def test_report_shows_the_first_twenty_failures(gatepay: Any, shop: Sandbox, tmp
     assert "standard input:40 " in run.out
     assert "standard input:42" not in run.out
     assert "… and 10 more" in run.out
-    assert len(shop.keys(8)) == 89 + 30
+    assert len(shop.keys(8)) == INITIAL_KEYS + 30
 
 
 def test_adjacent_chunks_with_the_same_error_share_a_row(
@@ -259,7 +261,7 @@ def test_failed_lines_file_is_emptied_when_no_line_failed(
 
 
 def test_concurrency_takes_a_number_or_auto(gatepay: Any, shop: Sandbox, keys: Path) -> None:
-    """Other values of --concurrency are refused before anything is sent."""
+    """--concurrency takes a whole number above 0, or auto. Other values are refused before anything is sent."""
     for wrong in ("fast", "0", "-1", "1.5"):
         run = gatepay("keys", "upload", keys, "-p", 8, f"--concurrency={wrong}")
         assert run.status == 2, wrong
@@ -317,7 +319,7 @@ def test_file_that_changes_during_the_upload_is_reported(
     gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A change of a large file during the upload is reported; lines read by then are stored, or in the failed lines."""
-    monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 100)
+    monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 100)  # so that the file counts as large
     write_keys(keys, 700)
     check_sources = checking.check_sources
 
@@ -332,14 +334,16 @@ def test_file_that_changes_during_the_upload_is_reported(
     run = gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", failed)
     assert run.status == 1
     assert "changed while it was being read" in run.err
-    assert sorted(shop.keys(8)[89:] + failed.read_text().splitlines()) == sorted(keys.read_text().splitlines())
+    assert sorted(shop.keys(8)[INITIAL_KEYS:] + failed.read_text().splitlines()) == sorted(
+        keys.read_text().splitlines()
+    )
 
 
 def test_file_deleted_after_the_check_is_reported(
     gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A large file that is deleted between the check and the upload is a usage error."""
-    monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 10)
+    monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 10)  # so that the file counts as large
     check_sources = checking.check_sources
 
     def check_and_unlink(names: list[Path], reading: Reading) -> list[sources.Source]:
@@ -358,7 +362,7 @@ def test_failed_lines_of_a_deleted_file_are_those_read_before(
     gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If a large file is deleted during an upload that stops, the report says so, and the lines read are kept."""
-    monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 100)
+    monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 100)  # so that the file counts as large
     file, failed = write_keys(tmp_path / "keys.txt", 20_000), tmp_path / "failed.txt"
     unread_lines = sources.unread_lines
 
@@ -405,6 +409,7 @@ def test_report_omits_a_failed_lines_file_that_was_not_written(
     for module in ("keys_upload", "uploads"):
         monkeypatch.setattr(f"gatepay_async.cli.commands.{module}.atomic_write", write_to_full_disk)
     failed = tmp_path / "failed.txt"
+    # Product 999 does not exist, so all card keys are refused.
     run = gatepay("keys", "upload", keys, "-p", 999, "--failed-lines", failed, *durable)
     assert "refused" in run.out
     assert "failed.txt" not in run.out
@@ -686,7 +691,7 @@ def test_export_warns_when_the_stock_changes_meanwhile(gatepay: Any, shop: Sandb
     def delete_and_pick(endpoint: str) -> Fault | None:
         nonlocal requests
         requests += 1
-        if requests == 5:
+        if requests == 5:  # by then, some pages are fetched
             shop.delete_keys(8, shop.key_ids(8)[:1])
         return pick_fault(endpoint)
 
@@ -735,6 +740,7 @@ def test_count_of_an_unknown_product_advises_a_command(gatepay: Any, shop: Sandb
 
 
 def render_bar(task: Task, columns: int, lang: Lang = "en") -> str:
+    """Return the progress bar of *task* as text, on a terminal with *columns*."""
     language.set_language(lang)
     try:
         bar = screens._Bar(Console(width=columns, force_terminal=True))

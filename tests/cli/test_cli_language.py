@@ -48,6 +48,7 @@ def requested_texts() -> set[str]:
 
 
 def name_pattern(node: ast.expr) -> str:
+    """Return the pattern of the text name that *node* stands for; empty if *node* is no literal."""
     if isinstance(node, ast.Constant):
         return re.escape(str(node.value))
     if isinstance(node, ast.JoinedStr):
@@ -57,7 +58,7 @@ def name_pattern(node: ast.expr) -> str:
 
 def test_requested_texts_exist() -> None:
     for name in requested_texts():
-        assert any(re.fullmatch(name, known) for known in COMMAND), name
+        assert any(re.fullmatch(name, text_name) for text_name in COMMAND), name
 
 
 def test_text_calls_pass_all_placeholders() -> None:
@@ -77,12 +78,12 @@ def test_texts_of_the_table_are_used() -> None:
         "gatepay_async.durable", reason="some texts belong to the extra `durable`, which is not installed"
     )
     names = requested_texts()
-    for known in COMMAND:
-        kind = known.removeprefix("todo.").removeprefix("failing.").partition(" ")[0]
+    for text_name in COMMAND:
+        kind = text_name.removeprefix("todo.").removeprefix("failing.").partition(" ")[0]
         modules = (gatepay_async, durable)
-        assert any(re.fullmatch(name, known) for name in names) or any(hasattr(module, kind) for module in modules), (
-            known
-        )
+        assert any(re.fullmatch(name, text_name) for name in names) or any(
+            hasattr(module, kind) for module in modules
+        ), text_name
 
 
 @rows("name", COMMAND)

@@ -62,7 +62,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The base URL of a shop that no variable names."""
+    """Remove the shop's settings from the environment. Return its base URL."""
     url = os.environ["GATEPAY_BASE_URL"]
     for name in VARIABLES:
         monkeypatch.delenv(name)
@@ -71,7 +71,7 @@ def server(shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def login(gatepay: Any, shop: Sandbox, server: str) -> Any:
-    """Log in to the shop with this index."""
+    """Returns a function that logs in to the sandbox's shop with the index *number*."""
 
     def log_in(*arguments: object, number: int = 0, secret: str = "") -> Any:
         appkey, appsecret = shop.shops[number]
@@ -82,6 +82,7 @@ def login(gatepay: Any, shop: Sandbox, server: str) -> Any:
 
 
 def product_ids(run: Any) -> list[int]:
+    """Return the IDs of the listed products: 4, 5 and 8 in the sandbox's first shop, 3 in its second."""
     return [product["id"] for product in run.json["products"]]
 
 
@@ -422,7 +423,7 @@ def test_env_file_takes_precedence_over_the_environment(
 
 
 def test_env_file_is_never_combined_with_another_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the file leaves out of a key or server isn't taken from the environment: that may be another shop's."""
+    """If the file sets a key or server only in part, the environment, maybe another shop's, doesn't add the rest."""
     path, base, cloud = tmp_path / ".env", "GATEPAY_BASE_URL", "GATEPAY_CLOUD_BASE_URL"
     names = (*KEY_VARIABLES, base, cloud)
     for in_file, from_environment in (
@@ -522,18 +523,18 @@ def test_help_explains_profile_for_each_command(gatepay: Any) -> None:
 
 
 def test_leftover_files_of_a_killed_login_are_removed(gatepay: Any, login: Any, folder: Path) -> None:
-    """The next `login` or `logout` removes an old temporary file of the same profile, but no recent or other one."""
+    """The next `login` or `logout` removes its profile's old temporary files, not recent ones or other profiles'."""
     for command in (login, lambda: gatepay("logout")):
         folder.mkdir(parents=True, exist_ok=True)
-        old, new, other = (
+        old, new, of_other_profile = (
             folder / f".profile-{name}.part" for name in ("default.json.a", "default.json.b", "x.json.a")
         )
-        for part in (old, new, other):
+        for part in (old, new, of_other_profile):
             part.write_text("secret")
         os.utime(old, (0, 0))
-        os.utime(other, (0, 0))
+        os.utime(of_other_profile, (0, 0))
         assert command().status == 0
-        assert [part.exists() for part in (old, new, other)] == [False, True, True]
+        assert [part.exists() for part in (old, new, of_other_profile)] == [False, True, True]
 
 
 def test_tilde_is_the_home_folder(gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,7 @@ def test_order_prints_the_status_or_explains_a_missing_order(gatepay: Any, shop:
     assert "Check the order number" in missing.err
 
 
+# The states that one poll after another returns. An empty state: the poll fails.
 POLLED_STATES = {
     "wait": ["wait", "other"],
     "unpaid": ["unpaid", "", "expired"],

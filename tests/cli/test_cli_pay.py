@@ -189,9 +189,9 @@ def test_wait_ends_with_the_callback_of_the_order(
     replies: list[str] = []
 
     def call_back() -> None:
-        other = shop.callback_query(shop.orders()[0])
+        of_other_order = shop.callback_query(shop.orders()[0])
         genuine = shop.callback_query(shop.orders()[1])
-        replies.extend(httpx.get(f"http://127.0.0.1:{port}/?{query}").text for query in (other, genuine))
+        replies.extend(httpx.get(f"http://127.0.0.1:{port}/?{query}").text for query in (of_other_order, genuine))
 
     gatepay(*PAY)
     print_payment = pay._print_payment

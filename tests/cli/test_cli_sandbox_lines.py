@@ -25,6 +25,7 @@ _COMMAND = rf"{_WORD}(?: {_WORD})*"
 _MEMBER = r"\[[\w.]+\]::\w+"
 POWERSHELL = re.compile(rf"(?:\$env:\w+|{_MEMBER}) = (?:{_TEXT}|{_MEMBER})|{_COMMAND}(?: \| {_COMMAND})*")
 
+# Characters with a meaning in some shell.
 AWKWARD = 'it\'s $HOME; `x` \\ "quoted"'
 
 
@@ -38,6 +39,7 @@ def english() -> Iterator[None]:
 
 
 def printed_line(event: Any, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the line that is printed for *event*, without the time at its start."""
     command._print_event(event)
     out = capsys.readouterr().out
     assert re.match(r"\d\d:\d\d:\d\d ", out)

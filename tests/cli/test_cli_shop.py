@@ -367,8 +367,8 @@ def test_remedies_never_name_python_code(kind: str) -> None:
         refusal.error(code=refusal.code, message="", endpoint=refusal.endpoint) for refusal in REFUSALS.values()
     ]
     for fault in FAULTS:
-        kind_of_error = getattr(gatepay_async, fault.error)
-        error = kind_of_error.__new__(kind_of_error)
+        error_class = getattr(gatepay_async, fault.error)
+        error = error_class.__new__(error_class)
         vars(error).update(sent=fault.sent, endpoint="ka/show", code=999)
         errors.append(error)
     for lang in LANGUAGES:
@@ -433,7 +433,7 @@ def test_any_error_has_headline_cause_remedy_and_status(
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
 def test_headlines_of_errors_are_chinese(error: GatePayError, headline: str) -> None:
-    """The problem is translated, too; messages of the operating system are not."""
+    """The whole headline is Chinese, except for messages of the operating system."""
     language.set_language("zh")
     try:
         assert failures.headline(error) == headline

@@ -108,9 +108,9 @@ def test_chinese_cells_are_wrapped_without_breaking_names(set_terminal: Callable
     """On a terminal that is too narrow for the columns, no table is drawn."""
     for columns, is_table in ((44, True), (24, False)):
         terminal = set_terminal(columns)
-        rows = screens.table("接口", "状态码", "原因", right=(1,), whole=(0,))
-        rows.add_row("pay/create", "101", "缺少参数。该接口需要appkey和product_id以及out_order_id。")
-        screens.print_table(rows)
+        table = screens.table("接口", "状态码", "原因", right=(1,), whole=(0,))
+        table.add_row("pay/create", "101", "缺少参数。该接口需要appkey和product_id以及out_order_id。")
+        screens.print_table(table)
         text = terminal.text
         assert ("─" in text) == is_table, text
         assert all(name in text for name in ("appkey", "product_id", "out_order_id", "101", "pay/create")), text

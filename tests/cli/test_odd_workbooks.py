@@ -15,6 +15,7 @@ from gatepay_async.cli.status import HaltError
 
 pytestmark = pytest.mark.fast
 
+# A cell with a text. rows_of() replaces @ with the cell's address.
 TEXT = '<c r="@" t="inlineStr"><is><t>{}</t></is></c>'
 MANY = 5_000  # rows or texts: more than one block that the parser reads
 
@@ -48,9 +49,9 @@ def test_cell_in_a_rare_form_between_usual_cells_is_read(form: str, tmp_path: Pa
 def test_rows_in_a_comment_are_ignored(start: str, end: str, tmp_path: Path) -> None:
     """A comment can be longer than a block of the parser."""
     sheet = rows_of(*[TEXT.format("A")] * MANY)
-    first, after, rest = sheet.partition("</row>")
+    first_row, row_end, rest = sheet.partition("</row>")
     hidden = rest.removesuffix("</sheetData>")
-    data = raw_workbook(f"{first}{after}{start} {hidden} {end}</sheetData>")
+    data = raw_workbook(f"{first_row}{row_end}{start} {hidden} {end}</sheetData>")
     assert read(tmp_path / "keys.xlsx", data) == ["A"]
 
 

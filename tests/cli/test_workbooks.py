@@ -20,6 +20,7 @@ from gatepay_async.cli.status import HaltError
 
 pytestmark = pytest.mark.fast
 
+# A cell with a text. rows_of() replaces @ with the cell's address.
 TEXT = '<c r="@" t="inlineStr"><is><t>{}</t></is></c>'
 
 
@@ -219,7 +220,7 @@ def test_cells_that_cant_be_card_keys_are_refused(tmp_path: Path) -> None:
         ('<c r="@" t="s"><v>-1</v></c>', ""),
         ('<c r="@" t="s"><f/><v>-1</v></c>', ""),
         ('<c r="A9" s="0"/><c r="A9"><v>1</v></c>', ""),
-        ('<c r="XFE9"><v>1</v></c>', ""),
+        ('<c r="XFE9"><v>1</v></c>', ""),  # beyond the last column, XFD
     ):
         error = error_of(path, raw_workbook(rows_of(TEXT.format("A"), cell)))
         assert error.startswith(f": row 2 {expected}" if expected else ": this is not an Excel file"), (cell, error)
@@ -259,6 +260,7 @@ def test_find_uniform_rows_requires_equal_forms() -> None:
     def cell(number: int, value: str, style: int = 1) -> str:
         return f'<c r="B{number}" s="{style}" t="s"><v>{value}</v></c>'
 
+    # The range holds the values of column B: 70 and 8.
     assert uniform_rows.find_uniform_rows(
         rows_xml((9, cell(9, "70")), (10, cell(10, "8")))
     ) == uniform_rows.UniformRows(9, 2, b' spans="1:2"', [(b"B", b' s="1" t="s"', range(70, -54, -62))])

@@ -37,16 +37,16 @@ def test_every_code_has_an_anchor(language: str) -> None:
     anchors = re.findall(r'<dt id="([^"]+)"', page)
     assert len(anchors) == len(set(anchors)) == len(REFUSALS) + len(FAULTS)
     assert {f"{endpoint.replace('/', '-')}-{code}" for endpoint, code in REFUSALS} <= set(anchors)
-    own: Lang = "zh" if language == "zh" else "en"
-    other: Lang = "en" if language == "zh" else "zh"
+    own_language: Lang = "zh" if language == "zh" else "en"
+    other_language: Lang = "en" if language == "zh" else "zh"
     straight = str.maketrans("’‘“”", "''\"\"")  # Sphinx makes the quotation marks of English texts curly
     plain = html.unescape(re.sub(r"<[^>]+>", "", page)).translate(straight)
     texts = [(refusal.cause, refusal.remedy) for refusal in REFUSALS.values()]
     texts += [(fault.cause, fault.remedy) for fault in FAULTS]
     for cause, remedy in texts:
-        assert say(cause, own).translate(straight) in plain
-        assert say(remedy, own).translate(straight) in plain
-        assert say(remedy, other) not in plain
+        assert say(cause, own_language).translate(straight) in plain
+        assert say(remedy, own_language).translate(straight) in plain
+        assert say(remedy, other_language) not in plain
 
 
 @each_language

@@ -32,10 +32,13 @@ def test_every_picture_is_shown() -> None:
 def test_chinese_pages_show_chinese_pictures() -> None:
     """If a picture has a Chinese version, the Chinese pages show that version, and other pages don't."""
     for page, pictures in pictures_by_page().items():
-        chinese = "zh" in page.relative_to(ROOT).parts or page.name == "README.zh-CN.md"
+        is_chinese_page = "zh" in page.relative_to(ROOT).parts or page.name == "README.zh-CN.md"
         for picture in pictures & set(IMAGES.iterdir()):
-            twin = picture.with_stem(f"{picture.stem}-zh")
-            assert not twin.exists() if chinese else not picture.stem.endswith("-zh"), (page, picture)
+            chinese_version = picture.with_stem(f"{picture.stem}-zh")
+            assert not chinese_version.exists() if is_chinese_page else not picture.stem.endswith("-zh"), (
+                page,
+                picture,
+            )
 
 
 def test_terminal_pictures_are_complete() -> None:

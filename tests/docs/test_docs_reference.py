@@ -33,9 +33,9 @@ def documented_names() -> Iterator[str]:
 def members(name: str, *, inherited: bool) -> Iterator[str]:
     """Yield the public methods and properties of a class that have a docstring."""
     module, _, attribute = name.rpartition(".")
-    thing = getattr(import_module(module), attribute)
-    if isinstance(thing, type) and not issubclass(thing, Enum):
-        shown = thing.__mro__[:-1] if inherited else (thing,)
+    documented = getattr(import_module(module), attribute)
+    if isinstance(documented, type) and not issubclass(documented, Enum):
+        shown = documented.__mro__[:-1] if inherited else (documented,)
         for member, value in (item for class_ in shown for item in vars(class_).items()):
             function = getattr(value, "fget", None) or getattr(value, "__func__", value)
             if not member.startswith("_") and callable(function) and function.__doc__:

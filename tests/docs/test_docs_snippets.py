@@ -117,6 +117,7 @@ def with_output(page: Path) -> Iterator[tuple[Block, str]]:
 
 
 def title(program: Program) -> str:
+    """Return the page and the file name of *program*, as the ID of its test."""
     return f"{program.block.page.relative_to(DOCS / 'en').with_suffix('')}/{program.block.title}"
 
 

@@ -48,7 +48,7 @@ OLD_MANIFEST: dict[str, Any] = {
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """DBOS supports asyncio single_key_chunk."""
+    """DBOS supports asyncio only."""
     return "asyncio"
 
 
@@ -106,7 +106,7 @@ async def test_unknown_outcome_lasts_until_a_run_gets_a_reply() -> None:
 
 
 async def test_next_run_sends_only_unsettled_parts() -> None:
-    """A run sends single_key_chunk the parts that earlier runs left unsettled, each with its own ``in_doubt``."""
+    """A run sends only the parts that earlier runs left unsettled, each with its own ``in_doubt``."""
     refused = EmptyContentError(code=110, message="", endpoint="ka/create")
 
     def answer(call: KaCreate) -> Sent[Stored]:
@@ -139,9 +139,8 @@ async def test_card_key_that_fails_in_every_run_is_refused() -> None:
     single_key_chunk = Chunk(0, (1,), ("A",))
     refused = StorageFailedError(code=113, message="", endpoint="ka/create")
     runs: list[BatchResult] = []
-    while (
-        results.unsettled_chunks([single_key_chunk], runs) and len(runs) < 9
-    ):  # 9, so that a bug doesn't loop for ever
+    # The limit of 9 runs ends the loop if a bug leaves the card key unsettled for ever.
+    while results.unsettled_chunks([single_key_chunk], runs) and len(runs) < 9:
         runs.append(await run_once(results.unsettled_chunks([single_key_chunk], runs), raise_for_each(refused)))
     assert fates_by_lines(runs) == [(1, 1, Fate.REFUSED)]
     assert len(runs) == 5

@@ -87,7 +87,7 @@ def test_error_of_an_unknown_class_keeps_its_text() -> None:
     assert (type(restored), str(restored)) == (GatePayError, "its text")
 
 
-OTHER_FATES = st.sampled_from([Fate.REFUSED, Fate.UNKNOWN, Fate.NOT_SENT])
+FAILED_FATES = st.sampled_from([Fate.REFUSED, Fate.UNKNOWN, Fate.NOT_SENT])
 STORED = st.builds(
     ChunkOutcome,
     index=st.integers(0, 50),
@@ -104,7 +104,7 @@ FAILED = st.builds(
     first_line=st.integers(1, 10**6),
     last_line=st.integers(1, 10**6),
     count=st.integers(1, 500),
-    fate=OTHER_FATES,
+    fate=FAILED_FATES,
     attempts=st.integers(0, 4),
 )
 
@@ -172,11 +172,16 @@ def test_altered_or_moved_batch_is_refused() -> None:
     batch = evolve(without_digest, digest=batches.digest_of_batch(SECRET, b"KEY", without_digest, product_id=8))
     batches.check(b"KEY", batch, product_id=8, secret=SECRET, source="n")
     changes: list[dict[str, Any]] = [{"number": 2}, {"offset": 2}, {"count": 2}, {"first_line": 2}, {"last_line": 2}]
-    moved = [evolve(batch, **change) for change in changes]
-    wrong = [(b"KE", batch, 8), (b"KEX", batch, 8), (b"KEY", batch, 9), *((b"KEY", other, 8) for other in moved)]
-    for data, other, product_id in wrong:
+    changed = [evolve(batch, **change) for change in changes]
+    wrong = [
+        (b"KE", batch, 8),
+        (b"KEX", batch, 8),
+        (b"KEY", batch, 9),
+        *((b"KEY", changed_batch, 8) for changed_batch in changed),
+    ]
+    for data, changed_batch, product_id in wrong:
         with pytest.raises(SourceChangedError, match="has changed since it was submitted"):
-            batches.check(data, other, product_id=product_id, secret=SECRET, source="n")
+            batches.check(data, changed_batch, product_id=product_id, secret=SECRET, source="n")
 
 
 def test_queues_with_similar_names_use_different_spool_files() -> None:
@@ -185,8 +190,8 @@ def test_queues_with_similar_names_use_different_spool_files() -> None:
 
 
 @pytest.mark.anyio
-async def test_spool_refuses_what_is_no_regular_file(tmp_path: Path) -> None:
-    """Reading a folder in place of a spool file raises an error. Opening a named pipe would block for ever."""
+async def test_spool_refuses_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
+    """The spool opens only regular files, because a named pipe would block for ever. A folder raises an error."""
     spool = FolderSpool(tmp_path / "spool")
     await spool.secret()
     (tmp_path / "spool" / "some.keys").mkdir()
@@ -215,12 +220,13 @@ async def test_rate_limiter_spaces_calls_evenly() -> None:
         patch.setattr(anyio, "sleep", sleep)
         await rate_limiter.acquire()
         await rate_limiter.acquire()
-        delay = 5.0
+        delay = 5.0  # seconds by which the next sleeps are too long
         await rate_limiter.acquire()
         await rate_limiter.acquire()
         now = 200.0
         await rate_limiter.acquire()
         await RateLimiter(None).acquire()
+    # Three workers share 50 calls a second, so each of them sends one every 3/50 s.
     assert slept == pytest.approx([0.0, 0.06, 0.06, 0.06, 0.0])
     assert rate_limiter.longest_wait(4) == pytest.approx(0.24)
     assert RateLimiter(None).longest_wait(4) == 0

@@ -32,7 +32,7 @@ async def test_other_workers_finish_the_batches_of_a_killed_worker(
     """
     workspace, keys = own_workspace, [f"SECRET{number:06d}KEY" for number in range(60_000)]
     keys[700] = "SECRET\0NUL"
-    shop.refuse_with["SECRET001234KEY"] = 109
+    shop.refuse_with["SECRET001234KEY"] = 109  # applies to this card key only
     shop.latency = POLL_S
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker(concurrency=2, global_concurrency=4):
@@ -49,7 +49,7 @@ async def test_other_workers_finish_the_batches_of_a_killed_worker(
     text = b"".join(workspace.database_contents()) + caplog.text.encode()
     assert b"keys.txt" in text  # so the right files were searched
     assert b"SECRET" not in text
-    for shift in range(3):
+    for shift in range(3):  # base64 encodes three bytes together, so the result depends on the position
         coded = base64.b64encode(b"-" * shift + b"SECRET001234KEY")
         assert coded[4:-4] not in text
 

@@ -55,8 +55,8 @@ async def test_requeued_run_supersedes_the_earlier_run(
     shop.latency = 0.3
     uploads = workspace.uploads(shop)
     taken, superseded = anyio.Event(), anyio.Event()
-    async with uploads.submitter() as submit, uploads.worker() as running:
-        runner, send_batch = running._runner, running._runner._send_batch
+    async with uploads.submitter() as submit, uploads.worker() as this_worker:
+        runner, send_batch = this_worker._runner, this_worker._runner._send_batch
 
         async def wait_until_superseded(*_: object) -> BatchResult:
             monkeypatch.setattr(runner, "_send_batch", send_batch)
@@ -105,11 +105,11 @@ async def test_batch_taken_while_its_job_is_cancelled_is_not_sent(
     """A batch that is taken between the two SQL statements of ``cancel`` isn't sent, and counts as ``not_sent``."""
     monkeypatch.setattr(batches, "CHUNKS_PER_BATCH", 1)
     monkeypatch.setattr(worker, "HOUSEKEEPING_INTERVAL_S", 60)  # so that the worker doesn't notice the cancellation
-    first, second, cancelled = anyio.Event(), anyio.Event(), anyio.Event()
-    async with serving(HoldingShop(releases=[first, second])) as shop:
+    release_first, release_second, cancelled = anyio.Event(), anyio.Event(), anyio.Event()
+    async with serving(HoldingShop(releases=[release_first, release_second])) as shop:
         uploads = workspace.uploads(shop)
-        async with uploads.submitter() as submit, uploads.worker(concurrency=2) as running:
-            run = running._runner.run
+        async with uploads.submitter() as submit, uploads.worker(concurrency=2) as this_worker:
+            run = this_worker._runner.run
             client = submit._store._client
             cancel_workflows = client.cancel_workflows
             job = await submit.file(workspace.file(keys_of(1500)), product_id=PRODUCT)
@@ -117,7 +117,7 @@ async def test_batch_taken_while_its_job_is_cancelled_is_not_sent(
 
             def cancel_once_taken(names: list[str]) -> None:
                 assert names == [queued]
-                from_thread.run_sync(first.set)
+                from_thread.run_sync(release_first.set)
                 wait_until(lambda: not job._store.batches(names)[queued].queued)
                 cancel_workflows(names)
                 from_thread.run_sync(cancelled.set)
@@ -127,9 +127,9 @@ async def test_batch_taken_while_its_job_is_cancelled_is_not_sent(
                 return await run(task, late=late)
 
             monkeypatch.setattr(client, "cancel_workflows", cancel_once_taken)
-            monkeypatch.setattr(running._runner, "run", run_after_cancellation)
+            monkeypatch.setattr(this_worker._runner, "run", run_after_cancellation)
             await job.cancel()
-            second.set()
+            release_second.set()
             while (await job.info()).state is JobState.WORKING:
                 await anyio.sleep(POLL_S)
             assert (sum(shop.sent.values()), shop.in_flight) == (2, 0)
@@ -144,18 +144,18 @@ async def test_run_cancelled_before_its_first_call_sends_nothing(
     workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that is cancelled before its first call sends nothing, because its chunks already count as not sent."""
-    async with workspace.uploads(shop).submitter() as submit, workspace.uploads(shop).worker() as running:
-        mark_begun, cancelled = running._store.mark_begun, anyio.Event()
+    async with workspace.uploads(shop).submitter() as submit, workspace.uploads(shop).worker() as this_worker:
+        mark_begun, cancelled = this_worker._store.mark_begun, anyio.Event()
 
         def cancel_and_mark_begun(name: str) -> bool:
-            running._store._client.cancel_workflow(name)
+            this_worker._store._client.cancel_workflow(name)
             from_thread.run_sync(cancelled.set)
             return mark_begun(name)
 
-        monkeypatch.setattr(running._store, "mark_begun", cancel_and_mark_begun)
+        monkeypatch.setattr(this_worker._store, "mark_begun", cancel_and_mark_begun)
         await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
         await cancelled.wait()
-        await until(lambda: not running._runner.busy)
+        await until(lambda: not this_worker._runner.busy)
     assert not shop.sent
 
 
@@ -228,8 +228,8 @@ async def test_failed_deletion_does_not_stop_other_deletions(
     async with uploads.submitter() as submit:
         first = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
         spool.undeletable = batches.spool_name(first.id)
-        async with uploads.worker() as running:
-            await until(lambda: first.id in running._jobs_to_tidy)
+        async with uploads.worker() as this_worker:
+            await until(lambda: first.id in this_worker._jobs_to_tidy)
             second = await submit.file(workspace.file(keys_of(20)), product_id=PRODUCT)
             await until(lambda: [path.name for path in workspace.spool.glob("*.keys")] == [spool.undeletable])
             assert (await second.info()).state is JobState.DONE

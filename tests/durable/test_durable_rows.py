@@ -175,16 +175,17 @@ async def test_undecodable_row_does_not_affect_other_jobs(
         )
         alter(
             workspace,
+            # The text is "[SECRET" and a byte that isn't UTF-8.
             "UPDATE workflow_input SET inputs = CAST(x'5b534543524554ff' AS TEXT) WHERE workflow_uuid = :name",
             odd.id,
         )
         assert [job.id for job in await submit.jobs()] == [good.id]
         with pytest.raises(DurableError, match="a row of the database can't be read"):
             await submit.job(bad.id)
-        async with uploads.worker(concurrency=1) as running:
-            running._runner.idle_jobs.add(bad.id)
+        async with uploads.worker(concurrency=1) as this_worker:
+            this_worker._runner.idle_jobs.add(bad.id)
             assert (await good.wait(every=POLL_S)).ok
-            await until(lambda: not running._runner.idle_jobs)
+            await until(lambda: not this_worker._runner.idle_jobs)
     assert "can't reach the queue" not in caplog.text
     assert not any(text in caplog.text for text in ("\x1b", "SECRET"))
 
@@ -202,12 +203,12 @@ async def test_unreadable_batch_does_not_stop_tidying(
             await other.wait(every=POLL_S)
         spool_file.write_bytes(content)
         job = await submit.file(workspace.file(keys_of(3)), product_id=PRODUCT)
-        name = f"{job.id}.0.0"
+        name = f"{job.id}.0.0"  # batch 0, run 0
         alter(workspace, SET_UNREADABLE_BATCH, name)
-        async with uploads.worker() as running:
-            running._runner.idle_jobs.add(job.id)
-            await until(lambda: job.id not in running._runner.idle_jobs)
-            await until(lambda: not running._jobs_to_tidy and not spool_file.exists())
+        async with uploads.worker() as this_worker:
+            this_worker._runner.idle_jobs.add(job.id)
+            await until(lambda: job.id not in this_worker._runner.idle_jobs)
+            await until(lambda: not this_worker._jobs_to_tidy and not spool_file.exists())
     assert "can't reach the queue" not in caplog.text
 
 
@@ -221,11 +222,11 @@ async def test_batch_with_an_unreadable_earlier_run_is_not_sent(workspace: Works
         await anyio.to_thread.run_sync(job._store.enqueue_run, evolve(first.task, run_number=1))
         alter(workspace, "UPDATE workflow_status SET status = 'SUCCESS' WHERE workflow_uuid = :name", first.task.id)
         alter(workspace, SET_UNREADABLE_BATCH, first.task.id)
-        second = f"{job.id}.0.1"
+        second_run_id = f"{job.id}.0.1"  # batch 0, run 1
         async with uploads.worker():
-            while (await anyio.to_thread.run_sync(job._store.batches, [second]))[second].open:
+            while (await anyio.to_thread.run_sync(job._store.batches, [second_run_id]))[second_run_id].open:
                 await anyio.sleep(POLL_S)
-        run = (await anyio.to_thread.run_sync(job._store.batches, [second]))[second].result
+        run = (await anyio.to_thread.run_sync(job._store.batches, [second_run_id]))[second_run_id].result
     assert run is not None
     assert "can't be read" in str(run.stopped)
     assert shop.cut_connections == 0

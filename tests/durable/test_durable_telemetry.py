@@ -35,7 +35,7 @@ async def test_batches_have_own_traces_linked_to_their_submission(
     workspace: Workspace, shop: Shop, exported: "Exported"
 ) -> None:
     """Each batch has its own trace, with its calls and a link to the submission. No card key is exported."""
-    shop.refuse_with = {"CANARY-000001200": 107}
+    shop.refuse_with = {"CANARY-000001200": 107}  # a refusal of every chunk, which stops the job
     uploads = workspace.uploads(shop)
     async with instrument(uploads, **exported.providers).submitter() as submit:
         job = await submit.file(workspace.file(keys_of(1201, "CANARY"), "CANARY.txt"), product_id=PRODUCT)

@@ -97,7 +97,8 @@ async def test_batch_with_a_changed_product_is_not_sent(workspace: Workspace, sh
     assert (report.stored, len(shop.sent)) == (0, 0)
 
 
-# IDs of rows that belong to no job of the queue, and the status with which they end.
+# IDs of rows that belong to no job of the queue, and the status with which they end. SUCCESS: as if the job had been
+# deleted; ERROR: another queue's, or no ID of a run.
 STATUS_OF_FOREIGN_ROWS = {
     "nobody.0.0": "ERROR", "other:job.0.0": "ERROR", "gatepay:none.0.0": "SUCCESS", "\x1b[2J": "ERROR",
     "gatepay:a.0": "ERROR", "gatepay:a.-1.0": "ERROR", "gatepay:a.0.999999999": "ERROR",

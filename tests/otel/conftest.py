@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def exported() -> "Iterator[Exported]":
-    """Provide tracer and meter providers for this test, and what they export."""
+    """Create telemetry providers for one test, and record what they export."""
     from telemetry_exported import Exported  # noqa: PLC0415 -- large
 
     exported = Exported()

@@ -117,7 +117,7 @@ async def test_retried_call_has_a_span_for_each_attempt(exported: "Exported") ->
 
 
 async def test_upload_span_is_the_parent_of_its_calls(exported: "Exported") -> None:
-    """The calls of an upload are its children, whichever task runs them. Its span has the report, even if it raises."""
+    """The upload's span is the parent of its calls' spans, and has the report even if the upload raises."""
     gate = anyio.Event()
 
     async def answer(_: Any) -> Any:
@@ -212,6 +212,7 @@ async def test_no_secret_is_exported(exported: "Exported") -> None:
     bodies = [body for _, body in replies("CANARY-KEY-0001")][::2]
 
     def answer(request: Any) -> Any:
+        # Some calls fail in the transport, some raise another exception.
         if len(bodies) % 3 == 0:
             bodies.pop()
             raise httpx.ReadError(f"CANARY of {request.url} {request.content!r}", request=request)
@@ -253,7 +254,12 @@ async def test_no_secret_is_exported(exported: "Exported") -> None:
 
 
 class BrokenTelemetry:
-    """A provider, tracer, meter, instrument and span whose methods raise, from the method *works_until* on."""
+    """
+    Stands in for every OpenTelemetry object, with methods that raise.
+
+    Args:
+        works_until: If it is "end", spans can be started, and their methods raise. If empty, starting raises, too.
+    """
 
     def __init__(self, *, works_until: str = "") -> None:
         self.calls = 0
@@ -366,9 +372,12 @@ def test_instrumenting_another_object_raises() -> None:
 @pytest.mark.parametrize("name", ["tracer_provider", "meter_provider"])
 def test_wrong_kind_of_provider_raises(name: str) -> None:
     """If a provider is of the wrong kind, the error names the argument."""
-    other: Any = {"tracer_provider": metrics.NoOpMeterProvider(), "meter_provider": trace.NoOpTracerProvider()}[name]
+    wrong: Any = {
+        "tracer_provider": metrics.NoOpMeterProvider(),
+        "meter_provider": trace.NoOpTracerProvider(),
+    }[name]
     with pytest.raises(InvalidRequestError) as caught:
-        instrument(make_client(replying()), **{name: other})
+        instrument(make_client(replying()), **{name: wrong})
     assert caught.value.field == name
 
 
