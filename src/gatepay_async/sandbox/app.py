@@ -1,9 +1,9 @@
 """
 The ASGI application around the endpoints.
 
-Every call is a POST of a form (order/check: a GET). The response, also of a refusal, is HTTP 200 with the vendor's
-envelope. Other requests get a plain page: 405 for another method, 404 for another path, 413 for a body that is too
-large.
+Every call is a POST of a form (order/check: a GET). The response has the vendor's envelope and the status 200, even for
+a refusal, unless the option status_is_code is set. Other requests get a plain page: 405 for another method, 404 for
+another path, 413 for a body that is too large.
 """
 
 import logging

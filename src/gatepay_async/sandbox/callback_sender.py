@@ -113,7 +113,7 @@ class CallbackSender:
             self._record_answer(delivery, answer)
 
     def _record_answer(self, delivery: ClaimedDelivery, answer: Answer | None) -> None:
-        """Store the answer and report it. None: the delivery was cancelled, and is due again."""
+        """Store the answer, and report it. If there is none, release the delivery, so that it is due again."""
         try:
             if answer is None:  # cancelled by stop()
                 self._outbox.release(delivery)

@@ -7,13 +7,14 @@ __all__ = ["PER_PAGE", "add", "contents", "count", "delete", "ids", "not_stored"
 
 PER_PAGE = 50  # as in the vendor's example
 
-# The key is `case_insensitive`: whether texts are compared as MySQL's default collation does. `folded` is the text's
-# `casefold()`.
+# By the option `case_insensitive_keys`. `folded` is the card key's `casefold()`, which makes the comparison similar to
+# that of MySQL's default collation.
 _EXISTS_QUERIES = {
     False: "SELECT 1 FROM card_key WHERE product_id = ? AND content = ?",
     True: "SELECT 1 FROM card_key WHERE product_id = ? AND folded = ?",
 }
-# A run is a block of 1,024 ids; `card_key_run` counts the card keys of each. The query finds the run at an offset.
+# A run is a block of 1,024 ids; `card_key_run` counts the card keys of each. The query finds the run of the card key
+# that comes after :skipped others; `before` is the number of card keys in earlier runs.
 _RUN_QUERY = """
 SELECT run << 10 AS first, before FROM (
     SELECT run, keys, sum(keys) OVER (ORDER BY run) - keys AS before FROM card_key_run WHERE product_id = :product_id)
@@ -69,7 +70,7 @@ def stock(connection: sqlite3.Connection, product_id: int) -> int:
 
 
 def rows(connection: sqlite3.Connection, product_id: int, page: int, per_page: int) -> list[dict[str, object]]:
-    """Read one page (the first is 1) in ascending id. Each row has the fields of the vendor's example, in its order."""
+    """Read one page (the first is 1), ordered by id. Each row has the fields of the vendor's example, in its order."""
     skipped = (page - 1) * per_page
     run = connection.execute(_RUN_QUERY, {"product_id": product_id, "skipped": skipped}).fetchone()
     if run is None:
@@ -81,7 +82,7 @@ def rows(connection: sqlite3.Connection, product_id: int, page: int, per_page: i
 
 
 def contents(connection: sqlite3.Connection, product_id: int) -> list[str]:
-    """Read all the product's keys in ascending id."""
+    """Read all the product's keys, ordered by id."""
     cursor = connection.execute("SELECT content FROM card_key WHERE product_id = ? ORDER BY id", (product_id,))
     return [str(row["content"]) for row in cursor]
 
@@ -113,10 +114,10 @@ def restore(connection: sqlite3.Connection, product_id: int, keys: Mapping[int, 
     )
 
 
-def sell(connection: sqlite3.Connection, product_id: int, order_id: int, number: int) -> None:
-    """Assign the product's first *number* unsold keys to a paid order, or all of them if there are fewer."""
+def sell(connection: sqlite3.Connection, product_id: int, order_id: int, quantity: int) -> None:
+    """Assign the product's first *quantity* unsold keys to a paid order, or all of them if there are fewer."""
     connection.execute(
         "UPDATE card_key SET order_id = ? WHERE id IN ("
         "SELECT id FROM card_key WHERE product_id = ? AND order_id = 0 ORDER BY id LIMIT ?)",
-        (order_id, product_id, number),
+        (order_id, product_id, quantity),
     )

@@ -104,6 +104,7 @@ class Console:
             "GATEPAY_CLOUD_BASE_URL": base_url,
         }
         lines = {shell: setting_lines(shell, variables) for shell in SHELLS}
+        # A fault is used up when it has hit `times` requests. None, which never equals a count, means no limit.
         remaining_faults = sum(armed.applied != armed.fault.times for armed in self._faults.read())
         context |= {"lines": lines, "names": SHELL_NAMES, "command": "gatepay products"}
         return render(request, "overview.html", here="overview", faults=remaining_faults, **context)
@@ -150,9 +151,9 @@ class Console:
     async def _render_shops(
         self, request: Request, *, status: int = 200, rejected: _RejectedField = _NOTHING_REJECTED
     ) -> Response:
-        listed = await to_thread.run_sync(self._load_shops)
+        rows = await to_thread.run_sync(self._load_shops)
         saved = request.query_params.get("saved", "")
-        return render(request, "shops.html", status=status, here="shops", shops=listed, rejected=rejected, saved=saved)
+        return render(request, "shops.html", status=status, here="shops", shops=rows, rejected=rejected, saved=saved)
 
     def _load_shops(self) -> list[dict[str, object]]:
         with self._order_service.open() as (connection, _):
@@ -217,7 +218,7 @@ class Console:
         except NoCallbackError:
             return await self._render_order_details(request, status=409, problem="nothing_to_send")
         except LookupError:
-            return await self._render_order_details(request)
+            return await self._render_order_details(request)  # shows that the order doesn't exist
         return redirect(request, f"/orders/{number}")
 
     async def _render_order_details(self, request: Request, *, status: int = 200, problem: str = "") -> Response:
@@ -242,8 +243,8 @@ class Console:
 
     async def show_deliveries(self, request: Request) -> Response:
         """List the deliveries, newest first."""
-        listed = partial(self._list_page, request, deliveries.count, deliveries.list_page)
-        return render(request, "deliveries.html", here="deliveries", listing=await to_thread.run_sync(listed))
+        listing = await to_thread.run_sync(partial(self._list_page, request, deliveries.count, deliveries.list_page))
+        return render(request, "deliveries.html", here="deliveries", listing=listing)
 
     def _list_page(
         self, request: Request, count: Callable[..., int], list_page: Callable[..., Sequence[object]]
@@ -302,7 +303,7 @@ def _shop_values(connection: Connection, account: Account) -> dict[str, object]:
 
 
 def _path_number(request: Request) -> int:
-    """Return the order number in the URL's path, or SQLite's largest integer, which no order has, if it is larger."""
+    """Return the order number in the URL's path. It is at most SQLite's largest integer, which no order has."""
     return min(int(request.path_params["number"]), 2**63 - 1)
 
 

@@ -14,7 +14,7 @@ from gatepay_async.sandbox.shops import ProductStock
 __all__ = ["CONSOLE_PAY_TYPES", "MAX_FIELD_CHARS", "OrderForm", "make_order", "products_on_sale"]
 
 CONSOLE_PAY_TYPES = ("alipay", "wechat", "onecode")
-MAX_FIELD_CHARS = 100
+MAX_FIELD_CHARS = 100  # the form's own limit; longer values are cut
 
 
 @frozen(kw_only=True)
@@ -63,5 +63,5 @@ def make_order(order_service: OrderService, form: OrderForm) -> int | str:
             expires_after = order_service.options.expires_after
             expires = None if expires_after is None else now + expires_after
             page_id = orders.insert(connection, order, now=int(now), expires=expires)
-            return orders.number_of(connection, page_id)
+            return orders.id_of_page(connection, page_id)
     return "order_wrong"

@@ -25,9 +25,9 @@ __all__ = [
     "list_all",
     "list_page",
     "next_due",
+    "plan_first",
     "release",
     "urls_of",
-    "write",
 ]
 
 # As in the vendor's FAQ: after a failed delivery, GatePay tries three more times, a minute apart.
@@ -149,8 +149,8 @@ def urls_of(order: Order, shop: ShopState | None, *, notify_both: bool) -> dict[
     return urls
 
 
-def write(connection: sqlite3.Connection, order_id: int, *, url_owners: Iterable[str], due: float) -> None:
-    """Insert the first delivery to each URL. They replace the order's deliveries that are still waiting."""
+def plan_first(connection: sqlite3.Connection, order_id: int, *, url_owners: Iterable[str], due: float) -> None:
+    """Insert the first delivery to each URL. Delete the order's deliveries that are still waiting."""
     connection.execute("DELETE FROM delivery WHERE order_id = ? AND answered IS NULL AND claimed IS NULL", (order_id,))
     for url_of in url_owners:
         _insert_delivery(connection, order_id, attempt=1, url_of=url_of, due=due)
@@ -162,7 +162,7 @@ def _insert_delivery(connection: sqlite3.Connection, order_id: int, *, attempt: 
     )
 
 
-# Claims of the time :abandoned or earlier have expired.
+# A claim made at :abandoned or earlier has expired.
 _DUE_QUERY = """
 SELECT * FROM delivery WHERE answered IS NULL AND due <= :now AND (claimed IS NULL OR claimed <= :abandoned)
 ORDER BY due, id LIMIT 1

@@ -13,7 +13,7 @@ from gatepay_async.sandbox.refusals import Cause, Refusals
 
 __all__ = ["CallContext", "Endpoint", "Form", "RawJson", "RefusedError", "is_positive", "require"]
 
-Form = dict[str, str]
+Form = dict[str, str]  # the fields of a call: text by name
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _MAX_INTEGER = 2**63 - 1  # SQLite's largest integer
@@ -74,7 +74,8 @@ class Endpoint(ABC):
         method: ``POST``: the fields are a form in the body. ``GET``: they are in the query.
         signed: The signed fields, in order, without the appkey.
         refusals: The endpoint's table of codes.
-        carry_out: Carries out a call whose signature is valid. Returns ``data``, or raises RefusedError.
+        carry_out: Carries out a call whose signature is valid. It gets the context, the caller's admin id and the
+            fields, and returns ``data`` or raises RefusedError.
     """
 
     path: str

@@ -132,7 +132,7 @@ def _pay_create(context: CallContext, admin_id: int, form: Form) -> object:
         "order_type": form["pay_type"],
         "order_price": RawJson(order_price),
         "order_url": url,
-        "order_qrcode": orders.qrcode(url),
+        "order_qrcode": orders.qrcode_data_uri(url),
     }
 
 
@@ -151,7 +151,7 @@ def _ka_show(context: CallContext, admin_id: int, form: Form) -> object:
     rows = card_keys.rows(context.connection, product.id, page, context.per_page) if has_rows else []
     context.outcome.card_keys = len(rows)
     if context.options.past_last_page == "thinkphp" and total == 0:
-        page = last = 0
+        page = last = 0  # ThinkPHP counts no page if there are no rows
     paging = {"total": total, "per_page": context.per_page, "current_page": page, "last_page": last}
     return {"ka": {**paging, "data": rows}}
 
@@ -179,7 +179,7 @@ def _ka_create(context: CallContext, admin_id: int, form: Form) -> object:
     try:
         card_keys.add(context.connection, product.id, new_keys, now=context.now)
     except sqlite3.Error:
-        # `from None`, because the original error could bring card keys into a log.
+        # `from None`, because the original error could write card keys to a log.
         raise RefusedError(Cause.STORAGE) from None
     context.outcome.card_keys = len(new_keys)
     return f"成功录入:{len(new_keys)}条卡密"

@@ -2,9 +2,9 @@
 Injects a fault into a request.
 
 A :class:`~gatepay_async.sandbox.faults.FaultKind` determines whether the application handles the call, and what happens
-to the reply. A fault that closes the connection gets it from the ASGI scope, where :mod:`gatepay_async.sandbox.server`
-puts it. An in-process transport has no connection. There, such a fault raises :class:`ConnectionResetError`, which the
-client sees as a network error.
+to the reply. A fault that closes the connection finds the connection in the ASGI scope, where
+:mod:`gatepay_async.sandbox.server` puts it. An in-process transport has no connection. There, such a fault raises
+:class:`ConnectionResetError`, which the client sees as a network error.
 """
 
 from collections.abc import Awaitable, Callable
@@ -134,7 +134,7 @@ async def _cut_after(exchange: FaultyExchange, _fault: Fault) -> None:
 
 async def _half_body(exchange: FaultyExchange, _fault: Fault) -> None:
     reply = await exchange.handle_call()
-    connection = exchange.connection()
+    connection = exchange.connection()  # first: in process, this raises before a part of the reply is sent
     await exchange.send(reply.start)  # with the length of the whole body
     half = reply.body[: len(reply.body) // 2]
     await exchange.send({"type": "http.response.body", "body": half, "more_body": True})

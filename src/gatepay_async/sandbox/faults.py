@@ -74,7 +74,7 @@ class Fault:
 @frozen
 class ArmedFault:
     """
-    A fault that was added.
+    A copy of an entry of the queue, to read from outside.
 
     Attributes:
         number: Its number, from 1, in the order added.
@@ -88,8 +88,8 @@ class ArmedFault:
 
 
 @define
-class _Armed:
-    """A fault with its counters."""
+class _QueuedFault:
+    """An entry of the queue: a fault with its counters and its random numbers."""
 
     number: int
     fault: Fault
@@ -113,7 +113,7 @@ class FaultQueue:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._armed: list[_Armed] = []
+        self._queued_faults: list[_QueuedFault] = []
         self._added = 0
 
     def add(self, fault: Fault) -> None:
@@ -121,24 +121,24 @@ class FaultQueue:
         random = Random(fault.seed)  # noqa: S311 -- reproducible on purpose, and nothing secret depends on it
         with self._lock:
             self._added += 1
-            self._armed.append(_Armed(self._added, fault, random))
+            self._queued_faults.append(_QueuedFault(self._added, fault, random))
 
     def read(self) -> list[ArmedFault]:
         """Return all faults, used up or not, in the order added."""
         with self._lock:
-            return [ArmedFault(armed.number, armed.fault, armed.applied) for armed in self._armed]
+            return [ArmedFault(queued.number, queued.fault, queued.applied) for queued in self._queued_faults]
 
     def remove(self, number: int) -> None:
         """Remove the fault with that number, if it exists."""
         with self._lock:
-            self._armed = [armed for armed in self._armed if armed.number != number]
+            self._queued_faults = [queued for queued in self._queued_faults if queued.number != number]
 
     def clear(self) -> None:
         """Remove all faults, used up or not."""
         with self._lock:
-            self._armed.clear()
+            self._queued_faults.clear()
 
     def pick(self, endpoint: str) -> Fault | None:
         """Return the first fault that hits this request to *endpoint*, or None. This also updates the counters."""
         with self._lock:
-            return next((armed.fault for armed in self._armed if armed.hits_next(endpoint)), None)
+            return next((queued.fault for queued in self._queued_faults if queued.hits_next(endpoint)), None)

@@ -75,10 +75,10 @@ class LaterEndpoint(Endpoint):
 
     def _check_extra(self, context: CallContext, form: Form) -> None:
         """Refuse fields that aren't documented, and invalid URLs."""
-        known = {"appkey", "sign", *self.signed, *self.optional}
+        documented = {"appkey", "sign", *self.signed, *self.optional}
         if context.options.refuse_extra:
             for name in form:
-                require(name in known, Cause.NOT_ALLOWED, name)
+                require(name in documented, Cause.NOT_ALLOWED, name)
         name = "notify_url"  # the field that RefusedError names if the check below fails
         try:
             if name in form and name in self.optional:
@@ -220,7 +220,7 @@ def _insert_and_reply(context: CallContext, form: Form, order: NewOrder, *, sign
     data: dict[str, object] = {
         "pay_url": url,
         "qrcode_url": f"{context.origin}/qrcode/build?size=130&text={quote(url, safe='')}",
-        "qrcode_body": orders.qrcode(url),
+        "qrcode_body": orders.qrcode_data_uri(url),
     }
     if options.params == "signed" or (options.params == "as shown" and signed_params):
         data["params"] = form

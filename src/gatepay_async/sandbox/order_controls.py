@@ -38,7 +38,7 @@ class OrderControls(ShopControls):
         self._order_service = OrderService(database=self._database, clock=clock, outbox=self._outbox, options=options)
 
     def orders(self) -> list[Order]:
-        """Return all orders of both shops, oldest first. If an ``out_order_id`` is there twice, two calls had it."""
+        """Return all orders of both shops, oldest first. Two with the same ``out_order_id`` come from two calls."""
         return self._order_service.list_orders()
 
     def callback_query(

@@ -1,4 +1,4 @@
-"""Changes to orders: paying, expiring, confirming. Both Sandbox and the pages use it. All methods block."""
+"""``OrderService``, with which ``Sandbox`` and the pages pay, expire and confirm orders. All methods block."""
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
@@ -107,8 +107,8 @@ class OrderService:
     def _mark_paid(self, connection: Connection, order: Order, amount: Decimal, now: float) -> None:
         """Record the payment, sell the card keys, and plan the callback."""
         orders.record_payment(connection, order.order_id, realprice=amount, now=now)
-        for product_id, number in order.items:
-            card_keys.sell(connection, product_id, order.order_id, number)
+        for product_id, quantity in order.items:
+            card_keys.sell(connection, product_id, order.order_id, quantity)
         self.outbox.plan(connection, order.order_id, self.callback_urls(connection, order))
 
     def expire(self, order_id: int) -> Order:
@@ -147,13 +147,13 @@ class OrderService:
         return deliveries.urls_of(order, shop, notify_both=self.options.notify_both)
 
     def return_url(self, connection: Connection, order: Order) -> str | None:
-        """Return the URL to which the customer's browser goes after an accepted callback; None: it stays."""
+        """Return the URL to which the customer's browser goes after an accepted callback; None: no URL."""
         shop = shops.find_shop(connection, order.admin_id)
         return None if shop is None else order.return_url or shop.return_url
 
-    def next_url(self, connection: Connection, order: Order, sent: Iterable[Delivery]) -> str | None:
+    def next_url(self, connection: Connection, order: Order, order_deliveries: Iterable[Delivery]) -> str | None:
         """
-        Return the URL to which the customer's browser goes now; None: it stays on the page.
+        Return the URL to which the customer's browser goes now; None: the browser stays on the page.
 
         After the shop has answered a callback with ``success``, this is the return URL with its signed query. After the
         order has expired, it is the shop's URL for expired orders.
@@ -164,7 +164,7 @@ class OrderService:
         if order.shown_state == "expired":
             return shop.expired_url
         url = order.return_url or shop.return_url
-        if url is None or not any(delivery.state == "accepted" for delivery in sent):
+        if url is None or not any(delivery.state == "accepted" for delivery in order_deliveries):
             return None
         keys = shops.account_of(connection, order.admin_id).keys
         return with_query(url, return_query(order, keys, with_product_id=self.options.return_product_id))

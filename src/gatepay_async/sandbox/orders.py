@@ -18,16 +18,16 @@ __all__ = [
     "expire",
     "expire_overdue",
     "find",
+    "find_by_page_id",
     "find_last",
-    "find_page",
     "get",
+    "id_of_page",
     "insert",
     "list_orders",
     "list_page",
-    "number_of",
     "ordered_today",
     "page_url",
-    "qrcode",
+    "qrcode_data_uri",
     "qrcode_png",
     "record_late_payment",
     "record_payment",
@@ -217,14 +217,18 @@ def get(connection: sqlite3.Connection, order_id: int) -> Order:
     return order
 
 
-def find_page(connection: sqlite3.Connection, page_id: str) -> Order | None:
+def find_by_page_id(connection: sqlite3.Connection, page_id: str) -> Order | None:
     """Return the order whose payment page has *page_id*, or None."""
     row = connection.execute("SELECT * FROM pay_order WHERE page_id = ?", (page_id,)).fetchone()
     return None if row is None else _order(row)
 
 
 def find_last(connection: sqlite3.Connection, admin_id: int, out_order_id: str, *, later_only: bool) -> Order | None:
-    """Return the seller's newest order with that number, or None. *later_only*: ignore orders of ``pay/create``."""
+    """
+    Return the seller's newest order with that number, or None.
+
+    *later_only*: find only orders of the endpoints that GatePay documented later, not those of ``pay/create``.
+    """
     row = connection.execute(
         "SELECT * FROM pay_order WHERE admin_id = ? AND out_order_id = ? AND (endpoint <> 'pay/create' OR NOT ?)"
         " ORDER BY id DESC LIMIT 1",
@@ -233,8 +237,8 @@ def find_last(connection: sqlite3.Connection, admin_id: int, out_order_id: str, 
     return None if row is None else _order(row)
 
 
-def number_of(connection: sqlite3.Connection, page_id: str) -> int:
-    """Return the number of the order whose payment page has *page_id*, which must exist."""
+def id_of_page(connection: sqlite3.Connection, page_id: str) -> int:
+    """Return the ``order_id`` of the order whose payment page has *page_id*. The order must exist."""
     return int(connection.execute("SELECT id FROM pay_order WHERE page_id = ?", (page_id,)).fetchone()[0])
 
 
@@ -262,7 +266,7 @@ def expire(connection: sqlite3.Connection, order_id: int, *, now: float) -> None
 
 
 def ordered_today(connection: sqlite3.Connection, admin_id: int, *, now: int) -> int:
-    """Return the sum of the seller's orders of this day, paid or not, in fen."""
+    """Return the total price of the seller's orders of this day, paid or not, in fen."""
     midnight = now - (now + MIDNIGHT_OFFSET_S) % DAY_S
     cursor = connection.execute(
         "SELECT coalesce(sum(price), 0) FROM pay_order WHERE admin_id = ? AND created >= ?",
@@ -276,7 +280,7 @@ def page_url(origin: str, page_id: str, pay_type: str, *, path: str = "/pay/inde
     return f"{origin}{path}?id={page_id}&type={pay_type}"
 
 
-def qrcode(text: str) -> str:
+def qrcode_data_uri(text: str) -> str:
     """Return a QR code as a data URI, which claims JPEG but holds a PNG, as in the vendor's example."""
     return "data:image/jpeg;base64," + base64.b64encode(qrcode_png(text)).decode()
 

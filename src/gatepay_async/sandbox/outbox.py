@@ -55,7 +55,7 @@ class Outbox:
             order_id: The order that was paid.
             url_owners: Which URLs to call: ``order`` (the order's own) or ``shop``.
         """
-        deliveries.write(connection, order_id, url_owners=url_owners, due=self._clock())
+        deliveries.plan_first(connection, order_id, url_owners=url_owners, due=self._clock())
 
     def notify(self) -> None:
         """Wake the senders and the waiting threads."""
@@ -105,7 +105,7 @@ class Outbox:
             True, or False if a delivery was still due or being sent after *seconds*.
         """
         deadline = time.monotonic() + seconds
-        self.notify()
+        self.notify()  # the senders: the caller may have advanced the clock, so that deliveries have become due
         with self._changed:
             while self._has_open_delivery(order_id):
                 remaining = deadline - time.monotonic()

@@ -49,7 +49,7 @@ class _View:
         return ceil(self.order.expires_at - self.now)
 
     @property
-    def seconds_given(self) -> int:
+    def lifetime_seconds(self) -> int:
         """The seconds between the creation of the order and its expiry."""
         return int((self.order.expires_at or self.now) - self.order.created_at)
 
@@ -89,10 +89,10 @@ class OrderPage:
     async def show(self, request: Request) -> Response:
         """Show the order."""
         view = await self._view(request)
-        as_data = request.query_params.get("format") == "json"
+        wants_json = request.query_params.get("format") == "json"
         if view is None:
-            return as_json({"error": "no such order"}, status=404) if as_data else _not_found(request)
-        return as_json(view.data(_address(request, view.order))) if as_data else _render_order(request, view)
+            return as_json({"error": "no such order"}, status=404) if wants_json else _not_found(request)
+        return as_json(view.data(_address(request, view.order))) if wants_json else _render_order(request, view)
 
     async def handle_button(self, request: Request) -> Response:
         """Handle a button of the page: pay, pay another amount, or let the order expire."""
@@ -111,22 +111,22 @@ class OrderPage:
         return redirect(request, request.url.path, id=order.page_id, type=order.pay_type)
 
     async def _view(self, request: Request) -> _View | None:
-        """Load the order that the request names; None: there is no such order."""
+        """Load the data of the page that the request asks for; None: its order doesn't exist."""
         return await to_thread.run_sync(self._load_view, request.query_params.get("id", ""))
 
     def _load_view(self, page_id: str) -> _View | None:
         """Load the data of the page; None: no order has *page_id*."""
         with self._order_service.open() as (connection, now):
-            order = orders.find_page(connection, page_id)
+            order = orders.find_by_page_id(connection, page_id)
             if order is None:
                 return None
-            sent = deliveries.list_all(connection, order.order_id)
+            order_deliveries = deliveries.list_all(connection, order.order_id)
             return _View(
                 order=order,
-                deliveries=sent,
+                deliveries=order_deliveries,
                 callback_url=", ".join(self._order_service.callback_urls(connection, order).values()) or None,
                 return_url=self._order_service.return_url(connection, order),
-                next_url=self._order_service.next_url(connection, order, sent),
+                next_url=self._order_service.next_url(connection, order, order_deliveries),
                 now=now,
             )
 

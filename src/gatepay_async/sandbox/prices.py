@@ -13,22 +13,22 @@ from gatepay_async.sandbox.options import PhpFloats
 __all__ = ["format_price"]
 
 
-def format_price(price: int, number: int, php_floats: PhpFloats | None) -> str:
+def format_price(price: int, quantity: int, php_floats: PhpFloats | None) -> str:
     """
-    Format the price of *number* pieces.
+    Format the price of *quantity* pieces.
 
     Args:
         price: The price of one piece, in fen.
-        number: The quantity.
+        quantity: The number of pieces.
         php_floats: Which version of PHP to imitate; None: write the exact price.
 
     Returns:
         A JSON number, in yuan.
     """
     if php_floats is None:
-        exact = Decimal(price * number).scaleb(-2)
+        exact = Decimal(price * quantity).scaleb(-2)
         return f"{exact:f}".rstrip("0").rstrip(".")
-    product = float(str(Decimal(price).scaleb(-2))) * number
+    product = float(str(Decimal(price).scaleb(-2))) * quantity
     if product.is_integer():
         return str(int(product))
     return repr(product) if php_floats == "shortest" else format(product, ".17g")

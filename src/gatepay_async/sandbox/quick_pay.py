@@ -90,7 +90,7 @@ class QuickPayPage:
 
     def routes(self) -> list[Route]:
         """The routes of the page."""
-        return [Route(_PATH, self.show, methods=["GET"]), Route(_PATH, self.order, methods=["POST"])]
+        return [Route(_PATH, self.show, methods=["GET"]), Route(_PATH, self.create_order, methods=["POST"])]
 
     async def show(self, request: Request) -> Response:
         """Show the form, with the values from the link filled in."""
@@ -98,7 +98,7 @@ class QuickPayPage:
         shop = await to_thread.run_sync(self._find_shop, dict(request.query_params))
         return _render(request, shop, choice)
 
-    async def order(self, request: Request) -> Response:
+    async def create_order(self, request: Request) -> Response:
         """Create the order, and show its payment page."""
         query, form = dict(request.query_params), await read_fields(request)
         choice = _read_choice(query, form)
@@ -129,7 +129,11 @@ class QuickPayPage:
         return shop if expected_token and secrets.compare_digest(expected_token.encode(), token.encode()) else None
 
     def _insert_order(self, shop: ShopState, choice: _Choice, price: Decimal) -> str | None:
-        """Insert the order. Return its page ID; None: the shop isn't accepting this order (closed, or over quota)."""
+        """
+        Insert the order. Return the ID of its payment page, or None if the shop doesn't accept the order.
+
+        That is so if the shop is closed, its licence has expired, its quota is used up, or it refuses the payment type.
+        """
         fen, options = int(price * 100), self._order_service.options
         with self._order_service.open() as (connection, now):
             spent = orders.ordered_today(connection, shop.admin_id, now=int(now))

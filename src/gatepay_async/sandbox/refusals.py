@@ -1,8 +1,8 @@
 """
 The codes of each endpoint, as on the vendor's pages: a number and a Chinese text for each cause.
 
-On the first page of GatePay's documentation, the same cause has different numbers at different endpoints. So these
-tables have no common part.
+On the first page of GatePay's documentation, the same cause has different numbers at different endpoints. So the tables
+of that page share nothing. Those of the endpoints documented later share the codes below 200.
 """
 
 from collections.abc import Mapping
@@ -54,6 +54,7 @@ class Cause(StrEnum):
     NO_SIGN = "no_sign"
     KEY_EXPIRED = "key_expired"
     NOT_ALLOWED = "not_allowed"
+    # In the next two, GatePay calls the return URL "callback" and the callback URL "notify".
     NO_CALLBACK_URL = "no_callback_url"
     NO_NOTIFY_URL = "no_notify_url"
     UNKNOWN = "unknown"

@@ -37,7 +37,7 @@ class Sandbox(OrderControls):
             ``:memory:``.
         seed: Whether a new database gets example card keys (4, 1 and 89 for the products 4, 5 and 8). False: no product
             has any.
-        callback_url: The callback URL of shop one, as with :meth:`change_shop`; None: keep what the database has.
+        callback_url: The callback URL of shop one, as with :meth:`change_shop`; None: keep the one in the database.
         clock: The sandbox's time, in epoch seconds.
         **switches: The attributes of :class:`Options`, by name.
 
@@ -99,7 +99,7 @@ class Sandbox(OrderControls):
             of the block, requests in progress are cut off.
 
         Raises:
-            ValueError: *host* is another one.
+            ValueError: *host* is not 127.0.0.1.
             PortTakenError: The port is in use.
             RuntimeError: The server's thread failed before it accepted connections.
         """

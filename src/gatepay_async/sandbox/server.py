@@ -35,7 +35,7 @@ class LoopbackServer:
         port: 0: a free one.
 
     Raises:
-        ValueError: *host* is another one.
+        ValueError: *host* is not 127.0.0.1.
         PortTakenError: The port is in use.
     """
 

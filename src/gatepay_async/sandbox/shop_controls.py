@@ -121,7 +121,7 @@ class ShopControls:
             "return_url": return_url,
             "expired_url": expired_url,
             "token": token,
-            "closed_pay_types": closed_pay_types if closed_pay_types is ... else _pay_types(closed_pay_types),
+            "closed_pay_types": closed_pay_types if closed_pay_types is ... else _checked_pay_types(closed_pay_types),
             "agent": agent,
         }
         changes: dict[str, Any] = {name: value for name, value in arguments.items() if value is not ...}
@@ -144,12 +144,12 @@ class ShopControls:
     # -- card keys ---------------------------------------------------------------------------------------
 
     def keys(self, product_id: int) -> list[str]:
-        """Return all the product's keys in ascending id."""
+        """Return all card keys of a product, ordered by id."""
         with self._database.transaction() as connection:
             return card_keys.contents(connection, product_id)
 
     def key_ids(self, product_id: int) -> list[int]:
-        """Return the ids of all the product's keys, ascending; the same order as :meth:`keys`."""
+        """Return the ids of all card keys of a product, ascending: in the same order as :meth:`keys`."""
         with self._database.transaction() as connection:
             return card_keys.ids(connection, product_id)
 
@@ -194,8 +194,8 @@ class ShopControls:
         self._paging.per_page = per_page
 
 
-def _pay_types(closed: Iterable[str]) -> frozenset[str]:
-    """Check and convert the argument ``closed_pay_types``."""
+def _checked_pay_types(closed: Iterable[str]) -> frozenset[str]:
+    """Return the argument ``closed_pay_types`` as a set, or raise ValueError if it has an unknown payment type."""
     names = frozenset(closed)
     if not names <= set(PAY_TYPES):
         raise ValueError(f"closed_pay_types is some of {', '.join(PAY_TYPES)}, not {sorted(names)}")

@@ -84,7 +84,7 @@ class Product:
 
 @frozen(kw_only=True)
 class ProductStock:
-    """A product with the numbers of its card keys. ``price`` is in yuan."""
+    """A product, and how many of its card keys are unsold and sold. ``price`` is in yuan."""
 
     id: int
     name: str

@@ -35,6 +35,7 @@ def _format_time(seconds: float) -> str:
     """Format a time in the local time zone: ``2026-01-31 09:30:00 UTC+8``."""
     local = datetime.fromtimestamp(seconds, UTC).astimezone()
     hours, minutes = local.strftime("%z")[:3], local.strftime("%z")[3:5]
+    # UTC itself has no number: "UTC", not "UTC+0".
     zone = f"{int(hours):+d}".replace("+0", "") + (f":{minutes}" if minutes != "00" else "")
     return f"{local:%Y-%m-%d %H:%M:%S} UTC{zone}"
 
@@ -146,7 +147,7 @@ async def read_body(receive: Receive, *, limit: int) -> bytes | None:
 
 async def read_fields(request: Request) -> dict[str, str]:
     """
-    Read the form that one of our pages has sent.
+    Read the form that one of our pages has sent. A body that is too large counts as an empty form.
 
     Raises:
         MalformedFormError: The body is not a valid form.
