@@ -307,7 +307,6 @@ def first_output(shop: Shop, cell: Cell, environ: dict[str, str]) -> float:
     )
     os.close(terminal)
     seconds = time.monotonic() - started_at if select.select([controller], [], [], 20)[0] else 99.0
-    seconds = time.monotonic() - started_at
     process.kill()
     process.wait()
     os.close(controller)

@@ -17,7 +17,7 @@ from gatepay_async.protocol.chunking import MemoryDeduplicator
 
 MAX_KEYS_IN_MEMORY = 1_000_000  # about 130 MB
 _CACHE_KIB = 192 * 1024  # the page cache of SQLite; if the data is larger, a look-up may read the file
-_SMALL_CACHE_KIB = 64 * 1024  # the page cache for `gatepay upload --dry-run`, where a slow look-up delays no call
+_SMALL_CACHE_KIB = 64 * 1024  # the page cache for `gatepay keys upload --dry-run`, where a slow look-up delays no call
 _ROWS_PER_STATEMENT = 2000  # the most card keys that one statement looks up or inserts
 _DIGEST_BYTES = 16  # the probability that two of ten million card keys have the same digest is 1 in 7 * 10**24
 

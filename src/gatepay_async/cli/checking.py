@@ -142,7 +142,7 @@ def _check_pipe(source: Source, reading: Reading, free_bytes: int) -> Source:
         whole = evolve(source, is_pipe=False, content=content)
         return _check_text(whole, BytesIO(content), reading, free_bytes)
     wide = encodings.encoding_of_mark(content) in encodings.WIDE or encoding in encodings.WIDE
-    # Cut after a whole character of a wide encoding, which has at most 4 bytes, or else after a whole line.
+    # Cut a wide encoding at a multiple of 4 bytes, the length of its longest character, or else after a whole line.
     start = content[: len(content) // 4 * 4] if wide else content[: content.rfind(b"\n") + 1]
     return evolve(_check_text(source, BytesIO(start), reading, free_bytes), content=content, rest=file, lines=None)
 
