@@ -381,14 +381,14 @@ def test_failed_lines_of_a_deleted_file_are_those_read_before(
 def test_report_is_shown_when_failed_lines_cant_be_written(
     gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full disk at the end of the upload: the report is shown, and the status is 1."""
+    """A full disk at the end of the upload: the report is shown, and the status is 5."""
 
     def fail_with_full_disk(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail_with_full_disk)
     run = gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", tmp_path / "failed.txt")
-    assert run.status == 1
+    assert run.status == 5
     assert "newly stored" in run.out
     assert "No space left" in run.err
     assert shop.requests

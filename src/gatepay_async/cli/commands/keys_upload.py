@@ -88,7 +88,7 @@ def _finish(command: _UploadCommand, report: UploadReport, early_error: BaseExce
     if write_error is not None:
         failures.show_error(write_error)
     if early_error is None:
-        return ledger.report_status(report) if write_error is None else Status.PARTLY
+        return ledger.report_status(report) if write_error is None else Status.NO_OUTPUT
     if not isinstance(early_error, HaltError | InvalidRequestError):
         raise early_error
     failures.show_error(early_error)
