@@ -29,9 +29,9 @@ from gatepay_async.cli import runner
 
 def start_programs():
     """Start a program that ignores SIGTERM, one in another session, and one with a child process."""
-    # They sleep for a day, so only the end of the run ends them.
-    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(86398)"
-    subprocess.Popen([sys.executable, "-c", deaf, MARK])
+    # They sleep for a day, so that only the end of the run can end them. No test waits for these sleeps.
+    ignores_sigterm = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(86398)"
+    subprocess.Popen([sys.executable, "-c", ignores_sigterm, MARK])
     subprocess.Popen(["sleep", "86397"], start_new_session=True)
     subprocess.Popen(["/bin/sh", "-c", "sleep 86396 & wait"])
 
