@@ -13,7 +13,7 @@ from benchmarks.peers import APPKEY, APPSECRET, client
 from benchmarks.serving import Served, serving
 from gatepay_async.exchange.headers import HEADERS
 from gatepay_async.pool import OriginPool
-from gatepay_async.pool.port import Answer, Prepared
+from gatepay_async.pool.port import Hooks, Prepared, WholeResponse
 from gatepay_async.protocol.calls import ProductShow
 from gatepay_async.protocol.messages import Reply, decode, encode
 from gatepay_async.protocol.signing import Credentials
@@ -57,10 +57,12 @@ async def _measure(served: Served, *, seconds: float, rounds: int) -> Result:
     return Result([row])
 
 
-async def _post(pool: OriginPool, prepared: Prepared, content: bytes) -> Answer:
+async def _post(pool: OriginPool, prepared: Prepared, content: bytes) -> WholeResponse:
     """Post as the client does: in one step over an idle connection, or else over a new one."""
-    answer = await pool.post_at_once(prepared, content, on_send=_nothing, until=monotonic() + 30, most=_MAX_BODY_BYTES)
-    return answer or await (await pool.post(prepared, content, {})).read_whole(most=_MAX_BODY_BYTES)
+    response = await pool.post_at_once(
+        prepared, content, on_send=_nothing, deadline=monotonic() + 30, max_bytes=_MAX_BODY_BYTES
+    )
+    return response or await (await pool.post(prepared, content, Hooks())).read_whole(max_bytes=_MAX_BODY_BYTES)
 
 
 def _nothing() -> None:

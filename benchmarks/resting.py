@@ -10,7 +10,8 @@ import httpx
 from benchmarks.measuring import Result, Row, resident
 from benchmarks.serving import Served, serving
 from gatepay_async.pool import OriginPool
-from gatepay_async.pool.answers import Exchange
+from gatepay_async.pool.answers import OpenResponse
+from gatepay_async.pool.port import Hooks
 
 COUNT, MAX_KB = 10_000, 12.0
 BATCH = 100  # connections that are opened at once
@@ -34,16 +35,16 @@ async def _memory_per_connection(served: Served, count: int, *, traced: bool) ->
     """Return the memory of an idle connection in kB: by tracemalloc if *traced*, else by the system."""
     pool = OriginPool(served.base_url, max_connections=count, keepalive_expiry=3600.0)
     prepared = pool.prepare(httpx.URL(served.base_url + "product/show"), httpx.Headers())
-    await _read(await pool.post(prepared, b"", {}))
+    await _read(await pool.post(prepared, b"", Hooks()))
     gc.collect()
     if traced:
         tracemalloc.start()
     before = _used(traced=traced)
-    exchanges: list[Exchange] = []
+    responses: list[OpenResponse] = []
     for _ in range(0, count, BATCH):
-        exchanges += await asyncio.gather(*(pool.post(prepared, b"", {}) for _ in range(BATCH)))
-    while exchanges:
-        await _read(exchanges.pop())
+        responses += await asyncio.gather(*(pool.post(prepared, b"", Hooks()) for _ in range(BATCH)))
+    while responses:
+        await _read(responses.pop())
     gc.collect()
     used = _used(traced=traced) - before
     assert f" {count} idle" in repr(pool)
@@ -57,6 +58,6 @@ def _used(*, traced: bool) -> float:
     return tracemalloc.get_traced_memory()[0] if traced else resident() * 1e6
 
 
-async def _read(exchange: Exchange) -> None:
-    while await exchange.read():
+async def _read(response: OpenResponse) -> None:
+    while await response.read():
         pass

@@ -15,7 +15,7 @@ from gatepay_async import AsyncGatePay, DeadlineExceededError, OutcomeUnknownErr
 from gatepay_async.exchange.replies import MAX_REPLY_BYTES
 from gatepay_async.pool import OriginPool
 from gatepay_async.pool.asyncio_wire import MAX_WRITE_BYTES, Wire
-from gatepay_async.pool.port import Answer, TooLateError
+from gatepay_async.pool.port import Hooks, TooLateError, WholeResponse
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
@@ -43,13 +43,17 @@ class IdlePool:
 
     async def open_connection(self) -> None:
         """Make a call that opens the connection."""
-        exchange = await self.pool.post(self._prepared, b"", {})
-        assert (await exchange.read_whole(most=100)).body == b"hello"
+        exchange = await self.pool.post(self._prepared, b"", Hooks())
+        assert (await exchange.read_whole(max_bytes=100)).body == b"hello"
 
-    async def post_at_once(self, body: bytes = b"", *, seconds: float = math.inf, most: int = 2**20) -> Answer | None:
+    async def post_at_once(
+        self, body: bytes = b"", *, seconds: float = math.inf, max_bytes: int = 2**20
+    ) -> WholeResponse | None:
         """Call `OriginPool.post_at_once` with a deadline *seconds* from now."""
         until = asyncio.get_running_loop().time() + seconds
-        return await self.pool.post_at_once(self._prepared, body, on_send=self._count_sent, until=until, most=most)
+        return await self.pool.post_at_once(
+            self._prepared, body, on_send=self._count_sent, deadline=until, max_bytes=max_bytes
+        )
 
     def _count_sent(self) -> None:
         self.sent_count += 1
@@ -98,7 +102,7 @@ async def test_idle_connection_is_used_and_idle_again(*, tls: bool) -> None:
                 assert reply is not None
                 assert (reply.status, len(reply.body), reply.fields[b"content-length"]) == (200, length, b"%d" % length)
             assert (idle_pool.sent_count, idle_pool.slots, len(server.connections)) == (3, (0, 1), 1)
-            reply = await idle_pool.post_at_once(b"long", most=MAX_WRITE_BYTES)
+            reply = await idle_pool.post_at_once(b"long", max_bytes=MAX_WRITE_BYTES)
             assert reply is not None
             assert MAX_WRITE_BYTES < len(reply.body) < 9 * MAX_WRITE_BYTES
             assert idle_pool.slots == (0, 0)  # closed: the unread rest must not be taken for the next reply
@@ -153,7 +157,9 @@ async def test_exception_in_on_send_keeps_the_connection() -> None:
         async with IdlePool(server) as idle_pool:
             await idle_pool.open_connection()
             with pytest.raises(ZeroDivisionError):
-                await idle_pool.pool.post_at_once(idle_pool._prepared, b"", on_send=fail, until=math.inf, most=1)
+                await idle_pool.pool.post_at_once(
+                    idle_pool._prepared, b"", on_send=fail, deadline=math.inf, max_bytes=1
+                )
             assert idle_pool.slots == (0, 1)
             assert await idle_pool.post_at_once() is not None
 

@@ -18,6 +18,7 @@ from waiting import PATIENCE
 
 from gatepay_async.pool import OriginPool
 from gatepay_async.pool.asyncio_wire import Wire
+from gatepay_async.pool.port import Hooks
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
@@ -177,7 +178,7 @@ async def test_connection_close_in_request_prevents_reuse() -> None:
             assert [connection.requests for connection in server.connections] == [2, 2]
             prepared = pool.prepare(httpx.URL(server.base_url), httpx.Headers({"connection": "close"}))
             for _ in range(2):
-                exchange = await pool.post(prepared, b"", {})
+                exchange = await pool.post(prepared, b"", Hooks())
                 while await exchange.read():
                     pass
             assert len(server.connections) == 4

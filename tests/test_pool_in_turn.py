@@ -10,12 +10,12 @@ import anyio
 import httpcore
 import httpx
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 from odd_server import Connection, OddServer, Request, http
 from waiting import PATIENCE, until
 
 from gatepay_async.pool import OriginPool, PoolClosedError
-from gatepay_async.pool.port import Answer, TooLateError
+from gatepay_async.pool.port import Hooks, TooLateError, WholeResponse
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
@@ -29,7 +29,7 @@ def anyio_backend() -> str:
 
 @define
 class Caller:
-    """A caller with a deadline, which records the events of its extensions."""
+    """A caller with a deadline, which records the events of its hooks."""
 
     seconds: float = PATIENCE
     events: list[str] = field(factory=list[str])
@@ -38,13 +38,13 @@ class Caller:
     def __attrs_post_init__(self) -> None:
         self.ends = asyncio.get_running_loop().time() + self.seconds
 
-    def extensions(self) -> dict[str, Callable[[], None]]:
-        """Return the extensions of a request, which record their events."""
+    def hooks(self) -> Hooks:
+        """Return hooks that record their events."""
 
         def record(event: str) -> Callable[[], None]:
             return lambda: self.events.append(event)
 
-        return {"on_" + event: record(event) for event in ("wait", "turn", "connect", "send")}
+        return Hooks(**{"on_" + event: record(event) for event in ("wait", "turn", "connect", "send")})
 
 
 class BusyPool:
@@ -72,24 +72,24 @@ class BusyPool:
 
     async def _keep_busy(self) -> None:
         """Make the call whose reply the server holds back."""
-        exchange = await self.pool.post(self.prepared, BUSY, {})
-        await exchange.read_whole(most=100)
+        exchange = await self.pool.post(self.prepared, BUSY, Hooks())
+        await exchange.read_whole(max_bytes=100)
 
     def release(self) -> None:
         self._released.set()
 
-    async def start_callers(self, *bodies: bytes) -> list["asyncio.Task[Answer | None]"]:
+    async def start_callers(self, *bodies: bytes) -> list["asyncio.Task[WholeResponse | None]"]:
         """Start a caller for each of *bodies*. They wait in this order."""
-        tasks: list[asyncio.Task[Answer | None]] = []
+        tasks: list[asyncio.Task[WholeResponse | None]] = []
         for body in bodies:
             waiting = self.pool._slots.waiting
             tasks.append(asyncio.create_task(self.post_in_turn(body)))
             await until(lambda before=waiting: self.pool._slots.waiting == before + 1)  # type: ignore[misc]  # a default
         return tasks
 
-    async def post_in_turn(self, body: bytes, caller: Caller | None = None) -> Answer | None:
+    async def post_in_turn(self, body: bytes, caller: Caller | None = None) -> WholeResponse | None:
         caller = caller or Caller()
-        return await self.pool.post_in_turn(self.prepared, body, caller.extensions(), watch=caller, most=100)
+        return await self.pool.post_in_turn(self.prepared, body, caller.hooks(), deadline=caller, max_bytes=100)
 
     async def __aexit__(self, *_: object) -> None:
         self.release()
@@ -232,8 +232,8 @@ async def test_exception_in_on_turn_frees_the_connection() -> None:
         def fail() -> None:
             raise ZeroDivisionError
 
-        extensions = caller.extensions() | {"on_turn": fail}
-        call = busy_pool.pool.post_in_turn(busy_pool.prepared, b"1", extensions, watch=caller, most=100)
+        hooks = evolve(caller.hooks(), on_turn=fail)
+        call = busy_pool.pool.post_in_turn(busy_pool.prepared, b"1", hooks, deadline=caller, max_bytes=100)
         task = asyncio.create_task(call)
         await until(lambda: caller.events == ["wait"])
         busy_pool.release()
@@ -262,9 +262,9 @@ async def test_nothing_is_sent_if_the_deadline_passes_in_on_turn() -> None:
     """If the deadline has passed when a caller gets its turn, nothing is sent."""
     async with BusyPool() as busy_pool:
         caller = Caller()
-        extensions = caller.extensions() | {"on_turn": lambda: setattr(caller, "ends", 0.0)}
+        hooks = evolve(caller.hooks(), on_turn=lambda: setattr(caller, "ends", 0.0))
         task = asyncio.create_task(
-            busy_pool.pool.post_in_turn(busy_pool.prepared, b"1", extensions, watch=caller, most=100)
+            busy_pool.pool.post_in_turn(busy_pool.prepared, b"1", hooks, deadline=caller, max_bytes=100)
         )
         await until(lambda: caller.events == ["wait"])
         busy_pool.release()
@@ -278,10 +278,6 @@ async def test_cancellation_in_on_turn_sends_nothing() -> None:
     async with BusyPool() as busy_pool:
         events: list[str] = []
         with anyio.CancelScope() as scope:
-            extensions = {
-                "on_wait": busy_pool.release,
-                "on_turn": scope.cancel,
-                "on_send": lambda: events.append("send"),
-            }
-            await busy_pool.pool.post(busy_pool.prepared, b"1", extensions)
+            hooks = Hooks(busy_pool.release, on_turn=scope.cancel, on_send=lambda: events.append("send"))
+            await busy_pool.pool.post(busy_pool.prepared, b"1", hooks)
         assert (events, busy_pool.bodies, busy_pool.pool._slots.idle) == ([], [BUSY], 1)

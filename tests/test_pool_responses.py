@@ -139,9 +139,9 @@ def test_request_is_encoded_into_one_buffer() -> None:
     lines = [(b"Host", b"x"), (b"X-A", b"1")]
     start = encode_head(b"POST", b"/a?b", lines) + b"Content-Length: "
     expected = b"POST /a?b HTTP/1.1\r\nHost: x\r\nX-A: 1\r\nContent-Length: 2\r\n\r\nhi"
-    assert encode(Request(b"POST", b"/a?b", lines, b"hi", {}, start)) == expected
-    assert encode(Request(b"POST", b"/a?b", [*lines, (b"Content-Length", b"2")], b"hi", {})) == expected
-    assert encode(Request(b"GET", b"/", [(b"host", b"x")], b"", {})) == b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+    assert encode(Request(b"POST", b"/a?b", lines, b"hi", start=start)) == expected
+    assert encode(Request(b"POST", b"/a?b", [*lines, (b"Content-Length", b"2")], b"hi")) == expected
+    assert encode(Request(b"GET", b"/", [(b"host", b"x")], b"")) == b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -201,10 +201,10 @@ def test_body_must_match_its_headers() -> None:
     accepted = []
     for headers, body in invalid:
         try:
-            encode(Request(b"POST", b"/", [(b"host", b"x"), *headers], body, {}))
+            encode(Request(b"POST", b"/", [(b"host", b"x"), *headers], body))
         except httpx.LocalProtocolError:
             continue
         accepted.append((headers, body))
     assert accepted == []
     for headers, sent in [([length], b"abc"), ([chunked], b"3\r\nabc\r\n0\r\n\r\n")]:
-        assert encode(Request(b"POST", b"/", [(b"host", b"x"), *headers], b"abc", {})).endswith(b"\r\n\r\n" + sent)
+        assert encode(Request(b"POST", b"/", [(b"host", b"x"), *headers], b"abc")).endswith(b"\r\n\r\n" + sent)

@@ -9,7 +9,6 @@ import httpx
 
 from gatepay_async.exchange.network import open_transport
 from gatepay_async.exchange.over_httpx import OverClient, OverTransport
-from gatepay_async.exchange.over_pool import OverPool
 from gatepay_async.exchange.pages import AnyOrigin, LazyClient, open_client, open_sharing_client
 from gatepay_async.exchange.port import Exchange
 
@@ -49,8 +48,11 @@ async def open_exchange(
 
 def exchange_over(transport: AnyTransport, *, ours: bool) -> Exchange:
     """Return an exchange over *transport*. For our own pool, it uses more than httpx's interface of transports."""
-    # Not isinstance(): a subclass may forward requests to another transport, which doesn't report when it sends.
-    pool = sys.modules.get("gatepay_async.pool")
-    if pool is not None and type(transport) is pool.OriginPool:
-        return OverPool(cast("Any", transport), ours=ours)
+    if "gatepay_async.pool" in sys.modules:  # importing the pool takes as long as importing everything else
+        from gatepay_async.exchange.over_pool import OverPool  # noqa: PLC0415 -- see above
+        from gatepay_async.pool import OriginPool  # noqa: PLC0415 -- see above
+
+        # Not isinstance(): a subclass may forward requests to another transport, which doesn't report when it sends.
+        if type(transport) is OriginPool:
+            return OverPool(transport, ours=ours)
     return OverTransport(transport, ours=ours)

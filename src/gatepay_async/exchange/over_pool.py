@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import cast
 
 import httpx
+from attrs import asdict
 
 from gatepay_async.exchange.failures import NO_REPLY_ERRORS, unanswered_error
 from gatepay_async.exchange.headers import HEADERS, HEADERS_OF
 from gatepay_async.exchange.permission import check_permitted, in_pytest
 from gatepay_async.exchange.port import OutOfTimeError, Watch
 from gatepay_async.exchange.replies import MAX_REPLY_BYTES, read_body, reply_of, too_large_error, unpack
+from gatepay_async.pool.port import Hooks, Prepared, WholeResponse
+from gatepay_async.pool.transport import OriginPool
 from gatepay_async.protocol.messages import Reply
 from gatepay_async.protocol.observing import Connections
-
-if TYPE_CHECKING:  # importing the pool takes as long as importing everything else
-    from gatepay_async.pool.port import Answer, Prepared
-    from gatepay_async.pool.transport import OriginPool
 
 REDIRECT = 300  # the lowest HTTP status that isn't a success
 MAX_PREPARED = 64  # prepared requests, one for each URL; about three times the number of endpoints
@@ -54,13 +53,15 @@ class OverPool:
             return None
         on_send = partial(_check_on_send, _permit_check(url), watch) if self._is_guarded else watch.sending
         watch.reports_sending = True
-        transport, most = self._transport, MAX_REPLY_BYTES
         try:
-            answer = await transport.post_at_once(prepared, body, on_send=on_send, until=watch.ends, most=most)
-            if answer is None:
-                extensions = self._extensions(url, watch)
-                answer = await transport.post_in_turn(prepared, body, extensions, watch=watch, most=most)
-            return None if answer is None else _to_reply(answer)
+            response = await self._transport.post_at_once(
+                prepared, body, on_send=on_send, deadline=watch.ends, max_bytes=MAX_REPLY_BYTES
+            )
+            if response is None:
+                response = await self._transport.post_in_turn(
+                    prepared, body, self._hooks(url, watch), deadline=watch, max_bytes=MAX_REPLY_BYTES
+                )
+            return None if response is None else _to_reply(response)
         except httpx.ReadTimeout:  # raised only at the attempt's deadline: both functions have no other time limit
             failure: Exception = OutOfTimeError()
         except NO_REPLY_ERRORS as error:
@@ -69,29 +70,27 @@ class OverPool:
 
     async def send(self, method: str, url: str, body: bytes, watch: Watch) -> Reply:
         """Make one attempt."""
-        extensions = self._extensions(url, watch)
+        hooks = self._hooks(url, watch)
         watch.reports_sending = True
         try:
             if method == "GET":  # can't be prepared: the URL contains the query, which is different for each call
-                request = httpx.Request("GET", url, headers=HEADERS_OF["GET"], extensions=extensions)
+                request = httpx.Request("GET", url, headers=HEADERS_OF["GET"], extensions=asdict(hooks))
                 return await _read_response(await self._transport.handle_async_request(request))
             prepared = self._prepared.get(url) or self._prepare(url)
-            exchange = await self._transport.post(prepared, body, extensions)
-            return _to_reply(await exchange.read_whole(most=MAX_REPLY_BYTES))
+            response = await self._transport.post(prepared, body, hooks)
+            return _to_reply(await response.read_whole(max_bytes=MAX_REPLY_BYTES))
         except NO_REPLY_ERRORS as error:
             failure = unanswered_error(error, proven=True)
         raise failure
 
-    def _extensions(self, url: str, watch: Watch) -> dict[str, Any]:
-        """Return the functions that the pool calls during a request, by the names that it knows."""
-        extensions: dict[str, Any] = {
-            "on_wait": watch.waiting, "on_turn": watch.connected, "on_send": watch.sending,
-        }  # fmt: skip
+    def _hooks(self, url: str, watch: Watch) -> Hooks:
+        """Return the functions that the pool calls during a request."""
+        hooks = Hooks(on_wait=watch.waiting, on_turn=watch.connected, on_send=watch.sending)
         if self._is_guarded:
-            permit = _permit_check(url)
             # Check before connecting. Check before sending too, because an open connection may be used.
-            extensions |= {"on_connect": permit, "on_send": partial(_check_on_send, permit, watch)}
-        return extensions
+            hooks.on_connect = permit = _permit_check(url)
+            hooks.on_send = partial(_check_on_send, permit, watch)
+        return hooks
 
     def connections(self) -> Connections | None:
         """Count the connections of the pool."""
@@ -119,16 +118,16 @@ async def _read_response(response: httpx.Response) -> Reply:
         await stream.aclose()
 
 
-def _to_reply(answer: Answer) -> Reply:
-    """Return the ``Reply`` for *answer*. Most need no ``httpx.Response``, which is slow to create."""
-    status, fields, body = answer.status, answer.fields, answer.body
+def _to_reply(response: WholeResponse) -> Reply:
+    """Return the ``Reply`` for *response*. Most need no ``httpx.Response``, which is slow to create."""
+    status, fields, body = response.status, response.fields, response.body
     if len(body) > MAX_REPLY_BYTES:
         raise too_large_error(status)
     if status >= REDIRECT or b"content-encoding" in fields:
-        response = httpx.Response(status, headers=answer.headers)
-        return reply_of(response, unpack(response, body))
+        httpx_response = httpx.Response(status, headers=response.headers)
+        return reply_of(httpx_response, unpack(httpx_response, body))
     content_type = fields.get(b"content-type", b"").decode("latin-1")
-    return Reply(status, body, None, content_type, answer.headers)
+    return Reply(status, body, None, content_type, response.headers)
 
 
 def _permit_check(url: str) -> Callable[[], None]:

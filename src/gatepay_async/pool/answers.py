@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import httpx
 from attrs import define
 
-from gatepay_async.pool.port import Answer, Connection, Head
+from gatepay_async.pool.port import Connection, Head, WholeResponse
 from gatepay_async.pool.slots import Slot
 
 
 @define(eq=False, repr=False)
-class Exchange:
+class OpenResponse:
     """
     A response whose head has been read. The slot is released when the body ends, fails or is closed.
 
@@ -41,9 +41,9 @@ class Exchange:
             await self.aclose()
         return part
 
-    async def read_whole(self, *, most: int) -> Answer:
+    async def read_whole(self, *, max_bytes: int) -> WholeResponse:
         """
-        Read the body to its end, or until it has more than *most* bytes.
+        Read the body to its end, or until it has more than *max_bytes* bytes.
 
         Raises:
             httpx.TransportError: The body broke off.
@@ -51,12 +51,12 @@ class Exchange:
         parts: list[bytes] = []
         size = 0
         try:
-            while size <= most and (part := await self.read()):
+            while size <= max_bytes and (part := await self.read()):
                 parts.append(part)
                 size += len(part)
         finally:
             await self.aclose()
-        return Answer(self.head.status, self.head.headers, self.head.fields, b"".join(parts))
+        return WholeResponse(self.head.status, self.head.headers, self.head.fields, b"".join(parts))
 
     async def aclose(self) -> None:
         """Give the connection back if the body was read to its end; close it otherwise."""
@@ -74,20 +74,20 @@ class Exchange:
 
 
 class Body(httpx.AsyncByteStream):
-    """The body of an exchange, for httpx. It is no generator, so the garbage collector never has to finish it."""
+    """The body of an open response, for httpx. It is no generator, so the garbage collector never has to finish it."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, response: OpenResponse) -> None:
+        self._response = response
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
-        part = await self._exchange.read()
+        part = await self._response.read()
         if not part:
             raise StopAsyncIteration
         return part
 
     async def aclose(self) -> None:
         """Give the connection back if the body was read to its end; close it otherwise."""
-        await self._exchange.aclose()
+        await self._response.aclose()

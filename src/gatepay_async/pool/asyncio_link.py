@@ -130,11 +130,8 @@ class Link(asyncio.Protocol):
 
     # -- connecting --------------------------------------------------------------------------------------------------
 
-    async def _open(self, seconds: float | None, extensions: dict[str, Any]) -> None:
-        """Connect; then perform the TLS handshake, if there is TLS. Each may take *seconds*."""
-        on_connect = extensions.get("on_connect")
-        if on_connect is not None:
-            on_connect()
+    async def _open(self, seconds: float | None, hostname: str) -> None:
+        """Connect; then perform the TLS handshake for *hostname*, if there is TLS. Each may take *seconds*."""
         try:
             async with asyncio.timeout(seconds):
                 await self._connect()
@@ -145,7 +142,7 @@ class Link(asyncio.Protocol):
         if self._context is None:
             self._is_usable = await self._check_before_use()
         else:
-            await self._start_tls(self._context, extensions.get("sni_hostname") or self._host, seconds)
+            await self._start_tls(self._context, hostname, seconds)
 
     async def _connect(self) -> None:
         if self._uds is not None:

@@ -15,7 +15,7 @@ from typing import Final
 import httpx
 
 from gatepay_async.pool.asyncio_link import Link
-from gatepay_async.pool.port import Answer, Head, NotAvailableError, Request, TooLateError
+from gatepay_async.pool.port import Head, NotAvailableError, Request, TooLateError, WholeResponse
 from gatepay_async.pool.requests import Framing, encode
 from gatepay_async.pool.responses import ResponseReader
 from gatepay_async.words.problem import Problem
@@ -49,7 +49,9 @@ class Wire(Link):
         """Whether the connection can carry another request. `send` and `ask` also check the socket for unread bytes."""
         return self._is_usable and not self._is_exchanging and (self._tls is None or self._tls.at_record_end)
 
-    async def ask(self, outgoing: bytes, *, on_send: Callable[[], object], until: float, most: int) -> Answer | None:
+    async def ask(
+        self, outgoing: bytes, *, on_send: Callable[[], object], deadline: float, max_bytes: int
+    ) -> WholeResponse | None:
         """Make a whole exchange: see `port.Connection.ask`. Also return None for a request too long for one write."""
         is_ready = self.is_on_this_loop() and self.is_fit() and len(outgoing) <= MAX_WRITE_BYTES
         if not is_ready or self._is_readable():
@@ -58,22 +60,22 @@ class Wire(Link):
         reader = self._reader
         reader.start()
         self._is_exchanging, self._is_sent, self._is_last, self._read_timeout = True, False, False, None
-        self._wake_at(until)
+        self._wake_at(deadline)
         try:
             self._write_out(outgoing)
             self._is_sent = True
             body = await self.read()
             if reader.parts or not reader.complete:
-                body = await self._read_rest(body, most)
-            return Answer(reader.status, reader.headers, reader.fields, body)
+                body = await self._read_rest(body, max_bytes)
+            return WholeResponse(reader.status, reader.headers, reader.fields, body)
         finally:
             self._exchange_deadline, self._is_late = math.inf, False
             await self.finish()
 
-    async def _read_rest(self, first_part: bytes, most: int) -> bytes:
-        """Return *first_part* and the rest of the body. Stop once there are more than *most* bytes."""
+    async def _read_rest(self, first_part: bytes, max_bytes: int) -> bytes:
+        """Return *first_part* and the rest of the body. Stop once there are more than *max_bytes* bytes."""
         parts, size = [first_part], len(first_part)
-        while size <= most and (part := await self.read()):
+        while size <= max_bytes and (part := await self.read()):
             parts.append(part)
             size += len(part)
         return b"".join(parts)
@@ -88,12 +90,12 @@ class Wire(Link):
             httpx.LocalProtocolError: *request* is not valid HTTP.
             httpx.TransportError: Any other failure.
         """
-        extensions = request.extensions
-        timeout = extensions.get("timeout") or NO_TIMEOUT
+        timeout = request.extensions.get("timeout") or NO_TIMEOUT
         outgoing = encode(request)
         if self._is_new:
             self._is_new = False
-            await self._open(timeout.get("connect"), extensions)
+            request.hooks.on_connect()
+            await self._open(timeout.get("connect"), request.extensions.get("sni_hostname") or self._host)
         elif self._is_readable():
             self._is_usable = False
         if not self._is_usable:
@@ -102,9 +104,7 @@ class Wire(Link):
         reader.start(to_head=request.method == b"HEAD")
         self._read_timeout = timeout.get("read")
         self._is_exchanging, self._is_sent, self._is_last = True, False, request.is_last
-        on_send = extensions.get("on_send")
-        if on_send is not None:
-            on_send()
+        request.hooks.on_send()
         if len(outgoing) <= MAX_WRITE_BYTES and isinstance(request.body, bytes):
             self._write_out(outgoing)
         else:

@@ -75,14 +75,13 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
         parser = getattr(self._connection, _PARSER_ATTRIBUTE, None)
         return parser is not None and not parser.trailing_data[0]
 
-    async def ask(self, outgoing: bytes, *, on_send: object, until: float, most: int) -> None:
+    async def ask(self, outgoing: bytes, *, on_send: object, deadline: float, max_bytes: int) -> None:
         """Send nothing and return None: httpcore may wait at any step, which `ask` must not."""
 
     async def send(self, request: Request) -> Head:
         """Send *request* and read the head of the response."""
-        extensions = request.extensions
-        self.network.on_connect = extensions.get("on_connect")
-        self.network.on_send = extensions.get("on_send")
+        self.network.on_connect = request.hooks.on_connect
+        self.network.on_send = request.hooks.on_send
         self.network.request_begun = False
         try:
             # This method must be called by this name: respx patches it.

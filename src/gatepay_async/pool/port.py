@@ -36,6 +36,28 @@ class TooLateError(httpx.ReadTimeout):
         super().__init__(Problem("deadline_passed"))
 
 
+def do_nothing() -> None:
+    """Do nothing. The default of each function of `Hooks`."""
+
+
+@define
+class Hooks:
+    """
+    Functions that the pool calls during a request, without arguments. If one raises, the request raises that exception.
+
+    Attributes:
+        on_wait: All connections are busy; the request starts to wait.
+        on_turn: The request has waited and has got a connection.
+        on_connect: A connection is about to be opened.
+        on_send: The first byte of the request is about to leave. Before this call, no byte has left.
+    """
+
+    on_wait: Callable[[], object] = do_nothing
+    on_turn: Callable[[], object] = do_nothing
+    on_connect: Callable[[], object] = do_nothing
+    on_send: Callable[[], object] = do_nothing
+
+
 @define
 class Request:
     """
@@ -44,7 +66,8 @@ class Request:
     Attributes:
         target: The path and the query.
         headers: All headers, with Content-Length or Transfer-Encoding.
-        extensions: httpx's extensions, and those of `OriginPool`.
+        hooks: Functions to call during the request.
+        extensions: httpx's own extensions: time-outs, for example.
         start: The encoded head up to the value of Content-Length, if the request is a `Prepared` one; else empty.
         is_last: Whether the request has `Connection: close`.
     """
@@ -53,7 +76,8 @@ class Request:
     target: bytes
     headers: Lines = field(repr=False)
     body: Body = field(repr=False)
-    extensions: dict[str, Any] = field(repr=False)
+    hooks: Hooks = field(factory=Hooks, repr=False)
+    extensions: dict[str, Any] = field(factory=dict[str, Any], repr=False)
     start: bytes = field(default=b"", repr=False)
     is_last: bool = False
 
@@ -61,7 +85,7 @@ class Request:
 @frozen
 class Prepared:
     """
-    The part of a `Request` that is the same for all calls to one URL: everything but the body and the extensions.
+    The part of a `Request` that is the same for all calls to one URL: everything but the body and the hooks.
 
     Attributes:
         headers: All headers but Content-Length.
@@ -75,13 +99,9 @@ class Prepared:
     start: bytes = field(repr=False)
     is_last: bool
 
-    def request(self, body: bytes, extensions: dict[str, Any]) -> Request:
+    def request(self, body: bytes, hooks: Hooks) -> Request:
         """Return the whole request."""
-        return Request(self.method, self.target, self.headers, body, extensions, self.start, is_last=self.is_last)
-
-
-def do_nothing() -> None:
-    """Do nothing. Called for `on_wait` and `on_turn` if the request doesn't have them."""
+        return Request(self.method, self.target, self.headers, body, hooks, start=self.start, is_last=self.is_last)
 
 
 @define
@@ -102,7 +122,7 @@ class Head:
 
 
 @define
-class Answer:
+class WholeResponse:
     """
     A whole response.
 
@@ -118,12 +138,12 @@ class Answer:
     body: bytes = field(repr=False)
 
 
-class Watch(Protocol):
+class Deadline(Protocol):
     """
-    The deadline of a call. Functions in the request's extensions may move it.
+    The deadline of a call. The request's hooks may move it.
 
     Attributes:
-        ends: The deadline, on the event loop's clock.
+        ends: The time on the event loop's clock.
     """
 
     ends: float
@@ -144,21 +164,23 @@ class Connection(Protocol):
         """Whether the connection was opened in this process, on the running event loop. If not, don't use it."""
         ...
 
-    async def ask(self, outgoing: bytes, *, on_send: Callable[[], object], until: float, most: int) -> Answer | None:
+    async def ask(
+        self, outgoing: bytes, *, on_send: Callable[[], object], deadline: float, max_bytes: int
+    ) -> WholeResponse | None:
         """
         Make a whole exchange, if nothing but the response has to be awaited.
 
         Args:
             outgoing: The encoded request.
             on_send: Called before the first byte leaves.
-            until: The deadline, on the event loop's clock.
-            most: Stop reading once the body has more than this number of bytes.
+            deadline: The time on the event loop's clock.
+            max_bytes: Stop reading once the body has more than this number of bytes.
 
         Returns:
             The response; or None if nothing was sent and the caller has to use `send`.
 
         Raises:
-            TooLateError: The response was not complete at *until*.
+            TooLateError: The response was not complete at *deadline*.
             httpx.TransportError: As `send` and `read`.
         """
         ...

@@ -22,6 +22,7 @@ from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSAttribute, TLSStream
 
 from gatepay_async.pool.owner import Owner
+from gatepay_async.pool.port import do_nothing
 from gatepay_async.pool.records import RecordStream
 from gatepay_async.pool.watching import count_waiting, is_readable
 from gatepay_async.words.problem import Problem
@@ -48,15 +49,15 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
     httpcore's backend and its stream in one object. It connects once.
 
     Attributes:
-        on_connect: Called without arguments before the host name is looked up; or None.
-        on_send: Called once without arguments, just before the first byte of a request is sent; or None.
+        on_connect: Called without arguments before the host name is looked up.
+        on_send: Called once without arguments, just before the first byte of a request is sent.
         request_begun: Whether any byte of the current request was sent. Set it to False before each request.
         not_reusable: Whether the connection can't carry another request: a write failed, or a reply came too early.
     """
 
     def __init__(self) -> None:
-        self.on_connect: Callable[[], None] | None = None
-        self.on_send: Callable[[], None] | None = None
+        self.on_connect: Callable[[], object] = do_nothing
+        self.on_send: Callable[[], object] = do_nothing
         self.request_begun = False
         self.not_reusable = False
         self._owner = Owner()
@@ -83,8 +84,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
             httpcore.ConnectTimeout: *timeout* seconds were not enough.
             httpcore.ConnectError: No address answered.
         """
-        if self.on_connect is not None:
-            self.on_connect()
+        self.on_connect()
         try:
             with anyio.fail_after(timeout):
                 self._use_stream(await anyio.connect_tcp(host, port, local_host=local_address))
@@ -107,8 +107,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
             httpcore.ConnectTimeout: *timeout* seconds were not enough.
             httpcore.ConnectError: Connecting failed.
         """
-        if self.on_connect is not None:
-            self.on_connect()
+        self.on_connect()
         try:
             with anyio.fail_after(timeout):
                 self._use_stream(await anyio.connect_unix(path))
@@ -289,9 +288,8 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         if not (self.is_quiet() if self._used else self._is_new()):
             raise httpcore.ConnectionNotAvailable(TOO_EARLY)
         self.request_begun = self._used = True
-        if self.on_send is not None:
-            on_send, self.on_send = self.on_send, None
-            on_send()
+        on_send, self.on_send = self.on_send, do_nothing
+        on_send()
 
     def _is_new(self) -> bool:
         """

@@ -13,29 +13,30 @@ import ssl
 import time
 from collections.abc import AsyncIterable, Callable
 from contextlib import AsyncExitStack
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import anyio
 import anyio.lowlevel
 import httpcore
 import httpx
+from attrs import fields
 
 from gatepay_async.pool import turns
-from gatepay_async.pool.answers import Body, Exchange
+from gatepay_async.pool.answers import Body, OpenResponse
 from gatepay_async.pool.opener import Opener, origin_of
 from gatepay_async.pool.over_httpcore import HttpcoreConnection
 from gatepay_async.pool.owner import PROCESS, running_loop
 from gatepay_async.pool.port import (
-    Answer,
     Connection,
+    Deadline,
     Head,
+    Hooks,
     NotAvailableError,
     PoolClosedError,
     Prepared,
     Request,
     TooLateError,
-    Watch,
-    do_nothing,
+    WholeResponse,
 )
 from gatepay_async.pool.requests import encode_head
 from gatepay_async.pool.slots import Slot, Slots
@@ -44,6 +45,7 @@ from gatepay_async.words.problem import Problem
 # The most expired connections that one call closes before it sends. More of them would slow down the first call after
 # a burst; the next calls close the rest.
 MAX_EXPIRED_CLOSED_PER_CALL: Final = 4
+HOOK_NAMES: Final = tuple(hook.name for hook in fields(Hooks))
 
 
 class OriginPool(httpx.AsyncBaseTransport):
@@ -59,13 +61,8 @@ class OriginPool(httpx.AsyncBaseTransport):
     A response holds its connection until it is read to its end or closed. Close every response that you don't read to
     its end; httpx's client does so for its callers.
 
-    Besides `timeout` (`pool` limits the wait for a connection; None: no limit) and `trace`, a request's `extensions`
-    may hold these functions, called without arguments:
-
-    `on_wait`: All connections are busy; the request starts to wait.
-    `on_turn`: The request has got a connection.
-    `on_connect`: A connection is about to be opened.
-    `on_send`: The first byte of the request is about to leave. Before this call, no byte has left.
+    Besides `timeout` (`pool` limits the wait for a connection; None: no limit), `trace` and `sni_hostname`, the
+    `extensions` of an httpx request may hold the functions of `Hooks`, by their names.
 
     Args:
         origin: A URL whose scheme, host and port are used; its path is ignored.
@@ -134,13 +131,13 @@ class OriginPool(httpx.AsyncBaseTransport):
         start = encode_head(request.method, request.target, lines) + b"Content-Length: "
         return Prepared(request.method, request.target, lines, start, request.is_last)
 
-    async def post(self, prepared: Prepared, body: bytes, extensions: dict[str, Any]) -> Exchange:
+    async def post(self, prepared: Prepared, body: bytes, hooks: Hooks) -> OpenResponse:
         """Send *body* as ``handle_async_request`` does, without httpx's objects."""
-        return await self._start(prepared.request(body, extensions))
+        return await self._start(prepared.request(body, hooks))
 
     async def post_at_once(
-        self, prepared: Prepared, body: bytes, *, on_send: Callable[[], object], until: float, most: int
-    ) -> Answer | None:
+        self, prepared: Prepared, body: bytes, *, on_send: Callable[[], object], deadline: float, max_bytes: int
+    ) -> WholeResponse | None:
         """
         Send *body* over an idle connection, and read the whole response; see `port.Connection.ask`.
 
@@ -155,60 +152,62 @@ class OriginPool(httpx.AsyncBaseTransport):
         try:
             outgoing = b"%b%d\r\n\r\n%b" % (prepared.start, len(body), body)
             connection = cast("Connection", slot.connection)  # an idle slot has a connection
-            return await connection.ask(outgoing, on_send=on_send, until=until, most=most)
+            return await connection.ask(outgoing, on_send=on_send, deadline=deadline, max_bytes=max_bytes)
         finally:
             await self._return_slot(slot)
 
     async def post_in_turn(
-        self, prepared: Prepared, body: bytes, extensions: dict[str, Any], *, watch: Watch, most: int
-    ) -> Answer | None:
+        self, prepared: Prepared, body: bytes, hooks: Hooks, *, deadline: Deadline, max_bytes: int
+    ) -> WholeResponse | None:
         """
-        Wait for a connection, if all are busy, then send *body* and read the whole response, or *most* bytes of it.
+        Wait for a connection, if all are busy; then send *body*, and read the response up to *max_bytes*.
 
-        The deadline is `watch.ends`, which `on_wait` and `on_turn` may move.
+        The deadline is `deadline.ends`, which `on_wait` and `on_turn` may move.
 
         Returns:
             The response; or None if not all connections are busy. Then nothing was sent, and the caller has to use
             `post`.
 
         Raises:
-            TooLateError: The wait, or the exchange, was not complete at `watch.ends`.
+            TooLateError: The wait, or the exchange, was not complete at `deadline.ends`.
             httpx.TransportError: As `handle_async_request`.
         """
         loop = running_loop()
         if loop is None or self._forks != PROCESS.forks or not self._slots.all_busy or is_patched():
             return None
-        extensions["on_wait"]()
-        slot = await turns.wait_on_asyncio(loop, self._slots, watch.ends, self._return_slot)
+        hooks.on_wait()
+        slot = await turns.wait_on_asyncio(loop, self._slots, deadline.ends, self._return_slot)
         try:
-            extensions["on_turn"]()
-            is_late = watch.ends <= loop.time()
-            answer = None
+            hooks.on_turn()
+            is_late = deadline.ends <= loop.time()
+            response = None
             if slot.connection is not None and not (prepared.is_last or is_late or is_patched()):
                 outgoing = b"%b%d\r\n\r\n%b" % (prepared.start, len(body), body)
-                answer = await slot.connection.ask(outgoing, on_send=extensions["on_send"], until=watch.ends, most=most)
+                response = await slot.connection.ask(
+                    outgoing, on_send=hooks.on_send, deadline=deadline.ends, max_bytes=max_bytes
+                )
         except BaseException:
             await self._return_slot(slot)
             raise
-        if answer is not None:
+        if response is not None:
             await self._return_slot(slot)
-            return answer
-        with anyio.CancelScope(deadline=watch.ends):
-            exchange = await self._start_on(slot, prepared.request(body, extensions))
-            return await exchange.read_whole(most=most)
+            return response
+        with anyio.CancelScope(deadline=deadline.ends):
+            exchange = await self._start_on(slot, prepared.request(body, hooks))
+            return await exchange.read_whole(max_bytes=max_bytes)
         raise TooLateError
 
-    async def _start(self, request: Request) -> Exchange:
+    async def _start(self, request: Request) -> OpenResponse:
         """Send *request* and read the head of its response."""
         if self._forks != PROCESS.forks:
             self._reset_after_fork()
         expired = self._slots.acquire_idle(released_by=self._clock() - self._keepalive_expiry)
         slot = self._slots.acquire() if expired is None else None
         if slot is None:
-            slot = await self._acquire(request.extensions, expired)
+            slot = await self._acquire(request, expired)
         return await self._start_on(slot, request)
 
-    async def _start_on(self, slot: Slot[Connection], request: Request) -> Exchange:
+    async def _start_on(self, slot: Slot[Connection], request: Request) -> OpenResponse:
         """Send *request* like `_start`, on *slot*, which is released when the exchange ends or fails."""
         try:
             await anyio.lowlevel.checkpoint_if_cancelled()  # sending on an open connection may not await anything
@@ -216,7 +215,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         except BaseException:
             await self._return_slot(slot)
             raise
-        return Exchange(head, slot, connection, self._return_slot)
+        return OpenResponse(head, slot, connection, self._return_slot)
 
     async def aclose(self) -> None:
         """
@@ -260,9 +259,10 @@ class OriginPool(httpx.AsyncBaseTransport):
             raise TypeError("an asynchronous transport can't send a body that is read synchronously")
         method, target, headers = request.method.encode("ascii"), request.url.raw_path, request.headers
         is_last = "close" in headers.get("connection", "").lower().replace(" ", "").split(",")
-        return Request(method, target, headers.raw, body, request.extensions, is_last=is_last)
+        hooks = Hooks(**{name: request.extensions[name] for name in HOOK_NAMES if name in request.extensions})
+        return Request(method, target, headers.raw, body, hooks, request.extensions, is_last=is_last)
 
-    async def _acquire(self, extensions: dict[str, Any], expired: Slot[Connection] | None) -> Slot[Connection]:
+    async def _acquire(self, request: Request, expired: Slot[Connection] | None) -> Slot[Connection]:
         """Close *expired* and a few more expired connections; then take a slot, waiting if all are busy."""
         for closes_left in reversed(range(MAX_EXPIRED_CLOSED_PER_CALL)):
             if expired is None:
@@ -275,10 +275,10 @@ class OriginPool(httpx.AsyncBaseTransport):
             return slot
         if self._slots.closed:
             raise PoolClosedError(turns.CLOSED)
-        extensions.get("on_wait", do_nothing)()
-        slot = await turns.wait(self._slots, extensions.get("timeout", {}).get("pool"), self._return_slot)
+        request.hooks.on_wait()
+        slot = await turns.wait(self._slots, request.extensions.get("timeout", {}).get("pool"), self._return_slot)
         try:
-            extensions.get("on_turn", do_nothing)()
+            request.hooks.on_turn()
         except BaseException:
             await self._return_slot(slot)
             raise
