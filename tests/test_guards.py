@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exchange": {"event_loop", "exchange", "pool", "protocol", "version", "words"},
     "listing": {"protocol", "walking"},
     "walking": {"cancelling", "protocol", "words"},
-    "dedup": {"protocol"},
+    "dedup": {"protocol", "sqlite_files"},
     "lines": {"protocol", "words"},
     "permits": {"protocol"},
     "sending": {"event_loop", "protocol"},
@@ -77,7 +77,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "order_ids": set(),
     "sqlite_files": set(),
     "callbacks": {"callbacks", "event_loop", "protocol", "sqlite_files", "words"},
-    "sandbox": {"sandbox", "words"},
+    "sandbox": {"sandbox", "sqlite_files", "words"},
     # Each command imports what it needs.
     "cli": {
         "callbacks",

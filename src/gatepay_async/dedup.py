@@ -100,10 +100,10 @@ class _PrivateTable:
     def __init__(self, table: str, *, cache: int) -> None:
         # Copied for each card key, because a new blake2b(key=…) takes twice as long.
         self._blank = blake2b(key=token_bytes(32), digest_size=_DIGEST_BYTES)
-        import sqlite3  # noqa: PLC0415 -- few uploads need it
+        from gatepay_async.sqlite_files import connect  # noqa: PLC0415 -- few uploads need SQLite
 
         # Several threads use the connection, under the lock of SpillingDeduplicator.
-        self._database = sqlite3.connect(_PRIVATE_FILE, isolation_level=None, check_same_thread=False)
+        self._database = connect(_PRIVATE_FILE, timeout=0)
         try:
             for pragma in (*_PRAGMAS, f"cache_size=-{cache}"):
                 self._database.execute(f"PRAGMA {pragma}")

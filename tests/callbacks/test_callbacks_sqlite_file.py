@@ -12,7 +12,7 @@ from attrs import evolve
 
 from gatepay_async.callbacks import Claim, SQLiteStore, Standing, boot_clock, sqlite_file
 from gatepay_async.callbacks import sqlite as sqlite_module
-from gatepay_async.sqlite_files import switch_to_wal
+from gatepay_async.sqlite_files import open_shared
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
@@ -151,13 +151,14 @@ async def test_commit_reaches_the_file_that_replaced_the_opened_one(
 ) -> None:
     """If the file is replaced while the store opens it, a commit is written to the new file."""
 
-    def switch_and_replace(database: sqlite3.Connection, *, timeout: float) -> None:
-        switch_to_wal(database, timeout=timeout)
+    def open_and_replace(opened_path: Path, *, timeout: float) -> sqlite3.Connection:
+        database = open_shared(opened_path, timeout=timeout)
         monkeypatch.undo()
         path.rename(path.with_name("replaced"))
         path.touch()
+        return database
 
-    monkeypatch.setattr(sqlite_file, "switch_to_wal", switch_and_replace)
+    monkeypatch.setattr(sqlite_file, "open_shared", open_and_replace)
     assert await store.commit(CLAIM) is True
     later = SQLiteStore(path)
     assert await later.claim(OTHER_CLAIM) is Standing.HANDLED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from collections.abc import Generator
@@ -10,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gatepay_async.callbacks.events import LOGGER
-from gatepay_async.sqlite_files import switch_to_wal
+from gatepay_async.sqlite_files import create_private, open_shared
 
-_LOCK_TIMEOUT_S = 4.0  # for another process's transaction; less than the time-out for a commit in once.py
+LOCK_TIMEOUT_S = 4.0  # for another process's transaction; less than the time-out for a commit in once.py
 
 # In epoch seconds, `ends` is when the lease ends (NULL for a handled callback), and `at` when the callback was claimed
 # or handled. `boot` is the ID of the boot before the claim, and `since` the seconds from that boot to the claim; both
@@ -47,7 +46,8 @@ class CallbackFile:
                 self._close_connection()
             if self._database is None:
                 # Read the identity before SQLite opens the file. If it is replaced in between, is_same_file() notices.
-                self._identity = _make_file(self._path)
+                create_private(self._path)
+                self._identity = _identity_of_path(self._path)
                 self._database = _open_database(self._path)
             try:
                 yield self._database
@@ -73,29 +73,16 @@ class CallbackFile:
 def _identity_of_path(path: Path) -> tuple[int, int] | None:
     """Return the device and the inode of the file at *path*, or None if there is none."""
     try:
-        return _identity_of_stat(path.stat())
+        status = path.stat()
     except OSError:
         return None
-
-
-def _identity_of_stat(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
-
-
-def _make_file(path: Path) -> tuple[int, int]:
-    """Create the file if needed, for this user only; SQLite copies the mode to -wal and -shm. Return its identity."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        return _identity_of_stat(os.fstat(descriptor))
-    finally:
-        os.close(descriptor)
 
 
 def _open_database(path: Path) -> sqlite3.Connection:
     """Return a connection to a database in WAL mode with the current schema."""
-    database = sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    database = open_shared(path, timeout=LOCK_TIMEOUT_S)
     try:
-        switch_to_wal(database, timeout=_LOCK_TIMEOUT_S)
         _create_or_upgrade(database)
     except BaseException:
         database.close()

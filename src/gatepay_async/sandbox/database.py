@@ -8,12 +8,15 @@ from pathlib import Path
 from threading import Lock
 
 from gatepay_async.sandbox.examples import insert_examples
+from gatepay_async.sqlite_files import connect, open_shared
 
 __all__ = ["Database", "LaterVersionError"]
 
 # Money is in fen (1/100 yuan), times are epoch seconds, as in the vendor's examples.
 # An account stays when its shop is removed: GatePay has a code for a valid appkey without a shop.
 # The CHECK gives code 113 (storage failed) a real cause: on MySQL, the column would be VARCHAR(255).
+LOCK_TIMEOUT_S = 5.0  # for another process's transaction
+
 _FIRST_SCHEMA = """
 CREATE TABLE account (appkey TEXT PRIMARY KEY, appsecret TEXT NOT NULL, admin_id INTEGER NOT NULL UNIQUE);
 CREATE TABLE shop (
@@ -117,11 +120,8 @@ class Database:
     def __init__(self, path: str | Path, *, keys: bool, now: int) -> None:
         self._lock = Lock()
         with ExitStack() as stack:
-            self._connection = stack.enter_context(
-                closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False))
-            )
+            self._connection = stack.enter_context(closing(open_shared(path, timeout=LOCK_TIMEOUT_S)))
             self._connection.row_factory = sqlite3.Row
-            self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
             self._migrate(path, keys=keys, now=now)
             stack.pop_all()
@@ -161,7 +161,7 @@ def _run_migrations(connection: sqlite3.Connection, version: int) -> None:
 @cache
 def _newest_schema() -> str:
     """The statements that create the newest schema directly. They take a fifth of the time of all migrations."""
-    with closing(sqlite3.connect(":memory:")) as temporary:
+    with closing(connect(":memory:", timeout=0)) as temporary:
         _execute_all(temporary, _FIRST_SCHEMA)
         _run_migrations(temporary, 1)
         statements = temporary.execute("SELECT sql FROM sqlite_master WHERE sql <> '' AND name NOT LIKE 'sqlite%'")

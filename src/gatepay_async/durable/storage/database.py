@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from gatepay_async.durable.errors import QueueUnavailableError
 from gatepay_async.durable.storage.worker_locks import FileWorkerLocks, PostgresWorkerLocks, WorkerLocks
 from gatepay_async.protocol.errors import InvalidRequestError
-from gatepay_async.sqlite_files import switch_to_wal
+from gatepay_async.sqlite_files import create_private, switch_to_wal
 from gatepay_async.words.problem import Problem
 
 T = TypeVar("T")
@@ -93,7 +92,7 @@ class Database:
                 hide_parameters=True,
             )  # fmt: skip
             return _close_late_checkins(engine)
-        _create_private(Path(str(self._url.database)))
+        _create_file(Path(str(self._url.database)))
         engine = sa.create_engine(self._url, pool_size=connections, max_overflow=0, hide_parameters=True)
 
         @listens_for(engine, "connect")
@@ -112,7 +111,7 @@ class Database:
     def migrate(self) -> None:
         """Create DBOS's tables, or migrate them to this version of DBOS."""
         if self.is_sqlite:
-            _create_private(Path(str(self._url.database)))
+            _create_file(Path(str(self._url.database)))
         DBOS.migrate(self._url.render_as_string(hide_password=False))
 
     def worker_locks(self, engine: sa.Engine, queue: str) -> WorkerLocks:
@@ -181,11 +180,8 @@ def _decode_stored(stored: bytes) -> str:
     return stored.decode("utf-8", "replace")
 
 
-def _create_private(file: Path) -> None:
-    """Create *file*, readable by its owner only, if it doesn't exist."""
+def _create_file(file: Path) -> None:
     try:
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    except FileExistsError:
-        return
+        create_private(file)
     except OSError as error:
         raise QueueUnavailableError(reason=f"{file}: {error.strerror}") from error

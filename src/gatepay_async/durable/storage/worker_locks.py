@@ -9,7 +9,6 @@ threads.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -19,6 +18,8 @@ from typing import Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from gatepay_async.sqlite_files import connect, create_private
 
 REAPER_NUMBER = 0  # the number of the reaper lock; `_lock_number` never returns it
 PROBE_TIMEOUT_S = 1.0  # a worker that checks whether we are alive may hold our lock for up to this long
@@ -211,9 +212,8 @@ def _lock_file(path: Path, *, wait: float = 0) -> sqlite3.Connection | None:
     Returns:
         None if the file is still locked after *wait* seconds.
     """
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    lock = sqlite3.connect(path, timeout=wait, isolation_level=None, check_same_thread=False)
+    create_private(path)
+    lock = connect(path, timeout=wait)
     try:
         lock.execute("PRAGMA journal_mode=MEMORY")
         lock.execute("BEGIN EXCLUSIVE")
