@@ -10,7 +10,7 @@ from sphinx.application import Sphinx
 from sphinx.search.zh import SearchChinese
 from sphinx.util.docutils import SphinxDirective
 
-from gatepay_async.protocol.catalogue import FAULTS, REFUSALS, Fault, Refusal
+from gatepay_async.protocol.catalogue import ERROR_MEANINGS, REFUSALS, ErrorMeaning, Refusal
 from gatepay_async.words import Lang, say
 
 HAN = "\u3400-\u9fff"
@@ -31,7 +31,7 @@ class Catalogue(SphinxDirective):
         wanted = self.arguments[0] if self.arguments else None
         items = [_refusal(entry, lang) for entry in REFUSALS.values() if entry.endpoint == wanted]
         if wanted is None:
-            items = [_fault(entry, lang) for entry in FAULTS]
+            items = [_error_meaning(entry, lang) for entry in ERROR_MEANINGS]
         if not items:
             raise self.error(f"no endpoint {wanted!r} in the catalogue")
         return [nodes.definition_list("", *items, classes=["catalogue"])]
@@ -44,7 +44,7 @@ def _refusal(entry: Refusal, lang: Lang) -> nodes.Node:
     return _item(anchor, title, say(entry.cause, lang), say(entry.remedy, lang))
 
 
-def _fault(entry: Fault, lang: Lang) -> nodes.Node:
+def _error_meaning(entry: ErrorMeaning, lang: Lang) -> nodes.Node:
     title: list[nodes.Node] = [nodes.literal(text=entry.error)]
     anchor = entry.error
     if entry.sent is not None:

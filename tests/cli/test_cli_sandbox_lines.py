@@ -10,7 +10,7 @@ import pytest
 
 from gatepay_async.cli import language, output
 from gatepay_async.cli.commands import sandbox as command
-from gatepay_async.sandbox import CallbackEvent, CallEvent
+from gatepay_async.sandbox import CallEvent, DeliveryEvent
 from gatepay_async.sandbox.refusals import Cause
 from gatepay_async.sandbox.shells import SHELLS, setting_lines
 from gatepay_async.words.command import COMMAND
@@ -52,9 +52,9 @@ def test_event_lines_show_result_subject_and_duration(capsys: pytest.CaptureFixt
     def call(**fields: Any) -> CallEvent:
         return CallEvent(at=1e9, endpoint="ka/create", milliseconds=12.4, **fields)
 
-    def sent(**changes: Any) -> CallbackEvent:
+    def sent(**changes: Any) -> DeliveryEvent:
         fields: dict[str, Any] = {"attempt": 1, "status": 200, "answer": "success", "problem": None}
-        return CallbackEvent(at=1e9, order_id=12, **(fields | changes))
+        return DeliveryEvent(at=1e9, order_id=12, **(fields | changes))
 
     cases = {
         "ka/create 100 · 1,500 keys · 12 ms": call(code=100, card_keys=1500),

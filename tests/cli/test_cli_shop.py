@@ -37,7 +37,7 @@ from gatepay_async.cli import failures, language, output
 from gatepay_async.cli.commands import demo, doctor
 from gatepay_async.exchange import trust
 from gatepay_async.exchange.failures import describe_error
-from gatepay_async.protocol.catalogue import FAULTS, REFUSALS
+from gatepay_async.protocol.catalogue import ERROR_MEANINGS, REFUSALS
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 from gatepay_async.words import LANGUAGES, say
 from gatepay_async.words.pages import PAGES
@@ -359,17 +359,18 @@ def test_errors_of_an_unknown_endpoint_or_code_is_a_usage_error(
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize(
-    "kind", sorted({refusal.error.__name__ for refusal in REFUSALS.values()} | {fault.error for fault in FAULTS})
+    "kind",
+    sorted({refusal.error.__name__ for refusal in REFUSALS.values()} | {meaning.error for meaning in ERROR_MEANINGS}),
 )
 def test_remedies_never_name_python_code(kind: str) -> None:
     """The remedy of each error names commands and options, never Python names."""
     errors: list[GatePayError] = [
         refusal.error(code=refusal.code, message="", endpoint=refusal.endpoint) for refusal in REFUSALS.values()
     ]
-    for fault in FAULTS:
-        error_class = getattr(gatepay_async, fault.error)
+    for meaning in ERROR_MEANINGS:
+        error_class = getattr(gatepay_async, meaning.error)
         error = error_class.__new__(error_class)
-        vars(error).update(sent=fault.sent, endpoint="ka/show", code=999)
+        vars(error).update(sent=meaning.sent, endpoint="ka/show", code=999)
         errors.append(error)
     for lang in LANGUAGES:
         language.set_language(lang)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gatepay_async import __version__
-from gatepay_async.protocol.catalogue import FAULTS, REFUSALS
+from gatepay_async.protocol.catalogue import ERROR_MEANINGS, REFUSALS
 from gatepay_async.words import Lang, say
 
 ROOT = Path(__file__).parents[2]
@@ -35,14 +35,14 @@ def test_every_code_has_an_anchor(language: str) -> None:
     """The page of errors has one anchor for each code and each other error, with its texts in the page's language."""
     page = pages(language)["errors.html"]
     anchors = re.findall(r'<dt id="([^"]+)"', page)
-    assert len(anchors) == len(set(anchors)) == len(REFUSALS) + len(FAULTS)
+    assert len(anchors) == len(set(anchors)) == len(REFUSALS) + len(ERROR_MEANINGS)
     assert {f"{endpoint.replace('/', '-')}-{code}" for endpoint, code in REFUSALS} <= set(anchors)
     own_language: Lang = "zh" if language == "zh" else "en"
     other_language: Lang = "en" if language == "zh" else "zh"
     straight = str.maketrans("’‘“”", "''\"\"")  # Sphinx makes the quotation marks of English texts curly
     plain = html.unescape(re.sub(r"<[^>]+>", "", page)).translate(straight)
     texts = [(refusal.cause, refusal.remedy) for refusal in REFUSALS.values()]
-    texts += [(fault.cause, fault.remedy) for fault in FAULTS]
+    texts += [(meaning.cause, meaning.remedy) for meaning in ERROR_MEANINGS]
     for cause, remedy in texts:
         assert say(cause, own_language).translate(straight) in plain
         assert say(remedy, own_language).translate(straight) in plain

@@ -9,7 +9,15 @@ from tables import rows
 
 from gatepay_async.protocol import callback_errors, catalogue, errors
 from gatepay_async.protocol.bulk import Ledger, UploadIncomplete
-from gatepay_async.protocol.catalogue import FAULTS, REFUSALS, Explanation, Fault, Refusal, explain, meaning
+from gatepay_async.protocol.catalogue import (
+    ERROR_MEANINGS,
+    REFUSALS,
+    ErrorMeaning,
+    Explanation,
+    Refusal,
+    explain,
+    meaning,
+)
 from gatepay_async.protocol.errors import GatePayError, RefusedError
 from gatepay_async.protocol.payment_calls import CALLS
 from gatepay_async.words import LANGUAGES, Lang, Text, say
@@ -48,13 +56,13 @@ OTHER_ERRORS: list[tuple[GatePayError, str]] = [
 
 
 def texts() -> Iterator[tuple[str, Text]]:
-    """Yield the name and text of each refusal, of each fault (an error that isn't a refusal), and of each endpoint."""
+    """Yield the name and text of each refusal, of each other error, and of each endpoint."""
     for refusal in REFUSALS.values():
         yield f"{refusal.endpoint} {refusal.code} cause", refusal.cause
         yield f"{refusal.endpoint} {refusal.code} remedy", refusal.remedy
-    for fault in FAULTS:
-        yield f"{fault.error} {fault.sent} cause", fault.cause
-        yield f"{fault.error} {fault.sent} remedy", fault.remedy
+    for entry in ERROR_MEANINGS:
+        yield f"{entry.error} {entry.sent} cause", entry.cause
+        yield f"{entry.error} {entry.sent} remedy", entry.remedy
     yield from ENDPOINTS.items()
 
 
@@ -71,7 +79,7 @@ def test_every_code_has_an_entry() -> None:
 
 def test_every_text_is_used() -> None:
     """Each text for a cause or a remedy belongs to an error."""
-    entries: list[Refusal | Fault] = [*REFUSALS.values(), *FAULTS]
+    entries: list[Refusal | ErrorMeaning] = [*REFUSALS.values(), *ERROR_MEANINGS]
     assert set(CAUSES.values()) == {entry.cause for entry in entries}
     assert set(REMEDIES.values()) == {entry.remedy for entry in entries}
 
@@ -162,7 +170,7 @@ def test_transport_errors_with_and_without_a_sent_request() -> None:
 
 def test_every_other_exception_has_an_entry() -> None:
     """Each exception class that isn't a refusal has an entry, so none of them gets the fallback explanation."""
-    named = {fault.error for fault in FAULTS}
+    named = {entry.error for entry in ERROR_MEANINGS}
     others = {cls for cls in all_classes(GatePayError) if not issubclass(cls, RefusedError)} | {RefusedError}
     assert named == {cls.__name__ for cls in others}
     assert explain(GatePayError("x")).cause == "Something went wrong in gatepay-async."

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from shop_side import make_order, merchant
 
-from gatepay_async.sandbox import CallbackEvent, CallEvent, Fault, FaultKind, Sandbox
+from gatepay_async.sandbox import CallEvent, DeliveryEvent, Fault, FaultKind, Sandbox
 from gatepay_async.sandbox.events import SandboxEvent
 
 pytestmark = pytest.mark.sockets
@@ -69,9 +69,9 @@ async def test_each_callback_sends_an_event(sandbox: Sandbox, call: Any, events:
     sandbox.change_shop(callback_url="http://127.0.0.1:1")
     sandbox.pay(await make_order(sandbox))
     await sandbox.wait_delivered()
-    callback_events = [event for event in events if isinstance(event, CallbackEvent)]
+    delivery_events = [event for event in events if isinstance(event, DeliveryEvent)]
     assert [
-        (event.order_id, event.attempt, event.status, event.answer, event.problem) for event in callback_events
+        (event.order_id, event.attempt, event.status, event.answer, event.problem) for event in delivery_events
     ] == [
         (1, 1, 200, "success", None),
         (2, 1, 200, "x" * 40, "not_success"),

@@ -38,7 +38,7 @@ class Refusal(NamedTuple):
     remedy: Text
 
 
-class Fault(NamedTuple):
+class ErrorMeaning(NamedTuple):
     """
     The meaning of an error that is not a refusal.
 
@@ -175,28 +175,28 @@ def _refusal(endpoint: str, code: int, message: str, error: type[errors.RefusedE
 REFUSALS: Mapping[tuple[str, int], Refusal] = {row[:2]: _refusal(*row) for row in (*_ROWS, *_LATER_ROWS)}
 
 
-def _error_entry(error: str, sent: bool | None = None) -> Fault:  # noqa: FBT001 -- private, in a table
+def _error_meaning(error: str, sent: bool | None = None) -> ErrorMeaning:  # noqa: FBT001 -- private, in a table
     """Return the entry for the class *error*, with its texts. *sent* distinguishes two entries for one class."""
     name = error if sent is None else f"{error} {'sent' if sent else 'unsent'}"
-    return Fault(error, sent, CAUSES[name], REMEDIES[name])
+    return ErrorMeaning(error, sent, CAUSES[name], REMEDIES[name])
 
 
 # An error is explained by the first entry whose name is that of its class or of a base class. The entries have names
 # instead of classes, because the modules of some classes import this one.
-FAULTS: tuple[Fault, ...] = (
-    _error_entry("InvalidRequestError"),
-    _error_entry("RefusedError"),
-    _error_entry("ProtocolError"),
-    _error_entry("DeadlineExceededError"),
-    _error_entry("TransportError", False),
-    _error_entry("TransportError", True),
-    _error_entry("OutcomeUnknownError"),
-    _error_entry("MalformedCallbackError"),
-    _error_entry("CallbackSignatureError"),
-    _error_entry("StaleCallbackError"),
-    _error_entry("CallbackError"),
-    _error_entry("UploadIncomplete"),
-    _error_entry("GatePayError"),
+ERROR_MEANINGS: tuple[ErrorMeaning, ...] = (
+    _error_meaning("InvalidRequestError"),
+    _error_meaning("RefusedError"),
+    _error_meaning("ProtocolError"),
+    _error_meaning("DeadlineExceededError"),
+    _error_meaning("TransportError", False),
+    _error_meaning("TransportError", True),
+    _error_meaning("OutcomeUnknownError"),
+    _error_meaning("MalformedCallbackError"),
+    _error_meaning("CallbackSignatureError"),
+    _error_meaning("StaleCallbackError"),
+    _error_meaning("CallbackError"),
+    _error_meaning("UploadIncomplete"),
+    _error_meaning("GatePayError"),
 )
 
 
@@ -214,12 +214,12 @@ def explain(error: errors.GatePayError, lang: Lang = "en") -> Explanation:
         error: Any error of this package.
         lang: ``"en"`` or ``"zh"``.
     """
-    entry: Refusal | Fault
+    entry: Refusal | ErrorMeaning
     if isinstance(error, errors.RefusedError):
         entry = meaning(error.endpoint, error.code)
     else:
         sent = error.sent if isinstance(error, errors.TransportError) else None
         names = {cls.__name__ for cls in type(error).__mro__}
-        entry = next(fault for fault in FAULTS if fault.error in names and fault.sent in (None, sent))
+        entry = next(row for row in ERROR_MEANINGS if row.error in names and row.sent in (None, sent))
     problem = Problem.of(getattr(error, "problem", ""))
     return Explanation(say(entry.cause, lang), say(entry.remedy, lang), problem.in_(lang))

@@ -4,7 +4,7 @@ try:
     from gatepay_async.sandbox.callback_urls import CallbackUrlError
     from gatepay_async.sandbox.database import LaterVersionError
     from gatepay_async.sandbox.deliveries import Delivery
-    from gatepay_async.sandbox.events import CallbackEvent, CallEvent
+    from gatepay_async.sandbox.events import CallEvent, DeliveryEvent
     from gatepay_async.sandbox.faults import Fault, FaultKind
     from gatepay_async.sandbox.options import Options
     from gatepay_async.sandbox.order_service import NoCallbackError
@@ -21,9 +21,9 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "CallEvent",
-    "CallbackEvent",
     "CallbackUrlError",
     "Delivery",
+    "DeliveryEvent",
     "Fault",
     "FaultKind",
     "LaterVersionError",

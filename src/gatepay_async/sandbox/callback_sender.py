@@ -11,7 +11,7 @@ from anyio.from_thread import start_blocking_portal
 
 from gatepay_async.sandbox.callback_http import call
 from gatepay_async.sandbox.deliveries import Answer, ClaimedDelivery
-from gatepay_async.sandbox.events import CallbackEvent
+from gatepay_async.sandbox.events import DeliveryEvent
 from gatepay_async.sandbox.outbox import POLL_INTERVAL_S, Outbox
 
 __all__ = ["CallbackSender"]
@@ -41,7 +41,7 @@ class CallbackSender:
         *,
         beyond_loopback: bool,
         now: Callable[[], float],
-        notify: Callable[[CallbackEvent], object],
+        notify: Callable[[DeliveryEvent], object],
     ) -> None:
         self._outbox = outbox
         self._now = now
@@ -127,9 +127,9 @@ class CallbackSender:
             _logger.warning("a callback's answer can't be stored: %s", error)
 
 
-def _event(delivery: ClaimedDelivery, answer: Answer, now: float) -> CallbackEvent:
+def _event(delivery: ClaimedDelivery, answer: Answer, now: float) -> DeliveryEvent:
     first_line = None if answer.text is None else "".join(answer.text.splitlines()[:1])[:_SHOWN_CHARS]
-    return CallbackEvent(
+    return DeliveryEvent(
         at=now,
         order_id=delivery.order_id,
         attempt=delivery.attempt,

@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from attrs import define, frozen
 
-__all__ = ["OUTCOME", "CallEvent", "CallbackEvent", "Outcome", "SandboxEvent", "Watcher"]
+__all__ = ["OUTCOME", "CallEvent", "DeliveryEvent", "Outcome", "SandboxEvent", "Watcher"]
 
 OUTCOME = "gatepay_async.sandbox.outcome"  # the key of the Outcome in the ASGI scope of a call
 
@@ -41,7 +41,7 @@ class CallEvent:
 
 
 @frozen(kw_only=True)
-class CallbackEvent:
+class DeliveryEvent:
     """
     A callback that was sent.
 
@@ -62,7 +62,7 @@ class CallbackEvent:
     problem: str | None
 
 
-SandboxEvent: TypeAlias = CallEvent | CallbackEvent
+SandboxEvent: TypeAlias = CallEvent | DeliveryEvent
 Watcher: TypeAlias = Callable[[SandboxEvent], object]
 
 

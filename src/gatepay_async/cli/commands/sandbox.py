@@ -24,7 +24,7 @@ from gatepay_async.words import say
 from gatepay_async.words.pages import PAGES
 
 if TYPE_CHECKING:
-    from gatepay_async.sandbox import CallbackEvent, CallEvent, Sandbox
+    from gatepay_async.sandbox import CallEvent, DeliveryEvent, Sandbox
     from gatepay_async.sandbox.events import SandboxEvent
 
 DEFAULT_PORT = 8765
@@ -173,7 +173,7 @@ def _call_line(event: CallEvent) -> tuple[list[str], str]:
     return [*parts, text("seen.ms", ms=f"{event.milliseconds:,.0f}")], style
 
 
-def _callback_line(event: CallbackEvent) -> tuple[list[str], str]:
+def _callback_line(event: DeliveryEvent) -> tuple[list[str], str]:
     """Return the parts and the style of a line such as ``18:02:12 → order 12 · 200 success``."""
     parts = [text("seen.order", number=event.order_id)]
     if event.attempt > 1:
