@@ -33,12 +33,12 @@ Send = Callable[[Message], Awaitable[None]]
 _MAX_CLOCK_SKEW_S = 300.0  # seconds that GatePay's clock may be ahead of ours
 _MAX_TIMEOUT_S = 3600.0
 _SHUTDOWN_TIMEOUT_S = 15.0  # how long a stopping server waits for deliveries in progress
-_POLL_INTERVAL_S = 0.01  # how often it checks whether any are left
+_DRAIN_INTERVAL_S = 0.01  # how often it checks whether any are left
 
-_FORM_TYPE = b"application/x-www-form-urlencoded"
+_FORM_CONTENT_TYPE = b"application/x-www-form-urlencoded"
 
 # The headers of a reply, by its body.
-_HEADERS = {
+_REPLY_HEADERS = {
     body: (
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", b"%d" % len(body)),
@@ -48,14 +48,14 @@ _HEADERS = {
 }
 
 # GatePay documents only the two words. The HTTP status is for proxies, logs and alarms.
-_SUCCESS = CallbackReply("success", 200)
+_SUCCESS_REPLY = CallbackReply("success", 200)
 _REFUSED = CallbackReply("fail", 400)
 _FAILED = CallbackReply("fail", 500)
 _WRONG_METHOD = CallbackReply("fail", 405)
 _TOO_SLOW = CallbackReply("fail", 408)
 _REPLY_BY_KIND = {
-    EventKind.HANDLED: _SUCCESS,
-    EventKind.REPEATED: _SUCCESS,
+    EventKind.HANDLED: _SUCCESS_REPLY,
+    EventKind.REPEATED: _SUCCESS_REPLY,
     EventKind.UNDERPAID: _REFUSED,
     EventKind.REFUSED: _REFUSED,
     EventKind.FAILED: _FAILED,
@@ -279,7 +279,7 @@ class CallbackApp:
         # Deliveries that the server has just cancelled still need the store, to commit or release their claims.
         with anyio.move_on_after(_SHUTDOWN_TIMEOUT_S):
             while self._in_progress:  # noqa: ASYNC110 -- an event would belong to one event loop
-                await anyio.sleep(_POLL_INTERVAL_S)
+                await anyio.sleep(_DRAIN_INTERVAL_S)
         await self._store.aclose()
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -299,11 +299,11 @@ async def _read_body(receive: Receive) -> bytes | None:
 def _is_form(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Whether the content type is that of a form. A missing one is accepted."""
     types = [value for name, value in headers if name.lower() == b"content-type"]
-    return all(value.partition(b";")[0].strip().lower() == _FORM_TYPE for value in types)
+    return all(value.partition(b";")[0].strip().lower() == _FORM_CONTENT_TYPE for value in types)
 
 
 async def _send_reply(reply: CallbackReply, send: Send) -> None:
-    headers = list(_HEADERS[reply.body])
+    headers = list(_REPLY_HEADERS[reply.body])
     if reply is _WRONG_METHOD:
         headers.append((b"allow", b"GET, POST"))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})

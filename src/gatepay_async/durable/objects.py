@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import anyio.to_thread
 
 from gatepay_async.durable.errors import SourceChangedError
-from gatepay_async.durable.spool.folder import check_secret
+from gatepay_async.durable.spool.folder import SECRET_BYTES, SECRET_NAME, check_secret
 from gatepay_async.words.problem import Problem
 
 try:
@@ -27,8 +27,6 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from obstore import GetOptions
 
-_SECRET_NAME = "digest-key"  # noqa: S105 -- the name of an object
-_SECRET_BYTES = 32
 _READ_BYTES = 8 * 2**20  # bytes of an input read at a time
 
 
@@ -90,9 +88,9 @@ class ObjectSpool:
 
     async def secret(self) -> bytes:
         """Implement ``Spool.secret``."""
-        path = self._prefix + _SECRET_NAME
+        path = self._prefix + SECRET_NAME
         with suppress(AlreadyExistsError):  # if two processes do this at once, both use what the first one wrote
-            await obstore.put_async(self._store, path, token_bytes(_SECRET_BYTES), mode="create")
+            await obstore.put_async(self._store, path, token_bytes(SECRET_BYTES), mode="create")
         reply = await obstore.get_async(self._store, path)
         return check_secret(bytes(await reply.bytes_async()), path)
 

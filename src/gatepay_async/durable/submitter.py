@@ -24,7 +24,7 @@ from gatepay_async.protocol.observing import Telemetry
 from gatepay_async.words.problem import Problem
 
 SUBMITTER_CONNECTIONS = 3
-_NOT_OBSERVED: Final[AbstractContextManager[str]] = nullcontext("")  # "": no trace context
+_NO_CONTEXT: Final[AbstractContextManager[str]] = nullcontext("")  # "": no trace context
 
 
 class Submitter:
@@ -84,7 +84,7 @@ class Submitter:
         checks.check("product_id", product_id, checks.positive)
         _check_source(path)
         try:
-            with _NOT_OBSERVED if self._telemetry is None else self._telemetry.submission(self._queue) as trace_context:
+            with _NO_CONTEXT if self._telemetry is None else self._telemetry.submission(self._queue) as trace_context:
                 return await self._submit_file(path, product_id, trace_context)
         except BaseException as error:  # a full disk, for example: the frames may hold card keys
             clear_frames(error)

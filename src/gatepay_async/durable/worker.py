@@ -42,7 +42,7 @@ AUTO_BATCHES = 32
 DBOS_CONNECTIONS = 6  # database connections that DBOS needs besides one per batch
 
 
-_log = logging.getLogger("gatepay_async.durable")
+LOGGER = logging.getLogger("gatepay_async.durable")
 
 
 class Worker:
@@ -208,7 +208,7 @@ class Worker:
                 await in_thread(self._requeue_own)
             await self._tidy()
         except Exception as error:  # noqa: BLE001 -- the database or the spool is unavailable; another worker does it
-            _log.warning("can't requeue this worker's batches: %s", _error_name(error))
+            LOGGER.warning("can't requeue this worker's batches: %s", _error_name(error))
 
     def _requeue_own(self) -> None:
         """Requeue the batches that this worker has taken and not finished."""
@@ -231,12 +231,14 @@ class Worker:
                         tidied_all = True
                 except Exception as error:  # noqa: BLE001 -- the database is down, or the disk full: try again later
                     if reachable:
-                        _log.warning("can't reach the queue (%s); the worker continues once it can", _error_name(error))
+                        LOGGER.warning(
+                            "can't reach the queue (%s); the worker continues once it can", _error_name(error)
+                        )
                     reachable = False
                 else:
                     self._reached_at = anyio.current_time()
                     if not reachable:
-                        _log.warning("the queue is available again")
+                        LOGGER.warning("the queue is available again")
                     reachable = True
 
     async def _tidy(self) -> None:

@@ -14,11 +14,10 @@ from gatepay_async.exchange.network import network_settings_for
 from gatepay_async.exchange.permission import check_permitted
 from gatepay_async.exchange.port import NotPermittedError
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.protocol.web_addresses import DEFAULT_PORTS
 
 if TYPE_CHECKING:
     from gatepay_async.exchange.libraries import AnyTransport
-
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class LazyClient:
@@ -121,7 +120,7 @@ class AnyOrigin(Shared):
 
 def _origin_of(url: httpx.URL) -> tuple[str, bytes, int | None]:
     """Return the scheme, the host and the port."""
-    return url.scheme, url.raw_host, url.port or _DEFAULT_PORTS.get(url.scheme)
+    return url.scheme, url.raw_host, url.port or DEFAULT_PORTS.get(url.scheme)
 
 
 def _check_permitted(host: str) -> None:

@@ -14,10 +14,10 @@ from attrs import field, frozen
 from gatepay_async.exchange.loopback import as_address, is_loopback
 from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.protocol.web_addresses import DEFAULT_PORTS
 from gatepay_async.words.problem import Problem
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-_SCHEMES = ("http", "https", "socks5", "socks5h")
+_PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 
 
 @frozen
@@ -76,7 +76,7 @@ def proxy_for(url: httpx.URL) -> Proxy | Bypass:
 def _parse_proxy(text: str, variable: str) -> httpx.URL:
     """Parse the URL of a proxy. Errors name *variable*."""
     try:
-        url = parse_url(text if "://" in text else f"http://{text}", schemes=_SCHEMES)  # curl adds http:// too
+        url = parse_url(text if "://" in text else f"http://{text}", schemes=_PROXY_SCHEMES)  # curl adds http:// too
     except BadUrlError as error:
         problem = error.problem
     else:
@@ -103,7 +103,7 @@ def _matches(entry: str, url: httpx.URL) -> bool:
     if entry == "*":
         return True
     host, port = _split_port(entry.rpartition("://")[2].rstrip("/"))
-    if port and port != str(url.port or _DEFAULT_PORTS[url.scheme]):
+    if port and port != str(url.port or DEFAULT_PORTS[url.scheme]):
         return False
     address = as_address(url.host)
     if address is not None:

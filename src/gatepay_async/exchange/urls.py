@@ -7,7 +7,7 @@ import httpx
 from gatepay_async.protocol import invisible
 from gatepay_async.words.problem import Problem
 
-_MAX_PORT = 65_535
+MAX_PORT = 65_535
 # In a host name and in each label of it, which is a part between dots (RFC 1035, 2.3.4).
 _MAX_HOST_CHARS, _MAX_LABEL_CHARS = 253, 63
 
@@ -44,7 +44,7 @@ def parse_url(text: str, *, schemes: tuple[str, ...] = ("http", "https")) -> htt
         raise BadUrlError(Problem("url_unreadable"))
     if url.scheme not in schemes or not host:
         raise BadUrlError(Problem("url_scheme", schemes=" or ".join(f"{scheme}://" for scheme in schemes)))
-    if url.port is not None and not 0 < url.port <= _MAX_PORT:
+    if url.port is not None and not 0 < url.port <= MAX_PORT:
         raise BadUrlError(Problem("url_port", port=url.port))
     if not _is_host(url.raw_host.decode("ascii")):
         raise BadUrlError(Problem("url_host"))

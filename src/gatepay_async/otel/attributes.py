@@ -11,15 +11,15 @@ from opentelemetry.util.types import AttributeValue
 
 from gatepay_async.exchange.port import ForeignError
 from gatepay_async.protocol.errors import GatePayError, RefusedError
+from gatepay_async.protocol.messages import MAX_CODE
 from gatepay_async.protocol.payment_calls import CALLS
 from gatepay_async.protocol.raw import Outgoing
+from gatepay_async.protocol.web_addresses import DEFAULT_PORTS
 
 Attributes = Mapping[str, AttributeValue]
 
 OTHER: Final = "_OTHER"  # OpenTelemetry's semantic conventions use this for values that aren't listed
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _ERROR_STATUS: Final = 400  # the lowest HTTP status of an error
-_MAX_CODE: Final = 99_999  # GatePay has no larger codes
 # Other paths are not reported: `send_raw` takes any path, and a metric must not have an unlimited number of values.
 _DOCUMENTED_PATHS: Final = {call.path for call in CALLS}
 
@@ -43,7 +43,7 @@ class Server:
     def of(cls, base_url: str) -> Server:
         """Return the server at *base_url*."""
         parts = urlsplit(base_url)
-        port = parts.port or _DEFAULT_PORTS[parts.scheme]
+        port = parts.port or DEFAULT_PORTS[parts.scheme]
         return cls(base_url, parts.path, {"server.address": parts.hostname or "", "server.port": port})
 
 
@@ -90,6 +90,6 @@ def attempt_error(error: BaseException | None, http_status: int | None) -> str |
 
 def code_of(error: BaseException | None) -> dict[str, int]:
     """Return GatePay's code as an attribute, if *error* is a refusal."""
-    if isinstance(error, RefusedError) and 0 <= error.code <= _MAX_CODE:
+    if isinstance(error, RefusedError) and 0 <= error.code <= MAX_CODE:
         return {"gatepay.code": error.code}
     return {}

@@ -35,7 +35,7 @@ from gatepay_async.version import __version__
 _NOT_OBSERVED: Final[AbstractContextManager[None]] = nullcontext()
 # For is_idle(): the private module with the global meter provider, and a value for a name that doesn't exist.
 _METRICS: Final = getattr(metrics, "_internal", None)
-_MISSING: Final = object()
+_NO_ATTRIBUTE: Final = object()
 
 
 class OpenTelemetry:
@@ -61,8 +61,8 @@ class OpenTelemetry:
         """
         return (
             not self._has_own_provider
-            and getattr(trace, "_TRACER_PROVIDER", _MISSING) is None
-            and getattr(_METRICS, "_METER_PROVIDER", _MISSING) is None
+            and getattr(trace, "_TRACER_PROVIDER", _NO_ATTRIBUTE) is None
+            and getattr(_METRICS, "_METER_PROVIDER", _NO_ATTRIBUTE) is None
         )
 
     def client(self, client: ClientFacts, /) -> ObservedClient:

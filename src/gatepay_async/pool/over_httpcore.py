@@ -40,7 +40,7 @@ HTTPCORE_ERRORS: Final = tuple(TRANSLATIONS)
 
 # The private attribute in which httpcore's connection keeps its h11 parser.
 _PARSER_ATTRIBUTE: Final = "_h11_state"
-_WITHOUT_BODY: Final = (204, 205, 304)
+_STATUSES_WITHOUT_BODY: Final = (204, 205, 304)
 _DEFAULT_PORTS: Final = {b"http": 80, b"https": 443}
 
 
@@ -92,7 +92,7 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
         if {b"content-length", b"transfer-encoding"} <= fields.keys():
             # Two lengths: a proxy may have used the other one (RFC 9112, 6.3).
             self.network.not_reusable = True
-        if response.status in _WITHOUT_BODY:
+        if response.status in _STATUSES_WITHOUT_BODY:
             # A server may send a forbidden body late, while the next call is running.
             self.network.not_reusable = True
         self._response = response

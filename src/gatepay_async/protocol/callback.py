@@ -32,7 +32,7 @@ SIGNED = ("order_id", "out_order_id", "price", "realprice", "type", "paytime", "
 MAX_APPKEY_BYTES = 100  # the vendor's are shorter
 MAX_OWN_QUERY_BYTES = 700  # of the shop's own parameters in its callback URL
 
-_FORM = QueryForm(
+_CALLBACK_FORM = QueryForm(
     "callback",
     {
         # Since 6 May 2019, callbacks are POSTs without an appkey. The signature still includes it.
@@ -102,7 +102,7 @@ def credentials_of(appkey: str, appsecret: str | Sequence[str]) -> tuple[Credent
 @scrub_errors
 def verify_callback(query: str | bytes, *credentials: Credentials) -> Callback:
     """Like ``parse_callback``, but with credentials. They have the same appkey, and different secrets."""
-    fields = _FORM.read(query)
+    fields = _CALLBACK_FORM.read(query)
     own_appkey = credentials[0].appkey
     if fields.get("appkey", own_appkey) != own_appkey:
         raise CallbackSignatureError(field="appkey", problem=Problem("not_your_appkey"))

@@ -118,7 +118,7 @@ _ROWS: tuple[tuple[str, int, str, type[errors.RefusedError]], ...] = (
 
 # The codes that all later endpoints (those in `payment_calls`) share. The vendor's table lists 103 twice: its second
 # meaning, "signature missing", is left out, because we always sign.
-_SHARED: tuple[tuple[int, str, type[errors.RefusedError]], ...] = (
+_COMMON_REFUSALS: tuple[tuple[int, str, type[errors.RefusedError]], ...] = (
     (101, "秘钥必须", errors.MissingParameterError),
     (102, "无效的秘钥", errors.InvalidAppKeyError),
     (103, "秘钥已过期", errors.AppKeyExpiredError),
@@ -145,7 +145,7 @@ _NOT_CREATED: tuple[tuple[str, type[errors.RefusedError]], ...] = (
 )
 _ANY_AMOUNT = (("价格无效", errors.InvalidPriceError), *_PAY_TYPE, *_NOT_CREATED)
 # The codes of each later endpoint, numbered from 201 on.
-_LATER: dict[str, tuple[tuple[str, type[errors.RefusedError]], ...]] = {
+_LATER_REFUSALS: dict[str, tuple[tuple[str, type[errors.RefusedError]], ...]] = {
     "anypay/create": _ANY_AMOUNT,
     "cloudpay/create": (*_ANY_AMOUNT, ("非代理用户", errors.NotAnAgentError)),
     "grouppay/create": (*_PAY_TYPE, ("组合内无有效库存商品", errors.OutOfStockError), *_NOT_CREATED),
@@ -159,15 +159,15 @@ _LATER: dict[str, tuple[tuple[str, type[errors.RefusedError]], ...]] = {
 }
 _LATER_ROWS: tuple[tuple[str, int, str, type[errors.RefusedError]], ...] = tuple(
     (endpoint, code, message, error)
-    for endpoint, own_codes in _LATER.items()
-    for code, message, error in (*_SHARED, *((code, *row) for code, row in enumerate(own_codes, 201)))
+    for endpoint, own_codes in _LATER_REFUSALS.items()
+    for code, message, error in (*_COMMON_REFUSALS, *((code, *row) for code, row in enumerate(own_codes, 201)))
 )
 
 
 def _refusal(endpoint: str, code: int, message: str, error: type[errors.RefusedError]) -> Refusal:
     """Add cause and remedy: the texts for this endpoint, else for all later endpoints, else for the class."""
     name = error.__name__
-    keys = (f"{name} {endpoint}", *([f"{name} later"] if endpoint in _LATER else []), name)
+    keys = (f"{name} {endpoint}", *([f"{name} later"] if endpoint in _LATER_REFUSALS else []), name)
     cause, remedy = (next(table[key] for key in keys if key in table) for table in (CAUSES, REMEDIES))
     return Refusal(endpoint, code, error, message, cause, remedy)
 

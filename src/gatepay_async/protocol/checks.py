@@ -20,7 +20,7 @@ MAX_ORDER_NUMBER_BYTES, MAX_CUSTOM_BYTES = 255, 2000
 _MAX_INT64 = 2**63 - 1  # the largest integer of most databases
 MAX_PRODUCTS_PER_ORDER = 100  # GatePay's limit isn't known; so many make a field of at most 4 kB
 # The characters that PHP's trim() removes from both ends. GatePay's framework applies it to each card key.
-_TRIMMED = " \t\n\r\0\x0b"
+_TRIMMED_FROM_KEYS = " \t\n\r\0\x0b"
 _VISIBLE_ASCII = bytes(range(0x21, 0x7F))
 
 
@@ -155,8 +155,8 @@ def card_keys(_: object, attribute: Any, keys: tuple[Any, ...]) -> None:
     first_seen: dict[object, int] = {}
     for number, key in enumerate(keys, 1):
         problem = key_problem(key)
-        if problem is None and first_seen.setdefault(key.strip(_TRIMMED), number) != number:
-            problem = Problem("repeats_line", line=first_seen[key.strip(_TRIMMED)])
+        if problem is None and first_seen.setdefault(key.strip(_TRIMMED_FROM_KEYS), number) != number:
+            problem = Problem("repeats_line", line=first_seen[key.strip(_TRIMMED_FROM_KEYS)])
         if problem is not None:
             raise InvalidRequestError(field=attribute.name, problem=Problem("line", line=number, problem=problem))
 

@@ -29,7 +29,7 @@ CONTENT_TYPE = "application/x-www-form-urlencoded"  # the vendor doesn't documen
 SUCCESS = 100
 
 _REDIRECT, _CLIENT_ERROR = 300, 400  # the first status of each class
-_WITHOUT_BODY = (204, 205)  # No Content, Reset Content
+_EMPTY_STATUSES = (204, 205)  # No Content, Reset Content
 
 # Functions that decode a whole reply in one step, for the endpoints with large or frequent replies. The second argument
 # is the call.
@@ -38,7 +38,7 @@ _FAST_READERS: dict[str, Callable[[bytes, Any], tuple[int, Any] | None]] = {
     PayCreate.path: codec.read_payment,
 }
 
-_MAX_CODE = 99_999  # GatePay's codes have three digits; a longer number may be a card key
+MAX_CODE = 99_999  # GatePay's codes have three digits; a longer number may be a card key
 
 _CODE_TEXT = re.compile(r"[0-9]{1,5}")
 _EPOCH = re.compile(r"[0-9]{1,12}")
@@ -159,7 +159,7 @@ def decode(call: Call[T], reply: Reply) -> T:
 def _refusal_by_status(call: Call[Any], reply: Reply) -> RefusedError | ProtocolError | None:
     """Return the refusal that the HTTP status of an empty reply shows, or None."""
     # FastAdmin uses codes from 200 to 999 as the HTTP status, too. With 204 and 205, PHP sends no body.
-    if reply.status in _WITHOUT_BODY and not reply.body.strip() and (call.path, reply.status) in catalogue.REFUSALS:
+    if reply.status in _EMPTY_STATUSES and not reply.body.strip() and (call.path, reply.status) in catalogue.REFUSALS:
         return _refusal_error(call, reply, Envelope(reply.status, "", None, None))
     return None
 
@@ -219,7 +219,7 @@ def open_envelope(body: bytes, *, code_as_text: bool = False) -> Envelope:
         code = int(code)
     if type(code) is not int:
         code = codec.read(int, code, path="code")  # raises MisreadError, which names the type of the code
-    if abs(code) > _MAX_CODE:
+    if abs(code) > MAX_CODE:
         raise MisreadError(Problem("unknown_code"), path="code")
     message = reply.get("msg")
     return Envelope(code, message if isinstance(message, str) else "", reply.get("time"), reply.get("data"))

@@ -17,13 +17,15 @@ from gatepay_async.protocol.models import OrderStatus, PaymentLink, PayType
 from gatepay_async.protocol.web_addresses import web_address
 from gatepay_async.words.problem import Problem
 
-_PAY_TYPES = (PayType.WECHAT, PayType.ALIPAY)  # no onecode at these endpoints
+_PAGE_PAY_TYPES = (PayType.WECHAT, PayType.ALIPAY)  # no onecode at these endpoints
 
 
 def _as_alipay_or_wechat(value: Any) -> PayType:
-    if value in _PAY_TYPES:
+    if value in _PAGE_PAY_TYPES:
         return PayType(value)
-    raise errors.InvalidRequestError(field="pay_type", problem=Problem("not_one_of", choices=", ".join(_PAY_TYPES)))
+    raise errors.InvalidRequestError(
+        field="pay_type", problem=Problem("not_one_of", choices=", ".join(_PAGE_PAY_TYPES))
+    )
 
 
 def _as_price(value: Any) -> Decimal:

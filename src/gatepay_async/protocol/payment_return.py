@@ -21,7 +21,7 @@ from gatepay_async.words.problem import Problem
 # sign = md5(md5(appkey + price + type + product_id + order_id + out_order_id) + appsecret), in this order.
 SIGNED = ("price", "type", "product_id", "order_id", "out_order_id")
 
-_FORM = QueryForm(
+_RETURN_FORM = QueryForm(
     "return",
     {
         "price": PRICE,
@@ -45,7 +45,7 @@ def verify_return(query: str | bytes, credentials: Credentials) -> PaymentReturn
         MalformedCallbackError: A field is missing, comes twice or has the wrong form.
         CallbackSignatureError: The query was not signed with this secret.
     """
-    fields = {"product_id": "", **_FORM.read(query)}
+    fields = {"product_id": "", **_RETURN_FORM.read(query)}
     if not is_signed(credentials, [fields[name] for name in SIGNED], fields["sign"]):
         raise CallbackSignatureError(field="sign", problem=Problem("bad_signature"), source="return")
     return PaymentReturn(

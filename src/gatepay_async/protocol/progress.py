@@ -54,7 +54,7 @@ _CALLS_BEFORE_HALVING = 3
 _PROOFS = 3
 _PROOFS_WITHOUT_CONNECTION = 6  # the same if the calls never reached GatePay
 _CALLS_IN_MANY_RUNS = 5  # after so many, a single card key of a durable upload is at fault: its runs are far apart
-_MAX_DOUBLINGS = 30  # enough for a wait of years; more could overflow a float
+_MAX_PAUSE_DOUBLINGS = 30  # enough for a wait of years; more could overflow a float
 _RETRY_LATER = frozenset({408, 425, 429, 503})  # the server asks to retry later; the content is not at fault
 
 
@@ -295,7 +295,7 @@ class Progress:
 
     def _wait_seconds(self, part: Chunk) -> float:
         doublings = max(self._rounds, part.calls + 1) - 1
-        return min(self._patience.longest_wait, self._patience.first_wait * 2.0 ** min(doublings, _MAX_DOUBLINGS))
+        return min(self._patience.longest_wait, self._patience.first_wait * 2.0 ** min(doublings, _MAX_PAUSE_DOUBLINGS))
 
     def _record_no_success(self, error: Attempted, began: float, now: float) -> None:
         self._failing_since = min(self._failing_since, max(began, self._last_answered))

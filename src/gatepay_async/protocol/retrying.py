@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 # HTTP statuses that are worth a retry: too slow, too early, too many requests, and errors of a gateway.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
-_MAX_DOUBLINGS = 64  # longer than any wait; 2.0 ** 1024 would overflow
+_MAX_WAIT_DOUBLINGS = 64  # longer than any wait; 2.0 ** 1024 would overflow
 
 
 @frozen(kw_only=True)
@@ -83,7 +83,7 @@ def wait_after(failure: GatePayError, *, attempt: int, policy: RetryPolicy, jitt
     """
     if attempt >= policy.attempts or not is_transient(failure):
         return None
-    doubled = policy.first_wait * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS)
+    doubled = policy.first_wait * 2.0 ** min(attempt - 1, _MAX_WAIT_DOUBLINGS)
     wait = min(policy.longest_wait, doubled) * (1 - jitter / 2)
     asked = failure.retry_after if isinstance(failure, ProtocolError) else None
     if asked is not None:

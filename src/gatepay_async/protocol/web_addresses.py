@@ -10,11 +10,12 @@ from gatepay_async.protocol import checks
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
-_MAX_CHARS = 2000  # of a whole URL
+DEFAULT_PORTS = {"http": 80, "https": 443}
+_MAX_URL_CHARS = 2000  # of a whole URL
 # Leaves room for the fields that GatePay adds, within the 8 kB that web servers accept.
 _MAX_QUERY_CHARS = 700
 # The characters of RFC 3986 without "#", because a fragment is never sent.
-_URL = re.compile(r"https?://[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+", re.IGNORECASE)
+_WEB_ADDRESS = re.compile(r"https?://[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+", re.IGNORECASE)
 # The fields that GatePay adds to the query.
 _ADDED_TO = {
     "notify_url": frozenset(
@@ -34,7 +35,7 @@ def web_address(instance: object, attribute: Any, value: Any) -> None:
 
 def _problem_of(url: str, added: frozenset[str]) -> Problem | None:
     """Return what is wrong with *url*, or None. GatePay adds the fields *added* to its query."""
-    if len(url) > _MAX_CHARS or _URL.fullmatch(url) is None:
+    if len(url) > _MAX_URL_CHARS or _WEB_ADDRESS.fullmatch(url) is None:
         return Problem("not_web_url")
     parts = _split(url)
     if parts is None:

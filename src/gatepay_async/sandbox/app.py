@@ -39,7 +39,7 @@ MAX_BODY_BYTES = 8 * 1024 * 1024  # 500 card keys of 255 characters, percent-enc
 
 MAX_QR_CHARS = 500  # fits into a QR code, whatever the characters are
 
-_logger = logging.getLogger("gatepay_async.sandbox")
+LOGGER = logging.getLogger("gatepay_async.sandbox")
 
 
 class FaultyApp:
@@ -108,10 +108,10 @@ class FaultyApp:
         if fault is None:
             await self._app(scope, receive, send)
             return
-        _logger.debug("%s: fault %s", endpoint.path, fault.kind)
+        LOGGER.debug("%s: fault %s", endpoint.path, fault.kind)
 
         def refuse(code: int) -> Response:
-            _logger.debug("%s: %d", endpoint.path, code)
+            LOGGER.debug("%s: %d", endpoint.path, code)
             outcome: Outcome = scope[OUTCOME]
             outcome.code, outcome.message = code, text_of(endpoint.refusals, code)
             return self._replies.refusal(code, outcome.message, self._now())
@@ -179,7 +179,7 @@ def _serve(
         outcome.reason, outcome.field = "malformed", str(error)
     else:
         outcome.code, outcome.message = SUCCESS, SUCCESS_TEXT
-        _logger.debug("%s: %d", endpoint.path, SUCCESS)
+        LOGGER.debug("%s: %d", endpoint.path, SUCCESS)
         return replies.success(api.clock(), data)
-    _logger.debug("%s: %d %s", endpoint.path, outcome.code, " ".join(filter(None, (outcome.reason, outcome.field))))
+    LOGGER.debug("%s: %d %s", endpoint.path, outcome.code, " ".join(filter(None, (outcome.reason, outcome.field))))
     return replies.refusal(outcome.code, outcome.message, api.clock())

@@ -17,9 +17,9 @@ from gatepay_async.sandbox.outbox import POLL_INTERVAL_S, Outbox
 __all__ = ["CallbackSender"]
 
 MAX_CONCURRENT = 16  # deliveries
-_SHOWN_CHARS = 40  # of an answer, in an event
+_ANSWER_CHARS = 40  # of an answer, in an event
 
-_logger = logging.getLogger("gatepay_async.sandbox")
+LOGGER = logging.getLogger("gatepay_async.sandbox")
 
 
 class CallbackSender:
@@ -97,7 +97,7 @@ class CallbackSender:
                     return delivery
                 pause = self._outbox.seconds_until_due()
             except sqlite3.Error as error:  # for example, another program has locked the file
-                _logger.warning("callbacks can't be read: %s", error)
+                LOGGER.warning("callbacks can't be read: %s", error)
             with anyio.move_on_after(pause):
                 await self._wake_event.wait()
 
@@ -121,14 +121,14 @@ class CallbackSender:
                 # Notify before finish(), which wakes wait_delivered(): its caller expects that the event was sent.
                 self._notify(_event(delivery, answer, self._now()))
                 outcome = answer.problem or "accepted"
-                _logger.debug("callback of order %d, attempt %d: %s", delivery.order_id, delivery.attempt, outcome)
+                LOGGER.debug("callback of order %d, attempt %d: %s", delivery.order_id, delivery.attempt, outcome)
                 self._outbox.finish(delivery, answer)
         except sqlite3.Error as error:  # the claim expires, and the callback is sent again
-            _logger.warning("a callback's answer can't be stored: %s", error)
+            LOGGER.warning("a callback's answer can't be stored: %s", error)
 
 
 def _event(delivery: ClaimedDelivery, answer: Answer, now: float) -> DeliveryEvent:
-    first_line = None if answer.text is None else "".join(answer.text.splitlines()[:1])[:_SHOWN_CHARS]
+    first_line = None if answer.text is None else "".join(answer.text.splitlines()[:1])[:_ANSWER_CHARS]
     return DeliveryEvent(
         at=now,
         order_id=delivery.order_id,

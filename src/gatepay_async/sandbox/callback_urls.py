@@ -16,7 +16,7 @@ MAX_URL_CHARS = 2000
 MAX_QUERY_CHARS = 700
 _PORTS = {"http": 80, "https": 443}
 # The characters of RFC 3986 without "#", because a fragment is never sent.
-_URL = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+")
+_URL_CHARS = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+")
 _LOOPBACK_ADDRESSES = ("127.0.0.1", "::1")
 
 
@@ -110,7 +110,7 @@ def target_of(url: str, *, beyond_loopback: bool) -> Target:
 
 def _parse(url: str) -> SplitResult:
     """Split *url*, and check its form."""
-    if len(url) > MAX_URL_CHARS or _URL.fullmatch(url) is None:
+    if len(url) > MAX_URL_CHARS or _URL_CHARS.fullmatch(url) is None:
         raise CallbackUrlError("url_form")
     try:
         parts = urlsplit(url)

@@ -15,6 +15,7 @@ from attrs import frozen
 
 from gatepay_async.sandbox import card_keys, orders, refusals, shops
 from gatepay_async.sandbox.endpoint import CallContext, Endpoint, Form, RawJson, RefusedError, is_positive, require
+from gatepay_async.sandbox.forms import TRIMMED_CHARS
 from gatepay_async.sandbox.later_endpoints import LATER_ENDPOINTS
 from gatepay_async.sandbox.orders import NewOrder
 from gatepay_async.sandbox.prices import format_price
@@ -23,10 +24,9 @@ from gatepay_async.sandbox.signatures import is_signed
 
 __all__ = ["ENDPOINTS"]
 
-_PAY_TYPES = ("wechat", "alipay", "onecode")
+_FIRST_PAY_TYPES = ("wechat", "alipay", "onecode")
 MAX_KEYS = 500  # in one call of ka/create
 # The characters that PHP's trim() removes. A Unicode space is part of a key.
-_TRIMMED = " \t\n\r\0\x0b"
 
 
 @frozen(kw_only=True)
@@ -64,7 +64,7 @@ class FirstEndpoint(Endpoint):
 
 
 def _require_pay_type(form: Form) -> None:
-    require(form["pay_type"] in _PAY_TYPES, Cause.PAY_TYPE)
+    require(form["pay_type"] in _FIRST_PAY_TYPES, Cause.PAY_TYPE)
 
 
 def _require_single_for_wechat(form: Form) -> None:
@@ -187,7 +187,7 @@ def _ka_create(context: CallContext, admin_id: int, form: Form) -> object:
 
 def _parse_keys(content: str, *, case_insensitive: bool) -> list[str]:
     """Split *content* into card keys, and check their number and that none is repeated."""
-    lines = [line.strip(_TRIMMED) for line in content.split("\n")]
+    lines = [line.strip(TRIMMED_CHARS) for line in content.split("\n")]
     keys = [line for line in lines if line]
     compared = {key.casefold() for key in keys} if case_insensitive else set(keys)
     require(len(compared) == len(keys), Cause.REPEATED)

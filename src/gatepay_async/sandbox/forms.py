@@ -12,7 +12,7 @@ import re
 __all__ = ["MalformedFormError", "filtered", "read_form", "read_pairs"]
 
 # What PHP's trim() and strip_tags() remove. A tag that isn't closed extends to the end of the text.
-_TRIMMED = " \t\n\r\0\x0b"
+TRIMMED_CHARS = " \t\n\r\0\x0b"
 _TAG = re.compile(r"<(?!\s)[^>]*>?")
 
 _FORM_TYPE = "application/x-www-form-urlencoded"
@@ -55,7 +55,7 @@ def read_pairs(text: bytes) -> dict[str, str]:
 
 def filtered(form: dict[str, str]) -> dict[str, str]:
     """Change the values as FastAdmin does with ``trim,strip_tags,htmlspecialchars``."""
-    return {name: html.escape(_TAG.sub("", value.strip(_TRIMMED))) for name, value in form.items()}
+    return {name: html.escape(_TAG.sub("", value.strip(TRIMMED_CHARS))) for name, value in form.items()}
 
 
 def _parse_pair(piece: bytes) -> tuple[str, str]:

@@ -23,13 +23,13 @@ from gatepay_async.sandbox.web import read_fields, redirect, render
 __all__ = ["QuickPayPage", "quick_pay_path"]
 
 MAX_CUSTOM_CHARS = 500
-_PATH = "/pay/any"
+_PAGE_PATH = "/pay/any"
 _SKINS = ("0", "1")  # the looks of the page
 
 
 def quick_pay_path(appkey: str, token: str) -> str:
     """Return the link to a shop's quick-pay page, without the optional parameters."""
-    return f"{_PATH}?{urlencode({'appkey': appkey, 'token': token})}"
+    return f"{_PAGE_PATH}?{urlencode({'appkey': appkey, 'token': token})}"
 
 
 @frozen(kw_only=True)
@@ -90,7 +90,7 @@ class QuickPayPage:
 
     def routes(self) -> list[Route]:
         """The routes of the page."""
-        return [Route(_PATH, self.show, methods=["GET"]), Route(_PATH, self.create_order, methods=["POST"])]
+        return [Route(_PAGE_PATH, self.show, methods=["GET"]), Route(_PAGE_PATH, self.create_order, methods=["POST"])]
 
     async def show(self, request: Request) -> Response:
         """Show the form, with the values from the link filled in."""
@@ -177,7 +177,7 @@ def _render(
         types=types,
         chosen=choice.pay_type if choice.pay_type in types else types[0],
         invalid=invalid or [],
-        action=f"{_PATH}?{request.url.query}",
+        action=f"{_PAGE_PATH}?{request.url.query}",
     )
 
 

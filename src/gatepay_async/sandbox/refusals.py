@@ -126,7 +126,7 @@ KA_CREATE: Refusals = {
 }
 
 # The endpoints documented later, 状态码表. The code 103 has two causes.
-_LATER: Refusals = {
+_LATER_CODES: Refusals = {
     Cause.NO_APPKEY: (101, "秘钥必须"),
     Cause.APPKEY: (102, "无效的秘钥"),
     Cause.NO_SIGN: (103, "签名必须"),
@@ -141,7 +141,7 @@ _LATER: Refusals = {
     Cause.UNKNOWN: (199, "未知错误"),
 }
 ANYPAY_CREATE: Refusals = {
-    **_LATER,
+    **_LATER_CODES,
     Cause.PRICE: (201, "价格无效"),
     Cause.PAY_TYPE: (202, "无效的支付方式"),
     Cause.PAY_TYPE_CLOSED: (203, "当前支付方式已关闭"),
@@ -153,7 +153,7 @@ ANYPAY_CREATE: Refusals = {
 }
 CLOUDPAY_CREATE: Refusals = {**ANYPAY_CREATE, Cause.NO_AGENT: (209, "非代理用户")}
 GROUPPAY_CREATE: Refusals = {
-    **_LATER,
+    **_LATER_CODES,
     Cause.PAY_TYPE: (201, "无效的支付方式"),
     Cause.PAY_TYPE_CLOSED: (202, "当前支付方式已关闭"),
     Cause.NO_PAY_TYPE: (203, "无可用支付方式"),
@@ -164,7 +164,7 @@ GROUPPAY_CREATE: Refusals = {
     Cause.QUEUE_FAILED: (208, "队列创建错误"),
 }
 STABLEPAY_CREATE: Refusals = {
-    **_LATER,
+    **_LATER_CODES,
     Cause.PAY_TYPE: (201, "无效的支付方式"),
     Cause.PAY_TYPE_CLOSED: (202, "当前支付方式已关闭"),
     Cause.NO_PAY_TYPE: (203, "无可用支付方式"),
@@ -172,7 +172,7 @@ STABLEPAY_CREATE: Refusals = {
     Cause.NO_PRODUCT: (205, "产品不可获得"),
     Cause.STOCK: (206, "当前产品无库存"),
 }
-ORDER_CHECK: Refusals = {**_LATER, Cause.NO_ORDER: (201, "订单不存在")}
+ORDER_CHECK: Refusals = {**_LATER_CODES, Cause.NO_ORDER: (201, "订单不存在")}
 
 
 def text_of(refusals: Refusals, code: int) -> str:

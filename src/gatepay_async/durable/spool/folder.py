@@ -16,8 +16,8 @@ import anyio.to_thread
 from gatepay_async.durable.errors import DurableError, SourceChangedError
 from gatepay_async.words.problem import Problem
 
-_SECRET_NAME = "digest-key"  # noqa: S105 -- the name of a file
-_SECRET_BYTES = 32
+SECRET_NAME = "digest-key"  # noqa: S105 -- the name of a file
+SECRET_BYTES = 32
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH  # in a mode: the group or others can write
 _OWNER_ONLY = 0o600  # the mode of new files
 _POSIX = os.name == "posix"
@@ -106,10 +106,10 @@ class FolderSpool:
         await anyio.to_thread.run_sync(lambda: path.unlink(missing_ok=True))
 
     def _read_or_create_secret(self) -> bytes:
-        path = self._folder / _SECRET_NAME
+        path = self._folder / SECRET_NAME
         self._make_folder()
         if not path.exists():
-            temporary = self._write_new_file(BytesIO(token_bytes(_SECRET_BYTES)))
+            temporary = self._write_new_file(BytesIO(token_bytes(SECRET_BYTES)))
             try:
                 os.link(temporary, path)  # if two processes do this at once, both use what the first one wrote
             except FileExistsError:
@@ -117,7 +117,7 @@ class FolderSpool:
             finally:
                 temporary.unlink()
         with _open_regular(path) as file:
-            return check_secret(file.read(_SECRET_BYTES + 1), str(path))
+            return check_secret(file.read(SECRET_BYTES + 1), str(path))
 
     def _replace_file(self, name: str, file: BinaryIO) -> None:
         self._make_folder()
@@ -198,8 +198,8 @@ def check_secret(secret: bytes, where: str) -> bytes:
     Raises:
         DurableError: *secret* has another length.
     """
-    if len(secret) != _SECRET_BYTES:
-        problem = Problem("secret_damaged", where=where, wanted=_SECRET_BYTES, found=len(secret))
+    if len(secret) != SECRET_BYTES:
+        problem = Problem("secret_damaged", where=where, wanted=SECRET_BYTES, found=len(secret))
         raise DurableError(problem=problem)
     return secret
 

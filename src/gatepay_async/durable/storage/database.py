@@ -27,7 +27,7 @@ T = TypeVar("T")
 # so that an upgraded package runs the batches that an older one has queued.
 VERSION = "gatepay-1"
 APPLICATION = "gatepay"
-_SCHEMES = ("sqlite", "postgresql", "postgres")  # the schemes of a database URL
+_DATABASE_SCHEMES = ("sqlite", "postgresql", "postgres")  # the schemes of a database URL
 LOCK_TIMEOUT_S = 30  # for SQLite's lock, which one writer at a time holds
 MAX_REASON_CHARS = 300  # of the database's message, in QueueUnavailableError
 # On Python 3.12 or later, DBOS uses SQLite's `unixepoch('subsec')`. SQLite before 3.42 (Debian 12 has 3.40) returns
@@ -63,7 +63,7 @@ class Database:
         except (ArgumentError, ValueError, AttributeError):
             self._url = sa.URL.create("none")
         kind = self._url.get_backend_name()
-        if kind not in _SCHEMES or not self._url.database or self._url.database == ":memory:":
+        if kind not in _DATABASE_SCHEMES or not self._url.database or self._url.database == ":memory:":
             raise InvalidRequestError(field="database", problem=problem)
         self.is_sqlite = kind == "sqlite"
         if not self.is_sqlite:

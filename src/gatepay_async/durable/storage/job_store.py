@@ -28,7 +28,7 @@ from gatepay_async.durable.records.rows import OPEN_STATUSES, QUEUED_STATUSES, B
 from gatepay_async.durable.storage import pickle_guard
 from gatepay_async.words.problem import Problem
 
-_log = logging.getLogger("gatepay_async.durable")
+LOGGER = logging.getLogger("gatepay_async.durable")
 
 # The names of the workflows in DBOS.
 JOB = "gatepay_job"
@@ -144,7 +144,7 @@ class JobStore:
             row.workflow_id for row in rows if (row.name, row.class_name, row.config_name) != (BATCH, None, None)
         ]
         if foreign:
-            _log.warning("the queue %s held rows that are no batches; they are cancelled: %a", self._queue, foreign)
+            LOGGER.warning("the queue %s held rows that are no batches; they are cancelled: %a", self._queue, foreign)
             self.cancel(foreign)
 
     def is_taken(self, run: str, executor: str) -> bool:
@@ -221,7 +221,7 @@ class JobStore:
             try:
                 rows = self._list(limit=1, offset=offset, **options)
             except UnreadableRowError as error:
-                _log.warning("%s", error)
+                LOGGER.warning("%s", error)
                 continue
             if not rows:
                 return
@@ -252,7 +252,7 @@ def _readable_job(row: WorkflowStatus) -> JobRow | None:
     try:
         return _job_row(row)
     except UnreadableRowError as error:
-        _log.warning("%s", error)
+        LOGGER.warning("%s", error)
         return None
 
 
