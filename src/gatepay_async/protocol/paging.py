@@ -61,7 +61,7 @@ class Walk:
         self._stock: tuple[int, int] | None = None  # total and per_page of the latest reply
         self._last = 0  # the last page, as far as we know
         self._missed = 0  # the lowest page that should have overlapped with the yielded rows and didn't; 0: none
-        self._stride = 1  # how many pages further back to look next
+        self._stride = 1  # twice the number of pages that the next wave goes further back; doubled after each miss
         self._furthest = 0  # the highest rank that was reached since rows were last yielded
         self._idle = 0  # waves in a row that proved nothing new
         self._calls = 0
@@ -121,6 +121,7 @@ class Walk:
         highest = max([self._last, *map(last_page, pages)])
         has_vanished = any(number <= highest for number in refused)
         wave = self._history.begin_wave([page.total for page in pages], has_vanished=has_vanished)
+        # The stock has also changed if the replies differ from each other or from the wave before.
         stocks = {(page.total, page.per_page) for page in pages}
         self.drifted |= has_vanished or len(stocks) > 1 or not stocks <= {self._stock or next(iter(stocks), None)}
         self._stock = max(stocks, default=self._stock)
@@ -134,7 +135,11 @@ class Walk:
         return fresh
 
     def _keep_snapshots(self, fresh: list[Snapshot], *, oldest: int) -> None:
-        """Keep the *fresh* snapshots. Drop those from before the wave *oldest*, and the first of too many."""
+        """
+        Keep the *fresh* snapshots. Drop those from before the wave *oldest*.
+
+        If more pages wait to be yielded than the plan allows, drop the oldest of them.
+        """
         self._kept = [snapshot for snapshot in self._kept if snapshot.wave.number >= oldest or snapshot is self._behind]
         self._history.bracket(self._kept, fresh, oldest=oldest)
         self._kept += fresh
@@ -234,8 +239,8 @@ class Walk:
         """Whether the page of *snapshot* is waiting to be yielded, and fetching it again would show nothing new."""
         if not snapshot.is_beyond(self._last_yielded_id) or snapshot.page is None or self._stock is None:
             return False
-        has_rested = not (self._history.may_have_fallen(snapshot.wave) or self._history.may_have_risen(snapshot.wave))
-        return has_rested and snapshot.page.per_page == self._stock[1]
+        has_changed = self._history.may_have_fallen(snapshot.wave) or self._history.may_have_risen(snapshot.wave)
+        return not has_changed and snapshot.page.per_page == self._stock[1]
 
 
 def _check_page(asked: int, page: CardKeyPage) -> None:

@@ -3,8 +3,8 @@ What the replies of a walk prove: whether a row can be missing between one page 
 
 ``ka/show`` numbers pages by position, and each reply shows the stock at another moment. The *rank* of a row is the
 number of rows before it. No row is missing within a page, or between two pages that overlap. But two pages may only
-touch: one begins at the rank at which the other ended. Then a row is missing if its rank changed between the two
-replies: it fell from the page read last to the page read first, or rose from the page read first to the page read last.
+touch: one begins at the rank at which the other ended. Then a row is missing if its rank moved, between the two
+replies, from the page read last to the page read first. It fell if the lower page was read first; otherwise it rose.
 
 Ranks fall when rows are deleted, and rise when rows are restored with their old ids. ``total`` shows either, unless a
 deletion and an addition happen between the same two replies.
@@ -175,7 +175,7 @@ class History:
         return (until or self._latest).falls_until_end > since.falls
 
     def may_have_risen(self, since: Wave, until: Wave | None = None) -> bool:
-        """Whether `total` may have risen, like ``may_have_fallen``."""
+        """Whether `total` may have risen between a reply of *since* and a reply of *until* (None: the latest wave)."""
         return (until or self._latest).rises_until_end > since.rises
 
     def bracket(self, earlier_snapshots: Sequence[Snapshot], fresh: Sequence[Snapshot], *, oldest: int) -> None:
@@ -209,15 +209,15 @@ class History:
             return ahead.start <= 0  # no row comes before the first one
         if self._thorough:
             return self._was_read_backwards(behind, ahead) or self._is_bracketed(behind, ahead)
-        return self._has_rested(behind, ahead)
+        return self._total_shows_no_gap(behind, ahead)
 
     def ends(self, behind: Snapshot, at: Snapshot) -> bool:
         """Whether *at* proves that no row that existed all the time comes after those of *behind*."""
         if behind is at or at.size <= 0 or at.size > behind.end:
             return at.size <= behind.end
-        return self._was_read_backwards(behind, at) or (not self._thorough and self._has_rested(behind, at))
+        return self._was_read_backwards(behind, at) or (not self._thorough and self._total_shows_no_gap(behind, at))
 
-    def _has_rested(self, behind: Snapshot, ahead: Snapshot) -> bool:
+    def _total_shows_no_gap(self, behind: Snapshot, ahead: Snapshot) -> bool:
         """Whether `total` shows no change that could make a row missing between the two."""
         wave_behind, wave_ahead = behind.wave, ahead.wave
         has_fallen = wave_ahead.number >= wave_behind.number and self.may_have_fallen(wave_behind, wave_ahead)
