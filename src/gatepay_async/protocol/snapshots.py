@@ -74,15 +74,15 @@ class Snapshot:
         """The id of the first row; infinity if there is no row."""
         return self.ids[0] if self.ids else inf
 
-    def is_within(self, last_yielded_id: float) -> bool:
+    def ends_at_or_before(self, last_yielded_id: float) -> bool:
         """Whether the page has rows, and none of them is after the row *last_yielded_id*."""
         return bool(self.ids) and self.ids[-1] <= last_yielded_id
 
-    def is_beyond(self, last_yielded_id: float) -> bool:
+    def ends_after(self, last_yielded_id: float) -> bool:
         """Whether the page has a row after the row *last_yielded_id*."""
         return bool(self.ids) and self.ids[-1] > last_yielded_id
 
-    def agrees(self, other: Snapshot) -> bool:
+    def may_show_same_stock(self, other: Snapshot) -> bool:
         """Whether both snapshots can be of the same, unchanged stock."""
         if self is other or not (self.ids and other.ids):
             return True
@@ -162,6 +162,7 @@ class History:
         falls, rises, changed_within = self._latest.falls_until_end, self._latest.rises_until_end, has_vanished
         if totals:
             low, high = min(totals), max(totals)
+            # Compare the extremes: the replies of a wave have no order.
             before_low, before_high = self._totals or (low, high)
             falls += low < before_high
             rises += high > before_low
@@ -211,7 +212,7 @@ class History:
             return self._was_read_backwards(behind, ahead) or self._is_bracketed(behind, ahead)
         return self._total_shows_no_gap(behind, ahead)
 
-    def ends(self, behind: Snapshot, at: Snapshot) -> bool:
+    def proves_end(self, behind: Snapshot, at: Snapshot) -> bool:
         """Whether *at* proves that no row that existed all the time comes after those of *behind*."""
         if behind is at or at.size <= 0 or at.size > behind.end:
             return at.size <= behind.end
