@@ -216,12 +216,14 @@ class AutoConcurrency:
     # --- Steps -------------------------------------------------------------------------------------------------
 
     def _step_up(self) -> None:
+        """Try a higher limit. Stay below the refused limit, unless the home is just below it already."""
         limit = min(self._maximum, self._home + max(1, int(self._home * self._stride)))
         if self._home + 1 < self._refused_at:
             limit = min(limit, self._refused_at - 1)
         self._try_limit(limit)
 
     def _step_down(self) -> None:
+        """Try a limit that is a third lower, but not below the initial one."""
         self._try_limit(max(min(START, self._home), self._home * 2 // 3))
 
     def _try_limit(self, limit: int) -> None:
