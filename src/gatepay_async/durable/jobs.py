@@ -98,17 +98,17 @@ class Job:
             every: Seconds between two queries, or a ``timedelta``.
         """
         pause = to_seconds("every", every)
-        last: UploadProgress | None = None
+        previous: UploadProgress | None = None
         while True:
             try:
                 await self._refresh()
             except QueueUnavailableError:
                 await anyio.sleep(pause)
                 continue
-            now = self._job_progress.progress()
-            if now != last:
-                yield now
-            last = now
+            current = self._job_progress.progress()
+            if current != previous:
+                yield current
+            previous = current
             if self._job_progress.all_ended():
                 return
             await anyio.sleep(pause)
@@ -147,12 +147,12 @@ class Job:
         if not self._job_progress.all_ended():
             return
         await in_thread(self._store.reopen_job, self.id)
-        for number in self._job_progress.numbers:
-            last = self._job_progress.last(number)
-            if last.status == "CANCELLED":
-                await in_thread(self._store.requeue, [last.task.id])
-            elif self._job_progress.unsettled(number):
-                await in_thread(self._enqueue_next_run, last)
+        for number in self._job_progress.batch_numbers:
+            run = self._job_progress.latest_run(number)
+            if run.status == "CANCELLED":
+                await in_thread(self._store.requeue, [run.task.id])
+            elif self._job_progress.has_unsettled(number):
+                await in_thread(self._enqueue_run_after, run)
         self._job_progress = JobProgress(self._row)  # forgets the rows: the next refresh reads them all
 
     async def all_stored(self) -> bool:
@@ -190,8 +190,8 @@ class Job:
         if self._job_progress.all_ended() and self._job_progress.all_stored():
             await self._spool.delete(batches.spool_name(self.id))
 
-    def _enqueue_next_run(self, last: RunRow) -> None:
-        self._store.enqueue_run(evolve(last.task, run_number=last.task.run_number + 1, failures=0))
+    def _enqueue_run_after(self, run: RunRow) -> None:
+        self._store.enqueue_run(evolve(run.task, run_number=run.task.run_number + 1, failures=0))
 
     def _state(self) -> JobState:
         """Return the state as of the last refresh."""
@@ -199,7 +199,7 @@ class Job:
             return JobState.WORKING
         if self._row.active:
             return JobState.DONE
-        return JobState.STOPPED if self._job_progress.stop() else JobState.CANCELLED
+        return JobState.STOPPED if self._job_progress.stop_error() else JobState.CANCELLED
 
     async def _refresh(self) -> None:
         """

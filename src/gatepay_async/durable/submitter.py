@@ -1,4 +1,4 @@
-"""Submitting jobs, and finding them again. Only workers send card keys."""
+"""``Submitter``: submits jobs, and finds them again. It doesn't send card keys; workers do."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NO_CONTEXT: Final[AbstractContextManager[str]] = nullcontext("")  # "": no trac
 
 
 class Submitter:
-    """Opened by ``DurableUploads.submitter``."""
+    """Submits jobs, and finds them again. ``DurableUploads.submitter`` creates it."""
 
     def __init__(
         self, database: Database, queue: str, spool: Spool, version: str, *, telemetry: Telemetry | None
@@ -105,10 +105,10 @@ class Submitter:
 
     async def job(self, job_id: str) -> Job:
         """
-        The job with that id.
+        Return the job with the ID *job_id*.
 
         Raises:
-            DurableError: There is none.
+            DurableError: There is no such job.
         """
         row = await in_thread(self._store.job, job_id)
         if row is None:
@@ -116,7 +116,7 @@ class Submitter:
         return Job(row, self._store, self._spool)
 
     async def jobs(self) -> list[Job]:
-        """All jobs, the newest first."""
+        """Return all jobs, the newest first."""
         return [Job(row, self._store, self._spool) for row in await in_thread(self._store.jobs)]
 
     async def queue(self) -> QueueInfo:

@@ -143,7 +143,7 @@ class Worker:
         await in_thread(self._database.migrate)
         client = await in_thread(client_of, self._engine)
         stack.callback(client.destroy)
-        await in_thread(self._dbos.find)
+        await in_thread(self._dbos.detect_application_dbos)
         self._store = JobStore(client, self._engine, self._queue, self._version)
         self._locks = self._database.worker_locks(self._engine, self._queue)
         stack.push_async_callback(in_thread, self._locks.release)

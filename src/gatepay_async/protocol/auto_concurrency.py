@@ -154,7 +154,7 @@ class AutoConcurrency:
         self._add_to_average()
         self._home = self.limit
         self._next_rest = _FIRST_REST
-        if self._home >= self._refused_at:
+        if self._home >= self._refused_at:  # GatePay accepts now what it refused before
             self._refused_at = self._maximum + 1
         if self._refused_at > self._maximum:
             self._stride = min(_DOUBLING, self._stride * 2)
@@ -208,7 +208,7 @@ class AutoConcurrency:
         self._stride = _CAREFUL_STEP
         self._tries_down = self._has_risen = False
         self._rest = 0
-        if self._home + 1 >= self._refused_at:
+        if self._home + 1 >= self._refused_at:  # the next step up would try the refused limit again
             self._next_rest = max(_CAREFUL_REST, self._next_rest)
             self._rest_longer()
         self._go_to(self._home)
@@ -216,12 +216,14 @@ class AutoConcurrency:
     # --- Steps -------------------------------------------------------------------------------------------------
 
     def _step_up(self) -> None:
+        """Try a higher limit. Stay below the refused limit, unless the home is just below it already."""
         limit = min(self._maximum, self._home + max(1, int(self._home * self._stride)))
         if self._home + 1 < self._refused_at:
             limit = min(limit, self._refused_at - 1)
         self._try_limit(limit)
 
     def _step_down(self) -> None:
+        """Try a limit that is a third lower, but not below the initial one."""
         self._try_limit(max(min(START, self._home), self._home * 2 // 3))
 
     def _try_limit(self, limit: int) -> None:

@@ -63,7 +63,7 @@ class Chunk:
         in_doubt: An earlier call may have stored these card keys. Only a reply that says "stored" ends the doubt.
             Halves, later attempts and later runs inherit it.
         doubt: The error that left the card keys in doubt, if it is known.
-        last: The error of the last call, if the card keys are to be sent again; None: not sent yet.
+        last_error: The error of the last call, if the card keys are to be sent again; None: not sent yet.
         calls: Failed calls with exactly these card keys so far.
         proofs: How many of those calls count as proof that these card keys are at fault: the first one, and each later
             one if another call has succeeded since the one before.
@@ -77,7 +77,7 @@ class Chunk:
     keys: tuple[str, ...] = field(repr=False)
     in_doubt: bool = field(default=False, repr=False)
     doubt: GatePayError | None = field(default=None, repr=False, eq=False)
-    last: Attempted | None = field(default=None, repr=False, eq=False)
+    last_error: Attempted | None = field(default=None, repr=False, eq=False)
     calls: int = field(default=0, repr=False)
     proofs: int = field(default=0, repr=False)
     attempts: int = field(default=0, repr=False)
@@ -175,8 +175,9 @@ def _not_stored(chunk: Chunk, error: Attempted, *, attempts: int) -> ChunkOutcom
 
 def abandoned(chunk: Chunk, *, error: GatePayError | None = None) -> ChunkOutcome:
     """Return the outcome of *chunk* if it is not sent, or not sent again, because of *error*."""
-    if chunk.last is not None and (error is None or type(error) is type(chunk.last)):
-        return _not_stored(chunk, chunk.last, attempts=chunk.attempts)
+    # If the chunk has failed in the same way itself, its own error tells more than the error of another chunk.
+    if chunk.last_error is not None and (error is None or type(error) is type(chunk.last_error)):
+        return _not_stored(chunk, chunk.last_error, attempts=chunk.attempts)
     if chunk.in_doubt:
         return failed(chunk, Fate.UNKNOWN, error=chunk.doubt or error, attempts=chunk.attempts)
     return failed(chunk, Fate.NOT_SENT, error=error)

@@ -45,12 +45,12 @@ class MemoryDeduplicator:
         """Implement ``Deduplicator.find_repeated``."""
         keys_so_far = self._keys
         encoded = list(map(str.encode, keys))
-        known = () if keys_so_far.isdisjoint(encoded) else keys_so_far.intersection(encoded)
-        before = len(keys_so_far)
+        added_before = () if keys_so_far.isdisjoint(encoded) else keys_so_far.intersection(encoded)
+        length_before = len(keys_so_far)
         keys_so_far.update(encoded)
-        if len(keys_so_far) == before + len(encoded):
+        if len(keys_so_far) == length_before + len(encoded):
             return []
-        seen = set(known)
+        seen = set(added_before)
         repeated: list[int] = []
         for index, key in enumerate(encoded):
             if key in seen:

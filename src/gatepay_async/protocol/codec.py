@@ -88,7 +88,8 @@ def read_payment(body: bytes, call: Any) -> tuple[int, models.Payment] | None:
         call: The call, which has the order number.
 
     Returns:
-        The code and the payment. None: the reply isn't exactly like the vendor's example, as in ``read_listing``.
+        The code and the payment. None: the reply isn't exactly like the vendor's example. Then call ``parse_json`` and
+        ``read``, which accept other spellings and say what is wrong.
     """
     if len(body) > MAX_VALUES:  # the price could be a huge list instead of a number
         return None
@@ -137,7 +138,7 @@ def as_object(value: object, *, path: str) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
-def read(cls: type[T], value: object, *, path: str, **known: object) -> T:
+def read(cls: type[T], value: object, *, path: str, **extra_fields: object) -> T:
     """
     Convert a JSON *value* to *cls*.
 
@@ -145,13 +146,13 @@ def read(cls: type[T], value: object, *, path: str, **known: object) -> T:
         cls: One of the models, or a plain type with a hook.
         value: A value from ``parse_json``.
         path: The path of *value* in the reply, such as ``"data.ka"``, for errors.
-        known: Values of model fields that the reply doesn't contain.
+        extra_fields: Values of model fields that the reply doesn't contain.
 
     Raises:
         MisreadError: A field is wrong. ``.path`` names the first such field.
     """
     from gatepay_async.protocol import converters  # noqa: PLC0415 -- it imports cattrs, which takes 10 ms
 
-    if known and isinstance(value, dict):
-        value = {**cast("dict[str, object]", value), **known}
+    if extra_fields and isinstance(value, dict):
+        value = {**cast("dict[str, object]", value), **extra_fields}
     return converters.convert(cls, value, path=path)

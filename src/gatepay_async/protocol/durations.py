@@ -61,4 +61,5 @@ def _number(value: object) -> float | None:
         return value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
+    # max() keeps a huge negative integer from overflowing the float.
     return float(max(value, -1)) if value < _TOO_LONG or value == math.inf else None

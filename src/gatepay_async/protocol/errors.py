@@ -86,7 +86,7 @@ class RefusedError(GatePayError):
         attempts: How many attempts the call took.
         in_doubt: An earlier attempt of the same call got no reply, and may have been carried out.
         cause: Why it was refused, from the catalogue; empty in an error that you build yourself.
-        remedy: What to do, likewise. ``catalogue.explain(error, "zh")`` has both in Chinese.
+        remedy: What to do, also from the catalogue. ``catalogue.explain(error, "zh")`` has both in Chinese.
     """
 
     def __init__(

@@ -212,9 +212,9 @@ class CardKey:
         pay_product_id: The product that it belongs to.
         pay_order_id: The order with which it was sold; 0: it is unsold.
         content: The card key itself. It is worth money, and never in ``repr``.
-        createtime: Epoch seconds, as in GatePay's reply. ``created_at`` is the same as a ``datetime``.
-        updatetime: Likewise, with ``updated_at``. The constructor's parameters are ``created_at`` and ``updated_at``,
-            which take either form.
+        createtime: When it was created, in epoch seconds. ``created_at`` is the same as a ``datetime``.
+        updatetime: When it was last changed, in epoch seconds. ``updated_at`` is the same as a ``datetime``. The
+            constructor's parameters are ``created_at`` and ``updated_at``, which take either form.
         status: ``soldin`` in the vendor's example. GatePay documents no other value, so this can be any text; empty:
             the reply has none.
     """

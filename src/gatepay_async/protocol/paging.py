@@ -61,7 +61,7 @@ class Walk:
         self._stock: tuple[int, int] | None = None  # total and per_page of the latest reply
         self._last = 0  # the last page, as far as we know
         self._missed = 0  # the lowest page that should have overlapped with the yielded rows and didn't; 0: none
-        self._stride = 1  # how many pages further back to look next
+        self._stride = 1  # twice the number of pages that the next wave goes further back; doubled after each miss
         self._furthest = 0  # the highest rank that was reached since rows were last yielded
         self._idle = 0  # waves in a row that proved nothing new
         self._calls = 0
@@ -121,6 +121,7 @@ class Walk:
         highest = max([self._last, *map(last_page, pages)])
         has_vanished = any(number <= highest for number in refused)
         wave = self._history.begin_wave([page.total for page in pages], has_vanished=has_vanished)
+        # The stock has also changed if the replies differ from each other or from the wave before.
         stocks = {(page.total, page.per_page) for page in pages}
         self.drifted |= has_vanished or len(stocks) > 1 or not stocks <= {self._stock or next(iter(stocks), None)}
         self._stock = max(stocks, default=self._stock)
@@ -134,7 +135,11 @@ class Walk:
         return fresh
 
     def _keep_snapshots(self, fresh: list[Snapshot], *, oldest: int) -> None:
-        """Keep the *fresh* snapshots. Drop those from before the wave *oldest*, and the first of too many."""
+        """
+        Keep the *fresh* snapshots. Drop those from before the wave *oldest*.
+
+        If more pages wait to be yielded than the plan allows, drop the oldest of them.
+        """
         self._kept = [snapshot for snapshot in self._kept if snapshot.wave.number >= oldest or snapshot is self._behind]
         self._history.bracket(self._kept, fresh, oldest=oldest)
         self._kept += fresh
@@ -142,7 +147,7 @@ class Walk:
         for snapshot in waiting[: -self._plan.pages_kept]:
             self._kept.remove(snapshot)
         if not self.drifted:
-            self.drifted = not all(new.agrees(kept) for new in fresh for kept in self._kept)
+            self.drifted = not all(new.may_show_same_stock(kept) for new in fresh for kept in self._kept)
 
     def _first_page_to_yield(self, page: Snapshot) -> list[CardKeyPage]:
         """Return the rows of the first page. If it doesn't exist, the walk has ended."""
@@ -158,13 +163,13 @@ class Walk:
         """Return all pages before which no row can be missing."""
         pages: list[CardKeyPage] = []
         waiting = sorted(
-            (snapshot for snapshot in self._kept if snapshot.is_beyond(self._last_yielded_id)), key=Snapshot.first_id
+            (snapshot for snapshot in self._kept if snapshot.ends_after(self._last_yielded_id)), key=Snapshot.first_id
         )
-        reached = [FRONT, *(snapshot for snapshot in self._kept if snapshot.is_within(self._last_yielded_id))]
+        reached = [FRONT, *(snapshot for snapshot in self._kept if snapshot.ends_at_or_before(self._last_yielded_id))]
         while following := next((snapshot for snapshot in waiting if self._follows(snapshot, reached)), None):
             pages += self._unyielded_rows(following)
-            reached += [snapshot for snapshot in waiting if snapshot.is_within(self._last_yielded_id)]
-            waiting = [snapshot for snapshot in waiting if snapshot.is_beyond(self._last_yielded_id)]
+            reached += [snapshot for snapshot in waiting if snapshot.ends_at_or_before(self._last_yielded_id)]
+            waiting = [snapshot for snapshot in waiting if snapshot.ends_after(self._last_yielded_id)]
         for snapshot in reached:
             snapshot.page = None  # free the memory: its rows were yielded
         self.ended = self._is_end(reached)
@@ -174,7 +179,7 @@ class Walk:
         """Whether it is proven that no row comes after the *reached* snapshots, whose rows were yielded."""
         furthest = max(snapshot.end for snapshot in reached)
         ends = [snapshot for snapshot in self._kept if snapshot.size <= furthest]
-        return any(self._history.ends(behind, at) for at in ends for behind in reached)
+        return any(self._history.proves_end(behind, at) for at in ends for behind in reached)
 
     def _follows(self, page: Snapshot, reached: list[Snapshot]) -> bool:
         """Whether no row can be missing between the rows already yielded and *page*."""
@@ -195,13 +200,13 @@ class Walk:
     def _choose_next_position(self, fresh: list[Snapshot], *, has_yielded: bool) -> None:
         """Choose the snapshot after which to continue, and record whether the wave was useful."""
         lowest = min(snapshot.number for snapshot in fresh)
-        if has_yielded or any(snapshot.is_within(self._last_yielded_id) for snapshot in fresh):
+        if has_yielded or any(snapshot.ends_at_or_before(self._last_yielded_id) for snapshot in fresh):
             self._missed, self._stride = 0, 1
         elif lowest < (self._missed or self._next_page()):
             # The rows already yielded have moved to lower pages. Their old snapshots are no use any more.
             self._missed, self._stride = lowest, self._stride * 2
-            self._kept = [snapshot for snapshot in self._kept if not snapshot.is_within(self._last_yielded_id)]
-        reached = [FRONT, *(snapshot for snapshot in self._kept if snapshot.is_within(self._last_yielded_id))]
+            self._kept = [snapshot for snapshot in self._kept if not snapshot.ends_at_or_before(self._last_yielded_id)]
+        reached = [FRONT, *(snapshot for snapshot in self._kept if snapshot.ends_at_or_before(self._last_yielded_id))]
         self._behind = max(reached, key=self._rating)
         is_useful = has_yielded or self._behind.end > self._furthest
         self._furthest = self._behind.end if has_yielded else max(self._furthest, self._behind.end)
@@ -232,10 +237,10 @@ class Walk:
 
     def _is_at_hand(self, snapshot: Snapshot) -> bool:
         """Whether the page of *snapshot* is waiting to be yielded, and fetching it again would show nothing new."""
-        if not snapshot.is_beyond(self._last_yielded_id) or snapshot.page is None or self._stock is None:
+        if not snapshot.ends_after(self._last_yielded_id) or snapshot.page is None or self._stock is None:
             return False
-        has_rested = not (self._history.may_have_fallen(snapshot.wave) or self._history.may_have_risen(snapshot.wave))
-        return has_rested and snapshot.page.per_page == self._stock[1]
+        has_changed = self._history.may_have_fallen(snapshot.wave) or self._history.may_have_risen(snapshot.wave)
+        return not has_changed and snapshot.page.per_page == self._stock[1]
 
 
 def _check_page(asked: int, page: CardKeyPage) -> None:

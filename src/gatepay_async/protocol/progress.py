@@ -31,8 +31,7 @@ from gatepay_async.protocol.errors import (
 from gatepay_async.protocol.models import Stored
 from gatepay_async.protocol.retrying import Sent, is_transient
 
-# FastAdmin's input filter changes these characters before GatePay checks the signature. So a card key with one of them
-# gets a 106, although the secret is right.
+# FastAdmin's input filter changes these before GatePay checks the signature, so it replies 106 to a right secret.
 _CHANGED_BY_FILTER = frozenset("&<>\"'")
 
 # Each halving costs some credit, so that a server which refuses everything gets few calls. A success gives some back:
@@ -43,7 +42,7 @@ _REFUSED_COST = 1.0  # for a refusal by GatePay, which has read the card keys
 _AMBIGUOUS_COST = 4.0  # for a failure of GatePay's database or a gateway, which may affect all card keys
 _EARLY_COST = 20.0  # for an unclear failure before the first success, when the URL or the secret may be wrong
 
-# After so many rejected signatures without a success, the secret is wrong: those of a part and of its two halves.
+# After so many rejected signatures without a success, the secret counts as wrong: one for a part and one for each half.
 _REJECTED_WITHOUT_SUCCESS = 3
 _MAX_REFUSED_PARTS = 10  # after so many parts in a row that were refused and not halved, the upload ends
 
@@ -53,7 +52,7 @@ _CALLS_BEFORE_HALVING = 3
 # After so many failed calls, with a success of another part between each two, the card keys are at fault.
 _PROOFS = 3
 _PROOFS_WITHOUT_CONNECTION = 6  # the same if the calls never reached GatePay
-_CALLS_IN_MANY_RUNS = 5  # after so many, a single card key of a durable upload is at fault: its runs are far apart
+_CALLS_IN_MANY_RUNS = 5  # after so many, in runs far apart, a single card key of a durable upload is at fault
 _MAX_PAUSE_DOUBLINGS = 30  # enough for a wait of years; more could overflow a float
 _RETRY_LATER = frozenset({408, 425, 429, 503})  # the server asks to retry later; the content is not at fault
 
@@ -189,7 +188,7 @@ class Progress:
         Other replies show which it is: first those of the calls in flight, then those of the two halves.
         """
         self._rejected += 1
-        is_only_key = len(part.keys) == 1 and part.last is None
+        is_only_key = len(part.keys) == 1 and part.last_error is None
         if not others and (is_only_key or self._rejected >= _REJECTED_WITHOUT_SUCCESS):
             self.stopped = self.stopped or error
         if self.ended is None and len(part.keys) > 1:
@@ -226,6 +225,7 @@ class Progress:
             return bulk.outcome_of(part, error)
         if self.ended is None and self._is_unavailable(now):
             self.away = error
+        # Without waiting, still call a second time: if other parts succeed in between, these card keys are at fault.
         if self.ended is None and (self._patience.holds or (_would_fail_again(error) and counted.calls == 1)):
             return Resend((counted,), later=True)
         return self._as_not_sent(bulk.outcome_of(part, error))  # GatePay's database may be down
@@ -239,9 +239,9 @@ class Progress:
     def _count_failure(self, part: Chunk, error: Attempted, now: float, jitter: float) -> Chunk:
         """Return *part* with one more failed call. Hold all parts if the server has asked for it."""
         is_first = part.failed_at == -math.inf
-        asked = error.retry_after if isinstance(error, ProtocolError) else None
-        if asked is not None:
-            self.held_until = max(self.held_until, now + min(asked, self._patience.longest_hold))
+        retry_after = error.retry_after if isinstance(error, ProtocolError) else None
+        if retry_after is not None:
+            self.held_until = max(self.held_until, now + min(retry_after, self._patience.longest_hold))
         return evolve(
             _to_resend(part, error),
             calls=part.calls + 1,
@@ -255,7 +255,7 @@ class Progress:
         """Whether one card key in *part* may have caused the failure. *counted* is *part* with this failure counted."""
         if len(part.keys) == 1 or _never_reached_gatepay(error):
             return False
-        is_half = part.last is not None and part.calls == 0  # the other half will show what is at fault
+        is_half = part.last_error is not None and part.calls == 0  # the other half will show what is at fault
         # Before the first success, this may be the only part: no other part could show what is at fault.
         may_be_only_part = self._patience.holds and self._last_answered == -math.inf
         soon = (is_half or may_be_only_part) and not self._is_unavailable(now)
@@ -329,8 +329,8 @@ def _delayed_halves(part: Chunk) -> tuple[Chunk, ...]:
 def _to_resend(part: Chunk, error: Attempted) -> Chunk:
     """Return *part* for sending it again after *error*. If it may be stored, it is in doubt."""
     if bulk.may_have_stored(error):
-        return evolve(part, in_doubt=True, doubt=error, last=error)
-    return evolve(part, last=error)
+        return evolve(part, in_doubt=True, doubt=error, last_error=error)
+    return evolve(part, last_error=error)
 
 
 def _proofs_needed(error: Attempted) -> int:

@@ -35,10 +35,10 @@ class QueryForm:
     source: str
     fields: Mapping[str, tuple[re.Pattern[str], Problem]]
     optional: Collection[str]
-    _known: Mapping[bytes, str] = field(init=False)  # the fields' names as they are sent
+    _decoded_names: Mapping[bytes, str] = field(init=False)  # the fields' names, by their encoded form
 
     def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "_known", {name.encode(): name for name in self.fields})
+        object.__setattr__(self, "_decoded_names", {name.encode(): name for name in self.fields})
 
     def read(self, query: str | bytes) -> dict[str, str]:
         """
@@ -67,7 +67,7 @@ class QueryForm:
         values: dict[str, str] = {}
         for pair in filter(None, query.removeprefix(b"?").split(b"&")):
             key, _, value = pair.partition(b"=")
-            name = self._known.get(key) or self._unquote(key)
+            name = self._decoded_names.get(key) or self._unquote(key)
             if name in values:
                 raise self._error(field=name if name in self.fields else None, problem=Problem("name_twice"))
             values[name] = value.decode() if value.isalnum() else self._unquote(value)

@@ -114,8 +114,8 @@ class ThoroughPlan(Plan):
     Reads block by block: in waves, or one page at a time while the stock changes within each block.
 
     Pages that are read in waves are proven by the page that is read before and after them, and a rise of `total` in
-    between makes this proof invalid. Pages that are read one at a time, backwards, don't need it: a rise costs at most
-    one block.
+    between makes this proof invalid. Pages that are read one at a time, backwards, don't need this proof: a rise costs
+    at most one block.
     """
 
     relies_on_total = False
@@ -128,7 +128,7 @@ class ThoroughPlan(Plan):
         self._useful = 0  # useful blocks in a row; if it is below 0, useless ones
         self._waves: deque[list[int]] = deque()  # the rest of the latest block
         self._block: tuple[int, int] | None = None  # the first page of the latest block, and of the next one
-        self._opened = 0  # the first page of the block after the next one; it has been read once
+        self._page_after_next_block = 0  # the first page of the block after the next one; it has been read once
         self._start = 0  # the overlapping page when the latest block was started
         self.waves_kept = 0
         self.pages_kept = 3 * (_width_in_waves(prefetch) + 1)
@@ -191,21 +191,22 @@ class ThoroughPlan(Plan):
         """Plan a block that is read one page at a time, backwards."""
         end = min(position.overlapping + self._width, position.last)
         self._waves += [[number] for number in range(end, position.overlapping - 1, -1)]
-        self._block, self._opened = (end, end), 0
+        self._block, self._page_after_next_block = (end, end), 0
         self.waves_kept = _MIN_BLOCK_CALLS + 2
 
     def _read_in_waves(self, position: WalkPosition, width: int) -> None:
         """Plan a block of *width* pages that is read in waves."""
-        if self._block is not None and self._opened > self._block[1]:
-            start, end = self._block[1], self._opened
+        if self._block is not None and self._page_after_next_block > self._block[1]:
+            # Continue after the latest block. The page after the new block was read just before the latest block.
+            start, end = self._block[1], self._page_after_next_block
         else:
             # At the start, or after the stock has changed.
             start, end = position.overlapping, min(position.overlapping + width, position.last)
             self._waves.append([end])
-        self._opened = max(end, min(end + width, position.last))
+        self._page_after_next_block = max(end, min(end + width, position.last))
         pages = list(range(end - 1, start - 1, -1))
-        if self._opened > end:
-            pages.insert(0, self._opened)
+        if self._page_after_next_block > end:
+            pages.insert(0, self._page_after_next_block)
         self._waves += [pages[at : at + self._breadth] for at in range(0, len(pages), self._breadth)]
         self._block = (start, end)
         self.waves_kept = 2 * (_MIN_BLOCK_CALLS + width) // self._breadth + 2

@@ -64,8 +64,8 @@ def is_transient(failure: GatePayError) -> bool:
     if isinstance(failure, ProtocolError):
         # Without a path, the reply wasn't complete JSON: it was cut short, or a web page. With a path, the reply
         # was complete, and would be the same again.
-        cut = 200 <= failure.http_status < 300 and failure.path is None  # noqa: PLR2004 -- HTTP's success range
-        return cut or failure.http_status in TRANSIENT
+        is_cut_short = 200 <= failure.http_status < 300 and failure.path is None  # noqa: PLR2004 -- HTTP's success range
+        return is_cut_short or failure.http_status in TRANSIENT
     # 113 is the only refusal that isn't final: GatePay's database failed.
     return isinstance(failure, TransportError | StorageFailedError)
 
@@ -85,11 +85,11 @@ def wait_after(failure: GatePayError, *, attempt: int, policy: RetryPolicy, jitt
         return None
     doubled = policy.first_wait * 2.0 ** min(attempt - 1, _MAX_WAIT_DOUBLINGS)
     wait = min(policy.longest_wait, doubled) * (1 - jitter / 2)
-    asked = failure.retry_after if isinstance(failure, ProtocolError) else None
-    if asked is not None:
-        if asked > policy.longest_retry_after:
+    retry_after = failure.retry_after if isinstance(failure, ProtocolError) else None
+    if retry_after is not None:
+        if retry_after > policy.longest_retry_after:
             return None
-        wait = max(wait, asked)
+        wait = max(wait, retry_after)
     return wait if wait < left else None
 
 

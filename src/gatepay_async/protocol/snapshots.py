@@ -3,8 +3,8 @@ What the replies of a walk prove: whether a row can be missing between one page 
 
 ``ka/show`` numbers pages by position, and each reply shows the stock at another moment. The *rank* of a row is the
 number of rows before it. No row is missing within a page, or between two pages that overlap. But two pages may only
-touch: one begins at the rank at which the other ended. Then a row is missing if its rank changed between the two
-replies: it fell from the page read last to the page read first, or rose from the page read first to the page read last.
+touch: one begins at the rank at which the other ended. Then a row is missing if its rank moved, between the two
+replies, from the page read last to the page read first. It fell if the lower page was read first; otherwise it rose.
 
 Ranks fall when rows are deleted, and rise when rows are restored with their old ids. ``total`` shows either, unless a
 deletion and an addition happen between the same two replies.
@@ -74,15 +74,15 @@ class Snapshot:
         """The id of the first row; infinity if there is no row."""
         return self.ids[0] if self.ids else inf
 
-    def is_within(self, last_yielded_id: float) -> bool:
+    def ends_at_or_before(self, last_yielded_id: float) -> bool:
         """Whether the page has rows, and none of them is after the row *last_yielded_id*."""
         return bool(self.ids) and self.ids[-1] <= last_yielded_id
 
-    def is_beyond(self, last_yielded_id: float) -> bool:
+    def ends_after(self, last_yielded_id: float) -> bool:
         """Whether the page has a row after the row *last_yielded_id*."""
         return bool(self.ids) and self.ids[-1] > last_yielded_id
 
-    def agrees(self, other: Snapshot) -> bool:
+    def may_show_same_stock(self, other: Snapshot) -> bool:
         """Whether both snapshots can be of the same, unchanged stock."""
         if self is other or not (self.ids and other.ids):
             return True
@@ -162,6 +162,7 @@ class History:
         falls, rises, changed_within = self._latest.falls_until_end, self._latest.rises_until_end, has_vanished
         if totals:
             low, high = min(totals), max(totals)
+            # Compare the extremes: the replies of a wave have no order.
             before_low, before_high = self._totals or (low, high)
             falls += low < before_high
             rises += high > before_low
@@ -175,7 +176,7 @@ class History:
         return (until or self._latest).falls_until_end > since.falls
 
     def may_have_risen(self, since: Wave, until: Wave | None = None) -> bool:
-        """Whether `total` may have risen, like ``may_have_fallen``."""
+        """Whether `total` may have risen between a reply of *since* and a reply of *until* (None: the latest wave)."""
         return (until or self._latest).rises_until_end > since.rises
 
     def bracket(self, earlier_snapshots: Sequence[Snapshot], fresh: Sequence[Snapshot], *, oldest: int) -> None:
@@ -209,15 +210,15 @@ class History:
             return ahead.start <= 0  # no row comes before the first one
         if self._thorough:
             return self._was_read_backwards(behind, ahead) or self._is_bracketed(behind, ahead)
-        return self._has_rested(behind, ahead)
+        return self._total_shows_no_gap(behind, ahead)
 
-    def ends(self, behind: Snapshot, at: Snapshot) -> bool:
+    def proves_end(self, behind: Snapshot, at: Snapshot) -> bool:
         """Whether *at* proves that no row that existed all the time comes after those of *behind*."""
         if behind is at or at.size <= 0 or at.size > behind.end:
             return at.size <= behind.end
-        return self._was_read_backwards(behind, at) or (not self._thorough and self._has_rested(behind, at))
+        return self._was_read_backwards(behind, at) or (not self._thorough and self._total_shows_no_gap(behind, at))
 
-    def _has_rested(self, behind: Snapshot, ahead: Snapshot) -> bool:
+    def _total_shows_no_gap(self, behind: Snapshot, ahead: Snapshot) -> bool:
         """Whether `total` shows no change that could make a row missing between the two."""
         wave_behind, wave_ahead = behind.wave, ahead.wave
         has_fallen = wave_ahead.number >= wave_behind.number and self.may_have_fallen(wave_behind, wave_ahead)

@@ -79,7 +79,7 @@ class Batch:
     Attributes:
         number: From 0, in the order of the input; -1: not card keys to send, but refused lines or their problems.
         offset: The position of its first byte in the spool file.
-        length: In bytes.
+        length: Its length in bytes.
         digest: Made by ``digest_of_batch()``.
         count: The number of card keys.
         first_line: The line of its first card key in the input, from 1.

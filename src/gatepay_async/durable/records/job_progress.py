@@ -27,7 +27,7 @@ class JobProgress:
         self._runs: list[list[RunRow]] = [[] for _ in range(job.manifest.batches)]
 
     @property
-    def numbers(self) -> range:
+    def batch_numbers(self) -> range:
         """The numbers of the job's batches."""
         return range(len(self._runs))
 
@@ -38,7 +38,11 @@ class JobProgress:
         These are the runs that have not ended as far as we know, and, after each run that left card keys unsettled, the
         next run.
         """
-        return [self._pending_id(number) for number in self.numbers if not self.ended(number) or self.unsettled(number)]
+        return [
+            self._pending_id(number)
+            for number in self.batch_numbers
+            if not self.ended(number) or self.has_unsettled(number)
+        ]
 
     def record_rows(self, rows: dict[str, RunRow]) -> bool:
         """Record the rows that were read for ``pending_ids()``. Return whether more rows must be read at once."""
@@ -46,7 +50,7 @@ class JobProgress:
         for row in rows.values():
             number = row.task.batch.number
             self._runs[number][row.task.run_number :] = [row]
-            more = more or (self.ended(number) and self.unsettled(number)) or _has_next_run(row)
+            more = more or (self.ended(number) and self.has_unsettled(number)) or _has_next_run(row)
         return more
 
     def ended(self, number: int) -> bool:
@@ -56,15 +60,15 @@ class JobProgress:
 
     def all_ended(self) -> bool:
         """Whether all batches have ended."""
-        return all(self.ended(number) for number in self.numbers)
+        return all(self.ended(number) for number in self.batch_numbers)
 
     def ended_at(self) -> datetime | None:
         """Return when the last batch ended. None: not all have ended, or there are no batches."""
         if not self.all_ended():
             return None
-        return max((self.last(number).updated for number in self.numbers), default=None)
+        return max((self.latest_run(number).updated for number in self.batch_numbers), default=None)
 
-    def last(self, number: int) -> RunRow:
+    def latest_run(self, number: int) -> RunRow:
         """Return the latest run of batch *number*."""
         return self._runs[number][-1]
 
@@ -80,18 +84,18 @@ class JobProgress:
         """Return the outcomes of batch *number*. Once the batch has ended, they cover all of its card keys."""
         flat = [outcome for outcomes in self.merged_outcomes(number).values() for outcome in outcomes]
         if self.ended(number):
-            batch = self.last(number).task.batch
+            batch = self.latest_run(number).task.batch
             missing = batch.count - sum(outcome.count for outcome in flat)
             if missing:
-                flat.append(outcome_within(batch, missing, self.fate(number)))
+                flat.append(outcome_within(batch, missing, self.fate_without_outcome(number)))
         return flat
 
-    def fate(self, number: int) -> Fate:
+    def fate_without_outcome(self, number: int) -> Fate:
         """Return the fate of those card keys of batch *number* for which no run has an outcome."""
-        last = self.last(number)
-        return Fate.UNKNOWN if last.begun and last.result is None else Fate.NOT_SENT
+        run = self.latest_run(number)
+        return Fate.UNKNOWN if run.begun and run.result is None else Fate.NOT_SENT
 
-    def unsettled(self, number: int) -> bool:
+    def has_unsettled(self, number: int) -> bool:
         """Whether ``resume()`` would send some card keys of batch *number* again."""
         return not all(map(results.is_settled, self.outcomes(number)))
 
@@ -99,16 +103,16 @@ class JobProgress:
         """Whether all card keys are on the server, and no line was refused."""
         return all(outcome.fate is Fate.STORED for outcome in self._all_outcomes())
 
-    def stop(self) -> GatePayError | None:
+    def stop_error(self) -> GatePayError | None:
         """Return the error that has stopped the job since it was last resumed, or None. It applies to every chunk."""
-        last = (runs[-1].result for runs in self._runs if runs)
-        return next((result.stopped for result in last if result is not None and result.stopped), None)
+        latest_results = (runs[-1].result for runs in self._runs if runs)
+        return next((result.stopped for result in latest_results if result is not None and result.stopped), None)
 
-    def stopped(self, job: JobRow) -> GatePayError | None:
+    def early_end_error(self, job: JobRow) -> GatePayError | None:
         """Return why the job ended early, or None. *job* is the job's current row."""
         if job.active:
             return None
-        return self.stop() or DurableError(problem=Problem("job_cancelled"))
+        return self.stop_error() or DurableError(problem=Problem("job_cancelled"))
 
     def ledger(self) -> Ledger:
         """Return a new ledger with the counts of the submission, without the refused lines."""
@@ -129,7 +133,7 @@ class JobProgress:
         refused = self._job.manifest.refused
         if refused is not None:
             yield outcome_within(refused, refused.count, Fate.REFUSED)
-        for number in self.numbers:
+        for number in self.batch_numbers:
             ended = self.ended(number)  # if not, a later run replaces the outcomes that aren't settled
             yield from (outcome for outcome in self.outcomes(number) if ended or results.is_settled(outcome))
 

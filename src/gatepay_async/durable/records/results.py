@@ -166,14 +166,16 @@ def is_settled(outcome: ChunkOutcome) -> bool:
 
 
 def unsettled_chunks(chunks: Sequence[Chunk], runs: Sequence[BatchResult]) -> list[Chunk]:
-    """The parts of *chunks* that are not settled after *runs*. Parts with unknown outcome are marked ``in_doubt``."""
+    """Return the parts of *chunks* not settled after *runs*. Parts with unknown outcome are marked ``in_doubt``."""
     merged = merge_runs(runs)
-    tried = [outcome for result in runs for outcome in result.outcomes if outcome.attempts]
-    return [part for chunk in chunks for part in _unsettled_parts(chunk, merged.get(chunk.index), tried)]
+    sent_outcomes = [outcome for result in runs for outcome in result.outcomes if outcome.attempts]
+    return [part for chunk in chunks for part in _unsettled_parts(chunk, merged.get(chunk.index), sent_outcomes)]
 
 
-def _unsettled_parts(chunk: Chunk, outcomes: list[ChunkOutcome] | None, tried: list[ChunkOutcome]) -> Iterator[Chunk]:
-    """Yield the parts of *chunk* that are not settled. *tried*: outcomes of parts that were sent at least once."""
+def _unsettled_parts(
+    chunk: Chunk, outcomes: list[ChunkOutcome] | None, sent_outcomes: list[ChunkOutcome]
+) -> Iterator[Chunk]:
+    """Yield the parts of *chunk* that are not settled. *sent_outcomes*: those of parts that were sent at least once."""
     if outcomes is None:
         yield chunk
         return
@@ -184,11 +186,11 @@ def _unsettled_parts(chunk: Chunk, outcomes: list[ChunkOutcome] | None, tried: l
                 for line, key in zip(chunk.lines, chunk.keys, strict=True)
                 if outcome.first_line <= line <= outcome.last_line
             ]
-            calls = sum(_same_lines(earlier, outcome) for earlier in tried)
+            calls_so_far = sum(_same_lines(earlier, outcome) for earlier in sent_outcomes)
             lines, keys = zip(*pairs, strict=True)
             in_doubt = outcome.fate is Fate.UNKNOWN
             doubt = outcome.error if in_doubt else None
-            yield Chunk(chunk.index, lines, keys, in_doubt=in_doubt, doubt=doubt, calls=calls)
+            yield Chunk(chunk.index, lines, keys, in_doubt=in_doubt, doubt=doubt, calls=calls_so_far)
 
 
 def _overlap(one: ChunkOutcome, other: ChunkOutcome) -> bool:

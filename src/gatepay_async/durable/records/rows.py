@@ -49,7 +49,7 @@ class QueueInfo:
         waiting: Batches that wait for a free worker.
         delayed: Batches that are retried later, because GatePay didn't reply.
         running: Batches that workers are running.
-        oldest_waiting: When the oldest waiting batch was queued (aware), or None.
+        oldest_waiting: When the oldest waiting batch was queued (with a time zone), or None.
     """
 
     waiting: int

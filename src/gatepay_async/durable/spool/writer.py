@@ -151,7 +151,7 @@ class _SpoolWriter:
         return self._write_data(data, Batch(number, 0, 0, "", len(pairs), first_line, last_line))
 
     def _write_data(self, data: bytes, batch: Batch) -> Batch:
-        """Append *data*, and return *batch* with its place in the file and its digest."""
+        """Append *data*, and return *batch* with its offset, length and digest, for which it has placeholders."""
         self._target.write(data)
         self._spool_digest.update(data)
         offset, self._offset = self._offset, self._offset + len(data)

@@ -231,9 +231,9 @@ class JobStore:
         with pickle_guard.refuse_in_thread(), pickle_guard.wrap_row_errors(None):
             return self._client.list_workflows(**options)
 
-    def _options(self, name: str, identity: str, queue: str) -> EnqueueOptions:
-        """Return the options to enqueue the workflow *name* in a row with the ID *identity*."""
-        return EnqueueOptions(workflow_name=name, workflow_id=identity, queue_name=queue, app_version=self._version)
+    def _options(self, name: str, row_id: str, queue: str) -> EnqueueOptions:
+        """Return the options to enqueue the workflow *name* in a row with the ID *row_id*."""
+        return EnqueueOptions(workflow_name=name, workflow_id=row_id, queue_name=queue, app_version=self._version)
 
 
 def _is_begun(row: WorkflowStatus) -> bool:

@@ -34,12 +34,12 @@ class _ThreadState(threading.local):
 
 
 _thread_state = _ThreadState()
-_process_wide: list[object] = []  # one for each DBOS that we have launched in this process
+_process_refusals: list[object] = []  # one for each DBOS that we have launched in this process
 _unpickle = _serialization.DBOSDefaultSerializer.deserialize
 
 
 def _refuse_or_unpickle(text: str) -> Any:
-    if _thread_state.refusing or _process_wide:
+    if _thread_state.refusing or _process_refusals:
         raise PickledRowError
     return _unpickle(text)
 
@@ -96,8 +96,8 @@ def wrap_row_errors(name: str | None) -> Generator[None]:
 def refuse_in_process() -> Generator[None]:
     """Refuse pickled rows in the whole process, because DBOS decodes rows in its own threads too."""
     token = object()
-    _process_wide.append(token)
+    _process_refusals.append(token)
     try:
         yield
     finally:
-        _process_wide.remove(token)
+        _process_refusals.remove(token)

@@ -87,9 +87,9 @@ async def _dispatch(task: BatchTask) -> dict[str, Any]:
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run, worker.loop))
 
 
-def _queue_of(identity: str) -> str | None:
+def _queue_of(row_id: str) -> str | None:
     """Return the queue of a row. Call this in a thread without DBOS's context, or DBOS records the query as a step."""
-    rows = DBOS.list_workflows(workflow_ids=[identity], load_input=False, load_output=False)
+    rows = DBOS.list_workflows(workflow_ids=[row_id], load_input=False, load_output=False)
     return rows[0].queue_name if rows else None
 
 
@@ -114,7 +114,7 @@ class DBOSHost:
         self.launched = False
         self.executor = f"gatepay-{token_hex(4)}"
 
-    def find(self) -> None:
+    def detect_application_dbos(self) -> None:
         """
         Check whether the application runs DBOS itself. If so, the worker joins it.
 

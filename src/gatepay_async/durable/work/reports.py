@@ -33,13 +33,13 @@ class Reporter:
         self._job = job
         self._job_progress = job_progress
         self._spool = spool
-        self._stopped = job_progress.stopped(job)
+        self._stopped = job_progress.early_end_error(job)
 
     async def report(self) -> UploadReport:
         """Read the card keys from the spool, and return the complete report."""
         ledger = self._job_progress.ledger()
         await self._add_refused_lines(ledger)
-        for number in self._job_progress.numbers:
+        for number in self._job_progress.batch_numbers:
             for outcome in await self._outcomes(number):
                 ledger.add(outcome)
         return ledger.report(stopped=self._stopped)
@@ -50,12 +50,14 @@ class Reporter:
         without_keys = self._job_progress.outcomes(number)
         if all(outcome.fate is Fate.STORED for outcome in without_keys):
             return without_keys
-        chunks = await self._read_chunks(self._job_progress.last(number).task.batch)
+        chunks = await self._read_chunks(self._job_progress.latest_run(number).task.batch)
         if chunks is None:
             return [self._with_reason(outcome) for outcome in without_keys]
         for chunk in chunks:
             if chunk.index not in by_chunk:
-                by_chunk[chunk.index] = [bulk.failed(chunk, self._job_progress.fate(number), error=self._stopped)]
+                by_chunk[chunk.index] = [
+                    bulk.failed(chunk, self._job_progress.fate_without_outcome(number), error=self._stopped)
+                ]
         chunks_by_index = {chunk.index: chunk for chunk in chunks}
         return [
             self._with_reason(_with_keys(outcome, chunks_by_index[outcome.index]))
@@ -64,16 +66,16 @@ class Reporter:
         ]
 
     def _with_reason(self, outcome: ChunkOutcome) -> ChunkOutcome:
-        """*outcome*, with the reason why the job ended if it has no error of its own."""
+        """Return *outcome*, with the reason why the job ended early if the outcome has no error of its own."""
         return outcome if outcome.fate is Fate.STORED else evolve(outcome, error=outcome.error or self._stopped)
 
     async def _read_chunks(self, batch: Batch) -> list[Chunk] | None:
-        """The chunks of *batch*, or None if they were deleted from the spool, or changed there."""
+        """Return the chunks of *batch*. None: they were deleted from the spool, or changed there."""
         data = await self._read_batch(batch)
         return None if data is None else batches.chunks_of(data, batch)
 
     async def _read_batch(self, batch: Batch) -> bytes | None:
-        """The bytes of *batch* in the spool file, or None if they were deleted or changed."""
+        """Return the bytes of *batch* in the spool file. None: they were deleted or changed."""
         try:
             source = batches.spool_name(self._job.id)
             data = await self._spool.read(source, batch.offset, batch.length)
@@ -101,7 +103,7 @@ class Reporter:
 
 
 def _with_keys(outcome: ChunkOutcome, chunk: Chunk) -> ChunkOutcome:
-    """*outcome* with its card keys from *chunk*, unless they are on the server."""
+    """Return *outcome* with its card keys from *chunk*, unless they are on the server."""
     if outcome.fate is Fate.STORED:
         return outcome
     pairs = zip(chunk.lines, chunk.keys, strict=True)

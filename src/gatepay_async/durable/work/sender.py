@@ -81,10 +81,10 @@ class BatchSender:
 
 
 def _without_text(error: BaseException) -> DurableError:
-    """A ``DurableError`` with the class of a transport's *error*, but not its text, which may hold anything."""
+    """Return a ``DurableError`` with the class of a transport's *error*, but not its text, which may hold secrets."""
     return DurableError(problem=Problem("sending_failed", kind=type(error).__name__))
 
 
 def _with_error(outcome: ChunkOutcome, error: GatePayError) -> ChunkOutcome:
-    """*outcome*, with *error* if it is not stored and has no error of its own."""
+    """Return *outcome*, with *error* if the outcome is not "stored" and has no error of its own."""
     return outcome if outcome.fate is Fate.STORED else evolve(outcome, error=outcome.error or error)
