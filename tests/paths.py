@@ -4,22 +4,26 @@ Counts the files and functions of the package that a call runs through.
     python tests/paths.py            the counts
     python tests/paths.py --names    the counts, and the name of each function
 
-A first call, which isn't counted, imports and caches everything. The sandbox isn't counted. The program also counts
-import cycles, and how often the command opens the file that it uploads.
+A first call, which isn't counted, imports and caches everything. The sandbox isn't counted: it runs in a thread of its
+own. For a call of the client, the functions of other packages are counted, too, except Python's standard library. The
+program also counts import cycles, and how often the command opens the file that it uploads.
 """
 
 import ast
 import asyncio
 import os
+import sqlite3
 import sys
+import sysconfig
 import threading
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import CodeType, FrameType
 
+import anyio
 from anyio.from_thread import start_blocking_portal
 from attrs import frozen
 from typer.testing import CliRunner
@@ -31,6 +35,7 @@ from gatepay_async.durable import DurableUploads
 from gatepay_async.sandbox import Sandbox
 
 PACKAGE = Path(gatepay_async.__file__).parent
+SITE_PACKAGES = Path(sysconfig.get_path("purelib"))
 PRODUCT = 8
 ClientCall = Callable[[AsyncGatePay, int], Awaitable[None]]
 
@@ -38,21 +43,30 @@ ClientCall = Callable[[AsyncGatePay, int], Awaitable[None]]
 @frozen
 class Entered:
     """
-    The functions of the package that ran.
+    The functions that ran.
 
     Attributes:
-        functions: Each as ``client.py: AsyncGatePay.send``, for example.
+        functions: Those of the package, each as ``client.py: AsyncGatePay.send``, for example.
+        foreign: Those of other packages, each as ``attr/_make.py: asdict``, for example.
     """
 
     functions: tuple[str, ...]
+    foreign: tuple[str, ...]
 
     @property
     def files(self) -> set[str]:
-        """The files that contain these functions."""
-        return {function.partition(":")[0] for function in self.functions}
+        """The package's files that contain functions that ran."""
+        return files_of(self.functions)
 
     def __str__(self) -> str:
-        return f"{len(self.files)} files, {len(self.functions)} functions"
+        every = (*self.functions, *self.foreign)
+        text = f"{len(self.files)} files, {len(self.functions)} functions"
+        return f"{text}; with other packages {len(files_of(every))} and {len(every)}" if self.foreign else text
+
+
+def files_of(functions: tuple[str, ...]) -> set[str]:
+    """Return the files of *functions*."""
+    return {function.partition(":")[0] for function in functions}
 
 
 @contextmanager
@@ -73,16 +87,30 @@ def record_code() -> Generator[set[CodeType]]:
         threading.setprofile(None)
 
 
-def in_package(codes: set[CodeType]) -> Entered:
-    """Return the functions in *codes* that are in the package. Comprehensions belong to the function around them."""
-    named: set[str] = set()
+def entered_in(codes: set[CodeType], *, count_foreign: bool) -> Entered:
+    """Return the functions in *codes*. Comprehensions belong to the function around them."""
+    own: set[str] = set()
+    foreign: set[str] = set()
     for code in codes.copy():  # threads may still add to it
-        path = Path(code.co_filename)
-        if path.is_relative_to(PACKAGE) and not path.is_relative_to(PACKAGE / "sandbox"):
-            name = code.co_qualname
-            if not name.endswith(("comp>", "expr>", "<module>")):
-                named.add(f"{path.relative_to(PACKAGE).as_posix()}: {name}")
-    return Entered(tuple(sorted(named)))
+        path, name = Path(code.co_filename), code.co_qualname
+        if name.endswith(("comp>", "expr>", "<module>")) or path.is_relative_to(PACKAGE / "sandbox"):
+            continue
+        if path.is_relative_to(PACKAGE):
+            own.add(f"{path.relative_to(PACKAGE).as_posix()}: {name}")
+        elif count_foreign and path.is_relative_to(SITE_PACKAGES):
+            foreign.add(f"{path.relative_to(SITE_PACKAGES).as_posix()}: {name}")
+    return Entered(tuple(sorted(own)), tuple(sorted(foreign)))
+
+
+@contextmanager
+def sandbox_in_a_thread() -> Generator[tuple[Sandbox, str]]:
+    """Serve a sandbox in a thread, which the profiler doesn't see. Yield the sandbox and its URL."""
+    with (
+        Sandbox() as sandbox,
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(sandbox.serve()) as url,
+    ):
+        yield sandbox, url
 
 
 async def pay(gatepay: AsyncGatePay, number: int) -> None:
@@ -101,33 +129,41 @@ async def read_page(gatepay: AsyncGatePay, number: int) -> None:
 
 async def entered_by(call: ClientCall) -> Entered:
     """Return the functions that the second run of *call* enters."""
-    with Sandbox() as sandbox:
-        async with (
-            sandbox.serve() as url,
-            AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=url) as gatepay,
-        ):
+    with sandbox_in_a_thread() as (sandbox, url):
+        async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=url) as gatepay:
             await call(gatepay, 1)
             with record_code() as codes:
                 await call(gatepay, 2)
-    return in_package(codes)
+    return entered_in(codes, count_foreign=True)
 
 
 async def entered_by_a_batch(folder: Path) -> Entered:
-    """Return the functions that an open worker enters to send one batch of a second job."""
-    with Sandbox() as sandbox:
-        async with sandbox.serve() as url:
-            connect = partial(AsyncGatePay, sandbox.appkey, sandbox.appsecret, base_url=url)
-            uploads = DurableUploads(connect, database=f"sqlite:///{folder / 'uploads.sqlite3'}")
-            async with uploads.submitter() as submit, uploads.worker(concurrency=1):
-                with record_code() as codes:  # before any thread of the worker begins its work
-                    for number in (1, 2):
-                        file = folder / f"{number}.txt"
-                        file.write_text("\n".join(f"KEY-{number}-{index}" for index in range(500)), "utf-8")
-                        job = await submit.file(file, product_id=PRODUCT)
-                        if number == 2:
-                            codes.clear()
-                        await job.wait(every=0.01)
-    return in_package(codes)
+    """
+    Return the functions that an open worker enters to send the only batch of a second job.
+
+    The functions that submit the job and wait for its end aren't counted: that is another program's work.
+    """
+    database = folder / "uploads.sqlite3"
+    with sandbox_in_a_thread() as (sandbox, url), record_code() as codes:  # before a thread of the worker starts
+        connect = partial(AsyncGatePay, sandbox.appkey, sandbox.appsecret, base_url=url)
+        uploads = DurableUploads(connect, database=f"sqlite:///{database}")
+        async with uploads.submitter() as submit, uploads.worker(concurrency=1):
+            for number in (1, 2):
+                file = folder / f"{number}.txt"
+                file.write_text("\n".join(f"KEY-{number}-{index}" for index in range(500)), "utf-8")
+                await submit.file(file, product_id=PRODUCT)
+                codes.clear()
+                while count_sent_batches(database) < number:
+                    await anyio.sleep(0.01)
+            entered = entered_in(codes, count_foreign=False)
+    return entered
+
+
+def count_sent_batches(database: Path) -> int:
+    """Return the number of batches that the worker has completed."""
+    query = "SELECT count(*) FROM workflow_status WHERE name = 'gatepay_batch' AND status = 'SUCCESS'"
+    with closing(sqlite3.connect(database)) as connection:
+        return int(connection.execute(query).fetchone()[0])
 
 
 @cache
@@ -147,11 +183,7 @@ def count_opens(folder: Path) -> int:
     """Return how often ``gatepay keys upload`` opens its file."""
     file = folder / "keys.txt"
     file.write_text("AAA\nBBB\n", "utf-8")
-    with (
-        Sandbox() as sandbox,
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(sandbox.serve()) as url,
-    ):
+    with sandbox_in_a_thread() as (sandbox, url):
         variables = {"APPKEY": sandbox.appkey, "APPSECRET": sandbox.appsecret, "BASE_URL": url}
         environment = {f"GATEPAY_{name}": value for name, value in variables.items()}
         names = opened_files()
@@ -207,7 +239,7 @@ def main() -> None:
         for name, functions in entered.items():
             lines.append(f"{name}: {functions}")
             if "--names" in sys.argv:
-                lines += [f"    {function}" for function in functions.functions]
+                lines += [f"    {function}" for function in (*functions.functions, *functions.foreign)]
         lines.append(f"`gatepay keys upload` opens its file: {count_opens(Path(folder))} ×")
     lines.append(f"import cycles: {len(import_cycles())}")
     lines += ["    " + ", ".join(sorted(cycle)) for cycle in import_cycles()]
