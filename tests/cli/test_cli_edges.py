@@ -16,6 +16,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 import typer
+from typer.exceptions import TyperException
 from waiting import PATIENCE
 
 from gatepay_async.cli import app, entry, output, runner, screens, usage, wildcards
@@ -248,7 +249,7 @@ def test_bug_is_raised() -> None:
 
 def test_unknown_usage_error_keeps_clicks_text() -> None:
     """A usage error without a translation keeps its text, even if it has no parameter name."""
-    assert usage.usage_problem(usage.UsageError("odd")) == "odd"
+    assert usage.usage_problem(TyperException("odd")) == "odd"
     assert usage.usage_problem(typer.BadParameter("odd")) == "Invalid value for : odd"
     assert usage.usage_hint(typer.BadParameter("odd")) == "see `gatepay --help`"
 

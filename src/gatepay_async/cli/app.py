@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.exceptions import TyperException
 
 from gatepay_async.cli import language, output, usage, wildcards
 from gatepay_async.cli.chosen import choose_env_file, choose_profile, fresh_run
@@ -77,7 +78,7 @@ def _exit_status(command: Callable[[], Any]) -> Any:
     """Run *command*, and print its error, if any. Return the exit status."""
     try:
         return command() or Status.DONE
-    except usage.UsageError as error:
+    except TyperException as error:
         return _report_usage_error(error)
     except SystemExit as end:
         # Typer raises SystemExit after shell completion, or because standard output is a closed pipe. Only for the
@@ -95,9 +96,9 @@ def _exit_status(command: Callable[[], Any]) -> Any:
         return _report_error(error) if write_error is None else _report_write_error(write_error)
 
 
-def _report_usage_error(error: Any) -> Status:
+def _report_usage_error(error: TyperException) -> Status:
     """Print the problem of an invalid command line. Without a command, print the help."""
-    if type(error).__name__ == "NoArgsIsHelpError" and not output.wants_json():
+    if isinstance(error, usage.NoArgumentsError) and not output.wants_json():
         output.warn(error.message.rstrip(), whole=True)
         return Status.USAGE
     return _report_error(HaltError(usage.usage_problem(error), todo=usage.usage_hint(error)))

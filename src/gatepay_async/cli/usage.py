@@ -1,24 +1,22 @@
 """Formats help and usage errors in both languages. Typer's are English only and misalign wide characters."""
 
 import os
-import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from copy import copy
 from difflib import get_close_matches
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.exceptions import TyperException
 
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import clear_waiting, escape, json_line, show_waiting, wants_json
 from gatepay_async.cli.wrapping import width_of, wrap
 from gatepay_async.words.command import COMMAND
-
-# The base class of all usage errors, which Typer doesn't export.
-UsageError: Any = typer.BadParameter.__mro__[1]
 
 _MIN_COLUMNS, _MAX_COLUMNS = 40, 100  # the width of a help text
 _MAX_NAME_COLUMNS = 30  # an option that is longer than this, or than 2/5 of the width, gets its own line
@@ -27,8 +25,46 @@ _MAX_NAME_COLUMNS = 30  # an option that is longer than this, or than 2/5 of the
 _TYPER_OPTIONS = {"--help": "option.help", "--install-completion": "option.install", "--show-completion": "option.show"}
 
 
+class CommandLineError(TyperException):
+    """
+    The command line is invalid.
+
+    Args:
+        message: What is wrong, in the user's language.
+        ctx: Typer's context of the command.
+    """
+
+    def __init__(self, message: str, ctx: Any) -> None:
+        super().__init__(message)
+        self.ctx = ctx
+
+
+class NoArgumentsError(CommandLineError):
+    """A group of commands has no arguments. The message is its help."""
+
+
+@contextmanager
+def _add_context(ctx: Any) -> Generator[None]:
+    """Add *ctx* to an error without one: Typer raises some while it parses a command line."""
+    try:
+        yield
+    except TyperException as error:
+        known: Any = error
+        known.ctx = getattr(error, "ctx", None) or ctx
+        raise
+
+
 class Command(TyperCommand):
-    """A command whose help this module formats."""
+    """A command whose help and errors this module formats."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line after the command's name."""
+        ctx.allow_extra_args = True  # Typer's error would contain them only within its English text
+        with _add_context(ctx):
+            extra = super().parse_args(ctx, args)
+        if extra and not ctx.resilient_parsing:
+            raise CommandLineError(text("usage.extra", extra=escape(" ".join(extra))), ctx)
+        return extra
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help of this command."""
@@ -56,7 +92,14 @@ def announce(root: Any, arguments: list[str]) -> None:
 
 
 class Group(TyperGroup):
-    """A group of commands whose help this module formats."""
+    """A group of commands whose help and errors this module formats."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line after the group's name."""
+        if not args and not ctx.resilient_parsing:
+            raise NoArgumentsError(ctx.get_help(), ctx)
+        with _add_context(ctx):
+            return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help of this group."""
@@ -67,7 +110,7 @@ class Group(TyperGroup):
         if args[0] not in self.commands:
             suggestion = self._nearest(args[0])
             hint = text("usage.meant_command", name=f"{ctx.command_path} {suggestion}") if suggestion else ""
-            raise UsageError(text("usage.no_command", name=escape(args[0])) + hint, ctx)
+            raise CommandLineError(text("usage.no_command", name=escape(args[0])) + hint, ctx)
         return super().resolve_command(ctx, args)
 
     def _nearest(self, name: str) -> str:
@@ -117,36 +160,39 @@ def _param_help(param: Any) -> str:
 
 
 def usage_problem(error: Any) -> str:
-    """Return a text that says what is wrong with the command line."""
-    kind = type(error).__name__
-    option = getattr(error, "option_name", "")
-    if kind == "NoSuchOption":
-        return text("usage.no_option", option=escape(option)) + _suggest_option(error, option)
-    if kind == "MissingParameter":
-        return text("usage.missing", name=_param_name(error.param))
-    if kind == "BadOptionUsage":
-        key = "usage.no_value" if "not take" in error.message else "usage.needs_value"
-        return text(key, option=escape(option))
-    if isinstance(error, typer.BadParameter):
-        return text("usage.bad", name=_param_name(error.param), problem=error.message)
-    if kind == "NoArgsIsHelpError" or error.message == "Missing command.":
+    """
+    Return a text that says what is wrong with the command line.
+
+    Typer exports few of its classes of errors, so they are recognized by their attributes.
+    """
+    command: Any = None if getattr(error, "ctx", None) is None else error.ctx.command
+    if isinstance(error, NoArgumentsError):
         return text("usage.missing_command")
-    extra = re.search(r"unexpected extra arguments?(?:\(s\))? \((.*)\)", error.message, re.DOTALL)
-    return text("usage.extra", extra=escape(extra[1])) if extra else str(error.message)
+    if isinstance(error, CommandLineError):
+        return error.message
+    if hasattr(error, "option_name"):
+        return _option_problem(error, {name: param for param in command.params for name in param.opts})
+    if isinstance(error, typer.BadParameter):
+        name = _param_name(error.param)
+        is_missing = hasattr(error, "param_type")
+        return text("usage.missing", name=name) if is_missing else text("usage.bad", name=name, problem=error.message)
+    return text("usage.missing_command") if isinstance(command, Group) else str(error.message)
 
 
-def _suggest_option(error: Any, option: str) -> str:
-    """Return a question that suggests the most similar option, or an empty string."""
-    params: list[Any] = error.ctx.command.params if error.ctx is not None else []
-    names: list[str] = [name for param in params for name in param.opts]
-    matches = get_close_matches(option, names, n=1)
-    return text("usage.meant", name=matches[0]) if matches else ""
+def _option_problem(error: Any, params: dict[str, Any]) -> str:
+    """Return what is wrong with an option. *params* are those of the command, by each of their names."""
+    option: str = error.option_name
+    if option in params:
+        return text("usage.no_value" if params[option].is_flag else "usage.needs_value", option=escape(option))
+    matches = get_close_matches(option, params, n=1)
+    suggestion = text("usage.meant", name=matches[0]) if matches else ""
+    return text("usage.no_option", option=escape(option)) + suggestion
 
 
 def usage_hint(error: Any) -> str:
     """Return a text that refers to the help of the command."""
-    path = error.ctx.command_path if error.ctx is not None else "gatepay"
-    return text("usage.hint", command=path)
+    ctx = getattr(error, "ctx", None)
+    return text("usage.hint", command="gatepay" if ctx is None else ctx.command_path)
 
 
 def print_help(ctx: Any, words: list[str]) -> None:
@@ -154,7 +200,7 @@ def print_help(ctx: Any, words: list[str]) -> None:
     context = ctx.find_root()
     for word in words:
         if not isinstance(context.command, Group):
-            raise UsageError(text("usage.extra", extra=escape(word)), context)
+            raise CommandLineError(text("usage.extra", extra=escape(word)), context)
         _, subcommand, _ = context.command.resolve_command(context, [word])
         context = type(context)(subcommand, parent=context, info_name=word)
     typer.echo(context.get_help())
