@@ -47,7 +47,7 @@ class CallbackFile:
                 self._close_connection()
             if self._database is None:
                 # Read the identity before SQLite opens the file. If it is replaced in between, is_same_file() notices.
-                self._identity = _make_file(self._path)
+                self._identity = _create_if_missing(self._path)
                 self._database = _open_database(self._path)
             try:
                 yield self._database
@@ -82,8 +82,8 @@ def _identity_of_stat(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _make_file(path: Path) -> tuple[int, int]:
-    """Create the file if needed, for this user only; SQLite copies the mode to -wal and -shm. Return its identity."""
+def _create_if_missing(path: Path) -> tuple[int, int]:
+    """Create a missing file with mode 0600, which SQLite copies to -wal and -shm. Return its device and inode."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         return _identity_of_stat(os.fstat(descriptor))
