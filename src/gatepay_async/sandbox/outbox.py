@@ -116,4 +116,4 @@ class Outbox:
 
     def _has_open_delivery(self, order_id: int | None) -> bool:
         with self._database.transaction() as connection:
-            return deliveries.is_open(connection, order_id, now=self._clock())
+            return deliveries.has_open_delivery(connection, order_id, now=self._clock())
