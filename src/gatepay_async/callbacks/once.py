@@ -110,6 +110,7 @@ class Once:
             return await self.store.claim(claim)
         with anyio.CancelScope(deadline=asked_at + _LEASE_MARGIN_S / 2):
             return await self.store.claim(claim)
+        # Reached only after the deadline: anyio then leaves the block without an error.
         raise TimeoutError("the store took too long to claim")
 
     async def _call_handler(self, callback: Callback, handler_deadline: float) -> CallbackEvent | None:

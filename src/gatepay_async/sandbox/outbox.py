@@ -24,7 +24,7 @@ class Outbox:
 
     Args:
         database: Holds the deliveries.
-        clock: The sandbox's time, in epoch seconds.
+        clock: Returns the sandbox's time, in epoch seconds.
         options: How callbacks are sent, how long an attempt may take, and the time between attempts.
     """
 
