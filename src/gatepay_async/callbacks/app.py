@@ -33,7 +33,7 @@ Send = Callable[[Message], Awaitable[None]]
 _MAX_CLOCK_SKEW_S = 300.0  # seconds that GatePay's clock may be ahead of ours
 _MAX_TIMEOUT_S = 3600.0
 _SHUTDOWN_TIMEOUT_S = 15.0  # how long a stopping server waits for deliveries in progress
-_DRAIN_INTERVAL_S = 0.01  # how often it checks whether any are left
+_DRAIN_INTERVAL_S = 0.01  # how often a stopping server checks whether they have ended
 
 _FORM_CONTENT_TYPE = b"application/x-www-form-urlencoded"
 
@@ -105,28 +105,30 @@ class CallbackApp:
     Nothing is recorded: if the customer pays the price later, that callback is handled. *shortfall* allows a
     difference.
 
-    **GET and POST**: of a GET the query string is read, of a POST the body, which must be a form; a POST's query string
-    is your own and is ignored. Either may leave out ``appkey``.
+    **GET and POST**: of a GET request, the application reads the query string. Of a POST request, it reads the body,
+    which must be a form, and ignores the query string. Both kinds may leave out ``appkey``.
 
-    The answer's body is the bare word, as ``text/plain``. Its status is 200 with ``success``; with ``fail`` 400 for
-    what is refused, 500 for what failed on this side (405 for another method, 408 for a body that doesn't arrive).
-    GatePay documents only the words; the status is for your proxies and alarms.
+    The response is the word ``success`` or ``fail``, as ``text/plain``. The HTTP status is 200 for ``success``. For
+    ``fail`` it is 400 if the callback was refused, 500 if an error happened on your side, 405 for a method other than
+    GET and POST, and 408 if the body doesn't arrive in time. GatePay documents only the two words; the status is for
+    your proxies and alarms.
 
     Args:
-        handler: ``async def handler(callback)``; raising means ``fail``. Also an object with an async ``__call__``.
-        appkey: Yours; a callback that names another one is refused.
-        appsecret: Yours, or several during a rotation: a signature with any of them is accepted.
-        store: Records what was handled: ``SQLiteStore``, ``RedisStore`` or ``MemoryStore``. Applications may share
-            it.
-        max_age: Seconds, or a ``timedelta``, since the customer paid, after which a callback is refused. Leave GatePay
-            time for its retries: an hour, rather than a minute. None: any age.
-        lookup: ``async def lookup(out_order_id)``: the price of this order of yours, as a ``Decimal``, or None where
-            there is none. It is compared with ``price``, which is the order's; ``realprice``, what the customer really
-            paid, is compared with ``price``, with or without *lookup*.
-        shortfall: How much less than ``price`` the customer may have paid, in yuan, as a ``Decimal`` or text. GatePay's
-            page doesn't say how far the two may differ; 0: not at all.
-        on_event: Called with a ``CallbackEvent`` for each delivery, plain or async; at most five seconds are waited
-            for it, and what it raises is logged.
+        handler: ``async def handler(callback)``, or an object with an async ``__call__``. If it raises, the answer is
+            ``fail``.
+        appkey: Your appkey. A callback with another appkey is refused.
+        appsecret: Your appsecret, or several during a rotation. A signature made with any of them is accepted.
+        store: Records handled callbacks: a ``SQLiteStore``, ``RedisStore`` or ``MemoryStore``. Several applications may
+            share one store.
+        max_age: A callback is refused if the customer paid longer ago than this, in seconds or as a ``timedelta``.
+            Leave GatePay time for its retries: an hour rather than a minute. None: any age is accepted.
+        lookup: ``async def lookup(out_order_id)``: returns the price of the order from your own record, as a
+            ``Decimal``, or None if you have no such order. A callback with another ``price`` is refused. With or
+            without *lookup*, ``price`` is compared with ``realprice``, the amount that the customer really paid.
+        shortfall: How much less than ``price`` the customer may have paid, in yuan, as a ``Decimal`` or text. 0: no
+            less. GatePay doesn't document how far ``price`` and ``realprice`` may differ.
+        on_event: A function, plain or async, that is called with a ``CallbackEvent`` for each delivery. It is
+            awaited for at most five seconds. An error that it raises is only logged.
         timeout: Seconds for *lookup* and *handler* together, at most 3600. A concurrent delivery of the same payment
             waits as long for the result. Work that can't be cancelled (a thread) continues after the timeout; if it
             takes ten seconds more, the next delivery may run concurrently with it.
@@ -214,7 +216,8 @@ class CallbackApp:
     async def _handle_request(self, scope: MutableMapping[str, Any], receive: Receive) -> CallbackReply | None:
         """Return the reply, or None if the client has disconnected."""
         if scope["method"] == "GET":
-            return await self._respond(scope["query_string"])  # the server's own frames keep the query anyway
+            # Not deleted as in receive(): the server's own frames hold the query, too.
+            return await self._respond(scope["query_string"])
         if scope["method"] != "POST":
             return _WRONG_METHOD
         if not _is_form(scope["headers"]):
@@ -238,12 +241,13 @@ class CallbackApp:
             del query  # as in receive()
             return await self._refuse(error)
         del query
-        return await self._report_event(await self._handle(callback))
+        return await self._report_and_reply(await self._handle(callback))
 
     async def _refuse(self, error: CallbackError) -> CallbackReply:
-        return await self._report_event(CallbackEvent(EventKind.REFUSED, error=error))
+        return await self._report_and_reply(CallbackEvent(EventKind.REFUSED, error=error))
 
-    async def _report_event(self, event: CallbackEvent) -> CallbackReply:
+    async def _report_and_reply(self, event: CallbackEvent) -> CallbackReply:
+        """Report *event*, and return the reply to its delivery."""
         await report_event(event, self._on_event, self._telemetry)
         return _REPLY_BY_KIND[event.kind]
 
@@ -285,7 +289,7 @@ class CallbackApp:
 
 
 async def _read_body(receive: Receive) -> bytes | None:
-    """Read the body, but not beyond the size of any callback. None: the client has disconnected."""
+    """Return the body, or None if the client has disconnected. Stop reading when it is too large for a callback."""
     body = bytearray()
     while True:
         message = await receive()
@@ -320,7 +324,7 @@ def _check_async(name: str, function: object) -> None:
 
 
 def _check_max_age(max_age: Seconds | None, store: Store) -> float | None:
-    """Return *max_age* in seconds, or raise if the store forgets callbacks that are not too old yet."""
+    """Return *max_age* in seconds, or raise if the store may forget a callback before it is too old."""
     seconds = to_seconds_or_none("max_age", max_age)
     if store.keep is not None and (seconds is None or seconds + _MAX_CLOCK_SKEW_S > store.keep):
         problem = Problem("max_age_too_long", keep=store.keep, most=store.keep - _MAX_CLOCK_SKEW_S)

@@ -1,4 +1,4 @@
-"""A clock for leases. It can't be set, so that changing the system time neither ends nor extends a lease."""
+"""A clock for leases, which counts from the boot. A change of the system time neither ends nor extends a lease."""
 
 from __future__ import annotations
 

@@ -41,9 +41,9 @@ class CallbackEvent:
             full. ``refused``: it doesn't verify, or the order isn't yours; ``fail``. ``failed``: the handler,
             ``lookup`` or the store failed, or took too long; ``fail``, and GatePay may retry.
         order_id: GatePay's number; None if the callback doesn't verify, because then anyone may have written it.
-        out_order_id: Your order number; likewise.
-        error: Why it was refused, underpaid or failed: a ``CallbackError``, or what the handler, ``lookup`` or the
-            store raised; else None.
+        out_order_id: Your order number; None if the callback doesn't verify.
+        error: Why the callback was refused, underpaid or failed: a ``CallbackError``, or the error that the handler,
+            ``lookup`` or the store raised. None if there was no error.
     """
 
     kind: EventKind

@@ -1,4 +1,4 @@
-"""Handles each ``order_id`` once: claim it, compare it with the order, call the handler, commit."""
+"""Handles each callback once: claims it, compares it with the order, calls the handler and commits."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Once:
 
     Attributes:
         handler: Handles a callback. If it returns, the callback is handled.
-        store: Records what was handled.
+        store: Records handled callbacks.
         lookup: Returns the price of an order number, or None if there is no such order. None: nothing is compared.
         shortfall: How much less than the price may have been paid, in yuan.
         timeout: Seconds for *lookup* and *handler* together, and for waiting for a concurrent delivery.
@@ -69,18 +69,18 @@ class Once:
             return CallbackEvent.of(EventKind.FAILED, callback, error)
 
     async def _handle_once(self, claim: Claim, callback: Callback) -> CallbackEvent:
-        is_ours = True  # so that an interrupted claim is released, because it may have been stored
+        needs_release = True  # also if claiming is interrupted, because the claim may have been stored
         try:
             standing, handler_deadline = await self._wait_for_claim(claim)
-            is_ours = standing is Standing.MINE
-            if not is_ours:
+            needs_release = standing is Standing.MINE
+            if not needs_release:
                 return _unclaimed_event(standing, callback)
             refusal = await self._call_handler(callback, handler_deadline)
             if refusal is not None:
                 return refusal
-            is_ours = False
+            needs_release = False
         finally:
-            if is_ours:
+            if needs_release:
                 await self._release(claim)
         await self._commit(claim)
         return CallbackEvent.of(EventKind.HANDLED, callback)
@@ -110,6 +110,7 @@ class Once:
             return await self.store.claim(claim)
         with anyio.CancelScope(deadline=asked_at + _LEASE_MARGIN_S / 2):
             return await self.store.claim(claim)
+        # Reached only after the deadline: anyio then leaves the block without an error.
         raise TimeoutError("the store took too long to claim")
 
     async def _call_handler(self, callback: Callback, handler_deadline: float) -> CallbackEvent | None:
@@ -156,11 +157,11 @@ class Once:
     async def _commit(self, claim: Claim) -> None:
         """Record that the callback was handled, even if this delivery is cancelled meanwhile."""
         try:
-            held = await self._commit_shielded(claim)
+            is_recorded = await self._commit_shielded(claim)
         except anyio.get_cancelled_exc_class():
-            await self._commit_shielded(claim)  # a shield doesn't stop asyncio's own cancel(), which comes once
+            await self._commit_shielded(claim)  # anyio's shield doesn't stop asyncio's Task.cancel(); it comes once
             raise
-        if not held:
+        if not is_recorded:
             raise TimeoutError("the lease ended before the handler did; another delivery may have been handled, too")
 
     async def _commit_shielded(self, claim: Claim) -> bool:

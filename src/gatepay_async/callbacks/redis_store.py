@@ -21,29 +21,29 @@ from gatepay_async.words.problem import Problem
 # twice must have the same effect as running it once.
 _SCRIPT = """
 local function carry_out(key, operation, token, facts, expiry)
-    local found = redis.call('GET', key)
+    local value = redis.call('GET', key)
     if operation == 'CLAIM' then
-        if not found then redis.call('SET', key, token, 'PX', expiry) return 'MINE' end
-        if found == token then return 'MINE' end
-        if string.sub(found, 1, 1) ~= '=' then return 'TAKEN' end
-        if string.sub(found, 1, #facts) == facts then return 'HANDLED' end
+        if not value then redis.call('SET', key, token, 'PX', expiry) return 'MINE' end
+        if value == token then return 'MINE' end
+        if string.sub(value, 1, 1) ~= '=' then return 'TAKEN' end
+        if string.sub(value, 1, #facts) == facts then return 'HANDLED' end
         return 'CONFLICT'
     end
     if operation == 'COMMIT' then
         local handled = facts .. token
-        if found and found ~= token and found ~= handled then return 'ANOTHER' end
+        if value and value ~= token and value ~= handled then return 'ANOTHER' end
         if expiry == '' then redis.call('SET', key, handled) else redis.call('SET', key, handled, 'PX', expiry) end
         return 'WRITTEN'
     end
-    if found == token then redis.call('DEL', key) end
+    if value == token then redis.call('DEL', key) end
     return 'RELEASED'
 end
 local answers = {}
 for i, key in ipairs(KEYS) do
-    local fine, answer = pcall(carry_out, key, ARGV[4 * i - 3], ARGV[4 * i - 2], ARGV[4 * i - 1], ARGV[4 * i])
-    if not fine then
+    local succeeded, answer = pcall(carry_out, key, ARGV[4 * i - 3], ARGV[4 * i - 2], ARGV[4 * i - 1], ARGV[4 * i])
+    if not succeeded then
         answer = type(answer) == 'table' and answer.err or answer
-        -- In a replica, all writes fail: none was done. redis-py looks for the new master only if it gets this error.
+        -- A replica refuses all writes, so none was made. redis-py looks for the new master only if it gets this error.
         if string.find(answer, 'READONLY', 1, true) then return redis.error_reply('READONLY it became a replica') end
         answer = 'ERR ' .. answer
     end
@@ -69,8 +69,8 @@ class RedisStore:
     """
     Records handled callbacks in Redis, for any number of processes and machines. On asyncio only, like redis-py.
 
-    Guarantee: at least once, as long as Redis keeps its data. It does with ``appendonly yes`` and ``appendfsync
-    always``. With the default settings, Redis loses the last minutes in a crash and the last moments in a failover to a
+    Guarantee: at least once, as long as Redis keeps its data. That needs ``appendonly yes`` and ``appendfsync always``.
+    With the default settings, Redis loses the last minutes in a crash and the last moments in a failover to a
     replica. With a ``maxmemory-policy`` other than ``noeviction``, it may drop any data. A callback whose record is
     lost is handled again if it comes again. To be safe, record payments in your own database, as ``CallbackApp`` shows.
 

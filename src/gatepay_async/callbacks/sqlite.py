@@ -85,8 +85,8 @@ class SQLiteStore:
 
     async def commit(self, claim: Claim) -> bool:
         """Implement ``Store.commit``."""
-        held: bool = await self._writer().do(_Operation.COMMIT, claim)
-        return held
+        is_recorded: bool = await self._writer().do(_Operation.COMMIT, claim)
+        return is_recorded
 
     async def release(self, claim: Claim) -> None:
         """Implement ``Store.release``."""
@@ -97,10 +97,10 @@ class SQLiteStore:
         await anyio.to_thread.run_sync(_close_file_of_process, self._writers)
 
     def _writer(self) -> _Writer:
-        process = os.getpid()
-        writer = self._writers.get(process)
+        process_id = os.getpid()
+        writer = self._writers.get(process_id)
         if writer is None:
-            writer = self._writers.setdefault(process, _Writer(CallbackFile(self._path), self.keep, self._clock))
+            writer = self._writers.setdefault(process_id, _Writer(CallbackFile(self._path), self.keep, self._clock))
         return writer
 
 
@@ -136,8 +136,8 @@ class _Writer:
         with self.file.open() as database:
             for pending in batch:
                 if pending.request.operation is _Operation.CLAIM:
-                    self._run_isolated(pending, database, self._read_pending)
-            # These callbacks were handled before, or another delivery holds them.
+                    self._run_isolated(pending, database, self._read_pending_claim)
+            # Of these claims nothing is written: the callback was handled before or is taken, or reading it failed.
             wake_callers(pending for pending in batch if pending.error or pending.result not in (None, Standing.MINE))
             self._write(database, [pending for pending in batch if not pending.woken])
         commits = [pending for pending in batch if pending.request.operation is _Operation.COMMIT]
@@ -161,7 +161,7 @@ class _Writer:
         except Exception as error:  # noqa: BLE001 -- the waiting caller raises it
             pending.error = error
 
-    def _read_pending(self, database: sqlite3.Connection, pending: Pending[_StoreRequest]) -> Standing:
+    def _read_pending_claim(self, database: sqlite3.Connection, pending: Pending[_StoreRequest]) -> Standing:
         return self._read_standing(database, pending.request.claim)
 
     def _write(self, database: sqlite3.Connection, batch: Sequence[Pending[_StoreRequest]]) -> None:
@@ -186,8 +186,10 @@ class _Writer:
             standing = self._read_standing(database, claim)
             if standing is Standing.MINE and not pending.abandoned:
                 now = self._clock()
-                ends_at_boot_since = (now + claim.lease, now, *since_boot())
-                database.execute(_INSERT_CLAIM, (claim.key, claim.token, claim.facts, *ends_at_boot_since))
+                ends_at, recorded_at = now + claim.lease, now
+                boot_id, claimed_since_boot = since_boot()
+                row = (claim.key, claim.token, claim.facts, ends_at, recorded_at, boot_id, claimed_since_boot)
+                database.execute(_INSERT_CLAIM, row)
             return standing
         if pending.request.operation is _Operation.COMMIT:
             now = self._clock()
@@ -201,29 +203,29 @@ class _Writer:
         ).fetchone()
         if row is None:
             return Standing.MINE
-        facts, ends, at, boot, since = row
-        if ends is not None:
-            held = (
-                self._is_old_lease_running(claim, ends, at)
-                if since is None
-                else _is_lease_running(ends - at, boot, since)
+        facts, ends_at, recorded_at, boot_id, claimed_since_boot = row
+        if ends_at is not None:
+            is_held = (
+                self._is_old_lease_running(claim, ends_at, recorded_at)
+                if claimed_since_boot is None
+                else _is_lease_running(ends_at - recorded_at, boot_id, claimed_since_boot)
             )
-            return Standing.TAKEN if held else Standing.MINE
-        if self._keep is not None and self._clock() > at + self._keep:
+            return Standing.TAKEN if is_held else Standing.MINE
+        if self._keep is not None and self._clock() > recorded_at + self._keep:
             return Standing.MINE
         return Standing.HANDLED if facts == claim.facts else Standing.CONFLICT
 
-    def _is_old_lease_running(self, claim: Claim, ends: float, at: float) -> bool:
+    def _is_old_lease_running(self, claim: Claim, ends_at: float, recorded_at: float) -> bool:
         """Whether the lease of a claim from version 0.1, which has no boot time, is still running."""
         now = self._clock()
         # The second condition: a clock that was set back must not prolong a lease by years.
-        return now < ends and at <= now + claim.lease
+        return now < ends_at and recorded_at <= now + claim.lease
 
 
-def _is_lease_running(lease: float, boot: str, since: float) -> bool:
-    """Whether a lease of *lease* seconds is still running that began *since* seconds after *boot*."""
-    this_boot, now = since_boot()
-    return boot == this_boot and since <= now < since + lease
+def _is_lease_running(lease: float, boot_id: str, claimed_since_boot: float) -> bool:
+    """Whether a lease is still running that began in the boot *boot_id*. Both numbers are in seconds."""
+    current_boot_id, now = since_boot()
+    return boot_id == current_boot_id and claimed_since_boot <= now < claimed_since_boot + lease
 
 
 def _close_file_of_process(writers: dict[int, _Writer]) -> None:

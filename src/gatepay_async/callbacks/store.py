@@ -1,4 +1,4 @@
-"""The interface of a store: it decides who may handle a callback, and records what was handled."""
+"""The interface of a store, which lets one delivery handle a callback, and records handled callbacks."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Claim:
     One delivery's request to handle a callback.
 
     Attributes:
-        key: The payment: the shop and its ``order_id``. Each is handled once.
-        token: The delivery; a new token each time. Commit and release work only with the token of the current claim,
-            so that a late delivery can't undo what the next one did.
+        key: Identifies the payment: the shop and its ``order_id``. Each payment is handled once.
+        token: Identifies the delivery. Commit and release work only with the token of the current claim, so that a late
+            delivery can't change the record of the next one.
         facts: A digest of the fields that must be the same in every delivery of this payment.
         lease: Seconds after which others may claim the callback, in case the process has died.
     """
@@ -41,7 +41,7 @@ class Store(Protocol):
     Records which callbacks were handled. Each method may raise; the answer to GatePay is then ``fail``.
 
     Attributes:
-        keep: The least number of seconds for which a handled callback is remembered; None: for ever.
+        keep: For how many seconds at least a handled callback is remembered. None: for ever.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""Tokens that tell one claim from all others, also from those of other processes and machines."""
+"""Tokens for claims, unique across processes and machines."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def attempt_error(error: BaseException | None, http_status: int | None) -> str |
     return error_type(error)
 
 
-def code_of(error: BaseException | None) -> dict[str, int]:
+def code_attributes(error: BaseException | None) -> dict[str, int]:
     """Return GatePay's code as an attribute, if *error* is a refusal."""
     if isinstance(error, RefusedError) and 0 <= error.code <= MAX_CODE:
         return {"gatepay.code": error.code}

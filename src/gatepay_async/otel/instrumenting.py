@@ -48,20 +48,21 @@ def instrument(
         *target* itself.
 
     Raises:
-        InvalidRequestError: *target* or a provider is something else.
+        InvalidRequestError: *target* or a provider has the wrong type.
     """
     if not hasattr(target, "_instrument"):
-        wanted = "client, a CallbackApp or a DurableUploads"
+        expected = "client, a CallbackApp or a DurableUploads"
         raise InvalidRequestError(
-            field="target", problem=Problem("wrong_type", wanted=wanted, kind=type(target).__name__)
+            field="target", problem=Problem("wrong_type", wanted=expected, kind=type(target).__name__)
         )
     if tracer_provider is not None and not hasattr(tracer_provider, "get_tracer"):
-        raise _not_a("TracerProvider", "tracer_provider", tracer_provider)
+        raise _wrong_provider("TracerProvider", "tracer_provider", tracer_provider)
     if meter_provider is not None and not hasattr(meter_provider, "get_meter"):
-        raise _not_a("MeterProvider", "meter_provider", meter_provider)
+        raise _wrong_provider("MeterProvider", "meter_provider", meter_provider)
     target._instrument(OpenTelemetry(tracer_provider, meter_provider))  # noqa: SLF001 -- a private method of this package
     return target
 
 
-def _not_a(wanted: str, field: str, provider: object) -> InvalidRequestError:
-    return InvalidRequestError(field=field, problem=Problem("wrong_type", wanted=wanted, kind=type(provider).__name__))
+def _wrong_provider(expected: str, field: str, provider: object) -> InvalidRequestError:
+    problem = Problem("wrong_type", wanted=expected, kind=type(provider).__name__)
+    return InvalidRequestError(field=field, problem=problem)

@@ -16,7 +16,7 @@ from gatepay_async.otel.attributes import (
     Attributes,
     Server,
     attempt_error,
-    code_of,
+    code_attributes,
     endpoint_of,
     error_type,
     full_url,
@@ -71,9 +71,9 @@ class OpenTelemetry:
 
     def callback(self, event: str, error: BaseException | None, /) -> None:
         """Implement ``Telemetry.callback``."""
-        kind = {} if error is None else {"error.type": error_type(error)}
+        failure = None if error is None else error_type(error)
         with SUPPRESS_ERRORS:
-            self.instruments.callbacks.add(1, {"gatepay.callback.event": str(event), **kind})
+            self.instruments.callbacks.add(1, {"gatepay.callback.event": str(event), **_error_attribute(failure)})
 
     def submission(self, queue: str, /) -> AbstractContextManager[str]:
         """Implement ``Telemetry.submission``."""
@@ -90,14 +90,14 @@ class ObservedClient(CountedClient):
     def __init__(self, telemetry: OpenTelemetry, facts: ClientFacts) -> None:
         super().__init__(facts)
         self.telemetry = telemetry
-        self._cloud = self.server if facts.cloud_base_url is None else Server.of(facts.cloud_base_url)
+        self._cloud_server = self.server if facts.cloud_base_url is None else Server.of(facts.cloud_base_url)
         telemetry.instruments.connections.add(self)
 
     def call(self, call: Outgoing, /) -> AbstractContextManager[Observer | None]:
         """Implement ``ClientObserver.call``."""
         if self.telemetry.is_idle():
             return _NOT_OBSERVED
-        return _ObservedCall(self.telemetry, call, self._cloud if call.on_cloud else self.server)
+        return _ObservedCall(self.telemetry, call, self._cloud_server if call.on_cloud else self.server)
 
     def upload(self) -> AbstractContextManager[RecordResult]:
         """Implement ``ClientObserver.upload``."""
@@ -130,7 +130,7 @@ class _ObservedCall:
     ) -> None:
         outcome = {"gatepay.outcome": outcome_of(error)}
         failure = None if error is None else error_type(error)
-        self._span.end({**outcome, "gatepay.attempts": self._attempts, **code_of(error)}, failure)
+        self._span.end({**outcome, "gatepay.attempts": self._attempts, **code_attributes(error)}, failure)
         with SUPPRESS_ERRORS:
             if self._is_chunk:
                 self._instruments.chunks.add(-1)
@@ -154,7 +154,7 @@ class _ObservedCall:
             status = error.http_status if isinstance(error, ProtocolError) else http_status
             response = {} if status is None else {"http.response.status_code": status}
             failure = attempt_error(error, status)
-            span.end({**response, **code_of(error)}, failure)
+            span.end({**response, **code_attributes(error)}, failure)
             with SUPPRESS_ERRORS:
                 duration = perf_counter() - started_at
                 self._instruments.requests.record(duration, {**request, **response, **_error_attribute(failure)})
@@ -162,7 +162,7 @@ class _ObservedCall:
         return end_attempt
 
 
-class _Columns:
+class _UploadResult:
     """Keeps the result of an upload or a batch until its span ends."""
 
     def __init__(self) -> None:
@@ -180,11 +180,11 @@ class _ObservedUpload:
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
-        self._columns = _Columns()
+        self._upload_result = _UploadResult()
 
     def __enter__(self) -> RecordResult:
         self._span = CurrentSpan(self._tracer, "gatepay upload", SpanKind.INTERNAL, {}, uploading=True)
-        return self._columns.record
+        return self._upload_result.record
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -192,8 +192,10 @@ class _ObservedUpload:
         with SUPPRESS_ERRORS:  # the user's own exception class may have a property ``report`` that raises
             report: object = getattr(error, "report", None)
             if isinstance(report, UploadReport):
-                self._columns.record(report.columns(), None)
-        self._span.end(self._columns.attributes, self._columns.failure if error is None else error_type(error))
+                self._upload_result.record(report.columns(), None)
+        self._span.end(
+            self._upload_result.attributes, self._upload_result.failure if error is None else error_type(error)
+        )
 
 
 class _ObservedSubmission:
@@ -204,7 +206,7 @@ class _ObservedSubmission:
         self._queue = queue
 
     def __enter__(self) -> str:
-        attributes = _messaging(self._queue, "send")
+        attributes = _messaging_attributes(self._queue, "send")
         self._span = CurrentSpan(self._tracer, f"send {self._queue}", SpanKind.PRODUCER, attributes)
         return current_traceparent()
 
@@ -219,11 +221,11 @@ class _ObservedBatch:
 
     def __init__(self, telemetry: OpenTelemetry, queue: str, batch: str, trace_context: str) -> None:
         self._telemetry = telemetry
-        self._attributes = _messaging(queue, "process")
+        self._attributes = _messaging_attributes(queue, "process")
         self._queue = queue
         self._batch = batch
         self._trace_context = trace_context
-        self._columns = _Columns()
+        self._upload_result = _UploadResult()
 
     def __enter__(self) -> RecordResult:
         self._started_at = perf_counter()
@@ -235,19 +237,19 @@ class _ObservedBatch:
             links=links_to(self._trace_context),
             uploading=True,
         )
-        return self._columns.record
+        return self._upload_result.record
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        failure = self._columns.failure if error is None else error_type(error)
-        self._span.end(self._columns.attributes, failure)
+        failure = self._upload_result.failure if error is None else error_type(error)
+        self._span.end(self._upload_result.attributes, failure)
         with SUPPRESS_ERRORS:
             duration = perf_counter() - self._started_at
             self._telemetry.instruments.batches.record(duration, {**self._attributes, **_error_attribute(failure)})
 
 
-def _messaging(queue: str, operation: str) -> dict[str, str]:
+def _messaging_attributes(queue: str, operation: str) -> dict[str, str]:
     """Return the attributes that OpenTelemetry's conventions define for message queues."""
     return {
         "messaging.system": "dbos",

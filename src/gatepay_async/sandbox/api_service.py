@@ -27,7 +27,7 @@ class ApiService:
 
     Attributes:
         database: Holds shops, card keys and orders.
-        clock: The sandbox's time, in epoch seconds.
+        clock: Returns the sandbox's time, in epoch seconds.
         paging: The page size of ``ka/show``.
         options: The sandbox's switches.
     """

@@ -49,7 +49,7 @@ class FaultyApp:
     Args:
         app: The application that executes calls.
         pick: Records a request to an endpoint, and chooses the fault for it, or None.
-        now: The clock, in epoch seconds.
+        now: Returns the sandbox's time, in epoch seconds.
         replies: Makes the refusals that a fault asks for.
         notify: Called with each call when it has ended.
     """

@@ -17,8 +17,8 @@ from gatepay_async.sandbox.console_orders import (
     CONSOLE_PAY_TYPES,
     MAX_FIELD_CHARS,
     OrderForm,
+    list_all_products,
     make_order,
-    products_on_sale,
 )
 from gatepay_async.sandbox.endpoints import ENDPOINTS
 from gatepay_async.sandbox.faults import Fault, FaultKind, FaultQueue
@@ -201,7 +201,7 @@ class Console:
 
     def _load_products(self) -> list[ProductStock]:
         with self._order_service.open() as (connection, _):
-            return products_on_sale(connection)
+            return list_all_products(connection)
 
     async def show_order(self, request: Request) -> Response:
         """Show one order with its deliveries."""
@@ -303,12 +303,12 @@ def _shop_values(connection: Connection, account: Account) -> dict[str, object]:
 
 
 def _path_number(request: Request) -> int:
-    """Return the order number in the URL's path. It is at most SQLite's largest integer, which no order has."""
+    """Return the ``order_id`` in the URL's path, cut to SQLite's largest integer, which no order has."""
     return min(int(request.path_params["number"]), 2**63 - 1)
 
 
 def _parse_int(text: str) -> int | None:
-    """Parse a whole number of at most nine digits; None: *text* is not one."""
+    """Parse a whole number of at most nine digits. Return None if *text* is anything else."""
     return int(text) if text.isascii() and text.isdigit() and 0 < len(text) <= 9 else None  # noqa: PLR2004 -- nine digits are enough
 
 

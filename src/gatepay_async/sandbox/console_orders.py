@@ -11,7 +11,7 @@ from gatepay_async.sandbox.order_service import OrderService
 from gatepay_async.sandbox.orders import NewOrder
 from gatepay_async.sandbox.shops import ProductStock
 
-__all__ = ["CONSOLE_PAY_TYPES", "MAX_FIELD_CHARS", "OrderForm", "make_order", "products_on_sale"]
+__all__ = ["CONSOLE_PAY_TYPES", "MAX_FIELD_CHARS", "OrderForm", "list_all_products", "make_order"]
 
 CONSOLE_PAY_TYPES = ("alipay", "wechat", "onecode")
 MAX_FIELD_CHARS = 100  # the form's own limit; longer values are cut
@@ -28,8 +28,8 @@ class OrderForm:
     custom: str = "console"
 
 
-def products_on_sale(connection: Connection) -> list[ProductStock]:
-    """List the products of all shops."""
+def list_all_products(connection: Connection) -> list[ProductStock]:
+    """List the products of all shops, in the order of the shops."""
     return [
         product for account in shops.accounts(connection) for product in shops.list_stock(connection, account.admin_id)
     ]
@@ -63,5 +63,5 @@ def make_order(order_service: OrderService, form: OrderForm) -> int | str:
             expires_after = order_service.options.expires_after
             expires = None if expires_after is None else now + expires_after
             page_id = orders.insert(connection, order, now=int(now), expires=expires)
-            return orders.id_of_page(connection, page_id)
+            return orders.order_id_of_page(connection, page_id)
     return "order_wrong"

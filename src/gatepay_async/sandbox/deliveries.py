@@ -21,7 +21,7 @@ __all__ = [
     "count",
     "count_failed",
     "finish",
-    "is_open",
+    "has_open_delivery",
     "list_all",
     "list_page",
     "next_due",
@@ -61,7 +61,7 @@ class ClaimedDelivery:
         delivery_id: Its number.
         order_id: The order that was paid.
         attempt: From 1 to 4.
-        url_of: ``order``: the URL is the order's own. ``shop``: it is the shop's.
+        url_owner: ``order``: call the order's own URL. ``shop``: call the shop's.
         url: The URL to call; None: the shop has no URL.
         body: The form to POST; None: send a GET.
     """
@@ -69,7 +69,7 @@ class ClaimedDelivery:
     delivery_id: int
     order_id: int
     attempt: int
-    url_of: str
+    url_owner: str
     url: str | None = field(repr=False)
     body: str | None = field(repr=False)
 
@@ -152,13 +152,15 @@ def urls_of(order: Order, shop: ShopState | None, *, notify_both: bool) -> dict[
 def plan_first(connection: sqlite3.Connection, order_id: int, *, url_owners: Iterable[str], due: float) -> None:
     """Insert the first delivery to each URL. Delete the order's deliveries that are still waiting."""
     connection.execute("DELETE FROM delivery WHERE order_id = ? AND answered IS NULL AND claimed IS NULL", (order_id,))
-    for url_of in url_owners:
-        _insert_delivery(connection, order_id, attempt=1, url_of=url_of, due=due)
+    for url_owner in url_owners:
+        _insert_delivery(connection, order_id, attempt=1, url_owner=url_owner, due=due)
 
 
-def _insert_delivery(connection: sqlite3.Connection, order_id: int, *, attempt: int, url_of: str, due: float) -> None:
+def _insert_delivery(
+    connection: sqlite3.Connection, order_id: int, *, attempt: int, url_owner: str, due: float
+) -> None:
     connection.execute(
-        "INSERT INTO delivery (order_id, attempt, url_of, due) VALUES (?, ?, ?, ?)", (order_id, attempt, url_of, due)
+        "INSERT INTO delivery (order_id, attempt, url_of, due) VALUES (?, ?, ?, ?)", (order_id, attempt, url_owner, due)
     )
 
 
@@ -190,8 +192,14 @@ def claim(
         "UPDATE delivery SET claimed = ?, sent = ?, url = ?, body = ? WHERE id = ?",
         (machine_time, now, url, body, row["id"]),
     )
-    unchanged = {name: row[name] for name in ("order_id", "attempt", "url_of")}
-    return ClaimedDelivery(delivery_id=row["id"], url=url, body=body, **unchanged)
+    return ClaimedDelivery(
+        delivery_id=row["id"],
+        order_id=row["order_id"],
+        attempt=row["attempt"],
+        url_owner=row["url_of"],
+        url=url,
+        body=body,
+    )
 
 
 def _url_and_body(
@@ -235,7 +243,7 @@ def finish(
             connection,
             delivery.order_id,
             attempt=delivery.attempt + 1,
-            url_of=delivery.url_of,
+            url_owner=delivery.url_owner,
             due=now + interval,
         )
 
@@ -246,7 +254,7 @@ def next_due(connection: sqlite3.Connection) -> float | None:
     return None if row[0] is None else float(row[0])
 
 
-def is_open(connection: sqlite3.Connection, order_id: int | None, *, now: float) -> bool:
+def has_open_delivery(connection: sqlite3.Connection, order_id: int | None, *, now: float) -> bool:
     """Return whether a delivery of the order (None: of any order) is in progress, or due and not sent yet."""
     cursor = connection.execute(
         "SELECT 1 FROM delivery WHERE answered IS NULL AND (claimed IS NOT NULL OR due <= :now)"

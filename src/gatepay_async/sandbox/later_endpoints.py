@@ -52,7 +52,7 @@ class LaterEndpoint(Endpoint):
         require(licence_until is None or datetime.fromtimestamp(context.now, UTC) < licence_until, Cause.KEY_EXPIRED)
         for name in self.signed:
             require(bool(form.get(name)), Cause.MISSING, name)
-        self._check_extra(context, form)
+        self._check_optional_fields(context, form)
         require(not shop.closed, Cause.CLOSED)
         if context.options.urls_required:
             require(bool(form.get("return_url") or shop.return_url), Cause.NO_CALLBACK_URL)
@@ -73,8 +73,8 @@ class LaterEndpoint(Endpoint):
         require(is_signed(form["sign"], *account.keys, parts), Cause.SIGNATURE, self.signed_names)
         return shop
 
-    def _check_extra(self, context: CallContext, form: Form) -> None:
-        """Refuse fields that aren't documented, and invalid URLs."""
+    def _check_optional_fields(self, context: CallContext, form: Form) -> None:
+        """Refuse fields that are neither required nor optional, and invalid URLs."""
         documented = {"appkey", "sign", *self.signed, *self.optional}
         if context.options.refuse_extra:
             for name in form:

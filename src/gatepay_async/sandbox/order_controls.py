@@ -38,7 +38,7 @@ class OrderControls(ShopControls):
         self._order_service = OrderService(database=self._database, clock=clock, outbox=self._outbox, options=options)
 
     def orders(self) -> list[Order]:
-        """Return all orders of both shops, oldest first. Two with the same ``out_order_id`` come from two calls."""
+        """Return all orders of both shops, oldest first. If an ``out_order_id`` occurs twice, two calls arrived."""
         return self._order_service.list_orders()
 
     def callback_query(
@@ -141,10 +141,11 @@ class OrderControls(ShopControls):
 
     async def wait_delivered(self, order: Order | int | None = None, *, timeout: float = 10) -> list[Delivery]:  # noqa: ASYNC109 -- its error says what it waited for
         """
-        Wait until no callback of the order (None: of any order) is due or being sent. Return them all, oldest first.
+        Wait until no callback of the order (None: of any order) is due or being sent. Then return all callbacks of
+        the order, oldest first.
 
-        This doesn't wait for attempts that are due later. To see all four, set ``callback_interval=0``, or advance your
-        clock.
+        This doesn't wait for attempts that are due later. To get all four attempts, set ``callback_interval=0``, or
+        advance your clock.
 
         Raises:
             TimeoutError: A callback is still due after *timeout* seconds, for example if the sandbox isn't serving.

@@ -44,7 +44,7 @@ class OrderService:
 
     Attributes:
         database: Holds the orders.
-        clock: The sandbox's time, in epoch seconds.
+        clock: Returns the sandbox's time, in epoch seconds.
         outbox: The queue of callbacks.
         options: The sandbox's switches.
     """

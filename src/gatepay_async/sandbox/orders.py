@@ -21,10 +21,10 @@ __all__ = [
     "find_by_page_id",
     "find_last",
     "get",
-    "id_of_page",
     "insert",
     "list_orders",
     "list_page",
+    "order_id_of_page",
     "ordered_today",
     "page_url",
     "qrcode_data_uri",
@@ -46,7 +46,7 @@ class NewOrder:
     Attributes:
         admin_id: The seller.
         endpoint: The endpoint that creates it, such as ``pay/create``.
-        items: The quantity of each product; empty: an amount without a product.
+        items: The quantity by product ID; empty: the order is for an amount, not for a product.
         name: The name that the customer sees.
         price: The total, in fen.
         pay_type: How the customer pays, such as ``alipay``.
@@ -78,7 +78,7 @@ class Order:
         page_id: The ``id`` in the URL of the payment page.
         admin_id: The seller.
         product_id: The product; None: there are several, or none.
-        product_num: The total quantity; 1 for an amount without a product.
+        product_num: The total quantity; 1 if there is no product.
         out_order_id: The shop's order number.
         price: The total, in yuan, with exactly two decimals.
         pay_type: How the customer pays, such as ``alipay``.
@@ -90,7 +90,7 @@ class Order:
         paid_at: When it was paid; None: it isn't.
         realprice: The amount that the customer paid, in yuan; None: nothing yet.
         endpoint: The endpoint that created it, such as ``pay/create``; ``pay/any``: the quick-pay page.
-        items: Each product with its quantity; empty: an amount without a product.
+        items: Pairs of a product's ID and its quantity; empty: the order is for an amount, not for a product.
         name: The name that the customer sees.
         notify_url: The callback URL of this order; None: the shop's.
         return_url: The return URL of this order; None: the shop's.
@@ -118,7 +118,7 @@ class Order:
 
     @property
     def shown_state(self) -> str:
-        """:attr:`state`, but ``late`` if the order was paid after it had expired, and ``underpaid`` if it was."""
+        """:attr:`state`, but ``late`` after a payment that came too late, and ``underpaid`` if it was too low."""
         if self.state == "expired" and self.paid_at is not None:
             return "late"
         if self.state == "paid" and self.realprice is not None and self.realprice < self.price:
@@ -237,7 +237,7 @@ def find_last(connection: sqlite3.Connection, admin_id: int, out_order_id: str, 
     return None if row is None else _order(row)
 
 
-def id_of_page(connection: sqlite3.Connection, page_id: str) -> int:
+def order_id_of_page(connection: sqlite3.Connection, page_id: str) -> int:
     """Return the ``order_id`` of the order whose payment page has *page_id*. The order must exist."""
     return int(connection.execute("SELECT id FROM pay_order WHERE page_id = ?", (page_id,)).fetchone()[0])
 

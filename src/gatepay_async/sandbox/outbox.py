@@ -24,7 +24,7 @@ class Outbox:
 
     Args:
         database: Holds the deliveries.
-        clock: The sandbox's time, in epoch seconds.
+        clock: Returns the sandbox's time, in epoch seconds.
         options: How callbacks are sent, how long an attempt may take, and the time between attempts.
     """
 
@@ -116,4 +116,4 @@ class Outbox:
 
     def _has_open_delivery(self, order_id: int | None) -> bool:
         with self._database.transaction() as connection:
-            return deliveries.is_open(connection, order_id, now=self._clock())
+            return deliveries.has_open_delivery(connection, order_id, now=self._clock())

@@ -38,7 +38,7 @@ class Sandbox(OrderControls):
         seed: Whether a new database gets example card keys (4, 1 and 89 for the products 4, 5 and 8). False: no product
             has any.
         callback_url: The callback URL of shop one, as with :meth:`change_shop`; None: keep the one in the database.
-        clock: The sandbox's time, in epoch seconds.
+        clock: Returns the sandbox's time, in epoch seconds.
         **switches: The attributes of :class:`Options`, by name.
 
     Raises:

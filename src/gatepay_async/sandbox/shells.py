@@ -7,6 +7,8 @@ __all__ = ["SHELLS", "SHELL_NAMES", "setting_lines"]
 
 SHELL_NAMES = {"sh": "sh, bash, zsh", "fish": "fish", "powershell": "PowerShell", "cmd": "cmd (Windows)"}
 
+# For each shell, a function that returns the command for a variable's name and value. chr(39) is a single quote: in
+# Python 3.11, the braces of an f-string can't contain a quote of the same kind or a backslash.
 SHELLS: dict[str, Callable[[str, str], str]] = {
     "sh": lambda name, value: f"export {name}={shlex.quote(value)}",
     "fish": lambda name, value: f"set -gx {name} '{_escaped(value)}'",

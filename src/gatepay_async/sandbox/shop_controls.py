@@ -86,7 +86,7 @@ class ShopControls:
         agent: bool | EllipsisType = ...,
     ) -> ShopState:
         """
-        Change a shop's state. Only the given arguments change. A removed shop is created again, with its defaults.
+        Change the settings that you pass, and keep the others. A removed shop is created again, with its defaults.
 
         Args:
             appkey: The shop; None: shop one.
@@ -109,6 +109,7 @@ class ShopControls:
             CallbackUrlError: A URL is invalid, or the callback URL leads to another machine.
             ValueError: A payment type is neither ``wechat`` nor ``alipay``.
         """
+        # The default of each setting is `...`, because None is a value of some of them.
         self._check_callback_url(None if callback_url is ... else callback_url)
         for url in (return_url, expired_url):
             if isinstance(url, str):
