@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from delivering import SHOP, Shop, call, query, word
+from delivering import CREDENTIALS, Shop, call, query, reply_to
 from redis.exceptions import ResponseError
 from waiting import PATIENCE, until
 
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 async def test_repeated_callback_is_handled_once(shop: Shop) -> None:
     """A callback that is delivered five times is handled once, and each delivery gets ``success``."""
     app = shop.app()
-    assert [await word(app, query()) for _ in range(5)] == ["success"] * 5
+    assert [await reply_to(app, query()) for _ in range(5)] == ["success"] * 5
     assert shop.kinds == ["handled"] + ["repeated"] * 4
     assert len(shop.handled) == 1
 
@@ -34,16 +34,16 @@ async def test_repeated_callback_is_handled_once(shop: Shop) -> None:
 async def test_each_order_id_is_handled(shop: Shop) -> None:
     """Callbacks with different ``order_id`` are different payments, and all are handled."""
     app = shop.app()
-    assert [await word(app, query(order_id=str(number))) for number in range(5)] == ["success"] * 5
+    assert [await reply_to(app, query(order_id=str(number))) for number in range(5)] == ["success"] * 5
     assert [callback.order_id for callback in shop.handled] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.uncounted
 async def test_two_shops_can_share_a_store(shop: Shop) -> None:
     """Callbacks of two shops with the same ``order_id`` are both handled, though the shops share a store."""
-    other = Credentials("other-key", SHOP.appsecret)
-    assert await word(shop.app(), query()) == "success"
-    assert await word(shop.app(appkey="other-key"), query(shop=other, appkey="other-key")) == "success"
+    other = Credentials("other-key", CREDENTIALS.appsecret)
+    assert await reply_to(shop.app(), query()) == "success"
+    assert await reply_to(shop.app(appkey="other-key"), query(credentials=other, appkey="other-key")) == "success"
     assert shop.kinds == ["handled", "handled"]
 
 
@@ -51,9 +51,9 @@ async def test_two_shops_can_share_a_store(shop: Shop) -> None:
 async def test_handled_order_id_with_another_order_or_price_is_refused(shop: Shop, changes: Any) -> None:
     """If a handled ``order_id`` is delivered with another order number or price, it is refused, with an event."""
     app = shop.app()
-    assert await word(app, query()) == "success"
+    assert await reply_to(app, query()) == "success"
     assert (await call(app, query(**changes))).status == 400
-    assert await word(app, query()) == "success"
+    assert await reply_to(app, query()) == "success"
     assert shop.kinds == ["handled", "refused", "repeated"]
     error = shop.events[1].error
     assert isinstance(error, CallbackError)
@@ -88,7 +88,7 @@ async def test_handler_is_cancelled_at_the_timeout(shop: Shop) -> None:
 
     app = shop.app(handler, timeout=1)
     assert (await call(app, query())).status == 500
-    assert await word(shop.app(handler), query()) == "success"
+    assert await reply_to(shop.app(handler), query()) == "success"
     assert cancelled == [67848]
     assert shop.kinds == ["failed", "handled"]
     assert str(shop.events[0].error) == "the handler took longer than 1 s"
@@ -228,7 +228,7 @@ async def test_delivery_after_a_cancelled_one_succeeds_at_once(  # noqa: C901 --
         await is_hanging.wait()
         tasks.cancel_scope.cancel()
     events: list[Any] = []
-    assert await word(shop.app(on_event=events.append), query()) == "success"
+    assert await reply_to(shop.app(on_event=events.append), query()) == "success"
     committed = where in ("commit", "on_event")
     assert [event.kind for event in events] == [EventKind.REPEATED if committed else EventKind.HANDLED]
 
@@ -260,7 +260,7 @@ async def test_delivery_after_a_cancelled_asyncio_task_succeeds(shop: Shop, wher
     with suppress(asyncio.CancelledError):  # not raised if redis-py has its reply already
         await task
     assert task.cancelled() or where == "commit"
-    assert await word(shop.app(), query()) == "success"
+    assert await reply_to(shop.app(), query()) == "success"
     assert shop.kinds[-1] == ("repeated" if where == "commit" else "handled")
     assert len(shop.handled) == 1 or where == "handler"
 
@@ -283,7 +283,7 @@ async def test_system_exit_releases_the_claim_and_propagates(memory_shop: Shop) 
     app = memory_shop.app()
     with pytest.raises(SystemExit):
         await call(app, query())
-    assert await word(app, query()) == "success"
+    assert await reply_to(app, query()) == "success"
 
 
 class BrokenStore(MemoryStore):
@@ -340,7 +340,7 @@ async def test_failed_release_is_logged_and_the_first_error_is_reported(caplog: 
     """If the handler and then the release fail, the event has the handler's error, and the release's is logged."""
     shop = Shop(BrokenStore("release", OSError("gone")))
     shop.failures.append(RuntimeError("expected"))
-    assert await word(shop.app(), query()) == "fail"
+    assert await reply_to(shop.app(), query()) == "fail"
     assert repr(shop.events[0].error) == "RuntimeError('expected')"
     assert "a claim was not released; it expires by itself: OSError" in caplog.text
 

@@ -56,7 +56,7 @@ class Servers:
 
     def count_delivered_goods(self) -> int:
         shop = sqlite3.connect(self.folder / "shop.sqlite3")
-        (count,) = shop.execute("SELECT count(*) FROM given").fetchone()
+        (count,) = shop.execute("SELECT count(*) FROM delivered").fetchone()
         shop.close()
         return int(count)
 
@@ -188,7 +188,7 @@ async def end_leases(store: str) -> None:
 async def test_server_killed_before_the_commit_leaves_the_callback_to_the_next(
     servers: Servers, client: httpx.AsyncClient, shared_store: str, where: str
 ) -> None:
-    """If a server is killed in the handler or before the commit, the handler runs again; the goods are given once."""
+    """If a server is killed in the handler or before the commit, the handler runs again. Goods are delivered once."""
     await deliver_and_kill(servers, client, shared_store, where)
     assert servers.handled() == ["67848"]
     await end_leases(shared_store)

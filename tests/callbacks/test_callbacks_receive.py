@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from delivering import SHOP, Shop, call, query, signed_fields
+from delivering import CREDENTIALS, Shop, call, query, signed_fields
 
 from gatepay_async import CallbackReply
 from gatepay_async.callbacks import MemoryStore
@@ -16,9 +16,11 @@ pytestmark = [pytest.mark.fast, pytest.mark.anyio]
 FORM = b"application/x-www-form-urlencoded"
 
 
-def query_without(name: str = "appkey", *, shop: Credentials = SHOP) -> bytes:
+def query_without(name: str = "appkey", *, credentials: Credentials = CREDENTIALS) -> bytes:
     """Return the query string of a genuine callback without the field *name*."""
-    return urlencode({key: value for key, value in signed_fields(shop=shop).items() if key != name}).encode()
+    return urlencode(
+        {key: value for key, value in signed_fields(credentials=credentials).items() if key != name}
+    ).encode()
 
 
 async def post(app: Any, body: bytes, *, query_string: bytes = b"", types: tuple[bytes, ...] = (FORM,)) -> str:
@@ -33,7 +35,7 @@ async def post(app: Any, body: bytes, *, query_string: bytes = b"", types: tuple
     return f"{answer.status} {answer.body.decode()}"
 
 
-async def test_receive_accepts_text_or_bytes_and_returns_word_and_status() -> None:
+async def test_receive_accepts_text_or_bytes_and_returns_body_and_status() -> None:
     """``receive`` handles a query as text or bytes once. Invalid input of any kind gets ``fail`` with status 400."""
     shop = Shop(MemoryStore())
     app = shop.app()
@@ -70,9 +72,9 @@ async def test_another_appkey_or_signature_is_refused() -> None:
         b"appkey&" + rest,
         b"appkey=gp-key%20&" + rest,
         b"appkey=GP-KEY&" + rest,
-        query(shop=other, appkey="other"),
-        query(shop=other),
-        query_without(shop=other),
+        query(credentials=other, appkey="other"),
+        query(credentials=other),
+        query_without(credentials=other),
         b"appkey=gp-key&appkey=other&" + rest,
         b"appkey=gp-key&%61ppkey=gp-key&" + rest,
     ]

@@ -120,10 +120,8 @@ async def test_file_of_version_01_is_upgraded(machine: Machine, path: Path) -> N
     assert await store.claim(evolve(CLAIM, key="shop/3")) is Standing.TAKEN
     machine.wall += 20
     assert await store.claim(CLAIM) is Standing.MINE
-    machine.wall -= 9999
-    assert (
-        await store.claim(evolve(CLAIM, key="shop/3")) is Standing.MINE
-    )  # a clock that was set back doesn't extend the lease
+    machine.wall -= 9999  # setting the clock back doesn't extend a lease
+    assert await store.claim(evolve(CLAIM, key="shop/3")) is Standing.MINE
     old.close()
     await store.aclose()
 
