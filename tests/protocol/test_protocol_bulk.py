@@ -204,6 +204,7 @@ def test_every_line_is_in_exactly_one_column(inputs: list[list[Any]], chunk_size
     assert [outcome.first_line for outcome in report.chunks] == sorted(outcome.first_line for outcome in report.chunks)
     expected = [text for _, text in reference(lines)[0]]
     on_server = sum(outcome.count for outcome in report.chunks if outcome.fate is Fate.STORED)
+    # The outcomes with index -1 are of lines that are no card keys.
     not_on_server = [key for outcome in report.chunks if outcome.index >= 0 for key in outcome.keys]
     assert len(expected) == on_server + len(not_on_server)
     assert set(not_on_server) <= set(expected)

@@ -40,8 +40,8 @@ MODIFIED = {
 }  # fmt: skip
 
 
-def test_table_covers_all_format_and_control_characters() -> None:
-    """Visible format characters, blanks and NUL are not in the table."""
+def test_all_format_and_control_characters_count_as_invisible() -> None:
+    """The exceptions are visible format characters, blanks and NUL."""
     missing = [
         hex(code)
         for code in range(sys.maxunicode + 1)

@@ -395,7 +395,7 @@ def test_previous_page_is_read_again_when_the_total_shrinks() -> None:
     assert (state.ended, state.drifted) == (True, True)
 
 
-def test_different_totals_in_one_wave_prove_nothing() -> None:
+def test_pages_of_a_wave_with_different_totals_are_held_back() -> None:
     """If the totals in a wave differ, its pages are yielded only if they overlap with rows already yielded."""
     state = Walk(first=1, prefetch=2, thorough=False)
     state.receive(
@@ -449,7 +449,9 @@ def test_history_reports_possible_falls_and_rises_of_the_total(
 
 
 @rows(
-    ("waves", "behind", "ahead", "joins"),  # each page of a wave: (number, id of the first row)
+    # Each page of a wave: (number, id of the first row). `behind` and `ahead` are indexes of two of all these pages.
+    # `joins`: whether it is known that no row between them is missing.
+    ("waves", "behind", "ahead", "joins"),
     [
         ([[(3, 5)], [(1, 1)], [(2, 3)], [(3, 5)]], 1, 2, True),
         ([[(3, 5)], [(2, 3)], [(3, 5)]], 1, 2, True),
@@ -523,7 +525,7 @@ def test_stock_that_never_stops_changing_raises(*, thorough: bool) -> None:
         ids = (shift + asked, shift + asked + 1) if asked > 1 else (0, 1)
         return page_of(*ids, total=41 - (asked > 1), number=asked, last=21)
 
-    for _ in range(2):
+    for _ in range(2):  # after the error, the walk can be continued, and raises again
         with pytest.raises(MisreadError) as caught:  # noqa: PT012 -- any of the waves may raise
             while not state.ended:
                 run_wave(state, read)

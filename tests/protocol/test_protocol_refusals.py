@@ -152,7 +152,7 @@ def test_message_that_is_not_a_string_is_ignored(message: Any) -> None:
         (10**30, None),
     ],
 )
-def test_invalid_time_of_a_refusal_is_none(time: Any, expected: datetime | None) -> None:
+def test_time_of_a_refusal_is_none_if_invalid(time: Any, expected: datetime | None) -> None:
     """A refusal with an invalid time is raised all the same."""
     error = refusal("pay/create", {"code": 110, "msg": "m", "time": time})
     assert (type(error), error.time) == (errors.OutOfStockError, expected)

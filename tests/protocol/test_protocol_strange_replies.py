@@ -41,8 +41,8 @@ def test_error_for_an_html_page_shows_length_and_title(call: Any) -> None:
     assert str(error) == f"{call.path} (HTTP 502): is not complete JSON: {error.excerpt}"
 
 
-def test_error_of_a_call_with_card_keys_shows_only_listed_words() -> None:
-    """In calls that carry card keys, the error shows only listed words of titles and field names."""
+def test_error_of_a_call_with_card_keys_shows_only_words_of_a_fixed_list() -> None:
+    """If a call carries card keys, its error shows only those words of titles and field names that a list permits."""
     for body in (b"<title>opensesame</title>", b'{"opensesame": 1}'):
         assert "opensesame" in decode_error(PAY, 502, body).excerpt
         for call in (KaShow(8), KaCreate(8, ["CANARY-1"])):
