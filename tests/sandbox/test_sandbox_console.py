@@ -321,7 +321,7 @@ def underpaid_order(sandbox: Sandbox, console: Any, call: Any) -> None:
 @rows("path", ["/", "/shops", "/orders", "/orders/1", "/callbacks", "/faults", "/nowhere", "/orders/2"])
 @rows("language", ["en", "zh"])
 @pytest.mark.usefixtures("underpaid_order")
-def test_every_page_in_both_languages(path: str, language: str, console: Any) -> None:
+def test_every_page_is_shown_in_the_requested_language(path: str, language: str, console: Any) -> None:
     """Every page of the console shows the sandbox warning in the requested language and declares that language."""
     response = console.get(path, params={"lang": language})
     assert f'<html lang="{"en" if language == "en" else "zh-CN"}">' in response.text

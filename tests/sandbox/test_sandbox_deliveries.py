@@ -210,7 +210,7 @@ async def test_concurrent_deliveries_are_limited(sandbox: Sandbox) -> None:
         await sixteen_active.wait()
         active -= 1
         await stream.send(http(b"success"))
-        raise ConnectionAbortedError
+        raise ConnectionAbortedError  # raw_server closes the connection
 
     async with raw_server(answer) as shop, sandbox.serve(), sandbox.serve():
         sandbox.change_shop(callback_url=shop.base_url)
@@ -431,7 +431,7 @@ async def test_repr_and_logs_contain_no_signature(sandbox: Sandbox, caplog: pyte
         ({"callback_url": "ftp://127.0.0.1/"}, "not a callback URL. Enter a full http"),
     ],
 )
-def test_invalid_settings(settings: Any, message: str, tmp_path: Path) -> None:
+def test_invalid_setting_is_rejected(settings: Any, message: str, tmp_path: Path) -> None:
     """The error names the invalid setting, and no file is created."""
     with pytest.raises(ValueError, match=message):
         Sandbox(tmp_path / "shop.sqlite3", **settings)

@@ -126,6 +126,7 @@ async def test_drip_sends_one_byte_at_a_time(sandbox: Sandbox) -> None:
     assert {len(chunk["body"]) for chunk in chunks} == {1}
     assert {chunk["more_body"] for chunk in chunks} == {True}
     assert end == {"type": "http.response.body", "body": b""}
+    # 101: the empty request lacks all parameters.
     assert json.loads(b"".join(chunk["body"] for chunk in chunks))["code"] == 101
 
 
@@ -199,7 +200,9 @@ def test_fault_applies_to_one_request_by_default(sandbox: Sandbox, call: Any) ->
         ({"probability": 0.0}, [200, 200, 200, 200]),
     ],
 )
-def test_times_skip_and_probability(options: Any, codes: list[int], sandbox: Sandbox, call: Any) -> None:
+def test_times_skip_and_probability_select_the_affected_requests(
+    options: Any, codes: list[int], sandbox: Sandbox, call: Any
+) -> None:
     """times, skip and probability determine which requests a fault applies to."""
     sandbox.fault(Fault(FaultKind.BAD_GATEWAY, **options))
     assert [call("product/show").status_code for _ in codes] == codes

@@ -221,7 +221,7 @@ def test_causes_cover_the_documentation() -> None:
     assert tried == {(path, code) for path, codes in DOCUMENTED_CODES.items() for code in codes}
 
 
-def test_out_of_stock(sandbox: Sandbox, call: Any) -> None:
+def test_product_without_stock_is_refused_with_206(sandbox: Sandbox, call: Any) -> None:
     """For a product without unsold card keys, stablepay/create replies 206."""
     sandbox.delete_keys(8, sandbox.key_ids(8))
     assert call.reply("stablepay/create")["code"] == 206
@@ -229,7 +229,7 @@ def test_out_of_stock(sandbox: Sandbox, call: Any) -> None:
 
 def test_quota_counts_orders_of_all_kinds(sandbox: Sandbox, call: Any) -> None:
     """All of today's orders count towards the quota. Once it is exceeded, order/check is refused, too."""
-    sandbox.change_shop(quota=Decimal("2.87"))
+    sandbox.change_shop(quota=Decimal("2.87"))  # 1.88 for anypay/create and 0.99 for stablepay/create
     codes = [call.reply(path)["code"] for path in ("anypay/create", "stablepay/create", "pay/create", "order/check")]
     assert codes == [100, 100, 111, 100]
     sandbox.change_shop(quota=Decimal("2.86"))
