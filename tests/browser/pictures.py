@@ -85,8 +85,8 @@ CONSOLE = {
 }
 
 
-def main(folder: Path, wanted: dict[str, tuple[str, tuple[int, int], str]] | None) -> None:
-    """Take the wanted screenshots, or all of them if *wanted* is None."""
+def main(folder: Path, selected: dict[str, tuple[str, tuple[int, int], str]] | None) -> None:
+    """Take the *selected* screenshots. None: take every page in each window size, language and color scheme."""
     folder.mkdir(parents=True, exist_ok=True)
     with Sandbox(callback_interval=0) as sandbox, run_shop(sandbox) as shop, chromium() as browser:
         pages = set_up(shop)
@@ -96,14 +96,15 @@ def main(folder: Path, wanted: dict[str, tuple[str, tuple[int, int], str]] | Non
             for width, height in (DESKTOP, PHONE)
             for language in ("en", "zh")
         }
-        schemes: list[Scheme] = ["light"] if wanted else ["light", "dark"]
+        schemes: list[Scheme] = ["light"] if selected else ["light", "dark"]
         for scheme in schemes:
-            for name, (page_name, (width, height), language) in (wanted or all_screenshots).items():
+            for name, (page_name, (width, height), language) in (selected or all_screenshots).items():
                 page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
                 page.goto(pages[page_name] + ("&" if "?" in pages[page_name] else "?") + f"lang={language}")
+                # Show the details of the first row, unless the page shows details already.
                 for details in [] if page.locator("details[open]").count() else page.locator("summary").all()[:1]:
                     details.click()
-                suffix = "" if wanted else f"-{scheme}"
+                suffix = "" if selected else f"-{scheme}"
                 page.screenshot(path=folder / f"{name}{suffix}.png", full_page=True, animations="disabled")
                 page.close()
 

@@ -128,7 +128,7 @@ def test_update_keeps_a_field_being_edited(shop: RunningShop, window: Window) ->
     shop.create_payment()
     shop.sandbox.pay(1)
     wait_for_updates(page, 2)
-    expect(page.get_by_role("cell", name="88")).to_be_hidden()  # not updated yet
+    expect(page.get_by_role("cell", name="88")).to_be_hidden()  # the new stock isn't shown yet
     page.keyboard.press("Tab")
     expect(page.get_by_role("cell", name="88")).to_be_visible()
     expect(field).to_have_value("http://127.0.0.1:9/half")

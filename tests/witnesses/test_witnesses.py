@@ -68,7 +68,7 @@ def run_receiver(language: str, log: Path, sandbox: Sandbox) -> Generator[str]:
                 port = int(server.stdout.readline())
             url = f"http://127.0.0.1:{port}/notify"
             assert wait_for_receiver(server, url)
-            log.unlink(missing_ok=True)
+            log.unlink(missing_ok=True)  # the lines of the requests that waited for the receiver
             yield url
         finally:
             server.kill()
@@ -202,8 +202,7 @@ async def test_clients_can_call_the_later_endpoints(language: str) -> None:
     assert replies[0]["data"]["params"]["custom"] == CUSTOM
 
 
-async def test_signature_of_the_return_query(language: str) -> None:
-    """PHP and Node compute the same signature for the return query as the sandbox."""
+async def test_return_query_has_the_signature_that_php_and_node_compute(language: str) -> None:
     with Sandbox() as sandbox:
         sandbox.pay(await make_order(sandbox, out_order_id="订单-X"))
         fields = dict(parse_qsl(sandbox.return_query(1)))
@@ -227,7 +226,7 @@ async def test_signature_of_the_return_query(language: str) -> None:
 
 
 @pytest.mark.parametrize(("php_floats", "precision"), [("shortest", "-1"), ("17 digits", "17")])
-def test_prices_computed_by_php(php_floats: Any, precision: str) -> None:
+def test_prices_equal_those_computed_by_php(php_floats: Any, precision: str) -> None:
     """The sandbox sends the same prices as PHP computes in either precision, and the client reads them exactly."""
     if shutil.which("php") is None:
         pytest.skip("php is not installed")
