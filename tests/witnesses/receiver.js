@@ -1,4 +1,4 @@
-// A merchant's server for callbacks in Node, written from the vendor's page (支付成功回调接口) without this package's code.
+// A merchant's server for callbacks in Node, written from the vendor's page (支付成功回调接口) without our code.
 // It prints its port, receives callbacks as GET and POST, and responds with success or fail. It appends a line for each
 // callback to the file WITNESS_LOG.
 'use strict'

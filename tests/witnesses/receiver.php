@@ -1,7 +1,7 @@
 <?php
-// A merchant's server for callbacks in PHP, written from the vendor's page (支付成功回调接口) without this package's code.
-// `php -S` runs it. It receives callbacks as GET and POST, and responds with success or fail. It appends a line for each
-// callback to the file WITNESS_LOG.
+// A merchant's server for callbacks in PHP, written from the vendor's page (支付成功回调接口) without our code.
+// `php -S` runs it. It receives callbacks as GET and POST, and responds with success or fail. For each callback, it
+// appends a line to the file WITNESS_LOG.
 $form = $_SERVER['REQUEST_METHOD'] === 'POST' ? $_POST : $_GET;
 $appkey = getenv('WITNESS_APPKEY');
 $names = ['order_id', 'out_order_id', 'price', 'realprice', 'type', 'paytime', 'extend'];
