@@ -123,16 +123,16 @@ async def test_app_works_as_a_route_and_as_a_mount(memory_shop: Shop) -> None:
 
 async def run_lifespan(app: CallbackApp) -> list[str]:
     messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
-    sent: list[str] = []
+    replies: list[str] = []
 
     async def receive() -> MutableMapping[str, Any]:
         return messages.pop(0)
 
     async def send(message: MutableMapping[str, Any]) -> None:
-        sent.append(message["type"])
+        replies.append(message["type"])
 
     await app({"type": "lifespan"}, receive, send)
-    return sent
+    return replies
 
 
 async def test_lifespan_closes_the_store_and_later_deliveries_reopen_it(shop: Shop) -> None:
@@ -184,16 +184,16 @@ async def test_shutdown_stops_waiting_after_a_timeout(memory_shop: Shop, monkeyp
 
 async def test_websocket_is_refused(memory_shop: Shop) -> None:
     """A websocket is closed with code 1008 (policy violation)."""
-    sent = []
+    messages = []
 
     async def receive() -> MutableMapping[str, Any]:
         return {"type": "websocket.connect"}
 
     async def send(message: MutableMapping[str, Any]) -> None:
-        sent.append(message)
+        messages.append(message)
 
     await memory_shop.app()({"type": "websocket"}, receive, send)
-    assert sent == [{"type": "websocket.close", "code": 1008}]
+    assert messages == [{"type": "websocket.close", "code": 1008}]
 
 
 async def test_unknown_scope_type_raises_value_error(memory_shop: Shop) -> None:
@@ -275,10 +275,10 @@ async def test_repeated_field_is_refused(memory_shop: Shop, name: str, value: st
 
 async def test_callbacks_signed_with_any_of_several_secrets_are_accepted(memory_shop: Shop) -> None:
     """With two secrets, callbacks signed with either are accepted. A third secret is refused."""
-    other, third = Credentials(CREDENTIALS.appkey, "the-next-one"), Credentials(CREDENTIALS.appkey, "a-third-one")
+    second, third = Credentials(CREDENTIALS.appkey, "the-next-one"), Credentials(CREDENTIALS.appkey, "a-third-one")
     app = memory_shop.app(appsecret=[CREDENTIALS.appsecret, "the-next-one"])
     assert await reply_to(app, query()) == "success"
-    assert await reply_to(app, query(credentials=other, order_id="1")) == "success"
+    assert await reply_to(app, query(credentials=second, order_id="1")) == "success"
     assert await reply_to(app, query(credentials=third, order_id="2")) == "fail"
     assert isinstance(memory_shop.events[-1].error, CallbackSignatureError)
 
@@ -386,8 +386,8 @@ async def test_lookup_refuses_unknown_orders_and_other_prices(memory_shop: Shop)
     memory_shop.prices = {}
     app = memory_shop.app()
     assert await reply_to(app, query()) == "fail"
-    for other in ("10.24", "10.22"):
-        memory_shop.prices["T-1001-X"] = Decimal(other)
+    for price in ("10.24", "10.22"):
+        memory_shop.prices["T-1001-X"] = Decimal(price)
         assert await reply_to(app, query()) == "fail"
     memory_shop.prices["T-1001-X"] = Decimal("10.230")
     assert (await call(app, query())).status == 200

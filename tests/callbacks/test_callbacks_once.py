@@ -41,9 +41,12 @@ async def test_each_order_id_is_handled(shop: Shop) -> None:
 @pytest.mark.uncounted
 async def test_two_shops_can_share_a_store(shop: Shop) -> None:
     """Callbacks of two shops with the same ``order_id`` are both handled, though the shops share a store."""
-    other = Credentials("other-key", CREDENTIALS.appsecret)
+    other_credentials = Credentials("other-key", CREDENTIALS.appsecret)
     assert await reply_to(shop.app(), query()) == "success"
-    assert await reply_to(shop.app(appkey="other-key"), query(credentials=other, appkey="other-key")) == "success"
+    assert (
+        await reply_to(shop.app(appkey="other-key"), query(credentials=other_credentials, appkey="other-key"))
+        == "success"
+    )
     assert shop.kinds == ["handled", "handled"]
 
 

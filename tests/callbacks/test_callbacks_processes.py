@@ -46,9 +46,11 @@ class Servers:
     def _open(self, count: int, store: str, *options: str) -> list[subprocess.Popen[str]]:
         command = [sys.executable, str(TESTS / "merchant.py"), str(self.folder), store, *options]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
-        new = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(count)]
-        self._processes += new
-        return new
+        processes = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(count)
+        ]
+        self._processes += processes
+        return processes
 
     def handled(self) -> list[str]:
         log = self.folder / "handled"

@@ -64,23 +64,23 @@ async def test_another_appkey_or_signature_is_refused() -> None:
     """A callback with another, an empty or two appkeys, or with another shop's signature, is refused."""
     shop = Shop(MemoryStore())
     app = shop.app()
-    other = Credentials("other", "canary-of-the-appsecret")
-    rest = query_without()
-    sent = [
-        b"appkey=other&" + rest,
-        b"appkey=&" + rest,
-        b"appkey&" + rest,
-        b"appkey=gp-key%20&" + rest,
-        b"appkey=GP-KEY&" + rest,
-        query(credentials=other, appkey="other"),
-        query(credentials=other),
-        query_without(credentials=other),
-        b"appkey=gp-key&appkey=other&" + rest,
-        b"appkey=gp-key&%61ppkey=gp-key&" + rest,
+    other_credentials = Credentials("other", "canary-of-the-appsecret")
+    without_appkey = query_without()
+    queries = [
+        b"appkey=other&" + without_appkey,
+        b"appkey=&" + without_appkey,
+        b"appkey&" + without_appkey,
+        b"appkey=gp-key%20&" + without_appkey,
+        b"appkey=GP-KEY&" + without_appkey,
+        query(credentials=other_credentials, appkey="other"),
+        query(credentials=other_credentials),
+        query_without(credentials=other_credentials),
+        b"appkey=gp-key&appkey=other&" + without_appkey,
+        b"appkey=gp-key&%61ppkey=gp-key&" + without_appkey,
     ]
-    for received in sent:
+    for received in queries:
         assert (await app.receive(received)).body == "fail", received
-    assert shop.kinds == ["refused"] * len(sent)
+    assert shop.kinds == ["refused"] * len(queries)
 
 
 async def test_characters_moved_between_fields_are_refused_without_an_appkey() -> None:

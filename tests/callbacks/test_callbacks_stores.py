@@ -113,7 +113,7 @@ async def test_claim_of_another_process_between_read_and_write_is_noticed(
 ) -> None:
     """A claim that another process makes after our first read is noticed. During our transaction it can't make one."""
     monkeypatch.setattr(callbacks.sqlite_file, "_LOCK_TIMEOUT_S", 0.01)
-    other = SQLiteStore(tmp_path / "callbacks.sqlite3", clock=sqlite._clock)
+    other_store = SQLiteStore(tmp_path / "callbacks.sqlite3", clock=sqlite._clock)
     read_standing, standings = sqlite._writer()._read_standing, []
     others_results: list[object] = []
 
@@ -123,7 +123,7 @@ async def test_claim_of_another_process_between_read_and_write_is_noticed(
         if len(standings) == read_number:
             try:
                 # We are in a worker thread, so we can start an event loop.
-                others_results.append(anyio.run(other.claim, SECOND_DELIVERY))
+                others_results.append(anyio.run(other_store.claim, SECOND_DELIVERY))
             except sqlite3.OperationalError as error:
                 others_results.append(str(error))
         return current
@@ -131,7 +131,7 @@ async def test_claim_of_another_process_between_read_and_write_is_noticed(
     monkeypatch.setattr(sqlite._writer(), "_read_standing", read_then_claim)
     assert await sqlite.claim(FIRST_DELIVERY) is standing
     assert others_results == [Standing.MINE if read_number == 1 else "database is locked"]
-    await other.aclose()
+    await other_store.aclose()
 
 
 async def test_expired_claim_can_be_taken_by_another_token(clocked_store: Store, clock: Clock) -> None:
@@ -363,13 +363,13 @@ async def test_delivery_fails_while_another_program_locks_the_file(
     shop = Shop(sqlite)
     assert await reply_to(shop.app(), query(order_id="1")) == "success"
     await sqlite.aclose()
-    other = sqlite3.connect(tmp_path / "callbacks.sqlite3", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
+    other_program = sqlite3.connect(tmp_path / "callbacks.sqlite3", isolation_level=None)
+    other_program.execute("BEGIN IMMEDIATE")
     assert await reply_to(shop.app(), query()) == "fail"
     assert await reply_to(shop.app(), query(order_id="1")) == "success"  # a repeated delivery only reads
-    other.execute("ROLLBACK")
+    other_program.execute("ROLLBACK")
     assert await reply_to(shop.app(), query()) == "success"
-    other.close()
+    other_program.close()
     assert shop.kinds == ["handled", "failed", "repeated", "handled"]
 
 
@@ -433,8 +433,8 @@ async def test_locked_file_fails_writes_but_not_reads(
     """If another program has locked the file, a claim that only reads succeeds. A commit in the same batch fails."""
     monkeypatch.setattr(callbacks.sqlite_file, "_LOCK_TIMEOUT_S", 0.01)
     await sqlite.commit(FIRST_DELIVERY)
-    other = sqlite3.connect(tmp_path / "callbacks.sqlite3", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
+    other_program = sqlite3.connect(tmp_path / "callbacks.sqlite3", isolation_level=None)
+    other_program.execute("BEGIN IMMEDIATE")
     standings: list[Standing] = []
 
     async def read() -> None:
@@ -450,7 +450,7 @@ async def test_locked_file_fails_writes_but_not_reads(
             group.start_soon(write)
             await anyio.wait_all_tasks_blocked()
     assert standings == [Standing.HANDLED]
-    other.close()
+    other_program.close()
 
 
 async def test_idle_worker_thread_ends_and_is_restarted(sqlite: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -524,8 +524,8 @@ print("passed")
 
 def test_tokens_differ_after_a_fork_in_c() -> None:
     """A process and its fork make different tokens, even if the fork is made without Python."""
-    done = subprocess.run([sys.executable, "-c", TOKENS_SCRIPT], capture_output=True, timeout=PATIENCE, check=False)
-    assert (done.returncode, done.stdout) == (0, b"passed\n"), done.stderr.decode()
+    finished = subprocess.run([sys.executable, "-c", TOKENS_SCRIPT], capture_output=True, timeout=PATIENCE, check=False)
+    assert (finished.returncode, finished.stdout) == (0, b"passed\n"), finished.stderr.decode()
 
 
 # --- Redis

@@ -34,8 +34,8 @@ async def test_full_payment_after_an_underpaid_one_is_handled() -> None:
     """An underpaid callback doesn't count as handled: the full payment is handled, and later callbacks are repeated."""
     shop = Shop(MemoryStore(), prices={"T-1001-X": Decimal("10.23")})
     app = shop.app()
-    for sent in (underpaid_query(), underpaid_query("10.22"), query(), query(), underpaid_query()):
-        await reply_to(app, sent)
+    for query_string in (underpaid_query(), underpaid_query("10.22"), query(), query(), underpaid_query()):
+        await reply_to(app, query_string)
     assert shop.kinds == ["underpaid", "underpaid", "handled", "repeated", "repeated"]
     assert [callback.realprice for callback in shop.handled] == [Decimal("10.23")]
 
