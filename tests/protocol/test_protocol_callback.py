@@ -107,9 +107,9 @@ def test_repeated_field_is_reported(name: str, *, escape: bool) -> None:
 def test_empty_field_is_reported(name: str) -> None:
     """Every field but ``extend`` must have a value. ``name=`` and ``name`` without ``=`` are both empty."""
     fields = signed_fields() if name in ("appkey", "sign") else signed_fields(**{name: ""})
-    rest = query({other: value for other, value in fields.items() if other != name})
-    assert malformed_error(f"{rest}&{name}=").field == name
-    assert malformed_error(f"{rest}&{name}").field == name
+    other_fields = query({field: value for field, value in fields.items() if field != name})
+    assert malformed_error(f"{other_fields}&{name}=").field == name
+    assert malformed_error(f"{other_fields}&{name}").field == name
 
 
 @rows("extend", ["", " ", "\n", "  two  ", "=&?#%+", "密 钥", "a\x00b"])
@@ -145,9 +145,9 @@ def test_altered_field_breaks_the_signature(name: str, value: str) -> None:
 
 def test_callback_for_another_appkey_or_secret_is_rejected() -> None:
     """A callback with another appkey, or signed with another secret, raises ``CallbackSignatureError``."""
-    other = Credentials("other", "gp-secret")
+    other_shop = Credentials("other", "gp-secret")
     fields = {**FIELDS, "appkey": "other"}
-    fields["sign"] = sign(other, [fields[name] for name in SIGNED_NAMES])
+    fields["sign"] = sign(other_shop, [fields[name] for name in SIGNED_NAMES])
     error = signature_error(query(fields))
     assert (error.field, error.problem) == ("appkey", "is not yours")
     with pytest.raises(CallbackSignatureError) as caught:
@@ -342,10 +342,10 @@ def test_other_repeated_parameter_is_rejected_without_its_name(name: str) -> Non
 def test_form_encoding_is_decoded() -> None:
     """``+`` and ``%20`` are spaces, ``%2B`` is a plus. Hex digits may be in either case. UTF-8 may be unescaped."""
     fields = signed_fields(extend="a b+c 密")
-    rest = query({name: value for name, value in fields.items() if name != "extend"})
+    other_fields = query({name: value for name, value in fields.items() if name != "extend"})
     for extend in ("a+b%2bc%20密", "a%20b%2Bc+%E5%AF%86", "%61 b%2Bc %e5%af%86"):
-        assert parse(f"{rest}&extend={extend}").extend == "a b+c 密"
-        assert parse(f"{rest}&extend={extend}".encode()).extend == "a b+c 密"
+        assert parse(f"{other_fields}&extend={extend}").extend == "a b+c 密"
+        assert parse(f"{other_fields}&extend={extend}".encode()).extend == "a b+c 密"
 
 
 @rows("text", ["%", "%2", "%zz", "%2z", "a%", "%%32", "%u5bc6", "100%&x=1"])

@@ -162,9 +162,9 @@ def test_explanation_of_a_transport_error_says_whether_it_was_sent() -> None:
 
 def test_every_other_exception_has_an_entry() -> None:
     """Each exception class that isn't a refusal has an entry, so none of them gets the fallback explanation."""
-    named = {fault.error for fault in FAULTS}
-    others = {cls for cls in all_classes(GatePayError) if not issubclass(cls, RefusedError)} | {RefusedError}
-    assert named == {cls.__name__ for cls in others}
+    with_entry = {fault.error for fault in FAULTS}
+    expected = {cls for cls in all_classes(GatePayError) if not issubclass(cls, RefusedError)} | {RefusedError}
+    assert with_entry == {cls.__name__ for cls in expected}
     assert explain(GatePayError("x")).cause == "Something went wrong in gatepay-async."
 
 

@@ -258,11 +258,11 @@ def test_times_are_read_under_both_documented_names(ours: str, example: str, tab
     reply = json.loads((SAMPLES / "ka_show.json").read_bytes())
     row = reply["data"]["ka"]["data"][1]
     row[table] = 1
-    both = decode(KaShow(3, 2), Reply(200, json.dumps(reply).encode()))
-    assert getattr(both.keys[1], ours) == datetime(2019, 4, 26, 4, 5, 20, tzinfo=UTC)
+    with_both_names = decode(KaShow(3, 2), Reply(200, json.dumps(reply).encode()))
+    assert getattr(with_both_names.keys[1], ours) == datetime(2019, 4, 26, 4, 5, 20, tzinfo=UTC)
     del row[example]
-    other = decode(KaShow(3, 2), Reply(200, json.dumps(reply).encode()))
-    assert getattr(other.keys[1], ours) == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
+    with_name_of_table = decode(KaShow(3, 2), Reply(200, json.dumps(reply).encode()))
+    assert getattr(with_name_of_table.keys[1], ours) == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
 
 
 @rows("raw", ["1" + "0" * 30, "-1" + "0" * 30, "253402300800", "99999999999999"])

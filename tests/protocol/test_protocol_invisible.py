@@ -84,9 +84,9 @@ def test_invisible_characters_within_a_key_are_kept_and_reported() -> None:
         ledger = Ledger()
         chunker = Chunker(ledger)
         list(chunker.chunks(["A", f"B{character}C", "", f"{character}D"]))
-        rest = chunker.last_chunk()
-        assert rest is not None
-        assert (name, rest.keys, ledger.report(stopped=None).invisible) == (name, ("A", f"B{character}C", "D"), (2,))
+        chunk = chunker.last_chunk()
+        assert chunk is not None
+        assert (name, chunk.keys, ledger.report(stopped=None).invisible) == (name, ("A", f"B{character}C", "D"), (2,))
 
 
 def test_characters_that_modify_a_visible_one_are_kept_and_not_reported() -> None:

@@ -74,10 +74,10 @@ def test_callback_of_every_accepted_order_is_accepted(out_order_id: str, custom:
 def test_limits_of_all_fields_fit_into_the_longest_query() -> None:
     """The sum assumes that each byte is percent-encoded, which takes three bytes."""
     longest = {"order_id": 2**63 - 1, "price": "9" * 12 + ".99", "realprice": "9" * 12 + ".99", "type": "onecode"}
-    rest = len("".join(map(str, longest.values()))) + len("1555750250") + 32
-    names = len("appkey=&order_id=&out_order_id=&price=&realprice=&type=&paytime=&extend=&sign=")
-    assert (rest, names, MAX_APPKEY_BYTES, MAX_OWN_QUERY_BYTES) == (98, 78, 100, 700)
-    worst = 3 * (checks.MAX_ORDER_NUMBER_BYTES + checks.MAX_CUSTOM_BYTES + MAX_APPKEY_BYTES + rest) + names
+    other_bytes = len("".join(map(str, longest.values()))) + len("1555750250") + 32
+    name_bytes = len("appkey=&order_id=&out_order_id=&price=&realprice=&type=&paytime=&extend=&sign=")
+    assert (other_bytes, name_bytes, MAX_APPKEY_BYTES, MAX_OWN_QUERY_BYTES) == (98, 78, 100, 700)
+    worst = 3 * (checks.MAX_ORDER_NUMBER_BYTES + checks.MAX_CUSTOM_BYTES + MAX_APPKEY_BYTES + other_bytes) + name_bytes
     assert worst + MAX_OWN_QUERY_BYTES + len("&") <= MAX_QUERY_BYTES
 
 

@@ -57,10 +57,10 @@ def test_remedies_of_the_command_name_both_causes_of_a_code() -> None:
 def test_texts_name_only_parameters_of_the_endpoint() -> None:
     """No cause or remedy names a parameter that the endpoint doesn't have."""
     parameters = {call.path: {field.alias for field in fields(call)} for call in CALLS}
-    known = {name for names in parameters.values() for name in names if "_" in name or name == "custom"}
+    parameter_names = {name for names in parameters.values() for name in names if "_" in name or name == "custom"}
     for (endpoint, code), refusal in REFUSALS.items():
-        named = set(re.findall(r"[a-z_]+", " ".join((*refusal.cause, *refusal.remedy)))) & known
-        wrong = named - parameters[endpoint]
+        mentioned = set(re.findall(r"[a-z_]+", " ".join((*refusal.cause, *refusal.remedy)))) & parameter_names
+        wrong = mentioned - parameters[endpoint]
         assert not wrong, (endpoint, code, wrong)
 
 

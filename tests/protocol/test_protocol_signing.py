@@ -76,8 +76,8 @@ def test_is_signed_accepts_only_the_right_signature(vector: dict[str, Any]) -> N
     assert is_signed(credentials, parts, vector["sign"])
     assert not is_signed(credentials, [*parts, "x"], vector["sign"])
     assert not is_signed(Credentials(vector["appkey"], "another"), parts, vector["sign"])
-    for wrong in ("", vector["sign"][:-1], vector["sign"].upper(), "密" * 32):
-        assert not is_signed(credentials, parts, wrong)
+    for wrong_signature in ("", vector["sign"][:-1], vector["sign"].upper(), "密" * 32):
+        assert not is_signed(credentials, parts, wrong_signature)
 
 
 # The vectors whose values the constructors accept. The others repeat a card key, contain blank lines or carriage
