@@ -46,13 +46,13 @@ async def test_payment_sends_signed_callback(sandbox: Sandbox, clock: Any) -> No
         sandbox.pay(order, realprice=Decimal("0.98"))
         [delivery] = await sandbox.wait_delivered(order)
     [head] = shop.heads
-    sent = query_of(head)
+    fields = query_of(head)
     assert head.startswith(b"GET /callback?shop=1&appkey=")
     assert b"\r\nuser-agent: gatepay-sandbox\r\n" in head.lower()
-    assert sent.pop("sign") == md5_hex(
-        md5_hex(sandbox.appkey + "".join(sent[name] for name in SIGNED_FIELDS)) + sandbox.appsecret
+    assert fields.pop("sign") == md5_hex(
+        md5_hex(sandbox.appkey + "".join(fields[name] for name in SIGNED_FIELDS)) + sandbox.appsecret
     )
-    assert sent == {
+    assert fields == {
         "shop": "1",
         "appkey": sandbox.appkey,
         "order_id": "1",

@@ -105,7 +105,7 @@ def test_drip_sends_the_whole_response(sandbox: Sandbox, call: Any) -> None:
 @pytest.mark.anyio
 async def test_drip_sends_one_byte_at_a_time(sandbox: Sandbox) -> None:
     """DRIP sends the headers first and then one byte per message."""
-    sent = []
+    messages = []
 
     async def receive() -> Message:
         if not received:
@@ -115,13 +115,13 @@ async def test_drip_sends_one_byte_at_a_time(sandbox: Sandbox) -> None:
         return {}
 
     async def send(message: Message) -> None:
-        sent.append(message)
+        messages.append(message)
 
     received: list[bool] = []
     sandbox.fault(Fault(FaultKind.DRIP, seconds=0))
     scope: Scope = {"type": "http", "method": "POST", "path": "/api/product/show", "headers": []}
     await sandbox.app({**scope, "scheme": "http", "server": ("127.0.0.1", 80)}, receive, send)
-    head, *chunks, end = sent
+    head, *chunks, end = messages
     assert head["type"] == "http.response.start"
     assert {len(chunk["body"]) for chunk in chunks} == {1}
     assert {chunk["more_body"] for chunk in chunks} == {True}

@@ -142,7 +142,7 @@ def make_causes() -> list[Cause]:
             "free",
         )
         causes += [(path, 201, set_urls, {"price": invalid}) for invalid in invalid_prices]
-        causes += [(path, 100, set_urls, {"price": right}) for right in ("0.01", "999999999999.99")]
+        causes += [(path, 100, set_urls, {"price": valid}) for valid in ("0.01", "999999999999.99")]
     causes += [("cloudpay/create", 209, set_no_agent, {}), ("anypay/create", 100, set_no_agent, {})]
     for invalid in ("8", "8:", ":1", "8:0", "0:1", "8:1,", "8:1,8:2", "8:1;4:1", "8:1:1", "a:b", "8:1.5", "8: 1"):
         causes.append(("grouppay/create", 106, set_urls, {"fields": invalid}))

@@ -36,12 +36,16 @@ def test_reply_and_order_of_each_creating_endpoint(path: str, price: str, name: 
     root = str(call.client.base_url).removesuffix("/api/")
     assert data["pay_url"] == f"{root}/pay/api?id={order.page_id}&type={order.pay_type}"
     assert data["qrcode_url"] == f"{root}/qrcode/build?size=130&text={quote(data['pay_url'], safe='')}"
-    sent = call.form(path)
+    sent_fields = call.form(path)
     if path in ("grouppay/create", "stablepay/create"):
-        del sent["appkey"], sent["sign"]
-    assert data["params"] == sent
+        del sent_fields["appkey"], sent_fields["sign"]
+    assert data["params"] == sent_fields
     assert (order.endpoint, order.price, order.name, order.items) == (path, Decimal(price), name, items)
-    assert (order.out_order_id, order.custom, order.pay_type) == (sent["out_order_id"], "terry", sent["type"])
+    assert (order.out_order_id, order.custom, order.pay_type) == (
+        sent_fields["out_order_id"],
+        "terry",
+        sent_fields["type"],
+    )
     assert (order.state, order.admin_id) == ("pending", 6)
     assert call.client.get(data["pay_url"]).status_code == 200
 

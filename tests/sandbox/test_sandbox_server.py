@@ -68,8 +68,8 @@ async def test_port_can_be_reused_immediately(sandbox: Sandbox, call: Any, no_ce
     """A port can be served again immediately after the server stopped."""
     async with sandbox.serve() as url:
         await call_product_show(url, sandbox, call, no_certificates)
-    async with sandbox.serve(port=httpx.URL(url).port or 0) as again:
-        assert again == url
+    async with sandbox.serve(port=httpx.URL(url).port or 0) as second_url:
+        assert second_url == url
         assert await call_product_show(url, sandbox, call, no_certificates) == 100
 
 
