@@ -84,7 +84,7 @@ def test_pages_do_not_scroll_sideways(language: str, pages: dict[str, str], wind
             assert page.evaluate("document.documentElement.scrollWidth") <= width, (name, width)
 
 
-def test_payment_by_keyboard(shop: RunningShop, window: Window) -> None:
+def test_customer_can_pay_by_keyboard(shop: RunningShop, window: Window) -> None:
     """A customer can pay with the keyboard alone. The focus is visible, and the first link skips to the content."""
     page = window().new_page()
     page.goto(shop.create_payment())
@@ -107,7 +107,7 @@ def test_payment_by_keyboard(shop: RunningShop, window: Window) -> None:
     expect(page.get_by_text("¥0.50 received, less than the price. The shop should not deliver.")).to_be_visible()
 
 
-def test_accessibility_tree_of_the_payment_page(shop: RunningShop, window: Window) -> None:
+def test_accessibility_tree_names_all_parts_of_the_payment_page(shop: RunningShop, window: Window) -> None:
     """The accessibility tree has the product, the amount, the state as a heading, and named buttons."""
     page = window().new_page()
     page.goto(shop.create_payment())

@@ -218,7 +218,7 @@ def test_expired_order_page_leaves_for_the_expiry_url(shop: RunningShop, window:
     expect(page.get_by_role("heading", name="Too late")).to_be_visible()
 
 
-def test_quick_payment_from_the_console(shop: RunningShop, window: Window) -> None:
+def test_quick_payment_from_the_console_is_called_back(shop: RunningShop, window: Window) -> None:
     """The console links to the quick-pay page, which creates an order that can be paid and is called back."""
     page = window(locale="zh-CN").new_page()
     page.goto(f"{shop.root}/shops")

@@ -124,7 +124,7 @@ async def test_proxy_down_means_nothing_was_sent(client_tls: ssl.SSLContext) -> 
         assert (error.sent, error.attempts) == (False, 2)
 
 
-async def test_payment_through_a_tunnel(authority: trustme.CA, client_tls: ssl.SSLContext) -> None:
+async def test_payment_through_a_tunnel_reaches_the_shop(authority: trustme.CA, client_tls: ssl.SSLContext) -> None:
     """Through a tunnel the shop responds over TLS. The proxy sees only the destination."""
 
     async def answer(stream: SocketStream, _: int) -> None:

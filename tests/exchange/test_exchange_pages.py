@@ -100,7 +100,7 @@ async def test_http_is_available_while_the_client_is_open() -> None:
         _ = gatepay.http
 
 
-async def test_http_over_the_users_own_objects() -> None:
+async def test_http_uses_the_users_own_client_or_transport() -> None:
     """``http`` is the user's own client, or a client over the user's own transport. Neither is closed."""
 
     class Transport(user_httpx.MockTransport):

@@ -360,7 +360,7 @@ def test_error_of_a_call_determines_the_outcome(error: Any, fate: Fate) -> None:
     )
 
 
-def test_refusals_that_every_chunk_would_get_are_complete() -> None:
+def test_list_of_refusals_that_every_chunk_would_get_is_complete() -> None:
     """All other refusals of ``ka/create`` are about the card keys of one chunk."""
     causes = {refusal.error for refusal in REFUSALS.values() if refusal.endpoint == KaCreate.path}
     assert causes - set(bulk.REFUSALS_OF_EVERY_CHUNK) == {

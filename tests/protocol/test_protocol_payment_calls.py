@@ -124,8 +124,8 @@ def test_call_is_encoded_to_its_fields_and_signature(vector: dict[str, Any]) -> 
     )
 
 
-def test_method_repeatability_and_server_of_each_call() -> None:
-    """Calls that create an order are not repeatable, the check is a GET, and cloud payments go to the cloud server."""
+def test_calls_that_create_an_order_are_posts_and_not_repeatable() -> None:
+    """The check of an order is a repeatable GET. Cloud payments go to the cloud server."""
     assert len(CALL_VECTORS) == 6 * len(VALID_ARGUMENTS)  # six recorded signatures of each call
     assert {call.path: (call.method, call.repeatable, call.on_cloud) for call in CALLS.values()} == {
         "anypay/create": ("POST", False, False),

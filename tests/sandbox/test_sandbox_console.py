@@ -272,8 +272,7 @@ async def test_callback_responses_are_shown_escaped(sandbox: Sandbox, console: A
     assert "Response (none)" in page
 
 
-def test_callbacks_page_without_deliveries(console: Any) -> None:
-    """Without deliveries, `/callbacks` says that there are none yet."""
+def test_callbacks_page_without_deliveries_says_so(console: Any) -> None:
     assert "No callbacks yet" in text_of(console.get("/callbacks"))
 
 

@@ -299,7 +299,7 @@ CUTS = {FaultKind.CUT_BEFORE: 0, FaultKind.CUT_AFTER: 1, FaultKind.HALF_BODY: 1}
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", ALL_KINDS)
-async def test_faults_without_a_socket(kind: FaultKind, sandbox: Sandbox, call: Any) -> None:
+async def test_faults_work_without_a_socket(kind: FaultKind, sandbox: Sandbox, call: Any) -> None:
     """Over ASGI, without a socket, a cut connection is a ConnectionResetError. Other faults work as over a socket."""
     sandbox.fault(Fault(kind, code=110, seconds=0))
     transport = httpx.ASGITransport(sandbox.app)

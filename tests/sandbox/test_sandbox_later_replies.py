@@ -27,7 +27,9 @@ DATA_FIELDS = ["pay_url", "qrcode_url", "qrcode_body", "params"]
         ("stablepay/create", "0.99", "腾讯视频SVIP账号", ((8, 1),)),
     ],
 )
-def test_reply_and_order_of_each_creating_endpoint(path: str, price: str, name: str, items: object, call: Any) -> None:
+def test_each_creating_endpoint_replies_and_stores_the_order(
+    path: str, price: str, name: str, items: object, call: Any
+) -> None:
     """The reply has the page's URL, the image's URL and the sent fields. The order is stored as requested."""
     reply = call.reply(path)
     assert (reply["code"], reply["msg"]) == (100, "请求成功")
@@ -50,7 +52,7 @@ def test_reply_and_order_of_each_creating_endpoint(path: str, price: str, name: 
     assert call.client.get(data["pay_url"]).status_code == 200
 
 
-def test_qr_code_of_the_pay_url(call: Any) -> None:
+def test_qrcode_url_is_a_png_of_the_pay_url(call: Any) -> None:
     """qrcode_url is a PNG of the pay_url that other sites may embed; qrcode_body is the same image as a data URI."""
     data = call.reply("anypay/create")["data"]
     image = call.client.get(data["qrcode_url"])

@@ -183,7 +183,9 @@ BEIJING = timezone(timedelta(hours=8))
         ({"realprice": Decimal(0)}, "0.00", "1555750250"),
     ],
 )
-def test_callback_query_of_an_order(payment: Any, realprice: str, paytime: str, sandbox: Sandbox, call: Any) -> None:
+def test_callback_query_has_the_values_of_the_order(
+    payment: Any, realprice: str, paytime: str, sandbox: Sandbox, call: Any
+) -> None:
     """A callback has prices with two decimals, the time in seconds, and the order's custom as extend."""
     call.reply("pay/create", product_num="2", pay_type="alipay", custom="a+b &c=密")
     query = dict(parse_qsl(sandbox.callback_query(1, **payment), strict_parsing=True))

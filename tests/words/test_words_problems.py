@@ -132,7 +132,7 @@ def test_problem_survives_json() -> None:
         assert (Problem.of_json(other), Problem.of_json(other).name) == ("new", "other")
 
 
-def test_message_of_an_error() -> None:
+def test_message_of_an_error_is_its_problem_or_its_text() -> None:
     """``message_of`` returns the problem of an error, or its text."""
     assert message_of(ValueError(LINE)) is LINE
     assert [message_of(error) for error in (ValueError("x"), ValueError(), OSError(2, "gone"))] == [
