@@ -3,8 +3,11 @@ Runs a merchant's server on uvicorn: a CallbackApp over a store that several pro
 
     python merchant.py FOLDER STORE [--hang handler] [--block handler|commit|answer]
 
-Its handler writes a line to FOLDER/handled and, once for each order_id, a row to FOLDER/shop.sqlite3. Then it waits
-until FOLDER/go exists. The first printed line is the port.
+STORE is the path of an SQLite file or the URL of a Redis. The first printed line is the port.
+
+The handler writes a line to FOLDER/handled and, once for each order_id, a row to FOLDER/shop.sqlite3. Then it waits
+until FOLDER/go exists. At the step named by --hang or --block, the server creates the file "FOLDER/hangs in STEP", and
+hangs or blocks. The step "answer" is between the commit and the response.
 """
 
 import argparse

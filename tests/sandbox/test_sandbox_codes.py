@@ -153,14 +153,14 @@ CAUSES: list[Cause] = [
 
 
 @pytest.mark.parametrize(
-    "arrange", [unchanged, remove_shop, close_endpoints, set_no_quota, expire_licence, add_stored_keys]
+    "prepare_shop", [unchanged, remove_shop, close_endpoints, set_no_quota, expire_licence, add_stored_keys]
 )
-def test_each_cause_has_its_code_and_message(arrange: Callable[[Sandbox], None], call: Any) -> None:
+def test_each_cause_has_its_code_and_message(prepare_shop: Callable[[Sandbox], None], call: Any) -> None:
     """A reply has HTTP 200, the endpoint's code and message, and null as data if it is a refusal."""
-    arrange(call.sandbox)
-    tally = Tally()
-    for path, code, arranged, changes in CAUSES:
-        if arranged is arrange:
+    prepare_shop(call.sandbox)
+    tally = Tally()  # collects the failures of all causes until end()
+    for path, code, preparation, changes in CAUSES:
+        if preparation is prepare_shop:
             with tally.row({"path": path, "code": code, "changes": changes}):
                 reply: dict[str, Any] = call.reply(path, **changes)
                 assert (reply["code"], reply["msg"]) == (code, DOCUMENTED_CODES[path][code])
