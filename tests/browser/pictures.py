@@ -34,7 +34,7 @@ SCREENSHOTS = {
 def set_up(shop: RunningShop) -> dict[str, str]:
     """Create orders in all states. Return the URL of each page, by name."""
     sandbox = shop.sandbox
-    pay_types = list(PayType) * 9
+    pay_types = list(PayType) * 9  # 27 orders, more than a page of the list shows
     urls = [shop.create_payment(pay_type, f"T-{1000 + number}-X") for number, pay_type in enumerate(pay_types)]
     merchant = sandbox.change_shop().callback_url
     sandbox.change_shop(callback_url="http://127.0.0.1:9/callback")  # nothing listens there
@@ -71,12 +71,13 @@ def set_up(shop: RunningShop) -> dict[str, str]:
     return orders | {name: f"{shop.root}/{path}" for name, path in CONSOLE.items()}
 
 
+# The pages of the console: name, then path.
 CONSOLE = {
     "overview": "",
     "shops": "shops",
     "orders": "orders",
     "order": "orders/2",
-    "amount-order": "orders/28",
+    "amount-order": "orders/28",  # the first order after the 27
     "group-order": "orders/29",
     "expired-order": "orders/3",
     "deliveries": "callbacks",

@@ -20,6 +20,7 @@ RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "be
 @pytest.fixture
 def pages(shop: RunningShop) -> dict[str, str]:
     """The URLs of every page in each of its states, by name."""
+    # More orders than a page of the list shows.
     urls = [shop.create_payment(out_order_id=f"T-{number}-X") for number in range(1, 25)]
     sandbox = shop.sandbox
     sandbox.pay(2)
@@ -27,7 +28,7 @@ def pages(shop: RunningShop) -> dict[str, str]:
     sandbox.expire(4)
     sandbox.pay(4)
     amount = shop.order_amount(return_url=f"{shop.merchant}/stay")
-    sandbox.pay(25)
+    sandbox.pay(25)  # the order for an amount
     sandbox.change_shop(closed=True)
     sandbox.fault(Fault(FaultKind.CODE, code=110, endpoint="pay/create", times=None))
     shop.portal.call(sandbox.wait_delivered)

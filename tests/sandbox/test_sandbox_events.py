@@ -23,6 +23,7 @@ def test_each_call_sends_an_event(sandbox: Sandbox, call: Any, events: list[Sand
     """Each call sends an event with its code, the field at fault and the fault, but without secrets and card keys."""
     sandbox.fault(Fault(FaultKind.CODE, endpoint="pay/create", code=110))
     sandbox.fault(Fault(FaultKind.HALF_JSON, endpoint="ka/show"))
+    # Each call: endpoint, changed fields, and the expected code, reason, field, fault and number of card keys.
     calls: list[tuple[str, dict[str, str | None], tuple[Any, ...]]] = [
         ("ka/create", {"content": "AAA\nBBB\nEXAMPLE-8-001"}, (100, "", "", "", 2)),
         ("ka/show", {}, (100, "", "", "half_json", 50)),

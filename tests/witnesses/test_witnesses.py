@@ -103,6 +103,7 @@ async def test_receivers_accept_the_sandboxs_callbacks(language: str, method: An
                 sandbox.pay(await make_order(sandbox, custom=custom, out_order_id="订单-X"), realprice=realprice)
                 await sandbox.wait_delivered(timeout=30)
         deliveries = sandbox.deliveries()
+    # The callback of the underpaid order fails at all four attempts.
     assert [delivery.answer for delivery in deliveries] == ["success", "success", *["fail"] * 4]
     log_entries = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
     assert [entry["verdict"] for entry in log_entries] == ["success", "success", *["underpaid"] * 4]
