@@ -125,5 +125,5 @@ class Shop:
         )
 
     @property
-    def kinds(self) -> list[str]:
+    def event_kinds(self) -> list[str]:
         return [event.kind.value for event in self.events]

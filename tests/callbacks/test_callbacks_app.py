@@ -54,7 +54,7 @@ async def test_post_with_a_form_is_handled(memory_shop: Shop) -> None:
     pieces: list[Any] = [bytes([byte]) for byte in body]
     in_many = await call(memory_shop.app(), method="POST", parts=[*pieces, {"type": "http.request"}])
     assert (in_one.body, in_many.body) == (b"success", b"success")
-    assert memory_shop.kinds == ["handled", "repeated"]
+    assert memory_shop.event_kinds == ["handled", "repeated"]
 
 
 async def test_query_of_a_post_is_ignored(memory_shop: Shop) -> None:
@@ -118,7 +118,7 @@ async def test_app_works_as_a_route_and_as_a_mount(memory_shop: Shop) -> None:
         # Starlette redirects a mount's path without a slash. CallbackApp's documentation mentions it.
         assert (await client.get(f"/mounted?{query().decode()}")).status_code == 307
     assert [(answer.status_code, answer.text) for answer in answers] == [(200, "success")] * 4
-    assert memory_shop.kinds == ["handled", "repeated", "repeated", "repeated"]
+    assert memory_shop.event_kinds == ["handled", "repeated", "repeated", "repeated"]
 
 
 async def run_lifespan(app: CallbackApp) -> list[str]:
@@ -391,7 +391,7 @@ async def test_lookup_refuses_unknown_orders_and_other_prices(memory_shop: Shop)
         assert await reply_to(app, query()) == "fail"
     memory_shop.prices["T-1001-X"] = Decimal("10.230")
     assert (await call(app, query())).status == 200
-    assert memory_shop.kinds == ["refused", "refused", "refused", "handled"]
+    assert memory_shop.event_kinds == ["refused", "refused", "refused", "handled"]
     unknown_order, other_price, _, _ = memory_shop.events
     assert (unknown_order.order_id, unknown_order.out_order_id) == (67848, "T-1001-X")
     assert str(unknown_order.error) == "callback: out_order_id: is not one of your orders"
@@ -421,7 +421,7 @@ async def test_lookup_that_raises_fails_the_delivery(memory_shop: Shop) -> None:
     app = memory_shop.app(lookup=lookup)
     assert (await call(app, query())).status == 500
     assert await reply_to(app, query()) == "success"
-    assert memory_shop.kinds == ["failed", "handled"]
+    assert memory_shop.event_kinds == ["failed", "handled"]
     assert isinstance(memory_shop.events[0].error, OSError)
 
 
@@ -433,7 +433,7 @@ async def test_lookup_refuses_digits_moved_between_fields(memory_shop: Shop) -> 
     assert await reply_to(app, urlencode(genuine).encode()) == "success"
     for moved in ({"out_order_id": "A1", "price": "2.00"}, {"order_id": "1", "out_order_id": "2A"}):
         assert await reply_to(app, urlencode({**genuine, **moved}).encode()) == "fail"
-    assert memory_shop.kinds == ["handled", "refused", "refused"]
+    assert memory_shop.event_kinds == ["handled", "refused", "refused"]
 
 
 async def test_async_on_event_is_awaited(memory_shop: Shop) -> None:
@@ -493,7 +493,7 @@ async def test_events_and_logs_contain_no_secret(shop: Shop, caplog: pytest.LogC
     received = [urlencode(forged).encode(), query(), query(), query(order_id="7", out_order_id="no"), query() + b"0"]
     for query_string in received:
         await call(app, query_string)
-    assert shop.kinds == ["refused", "failed", "handled", "refused", "refused"]
+    assert shop.event_kinds == ["refused", "failed", "handled", "refused", "refused"]
     expected = signed_fields(price="0.01")["sign"]
     for text in (caplog.text, repr(shop.events), repr(app), *(str(event.error) for event in shop.events)):
         for secret in (CREDENTIALS.appsecret, signed_fields()["sign"], expected, "canary"):

@@ -26,7 +26,7 @@ async def test_repeated_callback_is_handled_once(shop: Shop) -> None:
     """A callback that is delivered five times is handled once, and each delivery gets ``success``."""
     app = shop.app()
     assert [await reply_to(app, query()) for _ in range(5)] == ["success"] * 5
-    assert shop.kinds == ["handled"] + ["repeated"] * 4
+    assert shop.event_kinds == ["handled"] + ["repeated"] * 4
     assert len(shop.handled) == 1
 
 
@@ -47,7 +47,7 @@ async def test_two_shops_can_share_a_store(shop: Shop) -> None:
         await reply_to(shop.app(appkey="other-key"), query(credentials=other_credentials, appkey="other-key"))
         == "success"
     )
-    assert shop.kinds == ["handled", "handled"]
+    assert shop.event_kinds == ["handled", "handled"]
 
 
 @pytest.mark.parametrize("changes", [{"out_order_id": "T-1002-X"}, {"price": "10.24"}])
@@ -57,7 +57,7 @@ async def test_handled_order_id_with_another_order_or_price_is_refused(shop: Sho
     assert await reply_to(app, query()) == "success"
     assert (await call(app, query(**changes))).status == 400
     assert await reply_to(app, query()) == "success"
-    assert shop.kinds == ["handled", "refused", "repeated"]
+    assert shop.event_kinds == ["handled", "refused", "repeated"]
     error = shop.events[1].error
     assert isinstance(error, CallbackError)
     assert str(error) == "callback: order_id: was handled before, with another out_order_id or price"
@@ -71,7 +71,7 @@ async def test_handler_that_raises_runs_again_at_the_next_delivery(shop: Shop) -
     app = shop.app()
     answers = [await call(app, query()) for _ in range(3)]
     assert [(answer.status, answer.body) for answer in answers] == [(500, b"fail"), (500, b"fail"), (200, b"success")]
-    assert shop.kinds == ["failed", "failed", "handled"]
+    assert shop.event_kinds == ["failed", "failed", "handled"]
     assert (shop.events[0].order_id, repr(shop.events[0].error)) == (67848, "RuntimeError('expected')")
 
 
@@ -93,7 +93,7 @@ async def test_handler_is_cancelled_at_the_timeout(shop: Shop) -> None:
     assert (await call(app, query())).status == 500
     assert await reply_to(shop.app(handler), query()) == "success"
     assert cancelled == [67848]
-    assert shop.kinds == ["failed", "handled"]
+    assert shop.event_kinds == ["failed", "handled"]
     assert str(shop.events[0].error) == "the handler took longer than 1 s"
 
 
@@ -159,7 +159,7 @@ async def test_concurrent_deliveries_run_the_handler_once(shop: Shop) -> None:
     handler = BlockingHandler()
     assert await deliver_concurrently(shop, shop.app(handler), handler, deliveries=10) == [b"success"] * 10
     assert (handler.calls, handler.completed) == (1, 1)
-    assert sorted(shop.kinds) == ["handled"] + ["repeated"] * 9
+    assert sorted(shop.event_kinds) == ["handled"] + ["repeated"] * 9
 
 
 async def test_waiting_delivery_is_handled_if_the_first_one_fails(shop: Shop) -> None:
@@ -179,7 +179,7 @@ async def test_waiting_for_another_delivery_ends_at_the_timeout(shop: Shop) -> N
         await until(lambda: handler.calls == 1)
         assert (await call(impatient, query())).status == 500
         handler.open()
-    assert shop.kinds == ["failed", "handled"]
+    assert shop.event_kinds == ["failed", "handled"]
     assert str(shop.events[0].error) == "another delivery of this payment is still being handled"
 
 
@@ -264,7 +264,7 @@ async def test_delivery_after_a_cancelled_asyncio_task_succeeds(shop: Shop, wher
         await task
     assert task.cancelled() or where == "commit"
     assert await reply_to(shop.app(), query()) == "success"
-    assert shop.kinds[-1] == ("repeated" if where == "commit" else "handled")
+    assert shop.event_kinds[-1] == ("repeated" if where == "commit" else "handled")
     assert len(shop.handled) == 1 or where == "handler"
 
 
@@ -327,16 +327,16 @@ async def test_error_of_the_store_fails_the_delivery(where: str, error: Exceptio
     shop = Shop(store)
     answer = await call(shop.app(), query())
     assert (answer.status, answer.body) == (500, b"fail")
-    assert (shop.kinds, shop.events[0].error) == (["failed"], error)
+    assert (shop.event_kinds, shop.events[0].error) == (["failed"], error)
     assert len(shop.handled) == (where == "commit")
     store.broken = False
     if where == "commit" and not after:
         # The handler has run, so the claim must not be released. It lasts until its lease ends.
         answer = await call(shop.app(timeout=0.02), query())
-        assert (answer.body, shop.kinds[1:]) == (b"fail", ["failed"])
+        assert (answer.body, shop.event_kinds[1:]) == (b"fail", ["failed"])
     else:
         answer = await call(shop.app(), query())
-        assert (answer.body, shop.kinds[1:]) == (b"success", ["repeated" if where == "commit" else "handled"])
+        assert (answer.body, shop.event_kinds[1:]) == (b"success", ["repeated" if where == "commit" else "handled"])
 
 
 async def test_failed_release_is_logged_and_the_first_error_is_reported(caplog: pytest.LogCaptureFixture) -> None:
@@ -404,7 +404,7 @@ async def test_operation_of_the_store_that_hangs_fails_the_delivery(
     shop = Shop(HangingStore(where))
     shop.failures += [RuntimeError("expected")] if where == "release" else []
     assert (await call(shop.app(), query())).status == 500
-    assert shop.kinds == ["failed"]
+    assert shop.event_kinds == ["failed"]
     assert isinstance(shop.events[0].error, RuntimeError if where == "release" else TimeoutError)
 
 

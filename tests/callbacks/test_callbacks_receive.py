@@ -47,7 +47,7 @@ async def test_receive_accepts_text_or_bytes_and_returns_body_and_status() -> No
     assert [await app.receive(received) for received in invalid] == [refused] * 6
     shop.failures.append(OSError("no disk"))
     assert await app.receive(query(order_id="3")) == CallbackReply("fail", 500)
-    assert shop.kinds == ["handled", "repeated", "repeated", *["refused"] * 5, "underpaid", "failed"]
+    assert shop.event_kinds == ["handled", "repeated", "repeated", *["refused"] * 5, "underpaid", "failed"]
 
 
 async def test_callback_without_an_appkey_is_handled() -> None:
@@ -57,7 +57,7 @@ async def test_callback_without_an_appkey_is_handled() -> None:
     assert await post(app, query_without()) == "200 success"
     assert (await call(app, query_without())).body == b"success"
     assert (await call(app, query())).body == b"success"
-    assert shop.kinds == ["handled", "repeated", "repeated"]
+    assert shop.event_kinds == ["handled", "repeated", "repeated"]
 
 
 async def test_another_appkey_or_signature_is_refused() -> None:
@@ -80,7 +80,7 @@ async def test_another_appkey_or_signature_is_refused() -> None:
     ]
     for received in queries:
         assert (await app.receive(received)).body == "fail", received
-    assert shop.kinds == ["refused"] * len(queries)
+    assert shop.event_kinds == ["refused"] * len(queries)
 
 
 async def test_characters_moved_between_fields_are_refused_without_an_appkey() -> None:
@@ -117,7 +117,7 @@ async def test_post_reads_only_its_body_and_get_only_its_query() -> None:
     assert await post(app, query(), query_string=b"shop=1&price=0.01&appkey=other") == "200 success"
     body = [{"type": "http.request", "body": query(price="0.01"), "more_body": False}]
     assert (await call(app, query(), parts=body)).body == b"success"
-    assert shop.kinds == ["refused", "refused", "handled", "repeated"]
+    assert shop.event_kinds == ["refused", "refused", "handled", "repeated"]
 
 
 async def test_body_of_another_content_type_is_refused() -> None:
@@ -133,7 +133,7 @@ async def test_body_of_another_content_type_is_refused() -> None:
     ):
         shop = Shop(MemoryStore())
         assert await post(shop.app(), query(), types=types) == expected, types
-        assert shop.kinds == ["handled" if expected == "200 success" else "refused"]
+        assert shop.event_kinds == ["handled" if expected == "200 success" else "refused"]
 
 
 async def test_reading_stops_when_the_body_is_too_long() -> None:
@@ -141,4 +141,4 @@ async def test_reading_stops_when_the_body_is_too_long() -> None:
     shop = Shop(MemoryStore())
     pieces = [b"extend=" + b"x" * 5000, b"y" * 5000, RuntimeError("read on")]
     answer = await call(shop.app(), method="POST", parts=pieces)
-    assert (answer.status, answer.body, shop.kinds) == (400, b"fail", ["refused"])
+    assert (answer.status, answer.body, shop.event_kinds) == (400, b"fail", ["refused"])

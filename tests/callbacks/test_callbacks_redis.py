@@ -78,7 +78,7 @@ async def test_deliveries_fail_while_redis_is_down(redis_server: RedisServer, re
     finally:
         await anyio.to_thread.run_sync(redis_server.start)
     assert [await reply_to(app, received) for received in (query(), query(order_id="1"))] == ["success", "success"]
-    assert shop.kinds == ["handled", "failed", "failed", "repeated", "handled"]
+    assert shop.event_kinds == ["handled", "failed", "failed", "repeated", "handled"]
     # The errors are redis-py's own: RedisError, or a direct subclass of it.
     assert {type(event.error).__mro__[1] for event in shop.events[1:3]} <= {RedisError, Exception}
     await store.aclose()
@@ -102,7 +102,7 @@ async def test_handler_runs_again_if_redis_dies_before_the_commit(redis_server: 
     async with Redis.from_url(redis_url) as redis:
         await redis.pexpire("gatepay:callback:gp-key/67848", 1)  # as if the lease had ended
     assert await reply_to(shop.app(handler), query()) == "success"
-    assert (shop.kinds, len(shop.handled)) == (["failed", "handled"], 2)
+    assert (shop.event_kinds, len(shop.handled)) == (["failed", "handled"], 2)
     await store.aclose()
 
 
@@ -118,7 +118,7 @@ async def test_delivery_fails_if_redis_hangs(
         assert await reply_to(shop.app(), query()) == "fail"
     finally:
         redis_server.resume()
-    assert shop.kinds == ["failed"]
+    assert shop.event_kinds == ["failed"]
     await store.aclose()
 
 

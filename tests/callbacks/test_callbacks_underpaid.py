@@ -36,7 +36,7 @@ async def test_full_payment_after_an_underpaid_one_is_handled() -> None:
     app = shop.app()
     for query_string in (underpaid_query(), underpaid_query("10.22"), query(), query(), underpaid_query()):
         await reply_to(app, query_string)
-    assert shop.kinds == ["underpaid", "underpaid", "handled", "repeated", "repeated"]
+    assert shop.event_kinds == ["underpaid", "underpaid", "handled", "repeated", "repeated"]
     assert [callback.realprice for callback in shop.handled] == [Decimal("10.23")]
 
 
@@ -68,7 +68,7 @@ async def test_underpaid_callback_of_an_unknown_order_is_refused() -> None:
     app = shop.app(shortfall="0.50")
     assert await reply_to(app, query(price="10.23", realprice="9.99")) == "fail"
     assert await reply_to(app, query(out_order_id="T-0-X", realprice="0.01")) == "fail"
-    assert shop.kinds == ["refused", "refused"]
+    assert shop.event_kinds == ["refused", "refused"]
 
 
 @pytest.mark.parametrize("shortfall", [0.05, -1, 1, True, None, Decimal("-0.01"), Decimal("NaN"), "NaN", "x", "0.001"])

@@ -34,6 +34,7 @@ def instant_retry_sandbox(clock: Any) -> Iterator[Sandbox]:
 
 
 def outcomes(deliveries: list[Delivery]) -> list[tuple[int, str, str | None]]:
+    """Return the attempt, the state and the problem of each delivery."""
     return [(delivery.attempt, delivery.state, delivery.problem) for delivery in deliveries]
 
 
