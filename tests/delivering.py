@@ -13,29 +13,29 @@ from gatepay_async.protocol.callback import SIGNED
 from gatepay_async.protocol.models import Callback
 from gatepay_async.protocol.signing import Credentials, sign
 
-SHOP = Credentials("gp-key", "canary-of-the-appsecret")
-PAID = 1555750250
-FIELDS = {
+CREDENTIALS = Credentials("gp-key", "canary-of-the-appsecret")
+PAID_AT = 1555750250
+CALLBACK_FIELDS = {
     "appkey": "gp-key",
     "order_id": "67848",
     "out_order_id": "T-1001-X",
     "price": "10.23",
     "realprice": "10.23",
     "type": "alipay",
-    "paytime": str(PAID),
+    "paytime": str(PAID_AT),
     "extend": "terry@example.com",
 }
 
 
-def signed_fields(*, shop: Credentials = SHOP, **changes: str) -> dict[str, str]:
-    """Return the fields with *changes*, signed with the shop's secret."""
-    changed = {**FIELDS, **changes}
-    return {**changed, "sign": sign(shop, [changed[name] for name in SIGNED])}
+def signed_fields(*, credentials: Credentials = CREDENTIALS, **changes: str) -> dict[str, str]:
+    """Return the fields of a callback with *changes*, signed with *credentials*."""
+    changed = {**CALLBACK_FIELDS, **changes}
+    return {**changed, "sign": sign(credentials, [changed[name] for name in SIGNED])}
 
 
-def query(*, shop: Credentials = SHOP, **changes: str) -> bytes:
-    """Return the query string of a callback with *changes*, signed with the shop's secret."""
-    return urlencode(signed_fields(shop=shop, **changes)).encode()
+def query(*, credentials: Credentials = CREDENTIALS, **changes: str) -> bytes:
+    """Return the query string of a callback with *changes*, signed with *credentials*."""
+    return urlencode(signed_fields(credentials=credentials, **changes)).encode()
 
 
 @define
@@ -51,7 +51,7 @@ class NoAnswerError(Exception):
     """The application sent no response."""
 
 
-async def call(app: Any, received: bytes = b"", *, method: str = "GET", parts: list[Any] | None = None) -> Answer:
+async def call(app: Any, query_string: bytes = b"", *, method: str = "GET", parts: list[Any] | None = None) -> Answer:
     """
     Make one request. ``receive()`` returns *parts* one after the other, then waits for ever.
 
@@ -69,7 +69,7 @@ async def call(app: Any, received: bytes = b"", *, method: str = "GET", parts: l
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": method, "path": "/", "query_string": received, "headers": []}
+    scope = {"type": "http", "method": method, "path": "/", "query_string": query_string, "headers": []}
     await app(scope, receive, send)
     if not sent:
         raise NoAnswerError
@@ -78,9 +78,9 @@ async def call(app: Any, received: bytes = b"", *, method: str = "GET", parts: l
     return Answer(start["status"], dict(start["headers"]), body["body"])
 
 
-async def word(app: Any, received: bytes) -> str:
-    """Return the body of the response to a GET."""
-    return (await call(app, received)).body.decode()
+async def reply_to(app: Any, query_string: bytes) -> str:
+    """Return the body of the response to a GET with *query_string*."""
+    return (await call(app, query_string)).body.decode()
 
 
 @define
@@ -115,8 +115,8 @@ class Shop:
         return CallbackApp(
             handler or self.handle,
             **{
-                "appkey": SHOP.appkey,
-                "appsecret": SHOP.appsecret,
+                "appkey": CREDENTIALS.appkey,
+                "appsecret": CREDENTIALS.appsecret,
                 "store": self.store,
                 "on_event": self.events.append,
                 "lookup": None if self.prices is None else self.price_of,
@@ -125,5 +125,5 @@ class Shop:
         )
 
     @property
-    def kinds(self) -> list[str]:
+    def event_kinds(self) -> list[str]:
         return [event.kind.value for event in self.events]

@@ -3,8 +3,11 @@ Runs a merchant's server on uvicorn: a CallbackApp over a store that several pro
 
     python merchant.py FOLDER STORE [--hang handler] [--block handler|commit|answer]
 
-Its handler writes a line to FOLDER/handled and, once for each order_id, a row to FOLDER/shop.sqlite3. Then it waits
-until FOLDER/go exists. The first printed line is the port.
+STORE is the path of an SQLite file or the URL of a Redis. The first printed line is the port.
+
+The handler writes a line to FOLDER/handled and, once for each order_id, a row to FOLDER/shop.sqlite3. Then it waits
+until FOLDER/go exists. At the step named by --hang or --block, the server creates the file "FOLDER/hangs in STEP", and
+hangs or blocks. The step "answer" is between the commit and the response.
 """
 
 import argparse
@@ -16,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from delivering import SHOP
+from delivering import CREDENTIALS
 
 from gatepay_async.callbacks import CallbackApp, CallbackEvent, Claim, RedisStore, SQLiteStore, Store
 from gatepay_async.protocol.models import Callback
@@ -31,7 +34,12 @@ class Merchant:
         self._commit = store.commit
         store.commit = self.commit  # type: ignore[method-assign]  # adds a step at which it can hang
         self.app = CallbackApp(
-            self.handle, appkey=SHOP.appkey, appsecret=SHOP.appsecret, store=store, on_event=self.on_event, timeout=20
+            self.handle,
+            appkey=CREDENTIALS.appkey,
+            appsecret=CREDENTIALS.appsecret,
+            store=store,
+            on_event=self.on_event,
+            timeout=20,
         )
 
     async def handle(self, callback: Callback) -> None:
@@ -43,14 +51,14 @@ class Merchant:
         await self._stop_at("handler")
 
     def _deliver_once(self, callback: Callback) -> None:
-        """Deliver exactly once: ``paid.order_id`` is unique, and the goods are recorded in the same transaction."""
+        """Deliver exactly once: ``paid.order_id`` is unique, and ``delivered`` gets its row in the same transaction."""
         shop = sqlite3.connect(self._folder / "shop.sqlite3", timeout=20)
         with shop:
             shop.execute("CREATE TABLE IF NOT EXISTS paid (order_id INTEGER PRIMARY KEY)")
-            shop.execute("CREATE TABLE IF NOT EXISTS given (order_id INTEGER)")
+            shop.execute("CREATE TABLE IF NOT EXISTS delivered (order_id INTEGER)")
         with shop:
             if shop.execute("INSERT OR IGNORE INTO paid VALUES (?)", (callback.order_id,)).rowcount:
-                shop.execute("INSERT INTO given VALUES (?)", (callback.order_id,))
+                shop.execute("INSERT INTO delivered VALUES (?)", (callback.order_id,))
         shop.close()
 
     async def commit(self, claim: Claim) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from delivering import word
+from delivering import reply_to
 
 from gatepay_async.callbacks import CallbackApp, SQLiteStore
 from gatepay_async.testing import signed_callback
@@ -46,7 +46,7 @@ async def test_the_callback_application_delivers_once(
         signed_callback(appkey="K", appsecret="S", out_order_id="T-1001-X", price="0.99", realprice=paid)
         for paid in ("0.01", "0.99", "0.99")
     ]
-    assert [await word(names["app"], query.encode()) for query in queries] == ["fail", "success", "success"]
+    assert [await reply_to(names["app"], query.encode()) for query in queries] == ["fail", "success", "success"]
     assert capsys.readouterr().out == "deliver T-1001-X\n"
     await cast("SQLiteStore", cast("CallbackApp", names["app"])._store).aclose()
 

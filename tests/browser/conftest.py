@@ -13,7 +13,7 @@ from gatepay_async.sandbox import Sandbox
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
+    """The Chromium that is on the PATH."""
     with chromium() as started:
         yield started
 

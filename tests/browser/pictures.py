@@ -34,7 +34,7 @@ SCREENSHOTS = {
 def set_up(shop: RunningShop) -> dict[str, str]:
     """Create orders in all states. Return the URL of each page, by name."""
     sandbox = shop.sandbox
-    pay_types = list(PayType) * 9
+    pay_types = list(PayType) * 9  # 27 orders, more than a page of the list shows
     urls = [shop.create_payment(pay_type, f"T-{1000 + number}-X") for number, pay_type in enumerate(pay_types)]
     merchant = sandbox.change_shop().callback_url
     sandbox.change_shop(callback_url="http://127.0.0.1:9/callback")  # nothing listens there
@@ -71,12 +71,13 @@ def set_up(shop: RunningShop) -> dict[str, str]:
     return orders | {name: f"{shop.root}/{path}" for name, path in CONSOLE.items()}
 
 
+# The pages of the console: name, then path.
 CONSOLE = {
     "overview": "",
     "shops": "shops",
     "orders": "orders",
     "order": "orders/2",
-    "amount-order": "orders/28",
+    "amount-order": "orders/28",  # the first order after the 27
     "group-order": "orders/29",
     "expired-order": "orders/3",
     "deliveries": "callbacks",
@@ -85,8 +86,8 @@ CONSOLE = {
 }
 
 
-def main(folder: Path, wanted: dict[str, tuple[str, tuple[int, int], str]] | None) -> None:
-    """Take the wanted screenshots, or all of them if *wanted* is None."""
+def main(folder: Path, selected: dict[str, tuple[str, tuple[int, int], str]] | None) -> None:
+    """Take the *selected* screenshots. None: take every page in each window size, language and color scheme."""
     folder.mkdir(parents=True, exist_ok=True)
     with Sandbox(callback_interval=0) as sandbox, run_shop(sandbox) as shop, chromium() as browser:
         pages = set_up(shop)
@@ -96,14 +97,15 @@ def main(folder: Path, wanted: dict[str, tuple[str, tuple[int, int], str]] | Non
             for width, height in (DESKTOP, PHONE)
             for language in ("en", "zh")
         }
-        schemes: list[Scheme] = ["light"] if wanted else ["light", "dark"]
+        schemes: list[Scheme] = ["light"] if selected else ["light", "dark"]
         for scheme in schemes:
-            for name, (page_name, (width, height), language) in (wanted or all_screenshots).items():
+            for name, (page_name, (width, height), language) in (selected or all_screenshots).items():
                 page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
                 page.goto(pages[page_name] + ("&" if "?" in pages[page_name] else "?") + f"lang={language}")
+                # Show the details of the first row, unless the page shows details already.
                 for details in [] if page.locator("details[open]").count() else page.locator("summary").all()[:1]:
                     details.click()
-                suffix = "" if wanted else f"-{scheme}"
+                suffix = "" if selected else f"-{scheme}"
                 page.screenshot(path=folder / f"{name}{suffix}.png", full_page=True, animations="disabled")
                 page.close()
 

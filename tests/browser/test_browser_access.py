@@ -20,6 +20,7 @@ RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "be
 @pytest.fixture
 def pages(shop: RunningShop) -> dict[str, str]:
     """The URLs of every page in each of its states, by name."""
+    # More orders than a page of the list shows.
     urls = [shop.create_payment(out_order_id=f"T-{number}-X") for number in range(1, 25)]
     sandbox = shop.sandbox
     sandbox.pay(2)
@@ -27,7 +28,7 @@ def pages(shop: RunningShop) -> dict[str, str]:
     sandbox.expire(4)
     sandbox.pay(4)
     amount = shop.order_amount(return_url=f"{shop.merchant}/stay")
-    sandbox.pay(25)
+    sandbox.pay(25)  # the order for an amount
     sandbox.change_shop(closed=True)
     sandbox.fault(Fault(FaultKind.CODE, code=110, endpoint="pay/create", times=None))
     shop.portal.call(sandbox.wait_delivered)
@@ -84,7 +85,7 @@ def test_pages_do_not_scroll_sideways(language: str, pages: dict[str, str], wind
             assert page.evaluate("document.documentElement.scrollWidth") <= width, (name, width)
 
 
-def test_payment_by_keyboard(shop: RunningShop, window: Window) -> None:
+def test_customer_can_pay_by_keyboard(shop: RunningShop, window: Window) -> None:
     """A customer can pay with the keyboard alone. The focus is visible, and the first link skips to the content."""
     page = window().new_page()
     page.goto(shop.create_payment())
@@ -107,7 +108,7 @@ def test_payment_by_keyboard(shop: RunningShop, window: Window) -> None:
     expect(page.get_by_text("¥0.50 received, less than the price. The shop should not deliver.")).to_be_visible()
 
 
-def test_accessibility_tree_of_the_payment_page(shop: RunningShop, window: Window) -> None:
+def test_accessibility_tree_names_all_parts_of_the_payment_page(shop: RunningShop, window: Window) -> None:
     """The accessibility tree has the product, the amount, the state as a heading, and named buttons."""
     page = window().new_page()
     page.goto(shop.create_payment())

@@ -128,7 +128,7 @@ def test_update_keeps_a_field_being_edited(shop: RunningShop, window: Window) ->
     shop.create_payment()
     shop.sandbox.pay(1)
     wait_for_updates(page, 2)
-    expect(page.get_by_role("cell", name="88")).to_be_hidden()  # not updated yet
+    expect(page.get_by_role("cell", name="88")).to_be_hidden()  # the new stock isn't shown yet
     page.keyboard.press("Tab")
     expect(page.get_by_role("cell", name="88")).to_be_visible()
     expect(field).to_have_value("http://127.0.0.1:9/half")
@@ -218,7 +218,7 @@ def test_expired_order_page_leaves_for_the_expiry_url(shop: RunningShop, window:
     expect(page.get_by_role("heading", name="Too late")).to_be_visible()
 
 
-def test_quick_payment_from_the_console(shop: RunningShop, window: Window) -> None:
+def test_quick_payment_from_the_console_is_called_back(shop: RunningShop, window: Window) -> None:
     """The console links to the quick-pay page, which creates an order that can be paid and is called back."""
     page = window(locale="zh-CN").new_page()
     page.goto(f"{shop.root}/shops")

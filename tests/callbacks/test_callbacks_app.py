@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 import anyio
 import httpx
 import pytest
-from delivering import PAID, SHOP, NoAnswerError, Shop, call, query, signed_fields, word
+from delivering import CREDENTIALS, PAID_AT, NoAnswerError, Shop, call, query, reply_to, signed_fields
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
@@ -54,7 +54,7 @@ async def test_post_with_a_form_is_handled(memory_shop: Shop) -> None:
     pieces: list[Any] = [bytes([byte]) for byte in body]
     in_many = await call(memory_shop.app(), method="POST", parts=[*pieces, {"type": "http.request"}])
     assert (in_one.body, in_many.body) == (b"success", b"success")
-    assert memory_shop.kinds == ["handled", "repeated"]
+    assert memory_shop.event_kinds == ["handled", "repeated"]
 
 
 async def test_query_of_a_post_is_ignored(memory_shop: Shop) -> None:
@@ -118,29 +118,29 @@ async def test_app_works_as_a_route_and_as_a_mount(memory_shop: Shop) -> None:
         # Starlette redirects a mount's path without a slash. CallbackApp's documentation mentions it.
         assert (await client.get(f"/mounted?{query().decode()}")).status_code == 307
     assert [(answer.status_code, answer.text) for answer in answers] == [(200, "success")] * 4
-    assert memory_shop.kinds == ["handled", "repeated", "repeated", "repeated"]
+    assert memory_shop.event_kinds == ["handled", "repeated", "repeated", "repeated"]
 
 
 async def run_lifespan(app: CallbackApp) -> list[str]:
     messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
-    sent: list[str] = []
+    replies: list[str] = []
 
     async def receive() -> MutableMapping[str, Any]:
         return messages.pop(0)
 
     async def send(message: MutableMapping[str, Any]) -> None:
-        sent.append(message["type"])
+        replies.append(message["type"])
 
     await app({"type": "lifespan"}, receive, send)
-    return sent
+    return replies
 
 
 async def test_lifespan_closes_the_store_and_later_deliveries_reopen_it(shop: Shop) -> None:
     """The app handles ASGI's lifespan. Shutdown closes the store; a later delivery opens it again."""
     app = shop.app()
-    assert await word(app, query()) == "success"
+    assert await reply_to(app, query()) == "success"
     assert await run_lifespan(app) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
-    assert await word(app, query(order_id="1")) == "success"
+    assert await reply_to(app, query(order_id="1")) == "success"
 
 
 async def test_shutdown_waits_until_cancelled_deliveries_release_their_claims(memory_shop: Shop) -> None:
@@ -184,16 +184,16 @@ async def test_shutdown_stops_waiting_after_a_timeout(memory_shop: Shop, monkeyp
 
 async def test_websocket_is_refused(memory_shop: Shop) -> None:
     """A websocket is closed with code 1008 (policy violation)."""
-    sent = []
+    messages = []
 
     async def receive() -> MutableMapping[str, Any]:
         return {"type": "websocket.connect"}
 
     async def send(message: MutableMapping[str, Any]) -> None:
-        sent.append(message)
+        messages.append(message)
 
     await memory_shop.app()({"type": "websocket"}, receive, send)
-    assert sent == [{"type": "websocket.close", "code": 1008}]
+    assert messages == [{"type": "websocket.close", "code": 1008}]
 
 
 async def test_unknown_scope_type_raises_value_error(memory_shop: Shop) -> None:
@@ -202,7 +202,8 @@ async def test_unknown_scope_type_raises_value_error(memory_shop: Shop) -> None:
         await memory_shop.app()({"type": "smoke"}, AsyncMock(), AsyncMock())
 
 
-# Each row: a name, the changes to the fields of a genuine callback, and the field that the error must name.
+# Each row: a name, the changes to the fields of a genuine callback, and the field that the error must name. The first
+# field, the appkey, may be missing.
 INVALID_CALLBACKS: list[tuple[str, dict[str, Any], str]] = [
     *((f"{name} missing", {name: None}, name) for name in (*signed_fields(),)[1:]),
     *((f"{name} empty", {name: ""}, name if name != "extend" else "sign") for name in (*signed_fields(),)),
@@ -212,7 +213,7 @@ INVALID_CALLBACKS: list[tuple[str, dict[str, Any], str]] = [
     ("price altered", {"price": "0.01"}, "sign"),
     ("realprice altered", {"realprice": "10.20"}, "sign"),
     ("type altered", {"type": "wechat"}, "sign"),
-    ("paytime altered", {"paytime": str(PAID + 1)}, "sign"),
+    ("paytime altered", {"paytime": str(PAID_AT + 1)}, "sign"),
     ("extend altered", {"extend": "eve@example.com"}, "sign"),
     ("sign altered", {"sign": "0" * 32}, "sign"),
     ("appkey upper-cased", {"appkey": "GP-KEY"}, "appkey"),
@@ -228,10 +229,14 @@ INVALID_CALLBACKS: list[tuple[str, dict[str, Any], str]] = [
     ("character of price moved into realprice", {"price": "10.2", "realprice": "310.23"}, "price"),
     ("character of realprice moved into price", {"price": "10.231", "realprice": "0.23"}, "price"),
     ("character of realprice moved into type", {"realprice": "10.2", "type": "3alipay"}, "realprice"),
-    ("character of type moved into paytime", {"type": "alipa", "paytime": f"y{PAID}"}, "type"),
-    ("character of paytime moved into type", {"type": "alipay1", "paytime": str(PAID)[1:]}, "type"),
-    ("character of extend moved into paytime", {"paytime": f"{PAID}t", "extend": "erry@example.com"}, "paytime"),
-    ("character of paytime moved into extend", {"paytime": str(PAID)[:-1], "extend": "0terry@example.com"}, "paytime"),
+    ("character of type moved into paytime", {"type": "alipa", "paytime": f"y{PAID_AT}"}, "type"),
+    ("character of paytime moved into type", {"type": "alipay1", "paytime": str(PAID_AT)[1:]}, "type"),
+    ("character of extend moved into paytime", {"paytime": f"{PAID_AT}t", "extend": "erry@example.com"}, "paytime"),
+    (
+        "character of paytime moved into extend",
+        {"paytime": str(PAID_AT)[:-1], "extend": "0terry@example.com"},
+        "paytime",
+    ),
     ("character of order_id moved into appkey", {"appkey": "gp-key6", "order_id": "7848"}, "appkey"),
     ("character of appkey moved into order_id", {"appkey": "gp-ke", "order_id": "y67848"}, "order_id"),
     ("character of out_order_id moved into order_id", {"order_id": "67848T", "out_order_id": "-1001-X"}, "order_id"),
@@ -263,18 +268,18 @@ async def test_repeated_field_is_refused(memory_shop: Shop, name: str, value: st
     """A callback with the same field twice is refused, whether the values differ or not."""
     second = urlencode({name: signed_fields()[name] if value == "same" else value}).encode()
     for received in (query() + b"&" + second, second + b"&" + query()):
-        assert await word(memory_shop.app(), received) == "fail"
+        assert await reply_to(memory_shop.app(), received) == "fail"
     errors = [event.error for event in memory_shop.events]
     assert [(type(error), getattr(error, "field", None)) for error in errors] == [(MalformedCallbackError, name)] * 2
 
 
 async def test_callbacks_signed_with_any_of_several_secrets_are_accepted(memory_shop: Shop) -> None:
     """With two secrets, callbacks signed with either are accepted. A third secret is refused."""
-    other, third = Credentials(SHOP.appkey, "the-next-one"), Credentials(SHOP.appkey, "a-third-one")
-    app = memory_shop.app(appsecret=[SHOP.appsecret, "the-next-one"])
-    assert await word(app, query()) == "success"
-    assert await word(app, query(shop=other, order_id="1")) == "success"
-    assert await word(app, query(shop=third, order_id="2")) == "fail"
+    second, third = Credentials(CREDENTIALS.appkey, "the-next-one"), Credentials(CREDENTIALS.appkey, "a-third-one")
+    app = memory_shop.app(appsecret=[CREDENTIALS.appsecret, "the-next-one"])
+    assert await reply_to(app, query()) == "success"
+    assert await reply_to(app, query(credentials=second, order_id="1")) == "success"
+    assert await reply_to(app, query(credentials=third, order_id="2")) == "fail"
     assert isinstance(memory_shop.events[-1].error, CallbackSignatureError)
 
 
@@ -311,7 +316,7 @@ async def test_handler_can_be_any_async_callable(memory_shop: Shop) -> None:
         functools.partial(functools.partial(target), "first"),
     ]
     for number, handler in enumerate(handlers):
-        assert await word(memory_shop.app(handler), query(order_id=str(number))) == "success"
+        assert await reply_to(memory_shop.app(handler), query(order_id=str(number))) == "success"
     assert [callback.order_id for callback in target.handled if isinstance(callback, Callback)] == [0, 1, 2, 3]
 
 
@@ -359,18 +364,18 @@ def test_repr_names_the_appkey_and_no_secret(memory_shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("now", "answer", "problem"),
     [
-        (PAID, "success", None),
-        (PAID + 3600, "success", None),
-        (PAID + 3601, "fail", "callback: paytime: is more than 3600 s ago"),
-        (PAID - 300, "success", None),
-        (PAID - 301, "fail", "callback: paytime: is more than 300 s from now"),
+        (PAID_AT, "success", None),
+        (PAID_AT + 3600, "success", None),
+        (PAID_AT + 3601, "fail", "callback: paytime: is more than 3600 s ago"),
+        (PAID_AT - 300, "success", None),
+        (PAID_AT - 301, "fail", "callback: paytime: is more than 300 s from now"),
     ],
 )
 async def test_max_age_refuses_old_and_future_callbacks(
     memory_shop: Shop, max_age: Any, now: float, answer: str, problem: str | None
 ) -> None:
     """A callback paid more than ``max_age`` ago, or more than 300 s in the future, is refused."""
-    assert await word(memory_shop.app(max_age=max_age, clock=lambda: now), query()) == answer
+    assert await reply_to(memory_shop.app(max_age=max_age, clock=lambda: now), query()) == answer
     (event,) = memory_shop.events
     assert (event.error and str(event.error)) == problem
     assert event.error is None or type(event.error) is StaleCallbackError
@@ -380,17 +385,17 @@ async def test_lookup_refuses_unknown_orders_and_other_prices(memory_shop: Shop)
     """A callback is refused if ``lookup`` finds no order or another price. Once they match, it is handled."""
     memory_shop.prices = {}
     app = memory_shop.app()
-    assert await word(app, query()) == "fail"
-    for other in ("10.24", "10.22"):
-        memory_shop.prices["T-1001-X"] = Decimal(other)
-        assert await word(app, query()) == "fail"
+    assert await reply_to(app, query()) == "fail"
+    for price in ("10.24", "10.22"):
+        memory_shop.prices["T-1001-X"] = Decimal(price)
+        assert await reply_to(app, query()) == "fail"
     memory_shop.prices["T-1001-X"] = Decimal("10.230")
     assert (await call(app, query())).status == 200
-    assert memory_shop.kinds == ["refused", "refused", "refused", "handled"]
-    unknown, price, _, _ = memory_shop.events
-    assert (unknown.order_id, unknown.out_order_id) == (67848, "T-1001-X")
-    assert str(unknown.error) == "callback: out_order_id: is not one of your orders"
-    assert str(price.error) == "callback: price: is not your order's"
+    assert memory_shop.event_kinds == ["refused", "refused", "refused", "handled"]
+    unknown_order, other_price, _, _ = memory_shop.events
+    assert (unknown_order.order_id, unknown_order.out_order_id) == (67848, "T-1001-X")
+    assert str(unknown_order.error) == "callback: out_order_id: is not one of your orders"
+    assert str(other_price.error) == "callback: price: is not your order's"
     assert len(memory_shop.handled) == 1
 
 
@@ -398,9 +403,9 @@ async def test_repeated_callback_is_not_looked_up(memory_shop: Shop) -> None:
     """A repeated callback is answered with success, even if ``lookup`` no longer finds the order."""
     memory_shop.prices = {"T-1001-X": Decimal("10.23")}
     app = memory_shop.app()
-    assert await word(app, query()) == "success"
+    assert await reply_to(app, query()) == "success"
     memory_shop.prices.clear()
-    assert await word(app, query()) == "success"
+    assert await reply_to(app, query()) == "success"
 
 
 @pytest.mark.parametrize("price", [10.23, "10.23", 10, True])
@@ -415,8 +420,8 @@ async def test_lookup_that_raises_fails_the_delivery(memory_shop: Shop) -> None:
     lookup = AsyncMock(side_effect=[OSError("the database is away"), Decimal("10.23")])
     app = memory_shop.app(lookup=lookup)
     assert (await call(app, query())).status == 500
-    assert await word(app, query()) == "success"
-    assert memory_shop.kinds == ["failed", "handled"]
+    assert await reply_to(app, query()) == "success"
+    assert memory_shop.event_kinds == ["failed", "handled"]
     assert isinstance(memory_shop.events[0].error, OSError)
 
 
@@ -425,16 +430,16 @@ async def test_lookup_refuses_digits_moved_between_fields(memory_shop: Shop) -> 
     memory_shop.prices = {"A": Decimal("12.00")}
     app = memory_shop.app()
     genuine = signed_fields(order_id="12", out_order_id="A", price="12.00", realprice="12.00")
-    assert await word(app, urlencode(genuine).encode()) == "success"
+    assert await reply_to(app, urlencode(genuine).encode()) == "success"
     for moved in ({"out_order_id": "A1", "price": "2.00"}, {"order_id": "1", "out_order_id": "2A"}):
-        assert await word(app, urlencode({**genuine, **moved}).encode()) == "fail"
-    assert memory_shop.kinds == ["handled", "refused", "refused"]
+        assert await reply_to(app, urlencode({**genuine, **moved}).encode()) == "fail"
+    assert memory_shop.event_kinds == ["handled", "refused", "refused"]
 
 
 async def test_async_on_event_is_awaited(memory_shop: Shop) -> None:
     """An async ``on_event`` is awaited before the response is sent."""
     on_event = AsyncMock()
-    assert await word(memory_shop.app(on_event=on_event), query()) == "success"
+    assert await reply_to(memory_shop.app(on_event=on_event), query()) == "success"
     on_event.assert_awaited_once_with(CallbackEvent(EventKind.HANDLED, 67848, "T-1001-X"))
 
 
@@ -448,7 +453,7 @@ async def test_exception_of_on_event_is_logged_only(
         raise RuntimeError("expected")
 
     app = memory_shop.app(on_event=raise_error if kind == "plain" else AsyncMock(side_effect=RuntimeError("expected")))
-    assert [await word(app, received) for received in (query(), query(), b"")] == ["success", "success", "fail"]
+    assert [await reply_to(app, received) for received in (query(), query(), b"")] == ["success", "success", "fail"]
     assert caplog.text.count("RuntimeError: expected") == 3
     assert "on_event raised, at a callback that was handled" in caplog.text
 
@@ -458,7 +463,7 @@ async def test_on_event_is_cancelled_after_a_timeout(
 ) -> None:
     """An ``on_event`` that doesn't end is cancelled after its timeout, and the timeout is logged."""
     monkeypatch.setattr("gatepay_async.callbacks.events._ON_EVENT_TIMEOUT_S", 0.01)
-    assert await word(memory_shop.app(on_event=lambda _: anyio.sleep_forever()), query()) == "success"
+    assert await reply_to(memory_shop.app(on_event=lambda _: anyio.sleep_forever()), query()) == "success"
     assert "on_event took more than 0.01 s, at a callback that was handled" in caplog.text
 
 
@@ -488,10 +493,10 @@ async def test_events_and_logs_contain_no_secret(shop: Shop, caplog: pytest.LogC
     received = [urlencode(forged).encode(), query(), query(), query(order_id="7", out_order_id="no"), query() + b"0"]
     for query_string in received:
         await call(app, query_string)
-    assert shop.kinds == ["refused", "failed", "handled", "refused", "refused"]
+    assert shop.event_kinds == ["refused", "failed", "handled", "refused", "refused"]
     expected = signed_fields(price="0.01")["sign"]
     for text in (caplog.text, repr(shop.events), repr(app), *(str(event.error) for event in shop.events)):
-        for secret in (SHOP.appsecret, signed_fields()["sign"], expected, "canary"):
+        for secret in (CREDENTIALS.appsecret, signed_fields()["sign"], expected, "canary"):
             assert secret not in text
 
 

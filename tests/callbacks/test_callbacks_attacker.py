@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
-from delivering import SHOP, Shop, call, signed_fields
+from delivering import CREDENTIALS, Shop, call, signed_fields
 from seeds import fresh_seed
 
 from gatepay_async.callbacks import MemoryStore
@@ -24,6 +24,7 @@ GENUINE: dict[str, Any] = {
     "paytime": "1555750250",
     "extend": "0123@example.com",
 }
+# The values of the fields called appkey in a query. A query with the right appkey occurs more often.
 APPKEYS = [[], ["gp-key"], ["gp-key"], ["other"], [""], ["gp-key"] * 2, ["gp-key", "other"], ["GP-KEY"], ["gp-ke"]]
 
 
@@ -92,4 +93,4 @@ async def test_handler_never_runs_with_forged_fields() -> None:
             assert (callback.price, callback.realprice) == (Decimal("12.00"), Decimal("12.00")), query
             assert (callback.pay_type, callback.extend) == ("wechat", "0123@example.com"), query
     assert 0 < accepted < ROUNDS / 2
-    assert SHOP.appsecret not in repr(shop.events)
+    assert CREDENTIALS.appsecret not in repr(shop.events)

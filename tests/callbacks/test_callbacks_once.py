@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from delivering import SHOP, Shop, call, query, word
+from delivering import CREDENTIALS, Shop, call, query, reply_to
 from redis.exceptions import ResponseError
 from waiting import PATIENCE, until
 
@@ -25,8 +25,8 @@ pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 async def test_repeated_callback_is_handled_once(shop: Shop) -> None:
     """A callback that is delivered five times is handled once, and each delivery gets ``success``."""
     app = shop.app()
-    assert [await word(app, query()) for _ in range(5)] == ["success"] * 5
-    assert shop.kinds == ["handled"] + ["repeated"] * 4
+    assert [await reply_to(app, query()) for _ in range(5)] == ["success"] * 5
+    assert shop.event_kinds == ["handled"] + ["repeated"] * 4
     assert len(shop.handled) == 1
 
 
@@ -34,27 +34,30 @@ async def test_repeated_callback_is_handled_once(shop: Shop) -> None:
 async def test_each_order_id_is_handled(shop: Shop) -> None:
     """Callbacks with different ``order_id`` are different payments, and all are handled."""
     app = shop.app()
-    assert [await word(app, query(order_id=str(number))) for number in range(5)] == ["success"] * 5
+    assert [await reply_to(app, query(order_id=str(number))) for number in range(5)] == ["success"] * 5
     assert [callback.order_id for callback in shop.handled] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.uncounted
 async def test_two_shops_can_share_a_store(shop: Shop) -> None:
     """Callbacks of two shops with the same ``order_id`` are both handled, though the shops share a store."""
-    other = Credentials("other-key", SHOP.appsecret)
-    assert await word(shop.app(), query()) == "success"
-    assert await word(shop.app(appkey="other-key"), query(shop=other, appkey="other-key")) == "success"
-    assert shop.kinds == ["handled", "handled"]
+    other_credentials = Credentials("other-key", CREDENTIALS.appsecret)
+    assert await reply_to(shop.app(), query()) == "success"
+    assert (
+        await reply_to(shop.app(appkey="other-key"), query(credentials=other_credentials, appkey="other-key"))
+        == "success"
+    )
+    assert shop.event_kinds == ["handled", "handled"]
 
 
 @pytest.mark.parametrize("changes", [{"out_order_id": "T-1002-X"}, {"price": "10.24"}])
 async def test_handled_order_id_with_another_order_or_price_is_refused(shop: Shop, changes: Any) -> None:
     """If a handled ``order_id`` is delivered with another order number or price, it is refused, with an event."""
     app = shop.app()
-    assert await word(app, query()) == "success"
+    assert await reply_to(app, query()) == "success"
     assert (await call(app, query(**changes))).status == 400
-    assert await word(app, query()) == "success"
-    assert shop.kinds == ["handled", "refused", "repeated"]
+    assert await reply_to(app, query()) == "success"
+    assert shop.event_kinds == ["handled", "refused", "repeated"]
     error = shop.events[1].error
     assert isinstance(error, CallbackError)
     assert str(error) == "callback: order_id: was handled before, with another out_order_id or price"
@@ -68,7 +71,7 @@ async def test_handler_that_raises_runs_again_at_the_next_delivery(shop: Shop) -
     app = shop.app()
     answers = [await call(app, query()) for _ in range(3)]
     assert [(answer.status, answer.body) for answer in answers] == [(500, b"fail"), (500, b"fail"), (200, b"success")]
-    assert shop.kinds == ["failed", "failed", "handled"]
+    assert shop.event_kinds == ["failed", "failed", "handled"]
     assert (shop.events[0].order_id, repr(shop.events[0].error)) == (67848, "RuntimeError('expected')")
 
 
@@ -88,9 +91,9 @@ async def test_handler_is_cancelled_at_the_timeout(shop: Shop) -> None:
 
     app = shop.app(handler, timeout=1)
     assert (await call(app, query())).status == 500
-    assert await word(shop.app(handler), query()) == "success"
+    assert await reply_to(shop.app(handler), query()) == "success"
     assert cancelled == [67848]
-    assert shop.kinds == ["failed", "handled"]
+    assert shop.event_kinds == ["failed", "handled"]
     assert str(shop.events[0].error) == "the handler took longer than 1 s"
 
 
@@ -156,7 +159,7 @@ async def test_concurrent_deliveries_run_the_handler_once(shop: Shop) -> None:
     handler = BlockingHandler()
     assert await deliver_concurrently(shop, shop.app(handler), handler, deliveries=10) == [b"success"] * 10
     assert (handler.calls, handler.completed) == (1, 1)
-    assert sorted(shop.kinds) == ["handled"] + ["repeated"] * 9
+    assert sorted(shop.event_kinds) == ["handled"] + ["repeated"] * 9
 
 
 async def test_waiting_delivery_is_handled_if_the_first_one_fails(shop: Shop) -> None:
@@ -176,7 +179,7 @@ async def test_waiting_for_another_delivery_ends_at_the_timeout(shop: Shop) -> N
         await until(lambda: handler.calls == 1)
         assert (await call(impatient, query())).status == 500
         handler.open()
-    assert shop.kinds == ["failed", "handled"]
+    assert shop.event_kinds == ["failed", "handled"]
     assert str(shop.events[0].error) == "another delivery of this payment is still being handled"
 
 
@@ -228,7 +231,7 @@ async def test_delivery_after_a_cancelled_one_succeeds_at_once(  # noqa: C901 --
         await is_hanging.wait()
         tasks.cancel_scope.cancel()
     events: list[Any] = []
-    assert await word(shop.app(on_event=events.append), query()) == "success"
+    assert await reply_to(shop.app(on_event=events.append), query()) == "success"
     committed = where in ("commit", "on_event")
     assert [event.kind for event in events] == [EventKind.REPEATED if committed else EventKind.HANDLED]
 
@@ -260,8 +263,8 @@ async def test_delivery_after_a_cancelled_asyncio_task_succeeds(shop: Shop, wher
     with suppress(asyncio.CancelledError):  # not raised if redis-py has its reply already
         await task
     assert task.cancelled() or where == "commit"
-    assert await word(shop.app(), query()) == "success"
-    assert shop.kinds[-1] == ("repeated" if where == "commit" else "handled")
+    assert await reply_to(shop.app(), query()) == "success"
+    assert shop.event_kinds[-1] == ("repeated" if where == "commit" else "handled")
     assert len(shop.handled) == 1 or where == "handler"
 
 
@@ -283,7 +286,7 @@ async def test_system_exit_releases_the_claim_and_propagates(memory_shop: Shop) 
     app = memory_shop.app()
     with pytest.raises(SystemExit):
         await call(app, query())
-    assert await word(app, query()) == "success"
+    assert await reply_to(app, query()) == "success"
 
 
 class BrokenStore(MemoryStore):
@@ -324,23 +327,23 @@ async def test_error_of_the_store_fails_the_delivery(where: str, error: Exceptio
     shop = Shop(store)
     answer = await call(shop.app(), query())
     assert (answer.status, answer.body) == (500, b"fail")
-    assert (shop.kinds, shop.events[0].error) == (["failed"], error)
+    assert (shop.event_kinds, shop.events[0].error) == (["failed"], error)
     assert len(shop.handled) == (where == "commit")
     store.broken = False
     if where == "commit" and not after:
         # The handler has run, so the claim must not be released. It lasts until its lease ends.
         answer = await call(shop.app(timeout=0.02), query())
-        assert (answer.body, shop.kinds[1:]) == (b"fail", ["failed"])
+        assert (answer.body, shop.event_kinds[1:]) == (b"fail", ["failed"])
     else:
         answer = await call(shop.app(), query())
-        assert (answer.body, shop.kinds[1:]) == (b"success", ["repeated" if where == "commit" else "handled"])
+        assert (answer.body, shop.event_kinds[1:]) == (b"success", ["repeated" if where == "commit" else "handled"])
 
 
 async def test_failed_release_is_logged_and_the_first_error_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     """If the handler and then the release fail, the event has the handler's error, and the release's is logged."""
     shop = Shop(BrokenStore("release", OSError("gone")))
     shop.failures.append(RuntimeError("expected"))
-    assert await word(shop.app(), query()) == "fail"
+    assert await reply_to(shop.app(), query()) == "fail"
     assert repr(shop.events[0].error) == "RuntimeError('expected')"
     assert "a claim was not released; it expires by itself: OSError" in caplog.text
 
@@ -401,7 +404,7 @@ async def test_operation_of_the_store_that_hangs_fails_the_delivery(
     shop = Shop(HangingStore(where))
     shop.failures += [RuntimeError("expected")] if where == "release" else []
     assert (await call(shop.app(), query())).status == 500
-    assert shop.kinds == ["failed"]
+    assert shop.event_kinds == ["failed"]
     assert isinstance(shop.events[0].error, RuntimeError if where == "release" else TimeoutError)
 
 

@@ -46,9 +46,11 @@ class Servers:
     def _open(self, count: int, store: str, *options: str) -> list[subprocess.Popen[str]]:
         command = [sys.executable, str(TESTS / "merchant.py"), str(self.folder), store, *options]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
-        new = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(count)]
-        self._processes += new
-        return new
+        processes = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(count)
+        ]
+        self._processes += processes
+        return processes
 
     def handled(self) -> list[str]:
         log = self.folder / "handled"
@@ -56,7 +58,7 @@ class Servers:
 
     def count_delivered_goods(self) -> int:
         shop = sqlite3.connect(self.folder / "shop.sqlite3")
-        (count,) = shop.execute("SELECT count(*) FROM given").fetchone()
+        (count,) = shop.execute("SELECT count(*) FROM delivered").fetchone()
         shop.close()
         return int(count)
 
@@ -188,7 +190,7 @@ async def end_leases(store: str) -> None:
 async def test_server_killed_before_the_commit_leaves_the_callback_to_the_next(
     servers: Servers, client: httpx.AsyncClient, shared_store: str, where: str
 ) -> None:
-    """If a server is killed in the handler or before the commit, the handler runs again; the goods are given once."""
+    """If a server is killed in the handler or before the commit, the handler runs again. Goods are delivered once."""
     await deliver_and_kill(servers, client, shared_store, where)
     assert servers.handled() == ["67848"]
     await end_leases(shared_store)

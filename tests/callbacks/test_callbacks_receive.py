@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from delivering import SHOP, Shop, call, query, signed_fields
+from delivering import CREDENTIALS, Shop, call, query, signed_fields
 
 from gatepay_async import CallbackReply
 from gatepay_async.callbacks import MemoryStore
@@ -16,9 +16,11 @@ pytestmark = [pytest.mark.fast, pytest.mark.anyio]
 FORM = b"application/x-www-form-urlencoded"
 
 
-def query_without(name: str = "appkey", *, shop: Credentials = SHOP) -> bytes:
+def query_without(name: str = "appkey", *, credentials: Credentials = CREDENTIALS) -> bytes:
     """Return the query string of a genuine callback without the field *name*."""
-    return urlencode({key: value for key, value in signed_fields(shop=shop).items() if key != name}).encode()
+    return urlencode(
+        {key: value for key, value in signed_fields(credentials=credentials).items() if key != name}
+    ).encode()
 
 
 async def post(app: Any, body: bytes, *, query_string: bytes = b"", types: tuple[bytes, ...] = (FORM,)) -> str:
@@ -33,7 +35,7 @@ async def post(app: Any, body: bytes, *, query_string: bytes = b"", types: tuple
     return f"{answer.status} {answer.body.decode()}"
 
 
-async def test_receive_accepts_text_or_bytes_and_returns_word_and_status() -> None:
+async def test_receive_accepts_text_or_bytes_and_returns_body_and_status() -> None:
     """``receive`` handles a query as text or bytes once. Invalid input of any kind gets ``fail`` with status 400."""
     shop = Shop(MemoryStore())
     app = shop.app()
@@ -45,7 +47,7 @@ async def test_receive_accepts_text_or_bytes_and_returns_word_and_status() -> No
     assert [await app.receive(received) for received in invalid] == [refused] * 6
     shop.failures.append(OSError("no disk"))
     assert await app.receive(query(order_id="3")) == CallbackReply("fail", 500)
-    assert shop.kinds == ["handled", "repeated", "repeated", *["refused"] * 5, "underpaid", "failed"]
+    assert shop.event_kinds == ["handled", "repeated", "repeated", *["refused"] * 5, "underpaid", "failed"]
 
 
 async def test_callback_without_an_appkey_is_handled() -> None:
@@ -55,30 +57,30 @@ async def test_callback_without_an_appkey_is_handled() -> None:
     assert await post(app, query_without()) == "200 success"
     assert (await call(app, query_without())).body == b"success"
     assert (await call(app, query())).body == b"success"
-    assert shop.kinds == ["handled", "repeated", "repeated"]
+    assert shop.event_kinds == ["handled", "repeated", "repeated"]
 
 
 async def test_another_appkey_or_signature_is_refused() -> None:
     """A callback with another, an empty or two appkeys, or with another shop's signature, is refused."""
     shop = Shop(MemoryStore())
     app = shop.app()
-    other = Credentials("other", "canary-of-the-appsecret")
-    rest = query_without()
-    sent = [
-        b"appkey=other&" + rest,
-        b"appkey=&" + rest,
-        b"appkey&" + rest,
-        b"appkey=gp-key%20&" + rest,
-        b"appkey=GP-KEY&" + rest,
-        query(shop=other, appkey="other"),
-        query(shop=other),
-        query_without(shop=other),
-        b"appkey=gp-key&appkey=other&" + rest,
-        b"appkey=gp-key&%61ppkey=gp-key&" + rest,
+    other_credentials = Credentials("other", "canary-of-the-appsecret")
+    without_appkey = query_without()
+    queries = [
+        b"appkey=other&" + without_appkey,
+        b"appkey=&" + without_appkey,
+        b"appkey&" + without_appkey,
+        b"appkey=gp-key%20&" + without_appkey,
+        b"appkey=GP-KEY&" + without_appkey,
+        query(credentials=other_credentials, appkey="other"),
+        query(credentials=other_credentials),
+        query_without(credentials=other_credentials),
+        b"appkey=gp-key&appkey=other&" + without_appkey,
+        b"appkey=gp-key&%61ppkey=gp-key&" + without_appkey,
     ]
-    for received in sent:
+    for received in queries:
         assert (await app.receive(received)).body == "fail", received
-    assert shop.kinds == ["refused"] * len(sent)
+    assert shop.event_kinds == ["refused"] * len(queries)
 
 
 async def test_characters_moved_between_fields_are_refused_without_an_appkey() -> None:
@@ -115,7 +117,7 @@ async def test_post_reads_only_its_body_and_get_only_its_query() -> None:
     assert await post(app, query(), query_string=b"shop=1&price=0.01&appkey=other") == "200 success"
     body = [{"type": "http.request", "body": query(price="0.01"), "more_body": False}]
     assert (await call(app, query(), parts=body)).body == b"success"
-    assert shop.kinds == ["refused", "refused", "handled", "repeated"]
+    assert shop.event_kinds == ["refused", "refused", "handled", "repeated"]
 
 
 async def test_body_of_another_content_type_is_refused() -> None:
@@ -131,7 +133,7 @@ async def test_body_of_another_content_type_is_refused() -> None:
     ):
         shop = Shop(MemoryStore())
         assert await post(shop.app(), query(), types=types) == expected, types
-        assert shop.kinds == ["handled" if expected == "200 success" else "refused"]
+        assert shop.event_kinds == ["handled" if expected == "200 success" else "refused"]
 
 
 async def test_reading_stops_when_the_body_is_too_long() -> None:
@@ -139,4 +141,4 @@ async def test_reading_stops_when_the_body_is_too_long() -> None:
     shop = Shop(MemoryStore())
     pieces = [b"extend=" + b"x" * 5000, b"y" * 5000, RuntimeError("read on")]
     answer = await call(shop.app(), method="POST", parts=pieces)
-    assert (answer.status, answer.body, shop.kinds) == (400, b"fail", ["refused"])
+    assert (answer.status, answer.body, shop.event_kinds) == (400, b"fail", ["refused"])

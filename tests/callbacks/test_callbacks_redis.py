@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 from attrs import evolve
-from delivering import Shop, query, word
+from delivering import Shop, query, reply_to
 from redis.asyncio import Redis
 from redis.exceptions import ReadOnlyError, RedisError
 from redis_server import RedisServer
@@ -19,7 +19,7 @@ from gatepay_async.callbacks import Claim, RedisStore, Standing
 # redis-py supports asyncio only.
 pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 
-# Three deliveries of one payment. The facts of the third one differ.
+# The claims of three deliveries of one payment: key, token, facts, and lease in seconds. The third has other facts.
 FIRST_DELIVERY = Claim("shop/1", "one", "facts", 20)
 SECOND_DELIVERY = Claim("shop/1", "two", "facts", 20)
 CONFLICTING_DELIVERY = Claim("shop/1", "two", "other", 20)
@@ -71,14 +71,15 @@ async def test_deliveries_fail_while_redis_is_down(redis_server: RedisServer, re
     store = RedisStore(redis_url)
     shop = Shop(store)
     app = shop.app()
-    assert await word(app, query()) == "success"
+    assert await reply_to(app, query()) == "success"
     redis_server.kill()
     try:
-        assert [await word(app, received) for received in (query(), query(order_id="1"))] == ["fail", "fail"]
+        assert [await reply_to(app, received) for received in (query(), query(order_id="1"))] == ["fail", "fail"]
     finally:
         await anyio.to_thread.run_sync(redis_server.start)
-    assert [await word(app, received) for received in (query(), query(order_id="1"))] == ["success", "success"]
-    assert shop.kinds == ["handled", "failed", "failed", "repeated", "handled"]
+    assert [await reply_to(app, received) for received in (query(), query(order_id="1"))] == ["success", "success"]
+    assert shop.event_kinds == ["handled", "failed", "failed", "repeated", "handled"]
+    # The errors are redis-py's own: RedisError, or a direct subclass of it.
     assert {type(event.error).__mro__[1] for event in shop.events[1:3]} <= {RedisError, Exception}
     await store.aclose()
 
@@ -95,13 +96,13 @@ async def test_handler_runs_again_if_redis_dies_before_the_commit(redis_server: 
 
     app = shop.app(handler, timeout=0.5)
     try:
-        assert await word(app, query()) == "fail"
+        assert await reply_to(app, query()) == "fail"
     finally:
         await anyio.to_thread.run_sync(redis_server.start)
     async with Redis.from_url(redis_url) as redis:
         await redis.pexpire("gatepay:callback:gp-key/67848", 1)  # as if the lease had ended
-    assert await word(shop.app(handler), query()) == "success"
-    assert (shop.kinds, len(shop.handled)) == (["failed", "handled"], 2)
+    assert await reply_to(shop.app(handler), query()) == "success"
+    assert (shop.event_kinds, len(shop.handled)) == (["failed", "handled"], 2)
     await store.aclose()
 
 
@@ -114,10 +115,10 @@ async def test_delivery_fails_if_redis_hangs(
     shop = Shop(store)
     redis_server.pause()
     try:
-        assert await word(shop.app(), query()) == "fail"
+        assert await reply_to(shop.app(), query()) == "fail"
     finally:
         redis_server.resume()
-    assert shop.kinds == ["failed"]
+    assert shop.event_kinds == ["failed"]
     await store.aclose()
 
 
@@ -128,7 +129,7 @@ async def test_delivery_fails_if_redis_is_out_of_memory(redis_url: str) -> None:
     async with Redis.from_url(redis_url) as redis:
         await redis.config_set("maxmemory", "1")
         try:
-            assert await word(shop.app(), query()) == "fail"
+            assert await reply_to(shop.app(), query()) == "fail"
         finally:
             await redis.config_set("maxmemory", "0")
     assert "maxmemory" in str(shop.events[0].error)

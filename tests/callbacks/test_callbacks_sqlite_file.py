@@ -30,9 +30,9 @@ class Machine:
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
-    faked = Machine()
-    monkeypatch.setattr(sqlite_module, "since_boot", lambda: (faked.boot, faked.uptime))
-    return faked
+    fake_machine = Machine()
+    monkeypatch.setattr(sqlite_module, "since_boot", lambda: (fake_machine.boot, fake_machine.uptime))
+    return fake_machine
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def store(machine: Machine, path: Path) -> AsyncIterator[SQLiteStore]:
-    opened = SQLiteStore(path, clock=lambda: machine.wall)
-    yield opened
-    await opened.aclose()
+    sqlite_store = SQLiteStore(path, clock=lambda: machine.wall)
+    yield sqlite_store
+    await sqlite_store.aclose()
 
 
 async def test_jump_of_the_wall_clock_does_not_change_a_lease(store: SQLiteStore, machine: Machine) -> None:
@@ -108,23 +108,21 @@ async def test_commit_is_repeated_if_the_file_is_deleted_meanwhile(
 
 async def test_file_of_version_01_is_upgraded(machine: Machine, path: Path) -> None:
     """A file of version 0.1 is upgraded. Claims of version 0.1 count, also those that it adds after the upgrade."""
-    old = sqlite3.connect(path, isolation_level=None)
-    old.execute(sqlite_file._SCHEMA[0])
+    old_program = sqlite3.connect(path, isolation_level=None)
+    old_program.execute(sqlite_file._SCHEMA[0])
     insert = "INSERT INTO callback (key, token, facts, ends, at) VALUES (?, ?, ?, ?, ?)"
-    old.execute(insert, ("shop/1", "old", "facts", machine.wall + 20, machine.wall))
-    old.execute(insert, ("shop/2", "old", "facts", None, machine.wall))
+    old_program.execute(insert, ("shop/1", "old", "facts", machine.wall + 20, machine.wall))
+    old_program.execute(insert, ("shop/2", "old", "facts", None, machine.wall))
     store = SQLiteStore(path, clock=lambda: machine.wall)
     assert await store.claim(CLAIM) is Standing.TAKEN
     assert await store.claim(evolve(CLAIM, key="shop/2")) is Standing.HANDLED
-    old.execute(insert, ("shop/3", "old", "facts", machine.wall + 20, machine.wall))
+    old_program.execute(insert, ("shop/3", "old", "facts", machine.wall + 20, machine.wall))
     assert await store.claim(evolve(CLAIM, key="shop/3")) is Standing.TAKEN
     machine.wall += 20
     assert await store.claim(CLAIM) is Standing.MINE
-    machine.wall -= 9999
-    assert (
-        await store.claim(evolve(CLAIM, key="shop/3")) is Standing.MINE
-    )  # a clock that was set back doesn't extend the lease
-    old.close()
+    machine.wall -= 9999  # setting the clock back doesn't extend a lease
+    assert await store.claim(evolve(CLAIM, key="shop/3")) is Standing.MINE
+    old_program.close()
     await store.aclose()
 
 
@@ -160,6 +158,6 @@ async def test_commit_reaches_the_file_that_replaced_the_opened_one(
 
     monkeypatch.setattr(sqlite_file, "open_shared", open_and_replace)
     assert await store.commit(CLAIM) is True
-    later = SQLiteStore(path)
-    assert await later.claim(OTHER_CLAIM) is Standing.HANDLED
-    await later.aclose()
+    reopened = SQLiteStore(path)
+    assert await reopened.claim(OTHER_CLAIM) is Standing.HANDLED
+    await reopened.aclose()

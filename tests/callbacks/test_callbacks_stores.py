@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 import pytest
 from attrs import evolve
-from delivering import Shop, call, query, word
+from delivering import Shop, call, query, reply_to
 from redis import Redis as SyncRedis
 from waiting import PATIENCE, until
 
@@ -26,7 +26,7 @@ from gatepay_async.callbacks import Claim, MemoryStore, RedisStore, SQLiteStore,
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
-# Three deliveries of one payment. The facts of the third one differ.
+# The claims of three deliveries of one payment: key, token, facts, and lease in seconds. The third has other facts.
 FIRST_DELIVERY = Claim("shop/1", "one", "facts", 20)
 SECOND_DELIVERY = Claim("shop/1", "two", "facts", 20)
 CONFLICTING_DELIVERY = Claim("shop/1", "two", "other", 20)
@@ -106,13 +106,14 @@ async def test_callback_that_nobody_claims_can_be_committed(store: Store) -> Non
     assert await store.claim(SECOND_DELIVERY) is Standing.HANDLED
 
 
+# The second read is inside our transaction.
 @pytest.mark.parametrize(("read_number", "standing"), [(1, Standing.TAKEN), (2, Standing.MINE)])
 async def test_claim_of_another_process_between_read_and_write_is_noticed(
     sqlite: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_number: int, standing: Standing
 ) -> None:
     """A claim that another process makes after our first read is noticed. During our transaction it can't make one."""
     monkeypatch.setattr(callbacks.sqlite_file, "_LOCK_TIMEOUT_S", 0.01)
-    other = SQLiteStore(tmp_path / "callbacks.sqlite3", clock=sqlite._clock)
+    other_store = SQLiteStore(tmp_path / "callbacks.sqlite3", clock=sqlite._clock)
     read_standing, standings = sqlite._writer()._read_standing, []
     others_results: list[object] = []
 
@@ -122,7 +123,7 @@ async def test_claim_of_another_process_between_read_and_write_is_noticed(
         if len(standings) == read_number:
             try:
                 # We are in a worker thread, so we can start an event loop.
-                others_results.append(anyio.run(other.claim, SECOND_DELIVERY))
+                others_results.append(anyio.run(other_store.claim, SECOND_DELIVERY))
             except sqlite3.OperationalError as error:
                 others_results.append(str(error))
         return current
@@ -130,7 +131,7 @@ async def test_claim_of_another_process_between_read_and_write_is_noticed(
     monkeypatch.setattr(sqlite._writer(), "_read_standing", read_then_claim)
     assert await sqlite.claim(FIRST_DELIVERY) is standing
     assert others_results == [Standing.MINE if read_number == 1 else "database is locked"]
-    await other.aclose()
+    await other_store.aclose()
 
 
 async def test_expired_claim_can_be_taken_by_another_token(clocked_store: Store, clock: Clock) -> None:
@@ -267,6 +268,7 @@ def test_store_that_is_collected_closes_its_file(tmp_path: Path) -> None:
     del store
 
     async def wait_until_closed() -> None:
+        # `gc.collect() >= 0` is always true: it is there to collect.
         await until(lambda: gc.collect() >= 0 and file._database is None)
 
     anyio.run(wait_until_closed)
@@ -288,7 +290,7 @@ async def test_file_that_is_no_database_fails_deliveries_until_it_is_deleted(tmp
     assert (await call(app, query())).status == 500
     assert isinstance(shop.events[0].error, sqlite3.DatabaseError)
     path.unlink()
-    assert await word(app, query()) == "success"
+    assert await reply_to(app, query()) == "success"
     await store.aclose()
 
 
@@ -296,12 +298,12 @@ async def test_overwritten_file_fails_deliveries(sqlite: SQLiteStore, tmp_path: 
     """If the file is overwritten with garbage, deliveries fail; none is answered with success."""
     shop = Shop(sqlite)
     app = shop.app()
-    assert await word(app, query()) == "success"
+    assert await reply_to(app, query()) == "success"
     await sqlite.aclose()
     path = tmp_path / "callbacks.sqlite3"
     # Keep the first page, so that SQLite still recognises the file as a database.
     path.write_bytes(path.read_bytes()[:4096] + b"\xff" * (path.stat().st_size - 4096))
-    assert [await word(app, received) for received in (query(), query(order_id="1"))] == ["fail", "fail"]
+    assert [await reply_to(app, received) for received in (query(), query(order_id="1"))] == ["fail", "fail"]
     assert all(isinstance(event.error, sqlite3.DatabaseError) for event in shop.events[1:])
     assert len(shop.handled) == 1
 
@@ -316,7 +318,7 @@ async def test_delivery_fails_while_the_disk_is_full(sqlite: SQLiteStore) -> Non
     assert "database or disk is full" in str(shop.events[0].error)
     assert shop.handled == []
     # The store has reopened the file, and the new connection has no page limit.
-    assert await word(app, query()) == "success"
+    assert await reply_to(app, query()) == "success"
 
 
 async def fill_database(sqlite: SQLiteStore) -> None:
@@ -341,7 +343,7 @@ async def test_delivery_fails_if_the_commit_cannot_be_written(sqlite: SQLiteStor
 
     assert (await call(shop.app(handler), query())).status == 500
     assert "readonly" in str(shop.events[0].error)
-    assert shop.kinds == ["failed"]
+    assert shop.event_kinds == ["failed"]
 
 
 @pytest.mark.parametrize("kind", ["folder", "broken link"])
@@ -360,16 +362,16 @@ async def test_delivery_fails_while_another_program_locks_the_file(
     """If another program keeps the file locked, a new delivery fails after the lock timeout."""
     monkeypatch.setattr(callbacks.sqlite_file, "_LOCK_TIMEOUT_S", 0.01)
     shop = Shop(sqlite)
-    assert await word(shop.app(), query(order_id="1")) == "success"
+    assert await reply_to(shop.app(), query(order_id="1")) == "success"
     await sqlite.aclose()
-    other = sqlite3.connect(tmp_path / "callbacks.sqlite3", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    assert await word(shop.app(), query()) == "fail"
-    assert await word(shop.app(), query(order_id="1")) == "success"  # a repeated delivery only reads
-    other.execute("ROLLBACK")
-    assert await word(shop.app(), query()) == "success"
-    other.close()
-    assert shop.kinds == ["handled", "failed", "repeated", "handled"]
+    other_program = sqlite3.connect(tmp_path / "callbacks.sqlite3", isolation_level=None)
+    other_program.execute("BEGIN IMMEDIATE")
+    assert await reply_to(shop.app(), query()) == "fail"
+    assert await reply_to(shop.app(), query(order_id="1")) == "success"  # a repeated delivery only reads
+    other_program.execute("ROLLBACK")
+    assert await reply_to(shop.app(), query()) == "success"
+    other_program.close()
+    assert shop.event_kinds == ["handled", "failed", "repeated", "handled"]
 
 
 async def test_claim_of_a_cancelled_delivery_is_not_written(sqlite: SQLiteStore) -> None:
@@ -432,8 +434,8 @@ async def test_locked_file_fails_writes_but_not_reads(
     """If another program has locked the file, a claim that only reads succeeds. A commit in the same batch fails."""
     monkeypatch.setattr(callbacks.sqlite_file, "_LOCK_TIMEOUT_S", 0.01)
     await sqlite.commit(FIRST_DELIVERY)
-    other = sqlite3.connect(tmp_path / "callbacks.sqlite3", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
+    other_program = sqlite3.connect(tmp_path / "callbacks.sqlite3", isolation_level=None)
+    other_program.execute("BEGIN IMMEDIATE")
     standings: list[Standing] = []
 
     async def read() -> None:
@@ -449,7 +451,7 @@ async def test_locked_file_fails_writes_but_not_reads(
             group.start_soon(write)
             await anyio.wait_all_tasks_blocked()
     assert standings == [Standing.HANDLED]
-    other.close()
+    other_program.close()
 
 
 async def test_idle_worker_thread_ends_and_is_restarted(sqlite: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -517,14 +519,14 @@ if not ctypes.PyDLL(None).fork():  # as uWSGI forks, without Python's os.fork()
 os.wait()
 child, parent = os.read(receiving, 100).decode(), [new_token(), new_token()]
 assert len({child, *parent}) == 3, "two tokens are equal"
-print("whole")
+print("passed")
 """
 
 
 def test_tokens_differ_after_a_fork_in_c() -> None:
     """A process and its fork make different tokens, even if the fork is made without Python."""
-    done = subprocess.run([sys.executable, "-c", TOKENS_SCRIPT], capture_output=True, timeout=PATIENCE, check=False)
-    assert (done.returncode, done.stdout) == (0, b"whole\n"), done.stderr.decode()
+    finished = subprocess.run([sys.executable, "-c", TOKENS_SCRIPT], capture_output=True, timeout=PATIENCE, check=False)
+    assert (finished.returncode, finished.stdout) == (0, b"passed\n"), finished.stderr.decode()
 
 
 # --- Redis

@@ -29,7 +29,7 @@ Route = Callable[[str, ssl.SSLContext], Any]
 
 @asynccontextmanager
 async def through_environment(proxy: str, _: ssl.SSLContext) -> AsyncGenerator[dict[str, Any]]:
-    """A client with the proxy from the environment."""
+    """Yield the options of a client that takes the proxy from the environment."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("https_proxy", proxy)
         patch.setenv("http_proxy", proxy)
@@ -38,21 +38,21 @@ async def through_environment(proxy: str, _: ssl.SSLContext) -> AsyncGenerator[d
 
 @asynccontextmanager
 async def through_transport(proxy: str, tls: ssl.SSLContext) -> AsyncGenerator[dict[str, Any]]:
-    """A client with the user's own httpx transport."""
+    """Yield the options of a client with the user's own httpx transport, which has the proxy."""
     async with httpx.AsyncHTTPTransport(proxy=proxy, verify=tls) as transport:
         yield {"transport": transport}
 
 
 @asynccontextmanager
 async def through_client(proxy: str, tls: ssl.SSLContext) -> AsyncGenerator[dict[str, Any]]:
-    """A client with the user's own httpx client, which has a proxy."""
+    """Yield the options of a client with the user's own httpx client, which has the proxy."""
     async with httpx.AsyncClient(proxy=proxy, verify=tls, timeout=None) as client:
         yield {"http_client": client}
 
 
 @asynccontextmanager
 async def through_mounts(proxy: str, tls: ssl.SSLContext) -> AsyncGenerator[dict[str, Any]]:
-    """A client with the user's own httpx client, in which the proxy is mounted."""
+    """Yield the options of a client with the user's own httpx client, in which the proxy is mounted."""
     mounts = {"all://": httpx.AsyncHTTPTransport(proxy=proxy, verify=tls)}
     async with httpx.AsyncClient(mounts=mounts, timeout=None) as client:
         yield {"http_client": client}
@@ -124,7 +124,7 @@ async def test_proxy_down_means_nothing_was_sent(client_tls: ssl.SSLContext) -> 
         assert (error.sent, error.attempts) == (False, 2)
 
 
-async def test_payment_through_a_tunnel(authority: trustme.CA, client_tls: ssl.SSLContext) -> None:
+async def test_payment_through_a_tunnel_reaches_the_shop(authority: trustme.CA, client_tls: ssl.SSLContext) -> None:
     """Through a tunnel the shop responds over TLS. The proxy sees only the destination."""
 
     async def answer(stream: SocketStream, _: int) -> None:

@@ -123,8 +123,8 @@ async def test_reply_consumed_by_a_hook_raises(sandbox: Sandbox, base_url: str) 
     assert len(sandbox.orders()) == 1
 
 
-async def test_raise_for_status_in_a_hook() -> None:
-    """If a hook calls ``raise_for_status()``, the call raises the error of that reply, and sends only once."""
+async def test_raise_for_status_in_a_hook_raises_the_error_of_the_reply() -> None:
+    """A hook that calls ``raise_for_status()`` changes nothing: a payment raises its usual error, and is sent once."""
     refusal = json.dumps({"code": 110, "msg": "", "time": "1", "data": []}).encode()
     # Hooks, HTTP status, expected error, expected number of requests
     rows: list[tuple[list[Hook], str, type[Exception], int]] = [
@@ -140,7 +140,7 @@ async def test_raise_for_status_in_a_hook() -> None:
         async with raw_server(answer) as server, client_with(server.base_url, **response_hooks(*hooks)) as gatepay:
             with pytest.raises(error) as caught:
                 await gatepay.create_payment(**ORDER)
-        assert type(caught.value).__name__ in (error.__name__, "OutOfStockError"), status
+        assert type(caught.value).__name__ in (error.__name__, "OutOfStockError"), status  # code 110
         assert len(server.bodies) == request_count, status
         assert b"sign=" in server.bodies[0]
         assert caught.value.__cause__ is None or isinstance(caught.value.__cause__, ProtocolError)
@@ -155,8 +155,8 @@ async def test_status_raised_by_a_hook_is_retried() -> None:
     assert (caught.value.http_status, caught.value.retry_after, len(server.bodies)) == (503, 0, 4)
 
 
-async def test_network_error_while_a_hook_reads() -> None:
-    """If the connection breaks while a hook reads, the call is retried where that is safe. A payment isn't."""
+async def test_network_error_while_a_hook_reads_is_retried_if_that_is_safe() -> None:
+    """If the connection breaks while a hook reads, listing products is retried. A payment isn't."""
 
     async def send_half_a_reply(stream: SocketStream, _: int) -> None:
         await stream.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{")
@@ -198,7 +198,7 @@ async def test_error_of_a_request_hook_is_raised(sandbox: Sandbox, base_url: str
     assert sandbox.requests == []
 
 
-async def test_error_of_a_request_hook_with_auth(sandbox: Sandbox, base_url: str) -> None:
+async def test_error_of_a_request_hook_with_auth_makes_the_outcome_unknown(sandbox: Sandbox, base_url: str) -> None:
     """With ``auth``, which may have sent a request, a request hook's error makes a payment's outcome unknown."""
     async with client_with(base_url, sandbox, event_hooks={"request": [fail]}, auth=("me", "mine")) as gatepay:
         with pytest.raises(OutcomeUnknownError):
@@ -234,7 +234,7 @@ async def test_network_error_inside_a_hook_is_not_gatepays(sandbox: Sandbox, bas
             assert len(sandbox.orders()) - before == 1, hook.__name__
 
 
-async def test_auth_with_a_login_request(sandbox: Sandbox, base_url: str) -> None:
+async def test_auth_with_a_login_request_is_used(sandbox: Sandbox, base_url: str) -> None:
     """An ``auth`` that first requests a token is used. If that request fails, its error is raised."""
 
     class Login(httpx.Auth):
@@ -256,7 +256,7 @@ async def test_auth_with_a_login_request(sandbox: Sandbox, base_url: str) -> Non
     assert len(sandbox.orders()) == 1
 
 
-async def test_response_with_a_complete_body() -> None:
+async def test_response_with_a_complete_body_is_read() -> None:
     """A transport may return a response whose body is complete, as MockTransport and caches do."""
 
     async def handle(_: httpx.Request) -> httpx.Response:
@@ -310,7 +310,7 @@ async def test_transports_own_exception_is_raised(sandbox: Sandbox) -> None:
 
 
 # Without certificates: loading them is slow.
-NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 async def test_transport_with_untraced_fallback_may_have_sent(sandbox: Sandbox) -> None:
@@ -321,7 +321,7 @@ async def test_transport_with_untraced_fallback_may_have_sent(sandbox: Sandbox) 
             self._finish = finish
 
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            async with httpx.AsyncHTTPTransport(verify=NO_TLS) as traced:
+            async with httpx.AsyncHTTPTransport(verify=NO_CERTIFICATES) as traced:
                 try:
                     return await traced.handle_async_request(request)
                 except httpx.ConnectError:
@@ -338,8 +338,8 @@ async def test_transport_with_untraced_fallback_may_have_sent(sandbox: Sandbox) 
                 await gatepay.create_payment(**ORDER)
 
 
-async def test_transport_with_a_prepare_method(sandbox: Sandbox) -> None:
-    """A user's transport with a method named like one of ours is used through httpx's interface only."""
+async def test_prepare_method_of_a_users_transport_is_not_called(sandbox: Sandbox) -> None:
+    """A user's transport is used through httpx's interface only, even if it has a method named like one of ours."""
     orders: list[bytes] = []
 
     class Prepares(httpx.AsyncBaseTransport):
@@ -378,7 +378,7 @@ async def test_transport_with_a_spare_gets_the_order_once(sandbox: Sandbox) -> N
             self._seconds, self._spare = seconds, Spare(finish)
 
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            async with httpx.AsyncHTTPTransport(verify=NO_TLS) as traced:
+            async with httpx.AsyncHTTPTransport(verify=NO_CERTIFICATES) as traced:
                 try:
                     with anyio.fail_after(self._seconds):
                         return await traced.handle_async_request(request)
@@ -470,8 +470,8 @@ async def test_cause_of_an_error_has_no_request() -> None:
         _ = cause.request
 
 
-async def test_status_raised_before_the_body_is_read() -> None:
-    """If a transport raises for the status and the body can't be read afterwards, that error is raised."""
+async def test_unreadable_body_after_a_raised_status_raises_the_reading_error() -> None:
+    """If a transport raises for the status and the body can't be read afterwards, the error of reading is raised."""
 
     class BrokenStream(httpx.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -508,8 +508,8 @@ async def test_httpx_error_without_a_request_is_the_hooks_own(sandbox: Sandbox, 
     assert len(sandbox.requests) == 1
 
 
-async def test_trace_event_without_a_stream() -> None:
-    """If a SOCKS handshake fails before the trace has seen a stream, there is nothing to close."""
+async def test_failed_socks_handshake_without_a_stream_closes_nothing() -> None:
+    """If a SOCKS handshake fails before the trace has seen a stream, there is nothing to close, and no error."""
 
     class Watch:
         reports_sending = True

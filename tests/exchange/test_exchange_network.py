@@ -35,7 +35,7 @@ def test_loopback_hosts_are_recognized() -> None:
     assert [host for host in OTHER_HOSTS if is_loopback(host)] == []
 
 
-def test_no_proxy_entries() -> None:
+def test_no_proxy_entries_may_have_any_common_form() -> None:
     """NO_PROXY accepts the forms of curl, Go, Docker and httpx."""
     rows = [
         ("https://gatepay.io/", "gatepay.io", True),
@@ -98,8 +98,8 @@ def test_proxy_variables_have_an_order(monkeypatch: pytest.MonkeyPatch) -> None:
     assert proxy_for(shop) == Bypass(listed=True)
 
 
-def test_system_proxy_and_its_exceptions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy from the system's settings is used, except for the hosts that the settings exclude."""
+def test_system_proxy_is_used_except_for_excluded_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proxy and the excluded hosts come from the system's settings. An invalid proxy raises an error."""
     monkeypatch.setattr(proxies, "getproxies", lambda: {"https": "http://system.example:8080"})
     monkeypatch.setattr(proxies, "proxy_bypass", lambda host: host == "gatepay.io")
     assert proxy_for(httpx.URL("https://gatepay.io/")) == Bypass(listed=True)
@@ -161,7 +161,7 @@ def test_prepared_requests_are_limited() -> None:
         assert 0 < len(exchange._prepared) <= MAX_PREPARED
 
 
-def test_certificates_from_ssl_cert_dir(
+def test_certificates_in_ssl_cert_dir_are_trusted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, authority: trustme.CA, authority_file: str
 ) -> None:
     """SSL_CERT_DIR names one or more folders, in which OpenSSL finds a certificate by its hash as the file name."""
@@ -178,6 +178,7 @@ def test_certificates_from_ssl_cert_dir(
     shutil.copy(authority_file, with_certificate / "0a1b2c3d.0")
     assert trust.count_certificates(trust.trusted()) == 1
     assert trust.trusted() is trust.trusted()
+    # A lambda can't contain `raise`, so the error is thrown into a generator.
     monkeypatch.setattr(Path, "iterdir", lambda _: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
     trust._context.cache_clear()
     with pytest.raises(InvalidRequestError, match="can't be read: Permission denied"):
@@ -212,8 +213,8 @@ def test_invalid_urls_are_rejected() -> None:
         assert parse_url(url).host
 
 
-def test_base_url_with_invisible_characters(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Invisible characters around a base URL are removed. If a variable has them inside, the error names it."""
+def test_invisible_characters_around_a_base_url_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the value of a variable has an invisible character inside, or nothing else, the error names the variable."""
     assert "at https://shop.example/api/>" in repr(AsyncGatePay("a", "b", base_url="\ufeffhttps://shop.example/api\n"))
     for variable, value in {
         "GATEPAY_BASE_URL": "https://shop\u200b.example/", "GATEPAY_APPKEY": "my\u200bkey", "GATEPAY_APPSECRET": "\n",

@@ -89,18 +89,18 @@ async def test_real_hosts_are_refused_in_tests(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_http_is_available_while_the_client_is_open() -> None:
-    """Before opening and after closing, ``http`` raises. A client that was kept is closed."""
+    """Before opening and after closing, ``http`` raises. The httpx client that it returned is closed."""
     gatepay = AsyncGatePay("KEY", "SECRET")
     with pytest.raises(InvalidRequestError, match="is not open yet"):
         _ = gatepay.http
     async with gatepay:
-        kept = gatepay.http
-    assert kept.is_closed
+        http_client = gatepay.http
+    assert http_client.is_closed
     with pytest.raises(InvalidRequestError, match="has been closed"):
         _ = gatepay.http
 
 
-async def test_http_over_the_users_own_objects() -> None:
+async def test_http_uses_the_users_own_client_or_transport() -> None:
     """``http`` is the user's own client, or a client over the user's own transport. Neither is closed."""
 
     class Transport(user_httpx.MockTransport):
@@ -122,13 +122,13 @@ async def test_http_over_the_users_own_objects() -> None:
 async def test_request_times_out_like_an_attempt() -> None:
     """A request has the time-out of an attempt."""
 
-    async def reply_from_the_second(stream: SocketStream, number: int) -> None:
+    async def reply_from_the_second_request(stream: SocketStream, number: int) -> None:
         if number == 1:
             await anyio.sleep_forever()
         await stream.send(http(CATALOG))
 
     async with (
-        raw_server(reply_from_the_second) as server,
+        raw_server(reply_from_the_second_request) as server,
         AsyncGatePay("KEY", "SECRET", base_url=server.base_url, timeout=0.2, max_connections=1) as gatepay,
     ):
         with pytest.raises(httpx.ReadTimeout):

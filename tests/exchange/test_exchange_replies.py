@@ -77,7 +77,7 @@ async def test_httpx_does_not_decompress(monkeypatch: pytest.MonkeyPatch) -> Non
     """A body in brotli or zstd stays compressed. Where httpx supports them, 2 kB could become a gigabyte."""
 
     def fail(*_: Any) -> NoReturn:
-        pytest.fail("httpx was asked to unpack")
+        pytest.fail("httpx was asked to decompress")
 
     monkeypatch.setattr(httpx.Response, "aiter_bytes", fail)
     for read in READERS:

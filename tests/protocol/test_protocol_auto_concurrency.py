@@ -34,8 +34,8 @@ def ten(_: float) -> float:
     return 10
 
 
-# A name, a server, the best fixed concurrency for it (from 1 to 100), and the limit of the time with "auto" in relation
-# to the time with that concurrency.
+# A name, a server, the best fixed concurrency for it (from 1 to 100), and how many times as long an upload with "auto"
+# may take as one with that concurrency.
 Row = tuple[str, Callable[[], Server], int, float]
 BASIC_SERVERS: list[Row] = [
     ("20 ms at any load", Server, 64, 1.25),
@@ -173,7 +173,7 @@ def test_time_outs_lower_the_limit_and_broken_connections_do_not() -> None:
     assert auto.limit == MAXIMUM
     calls.limits.clear()
     calls.answer(12, latency=10, end=AttemptEnd.UNANSWERED)
-    assert min(calls.limits) == 66
+    assert min(calls.limits) == 66  # a step down goes to two thirds of the limit
     calls.answer(20)
     assert auto.limit == MAXIMUM
 

@@ -38,8 +38,8 @@ def make_chunks(*lines: Any) -> tuple[list[Chunk], UploadReport]:
     ledger = Ledger()
     chunker = Chunker(ledger)
     chunks = list(chunker.chunks(lines))
-    rest = chunker.last_chunk()
-    return chunks + ([rest] if rest else []), ledger.report(stopped=None)
+    last = chunker.last_chunk()
+    return chunks + ([last] if last else []), ledger.report(stopped=None)
 
 
 def columns_add_up(report: Any) -> bool:
@@ -108,10 +108,10 @@ def test_chunks_hold_each_card_key_once_with_its_first_line(inputs: list[list[An
         for lines in inputs:
             chunks += chunker.chunks(lines)
             assert_in_flight(ledger, at_least=sum(len(chunk.keys) for chunk in chunks))
-        rest = chunker.last_chunk()
+        last = chunker.last_chunk()
     assert all(len(chunk.keys) == chunk_size for chunk in chunks)
-    assert rest is None or 0 < len(rest.keys) < chunk_size
-    chunks += [rest] if rest else []
+    assert last is None or 0 < len(last.keys) < chunk_size
+    chunks += [last] if last else []
     expected, blank, duplicates, refused = reference([line for lines in inputs for line in lines])
     assert [pair for chunk in chunks for pair in zip(chunk.lines, chunk.keys, strict=True)] == expected
     assert [chunk.index for chunk in chunks] == list(range(len(chunks)))
@@ -181,8 +181,8 @@ def test_every_line_is_in_exactly_one_column(inputs: list[list[Any]], chunk_size
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunking, "MAX_KEYS_PER_CALL", chunk_size)
         chunks = [*chunker.chunks(lines)]
-        rest = chunker.last_chunk()
-    chunks += [rest] if rest else []
+        last = chunker.last_chunk()
+    chunks += [last] if last else []
     drawn_results = iter(lambda: data.draw(results), None)
     waiting = sum(len(chunk.keys) for chunk in chunks)
     for chunk in data.draw(st.permutations(chunks)):
@@ -204,6 +204,7 @@ def test_every_line_is_in_exactly_one_column(inputs: list[list[Any]], chunk_size
     assert [outcome.first_line for outcome in report.chunks] == sorted(outcome.first_line for outcome in report.chunks)
     expected = [text for _, text in reference(lines)[0]]
     on_server = sum(outcome.count for outcome in report.chunks if outcome.fate is Fate.STORED)
+    # The outcomes with index -1 are of lines that are no card keys.
     not_on_server = [key for outcome in report.chunks if outcome.index >= 0 for key in outcome.keys]
     assert len(expected) == on_server + len(not_on_server)
     assert set(not_on_server) <= set(expected)
@@ -313,15 +314,15 @@ def test_refused_line_counts_as_in_flight_until_it_is_recorded() -> None:
     assert (ledger.progress().in_flight, ledger.progress().refused, ledger.progress().chunks) == (1, 1, 1)
 
 
-@rows(("size", "first"), [(2, 1), (3, 1), (4, 2), (5, 2), (500, 250)])
-def test_halves_split_a_chunk_and_keep_its_number(size: int, first: int) -> None:
+@rows(("size", "first_size"), [(2, 1), (3, 1), (4, 2), (5, 2), (500, 250)])
+def test_halves_split_a_chunk_and_keep_its_number(size: int, first_size: int) -> None:
     """The two halves have all lines and card keys of the chunk, in order."""
     lines = tuple(range(3, 3 + size))
-    half, rest = Chunk(7, lines, tuple(f"K{number}" for number in lines)).halves()
-    assert (half.index, rest.index, len(half.keys)) == (7, 7, first)
-    assert half.lines + rest.lines == lines
-    assert [*half.keys, *rest.keys] == [f"K{number}" for number in lines]
-    assert len(half.lines) == len(half.keys)
+    first_half, second_half = Chunk(7, lines, tuple(f"K{number}" for number in lines)).halves()
+    assert (first_half.index, second_half.index, len(first_half.keys)) == (7, 7, first_size)
+    assert first_half.lines + second_half.lines == lines
+    assert [*first_half.keys, *second_half.keys] == [f"K{number}" for number in lines]
+    assert len(first_half.lines) == len(first_half.keys)
 
 
 CHUNK = Chunk(4, (10, 12, 19), ("A", "B", "C"))
@@ -359,7 +360,7 @@ def test_error_of_a_call_determines_the_outcome(error: Any, fate: Fate) -> None:
     )
 
 
-def test_refusals_that_every_chunk_would_get_are_complete() -> None:
+def test_list_of_refusals_that_every_chunk_would_get_is_complete() -> None:
     """All other refusals of ``ka/create`` are about the card keys of one chunk."""
     causes = {refusal.error for refusal in REFUSALS.values() if refusal.endpoint == KaCreate.path}
     assert causes - set(bulk.REFUSALS_OF_EVERY_CHUNK) == {

@@ -21,7 +21,8 @@ from gatepay_async.protocol.signing import Credentials, sign
 pytestmark = pytest.mark.fast
 
 SHOP = Credentials("gp-key", "gp-secret")
-ORDER = ("order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend")
+# In the order in which they are signed.
+SIGNED_NAMES = ("order_id", "out_order_id", "price", "realprice", "type", "paytime", "extend")
 FIELDS = {
     "appkey": "gp-key",
     "order_id": "67848",
@@ -38,7 +39,7 @@ NAMES = [*FIELDS, "sign"]
 def signed_fields(**changes: str) -> dict[str, str]:
     """Return the fields with *changes* and a valid signature."""
     fields = {**FIELDS, **changes}
-    return {**fields, "sign": sign(SHOP, [fields[name] for name in ORDER])}
+    return {**fields, "sign": sign(SHOP, [fields[name] for name in SIGNED_NAMES])}
 
 
 def query(fields: dict[str, str]) -> str:
@@ -83,7 +84,7 @@ def test_signed_callback_is_accepted_as_text_or_bytes() -> None:
     assert parse(text).paid_at.tzinfo is UTC
 
 
-@rows("name", NAMES[1:])
+@rows("name", NAMES[1:])  # the first one, the appkey, may be missing
 def test_missing_field_is_reported(name: str) -> None:
     """The error names the missing field."""
     fields = signed_fields()
@@ -106,9 +107,9 @@ def test_repeated_field_is_reported(name: str, *, escape: bool) -> None:
 def test_empty_field_is_reported(name: str) -> None:
     """Every field but ``extend`` must have a value. ``name=`` and ``name`` without ``=`` are both empty."""
     fields = signed_fields() if name in ("appkey", "sign") else signed_fields(**{name: ""})
-    rest = query({other: value for other, value in fields.items() if other != name})
-    assert malformed_error(f"{rest}&{name}=").field == name
-    assert malformed_error(f"{rest}&{name}").field == name
+    other_fields = query({field: value for field, value in fields.items() if field != name})
+    assert malformed_error(f"{other_fields}&{name}=").field == name
+    assert malformed_error(f"{other_fields}&{name}").field == name
 
 
 @rows("extend", ["", " ", "\n", "  two  ", "=&?#%+", "密 钥", "a\x00b"])
@@ -144,9 +145,9 @@ def test_altered_field_breaks_the_signature(name: str, value: str) -> None:
 
 def test_callback_for_another_appkey_or_secret_is_rejected() -> None:
     """A callback with another appkey, or signed with another secret, raises ``CallbackSignatureError``."""
-    other = Credentials("other", "gp-secret")
+    other_shop = Credentials("other", "gp-secret")
     fields = {**FIELDS, "appkey": "other"}
-    fields["sign"] = sign(other, [fields[name] for name in ORDER])
+    fields["sign"] = sign(other_shop, [fields[name] for name in SIGNED_NAMES])
     error = signature_error(query(fields))
     assert (error.field, error.problem) == ("appkey", "is not yours")
     with pytest.raises(CallbackSignatureError) as caught:
@@ -160,7 +161,7 @@ def test_moving_characters_from_appkey_to_order_id_is_detected() -> None:
     assert malformed_error(query(forged)).field == "order_id"
     shop = Credentials("gp-key6", "gp-secret")
     fields = {**FIELDS, "order_id": "7848", "sign": signed_fields()["sign"]}
-    assert sign(shop, [fields[name] for name in ORDER]) == fields["sign"]
+    assert sign(shop, [fields[name] for name in SIGNED_NAMES]) == fields["sign"]
     assert signature_error(query({**fields, "appkey": "gp-key6"})).field == "appkey"
 
 
@@ -172,8 +173,18 @@ def test_blank_own_credentials_raise_invalid_request(name: str) -> None:
     assert caught.value.field == name
 
 
-@rows("change", [str.upper, lambda sign: sign[:-1], lambda sign: sign + "0", lambda sign: sign[::-1]
-    + "\n", lambda sign: " " + sign[1:], lambda sign: "g" + sign[1:], lambda sign: "０" + sign[1:]])  # fmt: skip
+@rows(
+    "change",
+    [
+        str.upper,
+        lambda sign: sign[:-1],
+        lambda sign: sign + "0",
+        lambda sign: sign[::-1] + "\n",
+        lambda sign: " " + sign[1:],
+        lambda sign: "g" + sign[1:],
+        lambda sign: "０" + sign[1:],
+    ],
+)
 def test_sign_must_be_32_lower_case_hex_digits(change: Callable[[str], str]) -> None:
     """Any other form of ``sign`` is malformed."""
     fields = signed_fields()
@@ -243,8 +254,8 @@ def test_field_with_the_wrong_form_is_reported_despite_a_valid_signature(name: s
         ("out_order_id", "密钥+%"),
     ],
 )
-def test_smallest_and_largest_values_are_accepted(name: str, value: str) -> None:
-    """The limits of each form are accepted."""
+def test_extreme_and_unusual_values_are_accepted(name: str, value: str) -> None:
+    """The smallest and largest values, every payment type, and any text as order number are accepted."""
     assert parse(query(signed_fields(**{name: value}))).extend == "terry@example.com"
 
 
@@ -274,7 +285,7 @@ def test_moved_characters_that_break_a_fields_form_are_detected(
     """The signature stays valid, but one of the two fields no longer has its form."""
     fields = signed_fields(**signed)
     forged_fields = {**fields, **forged}
-    assert sign(SHOP, [forged_fields[name] for name in ORDER]) == fields["sign"]
+    assert sign(SHOP, [forged_fields[name] for name in SIGNED_NAMES]) == fields["sign"]
     assert str(parse(query(fields)).order_id) == fields["order_id"]
     assert malformed_error(query(forged_fields)).field == field
 
@@ -298,7 +309,7 @@ def test_some_moved_digits_can_not_be_detected(signed: dict[str, str], forged: d
     """Both fields keep their form and the signature stays valid. So merchants must compare their own records."""
     fields = signed_fields(**signed)
     forged_fields = {**fields, **forged}
-    assert sign(SHOP, [forged_fields[name] for name in ORDER]) == fields["sign"]
+    assert sign(SHOP, [forged_fields[name] for name in SIGNED_NAMES]) == fields["sign"]
     assert parse(query(fields)) != parse(query(forged_fields))
 
 
@@ -331,18 +342,18 @@ def test_other_repeated_parameter_is_rejected_without_its_name(name: str) -> Non
 def test_form_encoding_is_decoded() -> None:
     """``+`` and ``%20`` are spaces, ``%2B`` is a plus. Hex digits may be in either case. UTF-8 may be unescaped."""
     fields = signed_fields(extend="a b+c 密")
-    rest = query({name: value for name, value in fields.items() if name != "extend"})
+    other_fields = query({name: value for name, value in fields.items() if name != "extend"})
     for extend in ("a+b%2bc%20密", "a%20b%2Bc+%E5%AF%86", "%61 b%2Bc %e5%af%86"):
-        assert parse(f"{rest}&extend={extend}").extend == "a b+c 密"
-        assert parse(f"{rest}&extend={extend}".encode()).extend == "a b+c 密"
+        assert parse(f"{other_fields}&extend={extend}").extend == "a b+c 密"
+        assert parse(f"{other_fields}&extend={extend}".encode()).extend == "a b+c 密"
 
 
-@rows("extend", ["%", "%2", "%zz", "%2z", "a%", "%%32", "%u5bc6", "100%&x=1"])
-def test_percent_sign_without_two_hex_digits_is_malformed(extend: str) -> None:
+@rows("text", ["%", "%2", "%zz", "%2z", "a%", "%%32", "%u5bc6", "100%&x=1"])
+def test_percent_sign_without_two_hex_digits_is_malformed(text: str) -> None:
     """``urllib.parse`` would accept such a query."""
-    error = malformed_error(f"{query(signed_fields())}&x{extend}")
+    error = malformed_error(f"{query(signed_fields())}&x{text}")
     assert (error.field, error.problem) == (None, "contains a % without two hex digits")
-    assert malformed_error(f"{query(signed_fields())}&y={extend}").problem == "contains a % without two hex digits"
+    assert malformed_error(f"{query(signed_fields())}&y={text}").problem == "contains a % without two hex digits"
 
 
 @rows("value", ["%ff", "%C0%80", "%ED%A0%80", "%E5%AF", "\ud800", b"\xff", b"\xed\xa0\x80"])

@@ -101,7 +101,7 @@ def test_text_exists_in_both_languages_with_the_same_punctuation(name: str, text
 
 
 @for_every_text
-def test_chinese_typography(name: str, text: Any) -> None:
+def test_chinese_text_follows_chinese_typography(name: str, text: Any) -> None:
     """Chinese texts use full-width punctuation, and a space between Chinese characters and Latin letters or digits."""
     _, chinese = text
     assert not re.search("[\u4e00-\u9fff][,;:?!]|[,;:?!][\u4e00-\u9fff]", chinese)
@@ -109,7 +109,7 @@ def test_chinese_typography(name: str, text: Any) -> None:
 
 
 @for_every_text
-def test_same_names_in_both_languages(name: str, text: Any) -> None:
+def test_both_languages_contain_the_same_names(name: str, text: Any) -> None:
     """Both languages mention the same parameters, methods and fields."""
     english, chinese = text
     names = r"[a-z]+_[a-z_]+(?:\(\)|=)?|\.[a-z_]+\b|[a-z]+=\d?"
@@ -161,7 +161,7 @@ def test_other_errors_are_explained(error: GatePayError, mentioned: str) -> None
     assert mentioned in explain(error, "zh").remedy
 
 
-def test_transport_errors_with_and_without_a_sent_request() -> None:
+def test_explanation_of_a_transport_error_says_whether_it_was_sent() -> None:
     """The explanation of a transport error says whether GatePay may have received the request."""
     not_sent, sent = (errors.TransportError(endpoint="ka/show", sent=sent, problem="x") for sent in (False, True))
     assert "nothing was sent" in explain(not_sent).cause
@@ -170,9 +170,9 @@ def test_transport_errors_with_and_without_a_sent_request() -> None:
 
 def test_every_other_exception_has_an_entry() -> None:
     """Each exception class that isn't a refusal has an entry, so none of them gets the fallback explanation."""
-    named = {entry.error for entry in ERROR_MEANINGS}
-    others = {cls for cls in all_classes(GatePayError) if not issubclass(cls, RefusedError)} | {RefusedError}
-    assert named == {cls.__name__ for cls in others}
+    with_entry = {entry.error for entry in ERROR_MEANINGS}
+    expected = {cls for cls in all_classes(GatePayError) if not issubclass(cls, RefusedError)} | {RefusedError}
+    assert with_entry == {cls.__name__ for cls in expected}
     assert explain(GatePayError("x")).cause == "Something went wrong in gatepay-async."
 
 

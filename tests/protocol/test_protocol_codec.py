@@ -22,34 +22,34 @@ pytestmark = pytest.mark.fast
 SAMPLES = Path(__file__).parents[1] / "samples"
 PAY = PayCreate(product_id=8, out_order_id="T-1-X", pay_type="wechat", product_num=1, custom="terry")
 CALLS: dict[str, Any] = {"pay_create": PAY, "product_show": ProductShow(), "ka_show": KaShow(3, 2)}
-Path_ = tuple[str | int, ...]
+JsonPath = tuple[str | int, ...]
 
-FIRST_KEY: Path_ = ("data", "ka", "data", 0)
-LAST_KEY: Path_ = ("data", "ka", "data", 1)
-PRODUCT: Path_ = ("data", "category", 1, "product", 0)
-NUMBERS: list[tuple[str, Path_]] = [
+FIRST_KEY: JsonPath = ("data", "ka", "data", 0)
+LAST_KEY: JsonPath = ("data", "ka", "data", 1)
+PRODUCT: JsonPath = ("data", "category", 1, "product", 0)
+NUMBERS: list[tuple[str, JsonPath]] = [
     *(("ka_show", ("data", "ka", name)) for name in ("total", "per_page", "current_page", "last_page")),
     *(("ka_show", (*LAST_KEY, name)) for name in ("id", "admin_id", "pay_product_id", "pay_order_id")),
     *(("ka_show", (*FIRST_KEY, name)) for name in ("id", "createtime", "updatetime")),
     ("product_show", ("data", "category", 1, "id")),
     *(("product_show", (*PRODUCT, name)) for name in ("id", "admin_id", "category_id", "stock")),
 ]
-TEXTS: list[tuple[str, Path_]] = [
+TEXTS: list[tuple[str, JsonPath]] = [
     ("ka_show", (*LAST_KEY, "content")),
     *(("pay_create", ("data", name)) for name in ("order_type", "order_url", "order_qrcode")),
 ]
 # Texts that only people read. If they are null or absent, they are read as empty.
-OPTIONAL: list[tuple[str, Path_]] = [
+OPTIONAL: list[tuple[str, JsonPath]] = [
     ("ka_show", (*LAST_KEY, "status")),
     ("product_show", ("data", "category", 0, "name")),
     *(("product_show", (*PRODUCT, name)) for name in ("name", "description", "image")),
 ]
-MONEY: list[tuple[str, Path_]] = [("pay_create", ("data", "order_price")), ("product_show", (*PRODUCT, "price"))]
-LISTS: list[tuple[str, Path_]] = [
+MONEY: list[tuple[str, JsonPath]] = [("pay_create", ("data", "order_price")), ("product_show", (*PRODUCT, "price"))]
+LISTS: list[tuple[str, JsonPath]] = [
     ("ka_show", ("data", "ka", "data")),
     ("product_show", ("data", "category")),
 ]
-OBJECTS: list[tuple[str, Path_]] = [
+OBJECTS: list[tuple[str, JsonPath]] = [
     ("ka_show", ("data",)),
     ("ka_show", ("data", "ka")),
     ("ka_show", LAST_KEY),
@@ -60,12 +60,12 @@ OBJECTS: list[tuple[str, Path_]] = [
 ]
 
 
-def format_path(path: Path_) -> str:
+def format_path(path: JsonPath) -> str:
     """Return *path* as in errors, such as ``data.ka.data[3].id``."""
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
 
 
-def changed_sample(name: str, path: Path_, raw: str | None) -> bytes:
+def changed_sample(name: str, path: JsonPath, raw: str | None) -> bytes:
     """Return the vendor's example with the JSON text *raw* at *path*. None removes the value."""
     reply = json.loads((SAMPLES / f"{name}.json").read_bytes())
     parent = reply
@@ -78,11 +78,11 @@ def changed_sample(name: str, path: Path_, raw: str | None) -> bytes:
     return json.dumps(reply).replace('"@placeholder@"', raw or "").encode("utf-8", "surrogatepass")
 
 
-def decode_changed(name: str, path: Path_, raw: str | None) -> Any:
+def decode_changed(name: str, path: JsonPath, raw: str | None) -> Any:
     return decode(CALLS[name], Reply(200, changed_sample(name, path, raw)))
 
 
-def decode_error(name: str, path: Path_, raw: str | None) -> ProtocolError:
+def decode_error(name: str, path: JsonPath, raw: str | None) -> ProtocolError:
     with pytest.raises(ProtocolError) as caught:
         decode_changed(name, path, raw)
     assert type(caught.value) is ProtocolError
@@ -93,35 +93,35 @@ def decode_error(name: str, path: Path_, raw: str | None) -> ProtocolError:
 
 @rows(("name", "path"), NUMBERS)
 @rows("raw", ["null", "4.9", "4.0", "1e2", "true", "false", '"x"', '"4"', "[]", "{}"])
-def test_value_that_is_no_whole_number_is_rejected_with_its_path(name: str, path: Path_, raw: str) -> None:
+def test_value_that_is_no_whole_number_is_rejected_with_its_path(name: str, path: JsonPath, raw: str) -> None:
     """A fraction, a boolean, null or a text isn't accepted as a whole number."""
     assert decode_error(name, path, raw).problem.startswith("should be a whole number, is ")
 
 
 @rows(("name", "path"), TEXTS)
 @rows("raw", ["null", "4.9", "4", "true", "[]", "{}"])
-def test_value_that_is_no_text_is_rejected_with_its_path(name: str, path: Path_, raw: str) -> None:
+def test_value_that_is_no_text_is_rejected_with_its_path(name: str, path: JsonPath, raw: str) -> None:
     """A number, a boolean or null isn't accepted as a text."""
     assert decode_error(name, path, raw).problem.startswith("should be text, is ")
 
 
 @rows(("name", "path"), [*OPTIONAL, ("product_show", ("data", "category", 1, "product"))])
 @rows("raw", ["4.9", "4", "true", "{}"])
-def test_optional_field_must_have_its_type_if_present(name: str, path: Path_, raw: str) -> None:
+def test_optional_field_must_have_its_type_if_present(name: str, path: JsonPath, raw: str) -> None:
     """A field that may be null or absent must otherwise have the documented type."""
     assert decode_error(name, path, raw).problem.startswith("should be ")
 
 
 @rows(("name", "path"), LISTS)
 @rows("raw", ["null", "4.9", "4", "true", '"x"', "{}", '{"0": {}}'])
-def test_value_that_is_no_list_is_rejected_with_its_path(name: str, path: Path_, raw: str) -> None:
+def test_value_that_is_no_list_is_rejected_with_its_path(name: str, path: JsonPath, raw: str) -> None:
     """An object, a text or null isn't accepted as a list."""
     assert decode_error(name, path, raw).problem.startswith("should be a list, is ")
 
 
 @rows(("name", "path"), OBJECTS)
 @rows("raw", ["null", "4.9", "4", "true", '"x"', "[]", "[{}]"])
-def test_value_that_is_no_object_is_rejected_with_its_path(name: str, path: Path_, raw: str) -> None:
+def test_value_that_is_no_object_is_rejected_with_its_path(name: str, path: JsonPath, raw: str) -> None:
     """A list, a text or null isn't accepted as an object."""
     assert decode_error(name, path, raw).problem.startswith("should be an object, is ")
 
@@ -130,7 +130,7 @@ REQUIRED = [*NUMBERS, *TEXTS, *MONEY, *LISTS, ("ka_show", ("data", "ka"))]
 
 
 @rows(("name", "path"), REQUIRED)
-def test_missing_required_field_is_reported_with_its_path(name: str, path: Path_) -> None:
+def test_missing_required_field_is_reported_with_its_path(name: str, path: JsonPath) -> None:
     """The path in the error is that of the missing field."""
     assert decode_error(name, path, None).problem == "is missing"
 
@@ -161,7 +161,7 @@ def test_missing_required_field_is_reported_with_its_path(name: str, path: Path_
         ("0.9999", "1.00"),
     ],
 )
-def test_money_is_rounded_to_the_fen(name: str, path: Path_, raw: str, exact: str) -> None:
+def test_money_is_rounded_to_the_fen(name: str, path: JsonPath, raw: str, exact: str) -> None:
     """A price may be a text or a number. The rounding errors of PHP's floats are removed."""
     result = decode_changed(name, path, raw)
     price = result.order_price if name == "pay_create" else result.product(5).price
@@ -171,7 +171,7 @@ def test_money_is_rounded_to_the_fen(name: str, path: Path_, raw: str, exact: st
 
 @pytest.mark.parametrize(("name", "path"), MONEY, ids=str)
 @pytest.mark.parametrize("raw", ["1.00011", "0.005", "1.9950", '"1.0002"', "12.3456789", "-0.005"])
-def test_fractions_of_a_fen_are_rejected(name: str, path: Path_, raw: str) -> None:
+def test_fractions_of_a_fen_are_rejected(name: str, path: JsonPath, raw: str) -> None:
     """More than 0.0001 away from a whole fen is not a rounding error."""
     assert decode_error(name, path, raw).problem == "should be money in whole fen, has parts of a fen"
 
@@ -185,14 +185,14 @@ INVALID_PRICES += ["true", "false", "null", "[]", "{}", '["1.00"]']
 
 @rows(("name", "path"), MONEY)
 @rows("raw", INVALID_PRICES)
-def test_value_that_is_no_amount_is_rejected_with_its_path(name: str, path: Path_, raw: str) -> None:
+def test_value_that_is_no_amount_is_rejected_with_its_path(name: str, path: JsonPath, raw: str) -> None:
     """Numbers with a huge exponent are rejected, too."""
     assert decode_error(name, path, raw).problem.startswith('should be money, such as 1.5 or "1.50", is ')
 
 
 @rows("raw", ["NaN", "Infinity", "-Infinity", "nan", "01", "1.", "+1", "'1'", "undefined", ""])
 def test_number_that_is_no_json_makes_the_reply_invalid(raw: str) -> None:
-    """JSON has no NaN, no infinity and no numbers such as 01 or 1."""
+    """JSON has no NaN, no infinity, and no numbers in forms such as ``01`` and ``1.``."""
     with pytest.raises(ProtocolError) as caught:
         decode_changed("pay_create", ("data", "order_price"), raw)
     assert (caught.value.path, caught.value.problem) == (None, "is not complete JSON")
@@ -258,11 +258,11 @@ def test_times_are_read_under_both_documented_names(ours: str, example: str, tab
     reply = json.loads((SAMPLES / "ka_show.json").read_bytes())
     row = reply["data"]["ka"]["data"][1]
     row[table] = 1
-    both = decode(KaShow(3, 2), Reply(200, json.dumps(reply).encode()))
-    assert getattr(both.keys[1], ours) == datetime(2019, 4, 26, 4, 5, 20, tzinfo=UTC)
+    with_both_names = decode(KaShow(3, 2), Reply(200, json.dumps(reply).encode()))
+    assert getattr(with_both_names.keys[1], ours) == datetime(2019, 4, 26, 4, 5, 20, tzinfo=UTC)
     del row[example]
-    other = decode(KaShow(3, 2), Reply(200, json.dumps(reply).encode()))
-    assert getattr(other.keys[1], ours) == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
+    with_name_of_table = decode(KaShow(3, 2), Reply(200, json.dumps(reply).encode()))
+    assert getattr(with_name_of_table.keys[1], ours) == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
 
 
 @rows("raw", ["1" + "0" * 30, "-1" + "0" * 30, "253402300800", "99999999999999"])

@@ -11,7 +11,7 @@ DEEP = '{"a": {"a": {"a": {"a": {"a": 1}}}}}'
 MANY = "{" + ", ".join(f'"{letter}": 1' for letter in "abcdefghijklmn") + "}"
 CUT_TITLE = "<title>Half a ti"
 
-# body, content type, the description, and the strict description, for calls with card keys ("": the same)
+# body, content type, the description, and the strict description for calls with card keys ("": the same)
 REPLIES = (
     ("", "", "0 bytes", ""),
     ("x", "", "1 byte", ""),
@@ -59,7 +59,7 @@ REPLIES = (
 
 
 def test_description_has_type_length_and_title_or_field_types() -> None:
-    """What may be a secret is masked; the strict description shows only listed words and field names."""
+    """Possible secrets are masked. The strict description shows only words and field names of a fixed list."""
     wrong: list[str] = []
     for body, content_type, description, strict_description in REPLIES:
         actual = [describe(body.encode(), content_type=content_type, strict=strict) for strict in (False, True)]

@@ -22,8 +22,8 @@ from gatepay_async.protocol.values import MAX_EPOCH, MisreadError
 
 pytestmark = pytest.mark.fast
 
-SAMPLE = (Path(__file__).parents[1] / "samples" / "ka_show.json").read_bytes()
-PAID = (Path(__file__).parents[1] / "samples" / "pay_create.json").read_bytes()
+LISTING_SAMPLE = (Path(__file__).parents[1] / "samples" / "ka_show.json").read_bytes()
+PAYMENT_SAMPLE = (Path(__file__).parents[1] / "samples" / "pay_create.json").read_bytes()
 ORDER = PayCreate(product_id=8, out_order_id="T-1-X", pay_type="alipay", product_num=1, custom="a@b.c")
 
 any_value = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -52,9 +52,9 @@ def decode_generally(body: bytes) -> CardKeyPage | None:
 
 def test_fast_reader_decodes_the_vendors_example() -> None:
     """The result is the same as that of the general decoder."""
-    result = codec.read_listing(SAMPLE)
+    result = codec.read_listing(LISTING_SAMPLE)
     assert result is not None
-    assert result == (100, decode_generally(SAMPLE))
+    assert result == (100, decode_generally(LISTING_SAMPLE))
     assert [key.id for key in result[1].keys] == [1272, 1273]
 
 
@@ -84,16 +84,16 @@ def test_fast_listing_reader_agrees_with_the_general_decoder(
 )
 def test_fast_listing_reader_accepts_times_in_the_range_of_datetime(name: str, time: int, *, accepted: bool) -> None:
     """A page with a time out of range is left to the general decoder."""
-    document = json.loads(SAMPLE)
+    document = json.loads(LISTING_SAMPLE)
     document["data"]["ka"]["data"][1][name] = time
     assert (codec.read_listing(json.dumps(document).encode()) is not None) == accepted
 
 
-def test_fast_listing_reader_leaves_the_other_spelling_of_times() -> None:
+def test_fast_listing_reader_leaves_create_at_to_the_general_decoder() -> None:
     """The fast reader returns None for ``create_at``. The general decoder accepts this name."""
-    body = SAMPLE.replace(b"createtime", b"create_at")
+    body = LISTING_SAMPLE.replace(b"createtime", b"create_at")
     assert codec.read_listing(body) is None
-    assert decode_generally(body) == decode_generally(SAMPLE)
+    assert decode_generally(body) == decode_generally(LISTING_SAMPLE)
 
 
 def test_card_key_takes_and_returns_datetimes() -> None:
@@ -121,7 +121,7 @@ def decode_payment_generally(body: bytes) -> Payment | None:
 )
 def test_fast_payment_reader_agrees_with_the_general_decoder(name: str | None, value: object) -> None:
     """For any field value, the fast reader returns the same payment as the general decoder, or None if that fails."""
-    document = json.loads(PAID)
+    document = json.loads(PAYMENT_SAMPLE)
     if name is not None:
         document["data"][name] = value
     body = json.dumps(document).encode()
@@ -132,6 +132,6 @@ def test_fast_payment_reader_agrees_with_the_general_decoder(name: str | None, v
         assert str(result[1].order_price) == str(expected and expected.order_price)
 
 
-def test_fast_payment_reader_leaves_long_replies() -> None:
+def test_fast_payment_reader_leaves_long_replies_to_the_general_decoder() -> None:
     """A huge list instead of a price must not fill the memory. The general decoder counts the values first."""
-    assert codec.read_payment(PAID + b" " * codec.MAX_VALUES, ORDER) is None
+    assert codec.read_payment(PAYMENT_SAMPLE + b" " * codec.MAX_VALUES, ORDER) is None

@@ -40,8 +40,8 @@ MODIFIED = {
 }  # fmt: skip
 
 
-def test_table_covers_all_format_and_control_characters() -> None:
-    """Visible format characters, blanks and NUL are not in the table."""
+def test_all_format_and_control_characters_count_as_invisible() -> None:
+    """The exceptions are visible format characters, blanks and NUL."""
     missing = [
         hex(code)
         for code in range(sys.maxunicode + 1)
@@ -84,9 +84,9 @@ def test_invisible_characters_within_a_key_are_kept_and_reported() -> None:
         ledger = Ledger()
         chunker = Chunker(ledger)
         list(chunker.chunks(["A", f"B{character}C", "", f"{character}D"]))
-        rest = chunker.last_chunk()
-        assert rest is not None
-        assert (name, rest.keys, ledger.report(stopped=None).invisible) == (name, ("A", f"B{character}C", "D"), (2,))
+        chunk = chunker.last_chunk()
+        assert chunk is not None
+        assert (name, chunk.keys, ledger.report(stopped=None).invisible) == (name, ("A", f"B{character}C", "D"), (2,))
 
 
 def test_characters_that_modify_a_visible_one_are_kept_and_not_reported() -> None:

@@ -33,14 +33,14 @@ KEY = CardKey(1, 6, 8, 0, "CANARY-KEY", CREATED, CREATED, "soldin")
         (b"", "image/declared"),
     ],
 )
-def test_qr_code_media_type(data: bytes, media_type: str) -> None:
-    """A QR code's media type comes from its first bytes. If they are unknown, the declared type is used."""
+def test_media_type_of_a_qr_code_comes_from_its_first_bytes(data: bytes, media_type: str) -> None:
+    """If the first bytes are unknown, the declared type is used."""
     picture = QrCode(data, "image/declared")
     assert picture.media_type == media_type
     assert picture.data_uri == f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
-def test_save_qr_code(tmp_path: Path) -> None:
+def test_saving_a_qr_code_replaces_an_existing_file(tmp_path: Path) -> None:
     """``save`` writes the bytes unchanged, replaces an existing file, and returns the path."""
     target = tmp_path / "qr.png"
     target.write_bytes(b"a longer file that was there before")
@@ -54,7 +54,7 @@ def make_product(product_id: int) -> Product:
     return Product(product_id, 6, 39, "name", "description", "https://image", Decimal("1.00"), 4)
 
 
-def test_catalog_lookup() -> None:
+def test_catalog_finds_a_product_by_its_id() -> None:
     """``products`` lists all categories in order. ``product()`` finds one by its ID, or raises a KeyError."""
     catalog = Catalog(
         (

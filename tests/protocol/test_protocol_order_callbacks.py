@@ -45,18 +45,19 @@ def make_order(out_order_id: str, custom: str) -> PayCreate:
     return PayCreate(product_id=8, product_num=1, pay_type="onecode", out_order_id=out_order_id, custom=custom)
 
 
+# A character takes at most 12 bytes if percent-encoded, and a shop's own parameters at most 700.
 @given(out_order_id=TEXTS, custom=TEXTS, own=st.text(max_size=57))
 @example(out_order_id="中" * 85, custom="中" * 666, own="")
 @example(out_order_id="\x00" * 255, custom='"' * 2000, own="&" * 232)
 @example(out_order_id="T-1-X", custom="中" * 900, own="")
 def test_callback_of_every_accepted_order_is_accepted(out_order_id: str, custom: str, own: str) -> None:
-    """Any order number and custom text that ``create_payment`` accepts, together with the longest other fields."""
+    """``parse_callback`` accepts every order number and custom text that ``create_payment`` accepts, at any length."""
     try:
         make_order(out_order_id, custom)
     except InvalidRequestError:
         assume(condition=False)
     shop: dict[str, Any] = {"appkey": "密" * (MAX_APPKEY_BYTES // 3), "appsecret": "secret"}
-    query = signed_callback(
+    query = signed_callback(  # the other fields have their longest values
         **shop,
         out_order_id=out_order_id,
         order_id=2**63 - 1,
@@ -73,10 +74,10 @@ def test_callback_of_every_accepted_order_is_accepted(out_order_id: str, custom:
 def test_limits_of_all_fields_fit_into_the_longest_query() -> None:
     """The sum assumes that each byte is percent-encoded, which takes three bytes."""
     longest = {"order_id": 2**63 - 1, "price": "9" * 12 + ".99", "realprice": "9" * 12 + ".99", "type": "onecode"}
-    rest = len("".join(map(str, longest.values()))) + len("1555750250") + 32
-    names = len("appkey=&order_id=&out_order_id=&price=&realprice=&type=&paytime=&extend=&sign=")
-    assert (rest, names, MAX_APPKEY_BYTES, MAX_OWN_QUERY_BYTES) == (98, 78, 100, 700)
-    worst = 3 * (checks.MAX_ORDER_NUMBER_BYTES + checks.MAX_CUSTOM_BYTES + MAX_APPKEY_BYTES + rest) + names
+    other_bytes = len("".join(map(str, longest.values()))) + len("1555750250") + 32
+    name_bytes = len("appkey=&order_id=&out_order_id=&price=&realprice=&type=&paytime=&extend=&sign=")
+    assert (other_bytes, name_bytes, MAX_APPKEY_BYTES, MAX_OWN_QUERY_BYTES) == (98, 78, 100, 700)
+    worst = 3 * (checks.MAX_ORDER_NUMBER_BYTES + checks.MAX_CUSTOM_BYTES + MAX_APPKEY_BYTES + other_bytes) + name_bytes
     assert worst + MAX_OWN_QUERY_BYTES + len("&") <= MAX_QUERY_BYTES
 
 

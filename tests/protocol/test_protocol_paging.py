@@ -62,14 +62,14 @@ class Server:
     ids_at_start: list[int] = field(factory=list)  # from the first row of the first page read
     all_ids: set[int] = field(factory=set)  # including deleted ones
 
-    def read(self, asked: int) -> CardKeyPage:
+    def read(self, requested: int) -> CardKeyPage:
         if self.reads:
             self.change()
         self.reads += 1
         self.all_ids.update(self.ids)
-        page = self.show(asked)
+        page = self.show(requested)
         if self.reads == 1:
-            exists = page.keys and page.current_page == asked <= page.last_page
+            exists = page.keys and page.current_page == requested <= page.last_page
             self.ids_at_start = self.ids[self.ids.index(page.keys[0].id) :] if exists else []
         return page
 
@@ -80,10 +80,10 @@ class Server:
         newest = max(self.all_ids)
         self.ids = [id_ for id_ in self.ids if id_ not in deleted] + [newest + 1 + step for step in range(added)]
 
-    def show(self, asked: int) -> CardKeyPage:
+    def show(self, requested: int) -> CardKeyPage:
         last = max(1, -(-len(self.ids) // self.per_page))
-        rows_page = min(asked, last) if self.past_end in ("clamped", "echo") else asked
-        number = min(asked, last) if self.past_end in ("clamped", "think") else asked
+        rows_page = min(requested, last) if self.past_end in ("clamped", "echo") else requested
+        number = min(requested, last) if self.past_end in ("clamped", "think") else requested
         ids = self.ids[(rows_page - 1) * self.per_page : rows_page * self.per_page]
         return page_of(*ids, total=len(self.ids), number=number, last=last, per_page=self.per_page)
 
@@ -110,9 +110,9 @@ def walk(
 
 def run_wave(state: Walk, read: Callable[[int], CardKeyPage]) -> list[CardKeyPage]:
     """Run one wave of a walk: read its pages, and return the pages that it yields."""
-    asked = state.next_wave()
-    assert min(asked) >= 1
-    return state.receive(asked, {number: read(number) for number in asked})
+    requested = state.next_wave()
+    assert min(requested) >= 1
+    return state.receive(requested, {number: read(number) for number in requested})
 
 
 def assert_nothing_missed(server: Server, yielded_ids: list[int]) -> None:
@@ -245,15 +245,17 @@ def test_walk_that_starts_after_the_last_page_yields_nothing(past_end: str) -> N
 def test_walk_ends_despite_a_last_page_that_is_never_reached(count: int, past_end: str, *, thorough: bool) -> None:
     """If ``last_page`` is far too large and the server repeats its last rows, the first repetition ends the walk."""
     server = make_server(count, 2, past_end=past_end)
-    yielded_ids = walk(lambda asked: evolve(server.show(asked), last_page=10**9), thorough=thorough, max_waves=9)
+    yielded_ids = walk(
+        lambda requested: evolve(server.show(requested), last_page=10**9), thorough=thorough, max_waves=9
+    )
     assert yielded_ids == list(range(1, count + 1))
 
 
 def with_page_sizes(server: Server, sizes: Iterator[int]) -> Callable[[int], CardKeyPage]:
     """Return a function that reads a page of *server* and then sets the next page size."""
 
-    def read(asked: int) -> CardKeyPage:
-        page = server.read(asked)
+    def read(requested: int) -> CardKeyPage:
+        page = server.read(requested)
         server.per_page = next(sizes, server.per_page)
         return page
 
@@ -315,7 +317,7 @@ def test_inconsistent_replies_end_the_walk_or_raise(replies: list[CardKeyPage], 
 
 
 @rows(
-    ("number", "last", "asked", "problem"),
+    ("number", "last", "requested", "problem"),
     [
         (3, 9, 2, "is a later page than was asked for"),
         (10**9, 1, 1, "is a later page than was asked for"),
@@ -323,10 +325,12 @@ def test_inconsistent_replies_end_the_walk_or_raise(replies: list[CardKeyPage], 
         (1, 2, 2, "is an earlier page than was asked for"),
     ],
 )
-def test_reply_with_another_page_number_is_rejected(number: int, last: int, asked: int, problem: str) -> None:
+def test_reply_with_another_page_number_is_rejected(number: int, last: int, requested: int, problem: str) -> None:
     """A reply for another page than the requested one is rejected, except for the last page."""
     with pytest.raises(MisreadError) as caught:
-        Walk(first=asked, thorough=False).receive([asked], {asked: page_of(5, 6, total=99, number=number, last=last)})
+        Walk(first=requested, thorough=False).receive(
+            [requested], {requested: page_of(5, 6, total=99, number=number, last=last)}
+        )
     assert (caught.value.path, caught.value.problem) == ("data.ka.current_page", problem)
 
 
@@ -395,7 +399,7 @@ def test_previous_page_is_read_again_when_the_total_shrinks() -> None:
     assert (state.ended, state.drifted) == (True, True)
 
 
-def test_different_totals_in_one_wave_prove_nothing() -> None:
+def test_pages_of_a_wave_with_different_totals_are_held_back() -> None:
     """If the totals in a wave differ, its pages are yielded only if they overlap with rows already yielded."""
     state = Walk(first=1, prefetch=2, thorough=False)
     state.receive(
@@ -449,7 +453,9 @@ def test_history_reports_possible_falls_and_rises_of_the_total(
 
 
 @rows(
-    ("waves", "behind", "ahead", "joins"),  # each page of a wave: (number, id of the first row)
+    # Each page of a wave: (number, id of the first row). `behind` and `ahead` are indexes of two of all these pages.
+    # `joins`: whether it is known that no row between them is missing.
+    ("waves", "behind", "ahead", "joins"),
     [
         ([[(3, 5)], [(1, 1)], [(2, 3)], [(3, 5)]], 1, 2, True),
         ([[(3, 5)], [(2, 3)], [(3, 5)]], 1, 2, True),
@@ -514,16 +520,16 @@ def test_stock_that_never_stops_changing_raises(*, thorough: bool) -> None:
     state = Walk(first=1, prefetch=3, thorough=thorough)
     reads = 0
 
-    def read(asked: int) -> CardKeyPage:
+    def read(requested: int) -> CardKeyPage:
         nonlocal reads
         reads += 1
         if reads == 1:
             return page_of(1, 2, total=41, number=1, last=21)
         shift = 1000 * reads
-        ids = (shift + asked, shift + asked + 1) if asked > 1 else (0, 1)
-        return page_of(*ids, total=41 - (asked > 1), number=asked, last=21)
+        ids = (shift + requested, shift + requested + 1) if requested > 1 else (0, 1)
+        return page_of(*ids, total=41 - (requested > 1), number=requested, last=21)
 
-    for _ in range(2):
+    for _ in range(2):  # after the error, the walk can be continued, and raises again
         with pytest.raises(MisreadError) as caught:  # noqa: PT012 -- any of the waves may raise
             while not state.ended:
                 run_wave(state, read)
@@ -539,5 +545,7 @@ def test_stock_that_grows_as_fast_as_it_is_read_raises(monkeypatch: pytest.Monke
         while not state.ended:
             run_wave(
                 state,
-                lambda asked: page_of(2 * asked, 2 * asked + 1, total=2 * asked + 2, number=asked, last=asked + 1),
+                lambda requested: page_of(
+                    2 * requested, 2 * requested + 1, total=2 * requested + 2, number=requested, last=requested + 1
+                ),
             )

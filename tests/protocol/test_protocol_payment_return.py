@@ -74,13 +74,13 @@ def test_missing_or_malformed_field_is_rejected_despite_a_valid_signature(
 def test_return_with_a_wrong_signature_is_rejected() -> None:
     """A changed field, a repeated name and the return of another shop are rejected, too."""
     query = query_of()
-    for other in (
+    for forged_query in (
         query.replace("0.99", "0.98"),
         query.replace("522", "523"),
         query_of(product_id="7")[:-32] + query[-32:],
     ):
         with pytest.raises(CallbackSignatureError, match=r"^return: sign: "):
-            GATEPAY.parse_return(other)
+            GATEPAY.parse_return(forged_query)
     with pytest.raises(CallbackSignatureError):
         AsyncGatePay("K8", "S").parse_return(query)
     with pytest.raises(MalformedCallbackError, match="twice"):

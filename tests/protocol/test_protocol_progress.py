@@ -50,7 +50,9 @@ def upload(
     progress: Progress | None = None,
 ) -> tuple[list[ChunkOutcome], Progress, int, float]:
     """
-    Send *chunks* in calls of *took* seconds. *error_of* returns the error of a call that starts at a time, or None.
+    Send *chunks* in calls of *took* seconds each, in simulated time.
+
+    ``error_of(part, start)`` returns the error of the call that sends *part* at the time *start*, or None.
 
     Returns:
         The outcomes, the progress, the number of calls and the time at the end.
@@ -95,7 +97,7 @@ def test_card_keys_stay_in_doubt_until_a_reply_says_stored() -> None:
     for error, fate in cases:
         verdict = Progress(PATIENCE).failed(make_part(1, in_doubt=True), error, began=0, now=1)
         assert isinstance(verdict, ChunkOutcome)
-        assert (type(error), verdict.fate) == (type(error), fate)
+        assert (type(error), verdict.fate) == (type(error), fate)  # the type tells which case failed
     for first in (
         lost_reply(),
         unexpected_reply(502),
@@ -179,7 +181,7 @@ def test_a_server_that_refuses_everything_gets_few_calls() -> None:
         unexpected_reply(404),
         unexpected_reply(403),
     ):
-        outcomes, progress, calls, _ = upload(lambda _one, _now: error, *[make_part(500) for _ in range(40)])  # noqa: B023 -- called within this iteration
+        outcomes, progress, calls, _ = upload(lambda _chunk, _now: error, *[make_part(500) for _ in range(40)])  # noqa: B023 -- called within this iteration
         case = type(error), calls
         assert (case, progress.ended) == (case, error)
         assert (case, calls <= 1000) == (case, True)
@@ -189,14 +191,14 @@ def test_a_server_that_refuses_everything_gets_few_calls() -> None:
 def test_an_error_of_the_shop_ends_the_upload() -> None:
     """A wrong appkey or a closed endpoint ends the upload after one call."""
     for kind in (errors.InvalidAppKeyError, errors.EndpointClosedError):
-        _, progress, calls, _ = upload(lambda _one, _now: make_refusal(kind), *[make_part(500)] * 4)  # noqa: B023 -- called within this iteration
+        _, progress, calls, _ = upload(lambda _chunk, _now: make_refusal(kind), *[make_part(500)] * 4)  # noqa: B023 -- called within this iteration
         assert (kind, calls, type(progress.stopped)) == (kind, 1, kind)
 
 
 def test_a_wrong_secret_takes_few_calls() -> None:
     """The upload ends if GatePay rejects the signatures of a part and of its halves, or of all calls in flight."""
     for count, expected_calls in ((500, 3), (2, 3), (1, 1)):
-        outcomes, progress, calls, _ = upload(lambda _one, _now: SIGNATURE, *[make_part(count)] * 4)
+        outcomes, progress, calls, _ = upload(lambda _chunk, _now: SIGNATURE, *[make_part(count)] * 4)
         assert (count, calls, progress.stopped) == (count, expected_calls, SIGNATURE)
         assert by_fate(outcomes)["refused"] == count
     progress = Progress(PATIENCE)
@@ -208,7 +210,7 @@ def test_a_wrong_secret_takes_few_calls() -> None:
     assert progress.stopped is SIGNATURE
 
 
-def test_a_key_that_breaks_the_signature_of_the_first_call() -> None:
+def test_key_that_breaks_the_signature_of_the_first_call_is_isolated() -> None:
     """Halving finds a card key that breaks the signature even before anything was stored. Only that key is refused."""
     for place in (1, 250, 251, 500):
         bad = f"KEY-{place}"
@@ -220,8 +222,8 @@ def test_a_key_that_breaks_the_signature_of_the_first_call() -> None:
         assert (place, calls <= 20, progress.asks_one_by_one) == (place, True, False)
 
 
-def test_a_rejected_signature_because_of_the_content() -> None:
-    """106 is blamed on the card keys if the secret has worked before, or if GatePay's filter changes the content."""
+def test_rejected_signature_is_blamed_on_card_keys_if_the_secret_is_right() -> None:
+    """The secret is right if it has worked before. Card keys are suspected, too, if GatePay's filter changes them."""
     good, filtered = make_part(500), make_part(500, key="A&B")  # GatePay's input filter changes "&"
     outcomes, progress, _, _ = upload(
         lambda sent, _: SIGNATURE if any(key in ("BAD-3", "A&B-3") for key in sent.keys) else None,
@@ -230,7 +232,7 @@ def test_a_rejected_signature_because_of_the_content() -> None:
     assert (by_fate(outcomes), progress.stopped) == ({"stored": 1498, "refused": 2}, None)
     outcomes, progress, _, _ = upload(lambda sent, _: SIGNATURE if "A&B-3" in sent.keys else None, filtered)
     assert (by_fate(outcomes), progress.stopped) == ({"stored": 499, "refused": 1}, None)
-    outcomes, progress, calls, _ = upload(lambda _one, _now: SIGNATURE, *[filtered] * 4)
+    outcomes, progress, calls, _ = upload(lambda _chunk, _now: SIGNATURE, *[filtered] * 4)
     assert type(progress.stopped) is errors.SignatureRejectedError
     assert calls < 60
 
@@ -325,16 +327,17 @@ def test_nothing_is_sent_before_the_time_in_retry_after() -> None:
 def test_run_without_waiting_ends_after_two_failed_calls() -> None:
     """Card keys that GatePay couldn't store are left for later runs."""
     outcomes, progress, calls, _ = upload(
-        lambda _one, _now: lost_reply(), *[make_part(2)] * 5, patience=WITHOUT_WAITING
+        lambda _chunk, _now: lost_reply(), *[make_part(2)] * 5, patience=WITHOUT_WAITING
     )
     assert (calls, progress.away is not None) == (2, True)
     assert by_fate(outcomes) == {"unknown": 4, "not_sent": 6}
-    outcomes, progress, _, _ = upload(lambda _one, _now: STORAGE, make_part(1), patience=WITHOUT_WAITING)
+    outcomes, progress, _, _ = upload(lambda _chunk, _now: STORAGE, make_part(1), patience=WITHOUT_WAITING)
     assert (by_fate(outcomes), progress.ended) == ({"not_sent": 1}, None)
     outcomes, _, _, _ = upload(
         lambda sent, _: STORAGE if "KEY-3" in sent.keys else None, make_part(500), patience=WITHOUT_WAITING
     )
     assert by_fate(outcomes) == {"stored": 499, "refused": 1}
+    # After four failed calls in earlier runs, the fifth shows that the card key is at fault.
     verdict = Progress(WITHOUT_WAITING).failed(Chunk(0, (1,), ("KEY",), calls=4), STORAGE, began=0, now=0)
     assert isinstance(verdict, ChunkOutcome)
     assert verdict.fate is Fate.REFUSED

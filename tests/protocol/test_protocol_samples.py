@@ -139,8 +139,8 @@ def test_unknown_fields_are_ignored_at_every_level(name: str, call: Any, model: 
 
     def with_unknown_fields(value: Any) -> Any:
         if isinstance(value, dict):
-            known = {key: with_unknown_fields(inner) for key, inner in value.items()}
-            return {"unknown_first": [1.5, None], **known, "unknown_last": {}}
+            documented = {key: with_unknown_fields(inner) for key, inner in value.items()}
+            return {"unknown_first": [1.5, None], **documented, "unknown_last": {}}
         return [with_unknown_fields(inner) for inner in value] if isinstance(value, list) else value
 
     body = json.dumps(with_unknown_fields(json.loads(read_sample(name)))).encode()

@@ -76,8 +76,8 @@ def test_is_signed_accepts_only_the_right_signature(vector: dict[str, Any]) -> N
     assert is_signed(credentials, parts, vector["sign"])
     assert not is_signed(credentials, [*parts, "x"], vector["sign"])
     assert not is_signed(Credentials(vector["appkey"], "another"), parts, vector["sign"])
-    for wrong in ("", vector["sign"][:-1], vector["sign"].upper(), "密" * 32):
-        assert not is_signed(credentials, parts, wrong)
+    for wrong_signature in ("", vector["sign"][:-1], vector["sign"].upper(), "密" * 32):
+        assert not is_signed(credentials, parts, wrong_signature)
 
 
 # The vectors whose values the constructors accept. The others repeat a card key, contain blank lines or carriage
@@ -103,7 +103,7 @@ def test_call_is_encoded_to_the_fields_and_signature_of_its_vector(vector: dict[
     assert len(pairs) == len(dict(pairs))
 
 
-def test_number_of_vectors_that_are_valid_calls() -> None:
+def test_18_of_the_24_vectors_of_calls_are_valid() -> None:
     """The other vectors have values that the constructors reject."""
     assert len(VALID_CALLS) == 5 + 6 + 5 + 2  # pay/create, product/show, ka/show, ka/create
 

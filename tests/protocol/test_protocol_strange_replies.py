@@ -20,7 +20,7 @@ pytestmark = pytest.mark.fast
 SHOP = Credentials("gp-key", "CANARY-SECRET")
 PAY = PayCreate(product_id=8, out_order_id="T-1-X", pay_type="wechat", product_num=1, custom="terry")
 CALLS: list[Any] = [PAY, ProductShow(), KaShow(8), KaCreate(8, ["CANARY-1", "CANARY-2"])]
-calls = rows("call", CALLS)
+each_call = rows("call", CALLS)
 GATEWAY_PAGE = b"<html>\r\n<head><title>502 Bad\n Gateway</title></head><body><h1>nginx</h1></body></html>"
 OK = b'{"code": 100, "msg": "", "time": "1", "data": "x"}'
 
@@ -32,7 +32,7 @@ def decode_error(call: Any, status: int, body: bytes, retry_after: float | None 
     return caught.value
 
 
-@calls
+@each_call
 def test_error_for_an_html_page_shows_length_and_title(call: Any) -> None:
     """The error doesn't quote the rest of the page."""
     error = decode_error(call, 502, GATEWAY_PAGE)
@@ -41,8 +41,8 @@ def test_error_for_an_html_page_shows_length_and_title(call: Any) -> None:
     assert str(error) == f"{call.path} (HTTP 502): is not complete JSON: {error.excerpt}"
 
 
-def test_error_of_a_call_with_card_keys_shows_only_listed_words() -> None:
-    """In calls that carry card keys, the error shows only listed words of titles and field names."""
+def test_error_of_a_call_with_card_keys_shows_only_words_of_a_fixed_list() -> None:
+    """If a call carries card keys, its error shows only those words of titles and field names that a list permits."""
     for body in (b"<title>opensesame</title>", b'{"opensesame": 1}'):
         assert "opensesame" in decode_error(PAY, 502, body).excerpt
         for call in (KaShow(8), KaCreate(8, ["CANARY-1"])):
@@ -50,7 +50,7 @@ def test_error_of_a_call_with_card_keys_shows_only_listed_words() -> None:
 
 
 @rows("status", [300, 301, 302, 307, 308, 399])
-@calls
+@each_call
 @rows("body", [b"", GATEWAY_PAGE, OK])
 def test_redirect_raises_an_error_that_says_it_is_not_followed(call: Any, status: int, body: bytes) -> None:
     """The body of the redirect doesn't matter."""
@@ -58,7 +58,7 @@ def test_redirect_raises_an_error_that_says_it_is_not_followed(call: Any, status
     assert (error.problem, error.path) == ("is a redirect, which is not followed; check base_url", None)
 
 
-@calls
+@each_call
 @rows("status", [400, 404, 500, 503])
 def test_success_code_with_an_error_status_is_not_a_success(call: Any, status: int) -> None:
     """Code 100 with an HTTP error status raises ``ProtocolError``."""
@@ -133,7 +133,7 @@ def test_card_key_repeated_by_the_server_is_in_no_error(echo: str, key: str, sta
     assert "***" in str(refusal)
 
 
-@calls
+@each_call
 @rows("echo", ECHOES)
 @rows("change", [str, str.upper])
 def test_signature_repeated_by_the_server_is_in_no_error(call: Any, echo: str, change: Any) -> None:

@@ -25,11 +25,6 @@ NUMBERS += [(KaCreate, "product_id")]
 TEXTS = [(PayCreate, "out_order_id"), (PayCreate, "custom")]
 
 
-def shown(value: object) -> str:
-    """Return a pytest id without the address of an object, so that it is the same in every process."""
-    return "object()" if type(value) is object else repr(value)
-
-
 def rejection(cls: Any, **invalid: Any) -> InvalidRequestError:
     with pytest.raises(InvalidRequestError) as caught:
         cls(**{**VALID_ARGUMENTS[cls], **invalid})

@@ -35,12 +35,12 @@ async def test_post_callback_has_a_form_without_appkey(clock: Any) -> None:
         assert delivery.body is not None
         assert f"\r\ncontent-length: {len(delivery.body)}".encode() in head.lower()
         assert query_of(head) == {"shop": "1"}
-        sent = dict(parse_qsl(delivery.body, keep_blank_values=True, strict_parsing=True))
-        sign = sent.pop("sign")
+        fields = dict(parse_qsl(delivery.body, keep_blank_values=True, strict_parsing=True))
+        sign = fields.pop("sign")
         assert sign == md5_hex(
-            md5_hex(sandbox.appkey + "".join(sent[name] for name in SIGNED_FIELDS)) + sandbox.appsecret
+            md5_hex(sandbox.appkey + "".join(fields[name] for name in SIGNED_FIELDS)) + sandbox.appsecret
         )
-        assert list(sent) == list(SIGNED_FIELDS)
+        assert list(fields) == list(SIGNED_FIELDS)
         assert delivery.body == sandbox.callback_query(order)
         assert delivery.url == f"{shop.base_url}?shop=1"
         assert sign not in repr(delivery)
@@ -71,6 +71,7 @@ async def test_underpaid_orders_are_shown_as_underpaid(sandbox: Sandbox) -> None
     for path in (f"/pay/index?id={order.page_id}", "/orders", f"/orders/{order.order_id}"):
         for lang, underpaid, paid in (("en", ">Underpaid<", ">Paid<"), ("zh", ">付款不足<", ">已付款<")):
             page = "".join((await fetch_page(sandbox, f"{path}{'&' if '?' in path else '?'}lang={lang}")).split())
+            # The label may follow an icon.
             assert underpaid in page or f"</svg>{underpaid[1:]}" in page, path
             assert paid not in page, path
             assert f"</svg>{paid[1:]}" not in page, path

@@ -87,6 +87,7 @@ def add_stored_keys(sandbox: Sandbox) -> None:
 
 LINES_501 = "\n".join(f"K{number}" for number in range(501))
 
+# An endpoint, the code of its reply, what prepares the shop for it, and the changes to the fields of a valid call.
 Cause = tuple[str, int, Callable[[Sandbox], None], Mapping[str, str | None]]
 CAUSES: list[Cause] = [
     ("pay/create", 100, unchanged, {}),
@@ -152,14 +153,14 @@ CAUSES: list[Cause] = [
 
 
 @pytest.mark.parametrize(
-    "arrange", [unchanged, remove_shop, close_endpoints, set_no_quota, expire_licence, add_stored_keys]
+    "prepare_shop", [unchanged, remove_shop, close_endpoints, set_no_quota, expire_licence, add_stored_keys]
 )
-def test_each_cause_has_its_code_and_message(arrange: Callable[[Sandbox], None], call: Any) -> None:
+def test_each_cause_has_its_code_and_message(prepare_shop: Callable[[Sandbox], None], call: Any) -> None:
     """A reply has HTTP 200, the endpoint's code and message, and null as data if it is a refusal."""
-    arrange(call.sandbox)
-    tally = Tally()
-    for path, code, arranged, changes in CAUSES:
-        if arranged is arrange:
+    prepare_shop(call.sandbox)
+    tally = Tally()  # collects the failures of all causes until end()
+    for path, code, preparation, changes in CAUSES:
+        if preparation is prepare_shop:
             with tally.row({"path": path, "code": code, "changes": changes}):
                 reply: dict[str, Any] = call.reply(path, **changes)
                 assert (reply["code"], reply["msg"]) == (code, DOCUMENTED_CODES[path][code])
@@ -200,7 +201,7 @@ def test_500_keys_are_stored(sandbox: Sandbox, call: Any) -> None:
     """Blank lines don't count towards the 500."""
     lines = [f"K{number}" for number in range(500)]
     assert call.reply("ka/create", content="\n\n".join(lines))["data"] == "成功录入:500条卡密"
-    assert sandbox.keys(8)[89:] == lines
+    assert sandbox.keys(8)[89:] == lines  # the example shop has 89
 
 
 def test_quota_is_per_day(sandbox: Sandbox, call: Any, clock: Any) -> None:
@@ -234,6 +235,7 @@ def test_keys_are_case_sensitive(sandbox: Sandbox, call: Any) -> None:
     assert sandbox.keys(8)[-2:] == ["abc", "ABC"]
 
 
+# Calls with two wrong fields, and the code of the field that is checked first.
 CHECK_ORDER = [
     ("pay/create", {"custom": "", "pay_type": "paypal"}, 101),
     ("pay/create", {"pay_type": "paypal", "product_id": "x"}, 102),
@@ -251,7 +253,9 @@ CHECK_ORDER = [
 
 
 @rows(("path", "changes", "code"), CHECK_ORDER)
-def test_order_of_checks(path: str, changes: Mapping[str, str | None], code: int, call: Any) -> None:
+def test_first_failed_check_determines_the_code(
+    path: str, changes: Mapping[str, str | None], code: int, call: Any
+) -> None:
     """Fields are checked before the appkey, the appkey before the shop. Within a step, the lower code comes first."""
     assert call.reply(path, **changes)["code"] == code
 

@@ -104,7 +104,7 @@ def test_schema_version_1_is_upgraded(tmp_path: Path, clock: Any) -> None:
     connection = sqlite3.connect(path)
     connection.executescript(SCHEMA_VERSION_1)
     connection.close()
-    for _ in range(2):
+    for _ in range(2):  # the first opening upgrades the file
         with Sandbox(path, clock=clock) as sandbox:
             paid, pending = sandbox.orders()
             assert (paid.state, paid.paid_at, paid.realprice) == ("paid", 1555750250, Decimal("0.99"))

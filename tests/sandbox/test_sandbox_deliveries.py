@@ -34,6 +34,7 @@ def instant_retry_sandbox(clock: Any) -> Iterator[Sandbox]:
 
 
 def outcomes(deliveries: list[Delivery]) -> list[tuple[int, str, str | None]]:
+    """Return the attempt, the state and the problem of each delivery."""
     return [(delivery.attempt, delivery.state, delivery.problem) for delivery in deliveries]
 
 
@@ -46,13 +47,13 @@ async def test_payment_sends_signed_callback(sandbox: Sandbox, clock: Any) -> No
         sandbox.pay(order, realprice=Decimal("0.98"))
         [delivery] = await sandbox.wait_delivered(order)
     [head] = shop.heads
-    sent = query_of(head)
+    fields = query_of(head)
     assert head.startswith(b"GET /callback?shop=1&appkey=")
     assert b"\r\nuser-agent: gatepay-sandbox\r\n" in head.lower()
-    assert sent.pop("sign") == md5_hex(
-        md5_hex(sandbox.appkey + "".join(sent[name] for name in SIGNED_FIELDS)) + sandbox.appsecret
+    assert fields.pop("sign") == md5_hex(
+        md5_hex(sandbox.appkey + "".join(fields[name] for name in SIGNED_FIELDS)) + sandbox.appsecret
     )
-    assert sent == {
+    assert fields == {
         "shop": "1",
         "appkey": sandbox.appkey,
         "order_id": "1",
@@ -210,7 +211,7 @@ async def test_concurrent_deliveries_are_limited(sandbox: Sandbox) -> None:
         await sixteen_active.wait()
         active -= 1
         await stream.send(http(b"success"))
-        raise ConnectionAbortedError
+        raise ConnectionAbortedError  # raw_server closes the connection
 
     async with raw_server(answer) as shop, sandbox.serve(), sandbox.serve():
         sandbox.change_shop(callback_url=shop.base_url)
@@ -431,7 +432,7 @@ async def test_repr_and_logs_contain_no_signature(sandbox: Sandbox, caplog: pyte
         ({"callback_url": "ftp://127.0.0.1/"}, "not a callback URL. Enter a full http"),
     ],
 )
-def test_invalid_settings(settings: Any, message: str, tmp_path: Path) -> None:
+def test_invalid_setting_is_rejected(settings: Any, message: str, tmp_path: Path) -> None:
     """The error names the invalid setting, and no file is created."""
     with pytest.raises(ValueError, match=message):
         Sandbox(tmp_path / "shop.sqlite3", **settings)

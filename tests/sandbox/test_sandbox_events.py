@@ -23,6 +23,7 @@ def test_each_call_sends_an_event(sandbox: Sandbox, call: Any, events: list[Sand
     """Each call sends an event with its code, the field at fault and the fault, but without secrets and card keys."""
     sandbox.fault(Fault(FaultKind.CODE, endpoint="pay/create", code=110))
     sandbox.fault(Fault(FaultKind.HALF_JSON, endpoint="ka/show"))
+    # Each call: endpoint, changed fields, and the expected code, reason, field, fault and number of card keys.
     calls: list[tuple[str, dict[str, str | None], tuple[Any, ...]]] = [
         ("ka/create", {"content": "AAA\nBBB\nEXAMPLE-8-001"}, (100, "", "", "", 2)),
         ("ka/show", {}, (100, "", "", "half_json", 50)),
@@ -43,7 +44,7 @@ def test_each_call_sends_an_event(sandbox: Sandbox, call: Any, events: list[Sand
     for endpoint, changes, _ in calls:
         call(endpoint, **changes)
     call.client.post("product/show", content=b"sign=%", headers={"content-type": "application/x-www-form-urlencoded"})
-    call.client.get("../console")
+    call.client.get("../console")  # a page, not a call: it sends no event
     call_events = [event for event in events if isinstance(event, CallEvent)]
     assert [
         (event.endpoint, (event.code, event.reason, event.field, event.fault, event.card_keys)) for event in call_events

@@ -105,7 +105,7 @@ def test_drip_sends_the_whole_response(sandbox: Sandbox, call: Any) -> None:
 @pytest.mark.anyio
 async def test_drip_sends_one_byte_at_a_time(sandbox: Sandbox) -> None:
     """DRIP sends the headers first and then one byte per message."""
-    sent = []
+    messages = []
 
     async def receive() -> Message:
         if not received:
@@ -115,17 +115,18 @@ async def test_drip_sends_one_byte_at_a_time(sandbox: Sandbox) -> None:
         return {}
 
     async def send(message: Message) -> None:
-        sent.append(message)
+        messages.append(message)
 
     received: list[bool] = []
     sandbox.fault(Fault(FaultKind.DRIP, seconds=0))
     scope: Scope = {"type": "http", "method": "POST", "path": "/api/product/show", "headers": []}
     await sandbox.app({**scope, "scheme": "http", "server": ("127.0.0.1", 80)}, receive, send)
-    head, *chunks, end = sent
+    head, *chunks, end = messages
     assert head["type"] == "http.response.start"
     assert {len(chunk["body"]) for chunk in chunks} == {1}
     assert {chunk["more_body"] for chunk in chunks} == {True}
     assert end == {"type": "http.response.body", "body": b""}
+    # 101: the empty request lacks all parameters.
     assert json.loads(b"".join(chunk["body"] for chunk in chunks))["code"] == 101
 
 
@@ -199,7 +200,9 @@ def test_fault_applies_to_one_request_by_default(sandbox: Sandbox, call: Any) ->
         ({"probability": 0.0}, [200, 200, 200, 200]),
     ],
 )
-def test_times_skip_and_probability(options: Any, codes: list[int], sandbox: Sandbox, call: Any) -> None:
+def test_times_skip_and_probability_select_the_affected_requests(
+    options: Any, codes: list[int], sandbox: Sandbox, call: Any
+) -> None:
     """times, skip and probability determine which requests a fault applies to."""
     sandbox.fault(Fault(FaultKind.BAD_GATEWAY, **options))
     assert [call("product/show").status_code for _ in codes] == codes
@@ -296,7 +299,7 @@ CUTS = {FaultKind.CUT_BEFORE: 0, FaultKind.CUT_AFTER: 1, FaultKind.HALF_BODY: 1}
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", ALL_KINDS)
-async def test_faults_without_a_socket(kind: FaultKind, sandbox: Sandbox, call: Any) -> None:
+async def test_faults_work_without_a_socket(kind: FaultKind, sandbox: Sandbox, call: Any) -> None:
     """Over ASGI, without a socket, a cut connection is a ConnectionResetError. Other faults work as over a socket."""
     sandbox.fault(Fault(kind, code=110, seconds=0))
     transport = httpx.ASGITransport(sandbox.app)

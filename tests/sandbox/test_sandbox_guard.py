@@ -21,7 +21,7 @@ def browser(call: Any) -> Any:
 
 
 @rows("path", PAGES)
-def test_security_headers_of_every_page(path: str, browser: Any) -> None:
+def test_every_page_has_security_headers(path: str, browser: Any) -> None:
     """Every page forbids inline scripts and styles, other servers, framing, MIME sniffing and caching."""
     headers = browser.get(path).headers
     policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))

@@ -142,7 +142,7 @@ def make_causes() -> list[Cause]:
             "free",
         )
         causes += [(path, 201, set_urls, {"price": invalid}) for invalid in invalid_prices]
-        causes += [(path, 100, set_urls, {"price": right}) for right in ("0.01", "999999999999.99")]
+        causes += [(path, 100, set_urls, {"price": valid}) for valid in ("0.01", "999999999999.99")]
     causes += [("cloudpay/create", 209, set_no_agent, {}), ("anypay/create", 100, set_no_agent, {})]
     for invalid in ("8", "8:", ":1", "8:0", "0:1", "8:1,", "8:1,8:2", "8:1;4:1", "8:1:1", "a:b", "8:1.5", "8: 1"):
         causes.append(("grouppay/create", 106, set_urls, {"fields": invalid}))
@@ -221,7 +221,7 @@ def test_causes_cover_the_documentation() -> None:
     assert tried == {(path, code) for path, codes in DOCUMENTED_CODES.items() for code in codes}
 
 
-def test_out_of_stock(sandbox: Sandbox, call: Any) -> None:
+def test_product_without_stock_is_refused_with_206(sandbox: Sandbox, call: Any) -> None:
     """For a product without unsold card keys, stablepay/create replies 206."""
     sandbox.delete_keys(8, sandbox.key_ids(8))
     assert call.reply("stablepay/create")["code"] == 206
@@ -229,7 +229,7 @@ def test_out_of_stock(sandbox: Sandbox, call: Any) -> None:
 
 def test_quota_counts_orders_of_all_kinds(sandbox: Sandbox, call: Any) -> None:
     """All of today's orders count towards the quota. Once it is exceeded, order/check is refused, too."""
-    sandbox.change_shop(quota=Decimal("2.87"))
+    sandbox.change_shop(quota=Decimal("2.87"))  # 1.88 for anypay/create and 0.99 for stablepay/create
     codes = [call.reply(path)["code"] for path in ("anypay/create", "stablepay/create", "pay/create", "order/check")]
     assert codes == [100, 100, 111, 100]
     sandbox.change_shop(quota=Decimal("2.86"))

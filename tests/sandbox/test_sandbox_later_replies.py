@@ -15,7 +15,7 @@ from gatepay_async.sandbox.forms import filtered
 pytestmark = pytest.mark.sockets
 
 CREATING_ENDPOINTS = ("anypay/create", "cloudpay/create", "grouppay/create", "stablepay/create")
-NAMES = ["pay_url", "qrcode_url", "qrcode_body", "params"]
+DATA_FIELDS = ["pay_url", "qrcode_url", "qrcode_body", "params"]
 
 
 @rows(
@@ -27,26 +27,32 @@ NAMES = ["pay_url", "qrcode_url", "qrcode_body", "params"]
         ("stablepay/create", "0.99", "腾讯视频SVIP账号", ((8, 1),)),
     ],
 )
-def test_reply_and_order_of_each_creating_endpoint(path: str, price: str, name: str, items: object, call: Any) -> None:
+def test_each_creating_endpoint_replies_and_stores_the_order(
+    path: str, price: str, name: str, items: object, call: Any
+) -> None:
     """The reply has the page's URL, the image's URL and the sent fields. The order is stored as requested."""
     reply = call.reply(path)
     assert (reply["code"], reply["msg"]) == (100, "请求成功")
     data, order = reply["data"], call.sandbox.orders()[-1]
-    assert list(data) == [field for field in NAMES if path != "cloudpay/create" or field != "qrcode_body"]
+    assert list(data) == [field for field in DATA_FIELDS if path != "cloudpay/create" or field != "qrcode_body"]
     root = str(call.client.base_url).removesuffix("/api/")
     assert data["pay_url"] == f"{root}/pay/api?id={order.page_id}&type={order.pay_type}"
     assert data["qrcode_url"] == f"{root}/qrcode/build?size=130&text={quote(data['pay_url'], safe='')}"
-    sent = call.form(path)
+    sent_fields = call.form(path)
     if path in ("grouppay/create", "stablepay/create"):
-        del sent["appkey"], sent["sign"]
-    assert data["params"] == sent
+        del sent_fields["appkey"], sent_fields["sign"]
+    assert data["params"] == sent_fields
     assert (order.endpoint, order.price, order.name, order.items) == (path, Decimal(price), name, items)
-    assert (order.out_order_id, order.custom, order.pay_type) == (sent["out_order_id"], "terry", sent["type"])
+    assert (order.out_order_id, order.custom, order.pay_type) == (
+        sent_fields["out_order_id"],
+        "terry",
+        sent_fields["type"],
+    )
     assert (order.state, order.admin_id) == ("pending", 6)
     assert call.client.get(data["pay_url"]).status_code == 200
 
 
-def test_qr_code_of_the_pay_url(call: Any) -> None:
+def test_qrcode_url_is_a_png_of_the_pay_url(call: Any) -> None:
     """qrcode_url is a PNG of the pay_url that other sites may embed; qrcode_body is the same image as a data URI."""
     data = call.reply("anypay/create")["data"]
     image = call.client.get(data["qrcode_url"])
@@ -68,7 +74,9 @@ def test_qr_code_of_the_pay_url(call: Any) -> None:
         ("absent", [], []),
     ],
 )
-def test_params(params_option: Any, signed: list[str], unsigned: list[str], connect_to: Any, clock: Any) -> None:
+def test_params_determines_the_sent_fields_in_a_reply(
+    params_option: Any, signed: list[str], unsigned: list[str], connect_to: Any, clock: Any
+) -> None:
     """The option `params` determines whether a reply has the sent fields, and whether they include the signature."""
     with Sandbox(clock=clock, params=params_option) as sandbox:
         call = connect_to(sandbox)
@@ -78,7 +86,7 @@ def test_params(params_option: Any, signed: list[str], unsigned: list[str], conn
             assert (fields is not None and "sign" not in fields) == (path in unsigned)
 
 
-def test_status_is_code(connect_to: Any, clock: Any) -> None:
+def test_status_is_code_makes_the_code_the_http_status(connect_to: Any, clock: Any) -> None:
     """With `status_is_code`, a code from 200 to 599 is the HTTP status, and 204 and 205 have no body."""
     with Sandbox(clock=clock, status_is_code=True) as sandbox:
         call = connect_to(sandbox)
@@ -96,7 +104,7 @@ def test_status_is_code(connect_to: Any, clock: Any) -> None:
         )
 
 
-def test_escaped_texts(connect_to: Any, clock: Any) -> None:
+def test_html_escaped_escapes_each_string_once(connect_to: Any, clock: Any) -> None:
     """With `html_escaped`, every string of a reply is escaped once, and the reply is still valid JSON."""
     with Sandbox(clock=clock, html_escaped=True) as sandbox:
         call = connect_to(sandbox)
@@ -108,10 +116,9 @@ def test_escaped_texts(connect_to: Any, clock: Any) -> None:
         assert data["order_price"] == 0.99
         call.reply("ka/create", content="A&B")
         assert call.reply("ka/show", page="2")["data"]["ka"]["data"][-1]["content"] == "A&amp;B"
-    assert sandbox.shops[0].appkey
 
 
-def test_pay_path(connect_to: Any, clock: Any) -> None:
+def test_pay_path_is_the_path_of_the_pay_url(connect_to: Any, clock: Any) -> None:
     """With `pay_path`, the pay_url has the path /pay/index. Each order's page is at both paths."""
     with Sandbox(clock=clock, pay_path="/pay/index") as sandbox:
         call = connect_to(sandbox)
@@ -123,7 +130,7 @@ def test_pay_path(connect_to: Any, clock: Any) -> None:
         assert response.headers["location"].startswith("/pay/api?")
 
 
-def test_extra_fields_are_ignored(connect_to: Any, clock: Any) -> None:
+def test_extra_fields_are_ignored_if_refuse_extra_is_false(connect_to: Any, clock: Any) -> None:
     """With `refuse_extra=False`, a field that the endpoint doesn't have is ignored."""
     with Sandbox(clock=clock, refuse_extra=False) as sandbox:
         call = connect_to(sandbox)
@@ -143,7 +150,7 @@ def test_input_filter_changes_signed_texts(connect_to: Any, clock: Any) -> None:
     assert filtered({"x": "\t<b>a</b> & 'b' < c <d"}) == {"x": "a &amp; &#x27;b&#x27; &lt; c "}
 
 
-def test_cloud_alipay_only(connect_to: Any, clock: Any) -> None:
+def test_cloud_alipay_only_refuses_wechat(connect_to: Any, clock: Any) -> None:
     """With `cloud_alipay_only`, cloudpay/create accepts only alipay."""
     with Sandbox(clock=clock, cloud_alipay_only=True) as sandbox:
         call = connect_to(sandbox)
@@ -168,7 +175,7 @@ def test_payment_of_a_group_reduces_the_stock(sandbox: Sandbox, call: Any) -> No
 
 
 @pytest.mark.parametrize("name", ["anypay", "cloudpay", "grouppay", "stablepay"])
-def test_same_fields_as_the_example(name: str, call: Any) -> None:
+def test_reply_has_the_fields_of_the_example(name: str, call: Any) -> None:
     """A reply has the same fields in the same order as GatePay's example, which has a superfluous comma."""
     path = Path(__file__).parents[1] / "samples" / "later" / f"{name}.reply.txt"
     example = json.loads(path.read_text("utf-8").replace('b13e",', 'b13e"'))
@@ -178,7 +185,7 @@ def test_same_fields_as_the_example(name: str, call: Any) -> None:
     assert set(reply["data"]["params"]) == set(example["data"]["params"])
 
 
-def test_invalid_options() -> None:
+def test_invalid_option_is_rejected() -> None:
     """An invalid value of an option, and an unknown option, raise an error."""
     for options in ({"params": "some"}, {"pay_path": "/pay"}):
         with pytest.raises(ValueError, match=f"^{next(iter(options))} must be one of "):

@@ -23,7 +23,7 @@ def test_reply_is_the_documented_example(call: Any, sandbox: Sandbox) -> None:
     ]
 
 
-def test_status_of_each_state(sandbox: Sandbox, call: Any, clock: Any) -> None:
+def test_status_is_pending_paid_or_expired(sandbox: Sandbox, call: Any, clock: Any) -> None:
     """An order is pending, paid or expired. An order that was paid after its expiry stays expired."""
 
     def status() -> str:

@@ -128,7 +128,7 @@ async def test_unknown_order_raises_lookup_error(sandbox: Sandbox) -> None:
             method(7)
 
 
-async def test_two_orders_for_the_last_key(sandbox: Sandbox) -> None:
+async def test_second_order_for_the_last_key_gets_no_key(sandbox: Sandbox) -> None:
     """Both orders can be paid, but only the first gets the last card key."""
     for _ in range(2):
         await make_order(sandbox, product_id="5")

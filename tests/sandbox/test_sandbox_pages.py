@@ -157,7 +157,7 @@ def test_format_json_returns_the_payment(url: str, sandbox: Sandbox, call: Any, 
         "out_order_id": "T-1001-X",
         "product_num": 1,
         "created_at": now,
-        "expires_at": now + 301,
+        "expires_at": now + 301,  # after 300 s; the fraction of a second is rounded up
         "paid_at": None,
         "order_name": "腾讯视频SVIP账号",
         "order_price": "0.99",
@@ -236,7 +236,9 @@ def test_texts_of_users_are_escaped(state: str, console: bool, sandbox: Sandbox,
         ("&lang=xx", "zh", "zh"),
     ],
 )
-def test_language_of_a_page(query: str, accepted: str, language: str, url: str, call: Any) -> None:
+def test_query_and_accept_language_determine_the_language_of_a_page(
+    query: str, accepted: str, language: str, url: str, call: Any
+) -> None:
     """The language is that of the query, else that of Accept-Language, else English, and the page declares it."""
     page = fetch_page(call, url + query, **{"Accept-Language": accepted})
     [html] = [attrs for tag, attrs in page.elements if tag == "html"]

@@ -100,7 +100,7 @@ def test_deleted_ids_are_not_reused(sandbox: Sandbox) -> None:
     assert sandbox.key_ids(3) == [first + 1]
 
 
-def test_restoring_deleted_keys(sandbox: Sandbox, call: Any) -> None:
+def test_restored_keys_keep_their_ids_and_places(sandbox: Sandbox, call: Any) -> None:
     """Restored keys have their old ids and their old places in the listing."""
     before = [(row["id"], row["content"]) for row in fetch_page(call, 1)["data"]]
     sandbox.delete_keys(8, [key_id for key_id, _ in before[:3]])

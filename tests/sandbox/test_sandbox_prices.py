@@ -15,9 +15,9 @@ from gatepay_async.sandbox.prices import format_price
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 
-def test_format_price() -> None:
+def test_format_price_is_exact_or_has_phps_rounding_errors() -> None:
     """By default, prices are exact. In the other two modes, floats have PHP's rounding errors."""
-    for price, number, exact, shortest, digits in (
+    for fen, quantity, exact, shortest, seventeen_digits in (
         (190, 3, "5.7", "5.699999999999999", "5.6999999999999993"),
         (190, 1, "1.9", "1.9", "1.8999999999999999"),
         (100, 1, "1", "1", "1"),
@@ -27,9 +27,9 @@ def test_format_price() -> None:
         (10, 3, "0.3", "0.30000000000000004", "0.30000000000000004"),
         (123456789, 1000, "1234567890", "1234567890", "1234567890"),
     ):
-        assert format_price(price, number, None) == exact
-        assert format_price(price, number, "shortest") == shortest
-        assert format_price(price, number, "17 digits") == digits
+        assert format_price(fen, quantity, None) == exact
+        assert format_price(fen, quantity, "shortest") == shortest
+        assert format_price(fen, quantity, "17 digits") == seventeen_digits
 
 
 @pytest.mark.uncounted
@@ -68,7 +68,7 @@ async def test_client_rounds_imprecise_prices(php_floats: Any, number: str) -> N
         assert (await app.receive(sandbox.callback_query(sandbox.pay(1)))).body == "success"
 
 
-def test_invalid_options() -> None:
+def test_invalid_option_is_rejected() -> None:
     """Invalid values of ``php_floats`` and ``callback_method`` raise an error."""
     invalid: list[dict[str, Any]] = [{"php_floats": "x"}, {"callback_method": "PUT"}, {"callback_method": "get"}]
     for options in invalid:

@@ -54,7 +54,7 @@ def test_link_fills_in_the_form(stable: str, call: Any, sandbox: Sandbox) -> Non
     assert (order.price, order.custom) == expected
 
 
-def test_stable_link_without_values(call: Any, sandbox: Sandbox) -> None:
+def test_fields_missing_in_a_stable_link_can_be_filled_in(call: Any, sandbox: Sandbox) -> None:
     """With stable=1, fields that the link leaves out can be filled in. An unknown skin is replaced by the first."""
     url = quick_pay_url(call, stable="1", skin="7")
     assert "readonly" not in call.client.get(url).text

@@ -123,7 +123,7 @@ def test_order_url_ignores_headers(call: Any) -> None:
 
 def test_order_qrcode_is_a_png_declared_as_jpeg(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """order_qrcode is a PNG of order_url in a data URI that declares a JPEG, as in GatePay's example."""
-    monkeypatch.setattr(orders, "qrcode_png", vars(app)["qrcode_png"])  # undo the tests' replacement
+    monkeypatch.setattr(orders, "qrcode_png", vars(app)["qrcode_png"])  # undo the fixture one_qr_code
     data = call.reply("pay/create")["data"]
     declared, image = data["order_qrcode"].split(",")
     assert declared == "data:image/jpeg;base64"
@@ -183,7 +183,9 @@ BEIJING = timezone(timedelta(hours=8))
         ({"realprice": Decimal(0)}, "0.00", "1555750250"),
     ],
 )
-def test_callback_query_of_an_order(payment: Any, realprice: str, paytime: str, sandbox: Sandbox, call: Any) -> None:
+def test_callback_query_has_the_values_of_the_order(
+    payment: Any, realprice: str, paytime: str, sandbox: Sandbox, call: Any
+) -> None:
     """A callback has prices with two decimals, the time in seconds, and the order's custom as extend."""
     call.reply("pay/create", product_num="2", pay_type="alipay", custom="a+b &c=密")
     query = dict(parse_qsl(sandbox.callback_query(1, **payment), strict_parsing=True))
@@ -222,7 +224,7 @@ def test_callback_has_the_appkey_of_the_orders_shop(sandbox: Sandbox, call: Any)
 def test_ka_create_stores_each_line(content: str, keys: list[str], sandbox: Sandbox, call: Any) -> None:
     """Each line is a key, without the characters that PHP's trim() removes. Empty lines are skipped."""
     assert call.reply("ka/create", content=content)["data"] == f"成功录入:{len(keys)}条卡密"
-    assert sandbox.keys(8)[89:] == keys
+    assert sandbox.keys(8)[89:] == keys  # the example shop has 89
 
 
 def test_stored_keys_are_skipped(sandbox: Sandbox, call: Any) -> None:

@@ -143,7 +143,7 @@ async def test_return_query_has_product_id_and_signature(sandbox: Sandbox) -> No
         assert sign == sign_return_query(sandbox, fields)
 
 
-async def test_return_query_without_product_id(clock: Any) -> None:
+async def test_return_product_id_false_omits_a_made_up_product_id(clock: Any) -> None:
     """With `return_product_id=False`, the query of an order without a product has no product_id."""
     with Sandbox(clock=clock, return_product_id=False) as sandbox:
         await create(sandbox)

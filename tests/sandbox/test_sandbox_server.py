@@ -28,9 +28,9 @@ def sandbox_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("gatepay-sandbox")]
 
 
-async def call_product_show(url: str, sandbox: Sandbox, call: Any, no_tls: ssl.SSLContext) -> Any:
+async def call_product_show(url: str, sandbox: Sandbox, call: Any, no_certificates: ssl.SSLContext) -> Any:
     """Call product/show at *url*. Return the code of the reply."""
-    async with httpx.AsyncClient(base_url=url, verify=no_tls) as client:
+    async with httpx.AsyncClient(base_url=url, verify=no_certificates) as client:
         return (await client.post("product/show", data=call.form("product/show"))).json()["code"]
 
 
@@ -46,29 +46,31 @@ async def test_serve_ends_with_its_block(sandbox: Sandbox) -> None:
     assert f"gatepay-sandbox-{port}" not in sandbox_threads()
 
 
-async def test_server_works_while_callers_loop_is_blocked(sandbox: Sandbox, call: Any, no_tls: ssl.SSLContext) -> None:
+async def test_server_works_while_callers_loop_is_blocked(
+    sandbox: Sandbox, call: Any, no_certificates: ssl.SSLContext
+) -> None:
     """The server replies while the caller's event loop is blocked."""
     async with sandbox.serve() as url:
-        with httpx.Client(base_url=url, verify=no_tls) as blocking:
+        with httpx.Client(base_url=url, verify=no_certificates) as blocking:
             reply = blocking.post("product/show", data=call.form("product/show"))  # noqa: ASYNC212 -- on purpose
     assert reply.json()["code"] == 100
 
 
-async def test_sandbox_can_be_served_on_two_ports(sandbox: Sandbox, call: Any, no_tls: ssl.SSLContext) -> None:
+async def test_sandbox_can_be_served_on_two_ports(sandbox: Sandbox, call: Any, no_certificates: ssl.SSLContext) -> None:
     """A sandbox can be served on two ports at the same time, with one database."""
     async with sandbox.serve() as first, sandbox.serve() as second:
         assert first != second
-        assert [await call_product_show(url, sandbox, call, no_tls) for url in (first, second)] == [100, 100]
+        assert [await call_product_show(url, sandbox, call, no_certificates) for url in (first, second)] == [100, 100]
     assert len(sandbox.requests) == 2
 
 
-async def test_port_can_be_reused_immediately(sandbox: Sandbox, call: Any, no_tls: ssl.SSLContext) -> None:
+async def test_port_can_be_reused_immediately(sandbox: Sandbox, call: Any, no_certificates: ssl.SSLContext) -> None:
     """A port can be served again immediately after the server stopped."""
     async with sandbox.serve() as url:
-        await call_product_show(url, sandbox, call, no_tls)
-    async with sandbox.serve(port=httpx.URL(url).port or 0) as again:
-        assert again == url
-        assert await call_product_show(url, sandbox, call, no_tls) == 100
+        await call_product_show(url, sandbox, call, no_certificates)
+    async with sandbox.serve(port=httpx.URL(url).port or 0) as second_url:
+        assert second_url == url
+        assert await call_product_show(url, sandbox, call, no_certificates) == 100
 
 
 async def test_taken_port_raises_port_taken_error(sandbox: Sandbox) -> None:
@@ -93,9 +95,11 @@ async def test_only_127_0_0_1_is_accepted(host: str, sandbox: Sandbox) -> None:
             pytest.fail("serve() must not start")
 
 
-async def test_server_stops_despite_idle_connections(sandbox: Sandbox, call: Any, no_tls: ssl.SSLContext) -> None:
+async def test_server_stops_despite_idle_connections(
+    sandbox: Sandbox, call: Any, no_certificates: ssl.SSLContext
+) -> None:
     """An idle keep-alive connection doesn't delay the server's end."""
-    async with httpx.AsyncClient(verify=no_tls) as client:
+    async with httpx.AsyncClient(verify=no_certificates) as client:
         async with sandbox.serve() as url:
             await client.post(url + "product/show", data=call.form("product/show"))
             stop_began = time.monotonic()
@@ -106,14 +110,14 @@ async def test_server_stops_despite_idle_connections(sandbox: Sandbox, call: Any
 
 @pytest.mark.parametrize("kind", [FaultKind.SLOW, FaultKind.DRIP])
 async def test_server_stops_despite_a_hanging_request(
-    kind: FaultKind, sandbox: Sandbox, call: Any, no_tls: ssl.SSLContext, caplog: pytest.LogCaptureFixture
+    kind: FaultKind, sandbox: Sandbox, call: Any, no_certificates: ssl.SSLContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A request that a slow fault delays is aborted immediately, and nothing is logged."""
     sandbox.fault(Fault(kind, seconds=600))
     errors = []
 
     async def send_hanging_request(url: str) -> None:
-        async with httpx.AsyncClient(base_url=url, verify=no_tls, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=url, verify=no_certificates, timeout=60) as client:
             try:
                 await client.post("pay/create", data=call.form("pay/create"))
             except (httpx.RemoteProtocolError, httpx.ReadError) as error:
@@ -194,7 +198,9 @@ async def test_failed_start_raises_runtime_error(sandbox: Sandbox, monkeypatch: 
     assert sandbox_threads() == before
 
 
-async def test_concurrent_uploads_store_each_key_once(sandbox: Sandbox, call: Any, no_tls: ssl.SSLContext) -> None:
+async def test_concurrent_uploads_store_each_key_once(
+    sandbox: Sandbox, call: Any, no_certificates: ssl.SSLContext
+) -> None:
     """A hundred concurrent uploads store each key once."""
     messages = []
 
@@ -204,7 +210,7 @@ async def test_concurrent_uploads_store_each_key_once(sandbox: Sandbox, call: An
 
     async with (
         sandbox.serve() as url,
-        httpx.AsyncClient(base_url=url, verify=no_tls) as client,
+        httpx.AsyncClient(base_url=url, verify=no_certificates) as client,
         anyio.create_task_group() as tasks,
     ):
         for number in range(100):
@@ -227,7 +233,7 @@ async def test_connections_being_accepted_are_closed(sandbox: Sandbox, monkeypat
     assert warnings == []
 
 
-async def test_connections_have_tcp_nodelay(no_tls: ssl.SSLContext) -> None:
+async def test_connections_have_tcp_nodelay(no_certificates: ssl.SSLContext) -> None:
     """Without TCP_NODELAY, the system may send a body 40 ms after its headers."""
     options = []
 
@@ -239,7 +245,7 @@ async def test_connections_have_tcp_nodelay(no_tls: ssl.SSLContext) -> None:
     server = LoopbackServer(application, host="127.0.0.1", port=0)
     server.start()
     server.wait()
-    async with httpx.AsyncClient(verify=no_tls) as client:
+    async with httpx.AsyncClient(verify=no_certificates) as client:
         await client.get(f"http://127.0.0.1:{server.port}/")
     server.stop()
     assert options == [1]
@@ -254,12 +260,12 @@ async def test_uvicorns_loggers_are_unchanged(sandbox: Sandbox) -> None:
 
 
 async def test_requests_are_not_in_the_access_log(
-    sandbox: Sandbox, call: Any, no_tls: ssl.SSLContext, caplog: pytest.LogCaptureFixture
+    sandbox: Sandbox, call: Any, no_certificates: ssl.SSLContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Requests add no lines to uvicorn's access log."""
     caplog.set_level("DEBUG")
     async with sandbox.serve() as url:
-        await call_product_show(url, sandbox, call, no_tls)
+        await call_product_show(url, sandbox, call, no_certificates)
     assert [record for record in caplog.records if record.name == "uvicorn.access"] == []
 
 

@@ -56,8 +56,8 @@ def test_recorded_callback_is_reproduced(vector: Any) -> None:
     )
     account = ShopAccount(vector["appkey"], vector["appsecret"])
     query = callback_query(order, account, realprice=Decimal(params["realprice"]), paytime=int(params["paytime"]))
-    sent = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=True))
-    assert sent == {**params, "sign": vector["sign"]}
+    fields = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=True))
+    assert fields == {**params, "sign": vector["sign"]}
 
 
 def test_secret_is_only_in_the_outer_hash() -> None:

@@ -1,5 +1,5 @@
-// A client in Node, written from the vendor's page and from nothing of this package's. Reads calls from standard input,
-// as JSON: [path, fields, names of the signed fields]; order/check is a GET. Prints the replies' bodies as a list of texts.
+// An API client in Node, written from the vendor's page without this package's code. It reads a JSON list of calls from
+// standard input, each as [path, fields, names of the signed fields], and prints a JSON list of the replies' bodies.
 'use strict'
 const crypto = require('crypto')
 const fs = require('fs')
@@ -10,7 +10,7 @@ const md5 = (text) => crypto.createHash('md5').update(text, 'utf8').digest('hex'
 async function call (path, fields, signed) {
   const sign = md5(md5(appkey + signed.map((name) => fields[name]).join('')) + appsecret)
   const form = new URLSearchParams({ ...fields, appkey, sign })
-  const reply = path === 'order/check'
+  const reply = path === 'order/check' // the only endpoint that is a GET
     ? await fetch(`${baseUrl + path}?${form}`)
     : await fetch(baseUrl + path, { method: 'POST', body: form })
   return await reply.text()
@@ -18,7 +18,9 @@ async function call (path, fields, signed) {
 
 async function main () {
   const bodies = []
-  for (const given of JSON.parse(fs.readFileSync(0, 'utf8'))) bodies.push(await call(...given))
+  for (const [path, fields, signed] of JSON.parse(fs.readFileSync(0, 'utf8'))) {
+    bodies.push(await call(path, fields, signed))
+  }
   console.log(JSON.stringify(bodies))
 }
 

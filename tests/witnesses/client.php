@@ -1,6 +1,6 @@
 <?php
-// A client in PHP, written from the vendor's page and from nothing of this package's. Reads calls from standard input,
-// as JSON: [path, fields, names of the signed fields]; order/check is a GET. Prints the replies' bodies as a list of texts.
+// An API client in PHP, written from the vendor's page without this package's code. It reads a JSON list of calls from
+// standard input, each as [path, fields, names of the signed fields], and prints a JSON list of the replies' bodies.
 function call(string $path, array $fields, array $signed): string
 {
     $text = getenv('WITNESS_APPKEY');
@@ -9,7 +9,7 @@ function call(string $path, array $fields, array $signed): string
     }
     $fields['appkey'] = getenv('WITNESS_APPKEY');
     $fields['sign'] = md5(md5($text) . getenv('WITNESS_APPSECRET'));
-    if ($path === 'order/check') {
+    if ($path === 'order/check') { // the only endpoint that is a GET
         return file_get_contents(getenv('WITNESS_BASE_URL') . $path . '?' . http_build_query($fields));
     }
     $options = ['method' => 'POST', 'header' => 'Content-Type: application/x-www-form-urlencoded',

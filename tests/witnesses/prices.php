@@ -1,8 +1,8 @@
 <?php
-// What PHP makes of price × quantity: reads [[text, number], …] from standard input, prints the products as one JSON list
-// of texts, each as json_encode() writes it under the serialize_precision that it was started with.
-$written = [];
-foreach (json_decode(file_get_contents('php://stdin'), true) as [$price, $number]) {
-    $written[] = json_encode($price * $number);
+// Multiplies prices by quantities with PHP's floats. It reads a JSON list of [price, quantity] from standard input, and
+// prints a JSON list of the products, each as json_encode() writes it with the precision set by serialize_precision.
+$products = [];
+foreach (json_decode(file_get_contents('php://stdin'), true) as [$price, $quantity]) {
+    $products[] = json_encode($price * $quantity);
 }
-echo json_encode($written);
+echo json_encode($products);

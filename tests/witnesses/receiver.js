@@ -1,5 +1,6 @@
-// A merchant's receiver in Node, written from the vendor's page (支付成功回调接口) and from nothing of this package's.
-// Prints its port; takes either form of the callback, and answers the bare word. WITNESS_LOG gets a line each.
+// A merchant's server for callbacks in Node, written from the vendor's page (支付成功回调接口) without our code.
+// It prints its port, receives callbacks as GET and POST, and responds with success or fail. It appends a line for each
+// callback to the file WITNESS_LOG.
 'use strict'
 const crypto = require('crypto')
 const fs = require('fs')
@@ -24,10 +25,10 @@ const server = http.createServer((request, response) => {
   request.on('end', () => {
     const query = new URL(request.url, 'http://witness').searchParams
     const form = request.method === 'POST' ? new URLSearchParams(body) : query
-    const said = { method: request.method, verdict: verdict(form), has_appkey: form.has('appkey') }
-    for (const name of NAMES) said[name] = form.get(name)
-    fs.appendFileSync(log, JSON.stringify(said) + '\n')
-    response.end(said.verdict === 'success' ? 'success' : 'fail')
+    const entry = { method: request.method, verdict: verdict(form), has_appkey: form.has('appkey') }
+    for (const name of NAMES) entry[name] = form.get(name)
+    fs.appendFileSync(log, JSON.stringify(entry) + '\n')
+    response.end(entry.verdict === 'success' ? 'success' : 'fail')
   })
 })
 server.listen(0, '127.0.0.1', () => console.log(server.address().port))

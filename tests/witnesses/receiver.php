@@ -1,6 +1,7 @@
 <?php
-// A merchant's receiver in PHP, written from the vendor's page (支付成功回调接口) and from nothing of this package's.
-// Served by `php -S`; takes either form of the callback, and answers the bare word. WITNESS_LOG gets a line each.
+// A merchant's server for callbacks in PHP, written from the vendor's page (支付成功回调接口) without our code.
+// `php -S` runs it. It receives callbacks as GET and POST, and responds with success or fail. For each callback, it
+// appends a line to the file WITNESS_LOG.
 $form = $_SERVER['REQUEST_METHOD'] === 'POST' ? $_POST : $_GET;
 $appkey = getenv('WITNESS_APPKEY');
 $names = ['order_id', 'out_order_id', 'price', 'realprice', 'type', 'paytime', 'extend'];
@@ -25,10 +26,10 @@ function verdict(array $form, string $appkey, array $names): string
 }
 
 $verdict = verdict($form, $appkey, $names);
-$said = ['method' => $_SERVER['REQUEST_METHOD'], 'verdict' => $verdict, 'has_appkey' => isset($form['appkey'])];
+$entry = ['method' => $_SERVER['REQUEST_METHOD'], 'verdict' => $verdict, 'has_appkey' => isset($form['appkey'])];
 foreach ($names as $name) {
-    $said[$name] = $form[$name] ?? null;
+    $entry[$name] = $form[$name] ?? null;
 }
-file_put_contents(getenv('WITNESS_LOG'), json_encode($said, JSON_UNESCAPED_UNICODE) . "\n", FILE_APPEND | LOCK_EX);
+file_put_contents(getenv('WITNESS_LOG'), json_encode($entry, JSON_UNESCAPED_UNICODE) . "\n", FILE_APPEND | LOCK_EX);
 header('Content-Type: text/html; charset=utf-8');
 echo $verdict === 'success' ? 'success' : 'fail';

@@ -68,7 +68,7 @@ def run_receiver(language: str, log: Path, sandbox: Sandbox) -> Generator[str]:
                 port = int(server.stdout.readline())
             url = f"http://127.0.0.1:{port}/notify"
             assert wait_for_receiver(server, url)
-            log.unlink(missing_ok=True)
+            log.unlink(missing_ok=True)  # the lines of the requests that waited for the receiver
             yield url
         finally:
             server.kill()
@@ -103,6 +103,7 @@ async def test_receivers_accept_the_sandboxs_callbacks(language: str, method: An
                 sandbox.pay(await make_order(sandbox, custom=custom, out_order_id="订单-X"), realprice=realprice)
                 await sandbox.wait_delivered(timeout=30)
         deliveries = sandbox.deliveries()
+    # The callback of the underpaid order fails at all four attempts.
     assert [delivery.answer for delivery in deliveries] == ["success", "success", *["fail"] * 4]
     log_entries = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
     assert [entry["verdict"] for entry in log_entries] == ["success", "success", *["underpaid"] * 4]
@@ -202,8 +203,7 @@ async def test_clients_can_call_the_later_endpoints(language: str) -> None:
     assert replies[0]["data"]["params"]["custom"] == CUSTOM
 
 
-async def test_signature_of_the_return_query(language: str) -> None:
-    """PHP and Node compute the same signature for the return query as the sandbox."""
+async def test_return_query_has_the_signature_that_php_and_node_compute(language: str) -> None:
     with Sandbox() as sandbox:
         sandbox.pay(await make_order(sandbox, out_order_id="订单-X"))
         fields = dict(parse_qsl(sandbox.return_query(1)))
@@ -227,7 +227,7 @@ async def test_signature_of_the_return_query(language: str) -> None:
 
 
 @pytest.mark.parametrize(("php_floats", "precision"), [("shortest", "-1"), ("17 digits", "17")])
-def test_prices_computed_by_php(php_floats: Any, precision: str) -> None:
+def test_prices_equal_those_computed_by_php(php_floats: Any, precision: str) -> None:
     """The sandbox sends the same prices as PHP computes in either precision, and the client reads them exactly."""
     if shutil.which("php") is None:
         pytest.skip("php is not installed")

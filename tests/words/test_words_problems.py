@@ -1,4 +1,4 @@
-"""Problems: each row of the table is used correctly, and a problem keeps its name and facts."""
+"""Problems: each row of the table is used correctly, and a problem keeps its name and facts (the values in it)."""
 
 import ast
 import copy
@@ -64,8 +64,8 @@ def test_httpx_errors_have_rows() -> None:
 
 
 @rows(("name", "text"), PROBLEMS.items())
-def test_both_languages_match(name: str, text: tuple[str, str]) -> None:
-    """A row has an English and a Chinese sentence, with the same placeholders. The Chinese has no English but names."""
+def test_both_languages_have_the_same_placeholders(name: str, text: tuple[str, str]) -> None:
+    """Each row has an English and a Chinese sentence. The Chinese one contains no English words except names."""
     english, chinese = text
     assert placeholders(english) == placeholders(chinese)
     assert english.replace("…", "").isascii()
@@ -118,8 +118,8 @@ def test_masking_changes_the_facts() -> None:
     assert Problem("repeats_line", line=12345).with_facts(lambda _: "?") == "repeats line 12345"
 
 
-def test_a_problem_as_json() -> None:
-    """A problem survives JSON. One from a newer version, or a plain string, keeps its text."""
+def test_problem_survives_json() -> None:
+    """A problem of a newer version, or a plain string, keeps its text."""
     assert LINE.as_json("zh") == {
         "name": "line",
         "text": "第 7 行含有 NUL 字符，文件可能是 UTF-16 编码",
@@ -132,7 +132,7 @@ def test_a_problem_as_json() -> None:
         assert (Problem.of_json(other), Problem.of_json(other).name) == ("new", "other")
 
 
-def test_message_of_an_error() -> None:
+def test_message_of_an_error_is_its_problem_or_its_text() -> None:
     """``message_of`` returns the problem of an error, or its text."""
     assert message_of(ValueError(LINE)) is LINE
     assert [message_of(error) for error in (ValueError("x"), ValueError(), OSError(2, "gone"))] == [
@@ -140,7 +140,7 @@ def test_message_of_an_error() -> None:
     ]  # fmt: skip
 
 
-def test_the_problem_of_an_error() -> None:
+def test_problem_of_an_error_can_be_shown_in_both_languages() -> None:
     """``.problem`` of an error is always a ``Problem``. ``explain`` shows it in either language."""
     error = InvalidRequestError(field="page", problem=Problem("not_whole", kind="str"))
     assert [explain(error, lang).problem for lang in LANGUAGES] == [
