@@ -343,8 +343,6 @@ async def test_prepare_method_of_a_users_transport_is_not_called(sandbox: Sandbo
     orders: list[bytes] = []
 
     class Prepares(httpx.AsyncBaseTransport):
-        tells_sending = True
-
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             orders.append(await request.aread())
             raise httpx.ReadError("the reply is lost")

@@ -79,8 +79,6 @@ class OriginPool(httpx.AsyncBaseTransport):
         ValueError: *max_connections* is below 1.
     """
 
-    tells_sending = True
-
     def __init__(
         self,
         origin: httpx.URL | str,

@@ -31,7 +31,7 @@ class CallbackSender:
     Args:
         outbox: Holds the deliveries.
         beyond_loopback: Whether callbacks may go to other machines.
-        now: The sandbox's time, in epoch seconds.
+        now: Returns the sandbox's time, in epoch seconds.
         notify: Called with each callback after it was sent.
     """
 

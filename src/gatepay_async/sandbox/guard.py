@@ -62,8 +62,10 @@ def _rejection(scope: Scope) -> Response | None:
 def _is_own_host(host: str, scope: Scope) -> bool:
     """Whether the Host header is a name of this machine. The port may differ, for example if it is forwarded."""
     name = _host_of(f"//{host}")  # None: the header is missing or invalid, which is refused
-    if name is None or name == "localhost" or name.endswith(".localhost"):
-        return name is not None
+    if name is None:
+        return False
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
     try:
         return ip_address(name).is_loopback
     except ValueError:
