@@ -163,6 +163,7 @@ def coverage(session: nox.Session) -> None:
     session.run("pytest", "--hypothesis-profile=few", *PARALLEL_OPTIONS, *session.posargs, env=measuring)
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
+    session.run("python", "tests/paths.py")  # prints how many functions a call runs through
 
 
 @nox.session(python=NEWEST)
