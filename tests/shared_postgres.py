@@ -117,10 +117,10 @@ def _start(description_file: Path) -> tuple[BinaryIO, SharedPostgres]:
 
 
 def _create_template(server: SharedPostgres) -> None:
-    from gatepay_async.durable.storage.database import Database  # noqa: PLC0415 -- the background process doesn't need it
+    from gatepay_async.durable.storage.database import QueueDatabase  # noqa: PLC0415 -- the background process doesn't need it
 
     server.execute(f"CREATE DATABASE {_TEMPLATE}")
-    Database(server.url(_TEMPLATE)).migrate()
+    QueueDatabase(server.url(_TEMPLATE)).migrate()
 
 
 def main(folder: Path) -> None:

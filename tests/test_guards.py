@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -126,7 +127,6 @@ ONLY_IN = {
         "callbacks.sqlite",
         "callbacks.sqlite_file",
         "cli.commands.sandbox",
-        "dedup",
         "durable.storage.database",
         "durable.storage.worker_locks",
         "sandbox",
@@ -145,7 +145,7 @@ ONLY_IN = {
 }
 # The client's settings, proxies and certificates.
 MAY_READ_ENVIRONMENT = ("client.settings", "exchange.proxies", "exchange.trust")
-# A private name of several functions -> why that is allowed. Any other private name has one meaning.
+# A private name with several definitions -> why that is allowed. Any other private name has one meaning.
 SHARED_NAMES = {
     "_common_fields": "a class and its base",
     "_instrument": "called by `otel.instrument` on any object that it instruments",
@@ -179,7 +179,7 @@ class FileFacts:
         imports: The imported names, without imports for type checkers.
         attributes: Every attribute that the file reads, such as `os.environ` and `self._credentials.appsecret`.
         names: Every name that the file uses.
-        private_definitions: The private functions, methods and classes.
+        private_definitions: The private functions, methods and classes, and the private constants of the module.
         is_async: Whether the file contains `async def` or `await`.
     """
 
@@ -192,7 +192,8 @@ class FileFacts:
 
 @cache
 def facts_of(path: Path) -> FileFacts:
-    nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+    module = ast.parse(path.read_text("utf-8"))
+    nodes = list(ast.walk(module))
     only_types = {
         inner
         for node in nodes
@@ -204,14 +205,21 @@ def facts_of(path: Path) -> FileFacts:
         attributes=[dotted(node) for node in nodes if isinstance(node, ast.Attribute)],
         names={node.id for node in nodes if isinstance(node, ast.Name)},
         private_definitions=[
-            node.name
-            for node in nodes
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-            and node.name.startswith("_")
-            and not node.name.startswith("__")
+            name for name in defined_names(nodes, module) if name.startswith("_") and not name.startswith("__")
         ],
         is_async=any(isinstance(node, ast.AsyncFunctionDef | ast.Await) for node in nodes),
     )
+
+
+def defined_names(nodes: list[ast.AST], module: ast.Module) -> Iterator[str]:
+    """Yield the names of the functions, methods and classes in *nodes*, and of the constants of *module*."""
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+    for node in module.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (inner.id for target in targets for inner in ast.walk(target) if isinstance(inner, ast.Name))
 
 
 def dotted(node: ast.expr) -> str:
@@ -325,7 +333,7 @@ def test_forbidden_names_are_not_used(path: Path) -> None:
 
 
 def test_private_names_have_one_meaning() -> None:
-    """No two functions, methods or classes have the same private name, except those in SHARED_NAMES."""
+    """No two functions, methods, classes or constants have the same private name, except those in SHARED_NAMES."""
     modules_by_name: dict[str, list[str]] = {}
     for path in MODULES:
         for name in facts_of(path).private_definitions:

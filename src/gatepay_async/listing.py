@@ -12,7 +12,7 @@ from gatepay_async.protocol.models import CardKey, CardKeyPage
 if TYPE_CHECKING:
     from gatepay_async.protocol.paging import Walk
 
-Send = Callable[[KaShow], Awaitable[CardKeyPage]]
+ReadPage = Callable[[KaShow], Awaitable[CardKeyPage]]
 
 
 class CardKeyListing:
@@ -29,7 +29,7 @@ class CardKeyListing:
     point: no task and no connection is left behind. ``AsyncGatePay.list_card_keys`` returns it.
     """
 
-    def __init__(self, send: Send, first: KaShow, *, prefetch: int, thorough: bool) -> None:
+    def __init__(self, send: ReadPage, first: KaShow, *, prefetch: int, thorough: bool) -> None:
         """
         Prepare a walk. Nothing is sent yet.
 

@@ -17,7 +17,7 @@ from gatepay_async.protocol.parts import Parts
 from gatepay_async.protocol.progress import Progress
 from gatepay_async.protocol.retrying import Sent
 
-Send = Callable[[KaCreate], Awaitable[Sent[Stored]]]
+SendChunk = Callable[[KaCreate], Awaitable[Sent[Stored]]]
 
 
 async def _always_allow() -> bool:
@@ -46,7 +46,7 @@ class PartSender:
 
     def __init__(
         self,
-        send: Send,
+        send: SendChunk,
         product_id: int,
         progress: Progress,
         record: Callable[[ChunkOutcome], None],

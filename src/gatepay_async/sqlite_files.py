@@ -6,7 +6,7 @@ import os
 import sqlite3
 import threading
 import time
-from contextlib import suppress
+from errno import EISDIR
 from pathlib import Path
 
 _RETRY_INTERVAL_S = 0.01
@@ -21,12 +21,15 @@ def create_private(path: Path) -> None:
     SQLite gives the same permissions to the files that it creates beside it (``-wal``, ``-shm`` and ``-journal``).
 
     Raises:
-        OSError: The file can't be created.
+        OSError: The file can't be created, or is a folder.
     """
     # An existing file must not be opened: on POSIX, closing it would release the locks that SQLite's connections in
     # this process hold on it. realpath(), because O_EXCL takes a symlink to a missing file for an existing file.
-    with suppress(FileExistsError):
+    try:
         os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path)) from None
 
 
 def connect(path: str | Path, *, timeout: float) -> sqlite3.Connection:

@@ -22,14 +22,14 @@ from gatepay_async.protocol.bulk import Chunk, OnProgress, UploadReport
 from gatepay_async.protocol.chunking import Chunker
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.progress import Patience, Progress
-from gatepay_async.sending import PartSender, Send
+from gatepay_async.sending import PartSender, SendChunk
 from gatepay_async.words.problem import Problem
 
 PATIENCE = Patience()  # how long the upload goes on without a success
 
 
 async def upload(
-    send: Send,
+    send: SendChunk,
     product_id: int,
     keys: Lines,
     *,
@@ -67,7 +67,7 @@ class _Upload:
 
     def __init__(
         self,
-        send: Send,
+        send: SendChunk,
         product_id: int,
         permits: Permits,
         on_progress: OnProgress | None,

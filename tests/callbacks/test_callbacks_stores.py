@@ -112,7 +112,7 @@ async def test_claim_of_another_process_between_read_and_write_is_noticed(
     sqlite: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_number: int, standing: Standing
 ) -> None:
     """A claim that another process makes after our first read is noticed. During our transaction it can't make one."""
-    monkeypatch.setattr(callbacks.sqlite_file, "_LOCK_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(callbacks.sqlite_file, "LOCK_TIMEOUT_S", 0.01)
     other_store = SQLiteStore(tmp_path / "callbacks.sqlite3", clock=sqlite._clock)
     read_standing, standings = sqlite._writer()._read_standing, []
     others_results: list[object] = []
@@ -360,7 +360,7 @@ async def test_delivery_fails_while_another_program_locks_the_file(
     sqlite: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If another program keeps the file locked, a new delivery fails after the lock timeout."""
-    monkeypatch.setattr(callbacks.sqlite_file, "_LOCK_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(callbacks.sqlite_file, "LOCK_TIMEOUT_S", 0.01)
     shop = Shop(sqlite)
     assert await reply_to(shop.app(), query(order_id="1")) == "success"
     await sqlite.aclose()
@@ -432,7 +432,7 @@ async def test_locked_file_fails_writes_but_not_reads(
     sqlite: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If another program has locked the file, a claim that only reads succeeds. A commit in the same batch fails."""
-    monkeypatch.setattr(callbacks.sqlite_file, "_LOCK_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(callbacks.sqlite_file, "LOCK_TIMEOUT_S", 0.01)
     await sqlite.commit(FIRST_DELIVERY)
     other_program = sqlite3.connect(tmp_path / "callbacks.sqlite3", isolation_level=None)
     other_program.execute("BEGIN IMMEDIATE")

@@ -14,7 +14,7 @@ from postgres import Postgres, programs
 from shared_postgres import SharedPostgres, shared
 
 from gatepay_async.durable.records import batches
-from gatepay_async.durable.storage.database import Database
+from gatepay_async.durable.storage.database import QueueDatabase
 
 BOTH_DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
 
@@ -82,7 +82,7 @@ def own_postgres(postgres_programs: Path) -> Iterator[Postgres]:
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Create a SQLite file with the tables of durable uploads. Tests copy it, which is faster than a migration."""
     path = tmp_path_factory.mktemp("template") / "uploads.sqlite3"
-    database = Database(f"sqlite:///{path}")
+    database = QueueDatabase(f"sqlite:///{path}")
     database.migrate()
     engine = database.engine(connections=1)
     with engine.connect():

@@ -14,7 +14,7 @@ from waiting import PATIENCE, until
 from gatepay_async.durable import DurableError
 from gatepay_async.durable.records.rows import run_id
 from gatepay_async.durable.storage import job_store
-from gatepay_async.durable.storage.database import Database
+from gatepay_async.durable.storage.database import QueueDatabase
 from gatepay_async.durable.work import dbos_host
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 async def hosting(workspace: Workspace, *, executor: str = "host-1", launch: bool = True) -> AsyncGenerator[None]:
     """Run an application's own DBOS."""
     # We pass our engine, because DBOS's own can't use an old SQLite on Python 3.12 or later.
-    engine = Database(workspace.database).engine(connections=20)
+    engine = QueueDatabase(workspace.database).engine(connections=20)
     config = DBOSConfig(
         name="the-application",
         system_database_url=workspace.database,

@@ -31,7 +31,7 @@ from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.durable.records.results import BatchResult
 from gatepay_async.durable.spool import writer
 from gatepay_async.durable.storage import worker_locks
-from gatepay_async.durable.storage.database import Database
+from gatepay_async.durable.storage.database import QueueDatabase
 from gatepay_async.durable.work.rate_limiter import RateLimiter
 from gatepay_async.protocol import bulk, callback_errors, errors
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate
@@ -249,21 +249,21 @@ async def test_delay_next_delays_the_next_call() -> None:
 
 
 @pytest.fixture
-def database_and_engine(workspace: Workspace) -> Iterator[tuple[Database, sa.Engine]]:
+def database_and_engine(workspace: Workspace) -> Iterator[tuple[QueueDatabase, sa.Engine]]:
     """Yield a database and an engine for it."""
-    database = Database(workspace.database)
+    database = QueueDatabase(workspace.database)
     engine = database.engine(connections=8)
     yield database, engine
     engine.dispose()
 
 
-def test_now_is_the_databases_clock_in_utc(database_and_engine: tuple[Database, sa.Engine]) -> None:
-    """``Database.now`` returns the time of the database's clock, in UTC."""
+def test_now_is_the_databases_clock_in_utc(database_and_engine: tuple[QueueDatabase, sa.Engine]) -> None:
+    """``QueueDatabase.now`` returns the time of the database's clock, in UTC."""
     database, engine = database_and_engine
     assert abs(database.now(engine) - datetime.now(UTC)) < timedelta(minutes=5)
 
 
-def test_worker_lock_is_held_by_one_worker(database_and_engine: tuple[Database, sa.Engine]) -> None:
+def test_worker_lock_is_held_by_one_worker(database_and_engine: tuple[QueueDatabase, sa.Engine]) -> None:
     """A name's lock has one holder in each queue, and ``check_workers`` tells live workers from dead ones."""
     database, engine = database_and_engine
     first, second, in_other_queue = (database.worker_locks(engine, queue) for queue in ("a", "a", "b"))
@@ -284,7 +284,7 @@ def test_worker_lock_is_held_by_one_worker(database_and_engine: tuple[Database, 
 
 
 def test_released_lock_is_free_before_the_connection_closes(
-    database_and_engine: tuple[Database, sa.Engine], monkeypatch: pytest.MonkeyPatch
+    database_and_engine: tuple[QueueDatabase, sa.Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A released lock is free at once, even if the database hasn't noticed yet that the connection was closed."""
     database, engine = database_and_engine
@@ -297,7 +297,7 @@ def test_released_lock_is_free_before_the_connection_closes(
     second.release()
 
 
-def test_reaper_lock_is_held_by_one_worker(database_and_engine: tuple[Database, sa.Engine]) -> None:
+def test_reaper_lock_is_held_by_one_worker(database_and_engine: tuple[QueueDatabase, sa.Engine]) -> None:
     """Only one worker at a time holds the reaper lock of a queue."""
     database, engine = database_and_engine
     first, second = (database.worker_locks(engine, "a") for _ in range(2))
@@ -310,7 +310,7 @@ def test_reaper_lock_is_held_by_one_worker(database_and_engine: tuple[Database, 
 
 
 def test_worker_notices_a_lost_lock_and_can_acquire_it_again(
-    workspace: Workspace, database_and_engine: tuple[Database, sa.Engine]
+    workspace: Workspace, database_and_engine: tuple[QueueDatabase, sa.Engine]
 ) -> None:
     """If PostgreSQL ends the connection that holds the lock, ``is_held`` is false, and ``acquire`` succeeds again."""
     database, engine = database_and_engine
@@ -397,23 +397,23 @@ async def test_spool_works_where_folders_cannot_be_synchronised(
 
 def test_database_repr_contains_no_password() -> None:
     """The ``repr`` of a database doesn't contain the password of its URL."""
-    assert "secret" not in repr(Database("postgresql://user:secret@host/db"))
-    assert Database("postgres://user:secret@host/db").file is None
+    assert "secret" not in repr(QueueDatabase("postgresql://user:secret@host/db"))
+    assert QueueDatabase("postgres://user:secret@host/db").file is None
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
 def test_new_sqlite_file_is_private(tmp_path: Path) -> None:
     """A new SQLite file has mode 0600. The mode of an existing file isn't changed."""
-    Database(f"sqlite:///{tmp_path}/new").engine(connections=1).dispose()
+    QueueDatabase(f"sqlite:///{tmp_path}/new").engine(connections=1).dispose()
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o600
     (tmp_path / "new").chmod(0o640)
-    Database(f"sqlite:///{tmp_path}/new").engine(connections=1).dispose()
+    QueueDatabase(f"sqlite:///{tmp_path}/new").engine(connections=1).dispose()
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
 
 
 def test_connection_returned_after_dispose_is_closed(workspace: Workspace) -> None:
     """A connection that a thread returns after ``dispose`` is closed at once, not by the garbage collector."""
-    engine = Database(workspace.database).engine(connections=2)
+    engine = QueueDatabase(workspace.database).engine(connections=2)
     late = engine.connect()
     with engine.connect():
         pass
@@ -430,7 +430,7 @@ def test_old_sqlite_gets_a_clock_with_milliseconds(
 ) -> None:
     """SQLite before 3.42 has no ``unixepoch('subsec')``: we add it, also for column defaults. 3.42 keeps its own."""
     monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
-    engine = Database(f"sqlite:///{tmp_path}/new").engine(connections=1)
+    engine = QueueDatabase(f"sqlite:///{tmp_path}/new").engine(connections=1)
     with engine.begin() as connection:
         connection.execute(sa.text("CREATE TABLE t (a, at DEFAULT (unixepoch('subsec') * 1000))"))
         connection.execute(sa.text("INSERT INTO t (a) VALUES (1)"))

@@ -15,7 +15,7 @@ from gatepay_async.durable.records import batches
 from gatepay_async.durable.records.rows import QueueInfo
 from gatepay_async.durable.spool.folder import Source, Spool
 from gatepay_async.durable.spool.writer import Spooled, spool_file
-from gatepay_async.durable.storage.database import Database, client_of, in_thread
+from gatepay_async.durable.storage.database import QueueDatabase, client_of, in_thread
 from gatepay_async.durable.storage.job_store import JobStore
 from gatepay_async.protocol import checks
 from gatepay_async.protocol.errors import InvalidRequestError
@@ -31,7 +31,7 @@ class Submitter:
     """Submits jobs, and finds them again. ``DurableUploads.submitter`` creates it."""
 
     def __init__(
-        self, database: Database, queue: str, spool: Spool, version: str, *, telemetry: Telemetry | None
+        self, database: QueueDatabase, queue: str, spool: Spool, version: str, *, telemetry: Telemetry | None
     ) -> None:
         """
         Store the settings; nothing is opened yet.

@@ -11,7 +11,7 @@ import sniffio
 from gatepay_async.client import AsyncGatePay
 from gatepay_async.durable.errors import DurableError
 from gatepay_async.durable.spool.folder import FolderSpool, Spool
-from gatepay_async.durable.storage.database import VERSION, Database
+from gatepay_async.durable.storage.database import VERSION, QueueDatabase
 from gatepay_async.durable.submitter import Submitter
 from gatepay_async.durable.work.rate_limiter import Rate
 from gatepay_async.durable.worker import Worker
@@ -63,7 +63,7 @@ class DurableUploads:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name):
             raise InvalidRequestError(field="name", problem=Problem("queue_name"))
         self._connect = connect
-        self._database = Database(database)
+        self._database = QueueDatabase(database)
         self._queue = name
         self._version = version
         self._spool = self._spool_for(spool)

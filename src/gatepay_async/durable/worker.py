@@ -20,7 +20,7 @@ from gatepay_async.durable.jobs import Job
 from gatepay_async.durable.records import batches
 from gatepay_async.durable.spool.folder import Spool
 from gatepay_async.durable.storage import pickle_guard
-from gatepay_async.durable.storage.database import Database, client_of, in_thread
+from gatepay_async.durable.storage.database import QueueDatabase, client_of, in_thread
 from gatepay_async.durable.storage.job_store import JobStore
 from gatepay_async.durable.work import dbos_host
 from gatepay_async.durable.work.dbos_host import DBOSHost
@@ -50,7 +50,7 @@ class Worker:
 
     def __init__(
         self,
-        database: Database,
+        database: QueueDatabase,
         queue: str,
         spool: Spool,
         connect: Callable[[], AsyncGatePay],

@@ -30,11 +30,11 @@ from gatepay_async.words.problem import Problem
 if TYPE_CHECKING:
     from gatepay_async.exchange.libraries import AnyClient, AnyTransport
 
-Request = TypeVar("Request")
+AnyRequest = TypeVar("AnyRequest")
 # The reply of an attempt, or the error to raise.
-Outcome = Reply | BadReplyError | ForeignError | UnansweredError
+AttemptOutcome = Reply | BadReplyError | ForeignError | UnansweredError
 # Turns the error that ended an attempt, with its request and trace, into an outcome.
-Classify = Callable[[Exception, Any, Trace], Awaitable[Outcome]]
+Classify = Callable[[Exception, Any, Trace], Awaitable[AttemptOutcome]]
 
 
 class OverClient:
@@ -65,7 +65,7 @@ class OverClient:
         # Redirects are never followed: a signed form must not reach another host.
         return await self._client.send(request, stream=True, follow_redirects=False)
 
-    async def _classify_in_hooks(self, error: Exception, request: Any, trace: Trace) -> Outcome:
+    async def _classify_in_hooks(self, error: Exception, request: Any, trace: Trace) -> AttemptOutcome:
         """Do what ``_classify`` does, for an error that may come from a hook of the user's client."""
         hooks = self._client.event_hooks
         if _is_raised_in(error, hooks["response"]):
@@ -121,7 +121,7 @@ class OverTransport:
 
 
 async def _make_attempt(
-    send: Callable[[Request], Awaitable[Any]], request: Request, trace: Trace, classify: Classify
+    send: Callable[[AnyRequest], Awaitable[Any]], request: AnyRequest, trace: Trace, classify: Classify
 ) -> Reply:
     """Send *request* and return its reply, or raise the error that *classify* returns."""
     try:
@@ -141,7 +141,7 @@ async def _make_attempt(
     raise outcome
 
 
-async def _classify(error: Any, request: Any, trace: Trace) -> Outcome:
+async def _classify(error: Any, request: Any, trace: Trace) -> AttemptOutcome:
     """Decide whether *error* contains a reply, means that there is no reply, or is an error of the user's code."""
     if isinstance(error, classes("HTTPStatusError")):
         return await _reply_of_error(error) if _is_about(error, request) else ForeignError(error)
@@ -153,7 +153,7 @@ async def _classify(error: Any, request: Any, trace: Trace) -> Outcome:
     return ForeignError(error)
 
 
-async def _reply_of_error(error: Any) -> Outcome:
+async def _reply_of_error(error: Any) -> AttemptOutcome:
     """Return the reply whose status a hook raised (``raise_for_status()``), or the error of reading it."""
     try:
         return await read_reply(error.response)

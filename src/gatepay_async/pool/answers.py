@@ -73,7 +73,7 @@ class OpenResponse:
             await self._return_slot(slot)
 
 
-class Body(httpx.AsyncByteStream):
+class ResponseBody(httpx.AsyncByteStream):
     """The body of an open response, for httpx. It is no generator, so the garbage collector never has to finish it."""
 
     def __init__(self, response: OpenResponse) -> None:

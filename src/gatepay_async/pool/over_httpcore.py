@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 import httpcore
 import httpx
 
-from gatepay_async.pool.port import Body, Head, NotAvailableError, Request
+from gatepay_async.pool.port import Head, NotAvailableError, Request, RequestBody
 from gatepay_async.pool.stream import NetworkStream
 from gatepay_async.words.problem import Problem, message_of
 
@@ -152,7 +152,7 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
         )
 
 
-def _stream(body: Body) -> AsyncIterable[bytes]:
+def _stream(body: RequestBody) -> AsyncIterable[bytes]:
     """Return *body* as a stream, as httpcore requires."""
     return _BytesBody(body) if isinstance(body, bytes) else body
 

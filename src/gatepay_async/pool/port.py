@@ -8,8 +8,8 @@ from attrs import define, field, frozen
 
 from gatepay_async.words.problem import Problem
 
-Lines = list[tuple[bytes, bytes]]  # the names and values of headers
-Body = bytes | AsyncIterable[bytes]
+HeaderLines = list[tuple[bytes, bytes]]  # the names and values of headers
+RequestBody = bytes | AsyncIterable[bytes]
 
 
 class NotAvailableError(httpx.ConnectError):
@@ -74,8 +74,8 @@ class Request:
 
     method: bytes
     target: bytes
-    headers: Lines = field(repr=False)
-    body: Body = field(repr=False)
+    headers: HeaderLines = field(repr=False)
+    body: RequestBody = field(repr=False)
     hooks: Hooks = field(factory=Hooks, repr=False)
     extensions: dict[str, Any] = field(factory=dict[str, Any], repr=False)
     start: bytes = field(default=b"", repr=False)
@@ -95,7 +95,7 @@ class Prepared:
 
     method: bytes
     target: bytes
-    headers: Lines = field(repr=False)
+    headers: HeaderLines = field(repr=False)
     start: bytes = field(repr=False)
     is_last: bool
 
@@ -116,7 +116,7 @@ class Head:
     """
 
     status: int
-    headers: Lines = field(repr=False)
+    headers: HeaderLines = field(repr=False)
     fields: dict[bytes, bytes] = field(repr=False)
     extensions: dict[str, Any] = field(repr=False)
 
@@ -133,7 +133,7 @@ class WholeResponse:
     """
 
     status: int
-    headers: Lines = field(repr=False)
+    headers: HeaderLines = field(repr=False)
     fields: dict[bytes, bytes] = field(repr=False)
     body: bytes = field(repr=False)
 

@@ -5,7 +5,7 @@ from typing import Final
 
 import httpx
 
-from gatepay_async.pool.port import Lines, Request
+from gatepay_async.pool.port import HeaderLines, Request
 from gatepay_async.words.problem import Problem
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -13,7 +13,7 @@ _TARGET: Final = re.compile(rb"[!-~\x80-\xff]+")
 _FORBIDDEN: Final = re.compile(rb"[\0\r\n]")
 
 
-def encode_head(method: bytes, target: bytes, headers: Lines) -> bytes:
+def encode_head(method: bytes, target: bytes, headers: HeaderLines) -> bytes:
     """
     Encode the head of a request, without the empty line that ends it.
 
@@ -51,7 +51,7 @@ class Framing:
             body as another request, and the next call would get the reply to that.
     """
 
-    def __init__(self, headers: Lines) -> None:
+    def __init__(self, headers: HeaderLines) -> None:
         lengths = [value for name, value in headers if name.lower() == b"content-length"]
         codings = [value.lower() for name, value in headers if name.lower() == b"transfer-encoding"]
         if len(lengths) + len(codings) > 1 or not all(map(bytes.isdigit, lengths)) or codings not in ([], [b"chunked"]):

@@ -11,7 +11,7 @@ from typing import Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from gatepay_async.pool.port import Lines
+from gatepay_async.pool.port import HeaderLines
 from gatepay_async.words.problem import Problem
 
 # The most bytes of a head, and of other data without a body: chunk extensions, trailers, repeated 1xx responses.
@@ -73,7 +73,7 @@ class ResponseReader:
         """
         self.status = 0
         self.reason = b""
-        self.headers: Lines = []
+        self.headers: HeaderLines = []
         self.fields: dict[bytes, bytes] = {}
         self.parts: deque[bytes] = deque()
         self.held = 0
@@ -194,7 +194,7 @@ class ResponseReader:
         head = _PLAIN_HEAD.match(data)
         if head is None or self._to_head or self.problem is not None:
             return False
-        headers: Lines = _PLAIN_HEADER.findall(head[3])
+        headers: HeaderLines = _PLAIN_HEADER.findall(head[3])
         fields = {name.lower(): value for name, value in headers}
         status, end, length = int(head[1]), head.end(), fields.get(b"content-length", b"")
         if (

@@ -16,10 +16,10 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-Connection = TypeVar("Connection")
+AnyConnection = TypeVar("AnyConnection")
 
 
-class Slot(Generic[Connection]):
+class Slot(Generic[AnyConnection]):
     """
     The right to have one connection open, and that connection.
 
@@ -31,11 +31,11 @@ class Slot(Generic[Connection]):
     __slots__ = ("connection", "released_at")
 
     def __init__(self) -> None:
-        self.connection: Connection | None = None
+        self.connection: AnyConnection | None = None
         self.released_at = 0.0
 
 
-class Ticket(Generic[Connection]):
+class Ticket(Generic[AnyConnection]):
     """
     A place in the queue.
 
@@ -47,11 +47,11 @@ class Ticket(Generic[Connection]):
     __slots__ = ("slot", "wake")
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        self.slot: Slot[Connection] | None = None
+        self.slot: Slot[AnyConnection] | None = None
         self.wake = wake
 
 
-class Slots(Generic[Connection]):
+class Slots(Generic[AnyConnection]):
     """
     The slots of one pool.
 
@@ -66,12 +66,12 @@ class Slots(Generic[Connection]):
         self.limit = limit
         self.closed = closed
         # A counter would be enough, but a set raises KeyError if a slot is released twice.
-        self._busy: set[Slot[Connection]] = set()
+        self._busy: set[Slot[AnyConnection]] = set()
         # Slots are pushed and popped at the right end, so the left end has been idle the longest.
-        self._idle: deque[Slot[Connection]] = deque()
+        self._idle: deque[Slot[AnyConnection]] = deque()
         # Not a deque: a caller that stops waiting is removed from the middle. Not a dict: finding its first key
         # gets slower with every key deleted before that one.
-        self._waiting: OrderedDict[Ticket[Connection], None] = OrderedDict()
+        self._waiting: OrderedDict[Ticket[AnyConnection], None] = OrderedDict()
 
     @property
     def busy(self) -> int:
@@ -93,7 +93,7 @@ class Slots(Generic[Connection]):
         """Whether a caller has to wait for a slot."""
         return len(self._busy) >= self.limit and not self.closed
 
-    def acquire(self) -> Slot[Connection] | None:
+    def acquire(self) -> Slot[AnyConnection] | None:
         """
         Take the slot of the connection that was used last, or else a free one.
 
@@ -106,13 +106,13 @@ class Slots(Generic[Connection]):
         if self._idle:
             slot = self._idle.pop()
         elif len(self._busy) < self.limit:
-            slot = Slot[Connection]()
+            slot = Slot[AnyConnection]()
         else:
             return None
         self._busy.add(slot)
         return slot
 
-    def acquire_last_used(self, *, released_after: float) -> Slot[Connection] | None:
+    def acquire_last_used(self, *, released_after: float) -> Slot[AnyConnection] | None:
         """
         Take the slot of the connection that was used last, if every idle slot was released after *released_after*.
 
@@ -126,7 +126,7 @@ class Slots(Generic[Connection]):
         self._busy.add(slot)
         return slot
 
-    def enqueue(self, wake: Callable[[], None]) -> Ticket[Connection]:
+    def enqueue(self, wake: Callable[[], None]) -> Ticket[AnyConnection]:
         """
         Join the end of the queue for a slot.
 
@@ -136,11 +136,11 @@ class Slots(Generic[Connection]):
         Returns:
             A ticket. The caller must pass it to `leave_queue()` in the end.
         """
-        ticket: Ticket[Connection] = Ticket(wake)
+        ticket: Ticket[AnyConnection] = Ticket(wake)
         self._waiting[ticket] = None
         return ticket
 
-    def leave_queue(self, ticket: Ticket[Connection]) -> Slot[Connection] | None:
+    def leave_queue(self, ticket: Ticket[AnyConnection]) -> Slot[AnyConnection] | None:
         """
         Leave the queue, whether or not *ticket* has got a slot.
 
@@ -151,7 +151,7 @@ class Slots(Generic[Connection]):
         slot, ticket.slot = ticket.slot, None
         return slot
 
-    def release_open(self, slot: Slot[Connection], *, now: float) -> bool:
+    def release_open(self, slot: Slot[AnyConnection], *, now: float) -> bool:
         """
         Release *slot* with an open connection that can be used again.
 
@@ -169,7 +169,7 @@ class Slots(Generic[Connection]):
             self._idle.append(slot)
         return True
 
-    def release_empty(self, slot: Slot[Connection]) -> None:
+    def release_empty(self, slot: Slot[AnyConnection]) -> None:
         """Release *slot* after its connection was closed."""
         slot.connection = None
         if self._waiting:
@@ -177,7 +177,7 @@ class Slots(Generic[Connection]):
         else:
             self._busy.remove(slot)
 
-    def acquire_idle(self, *, released_by: float) -> Slot[Connection] | None:
+    def acquire_idle(self, *, released_by: float) -> Slot[AnyConnection] | None:
         """
         Take the slot that has been idle the longest, to close its connection, if it was released by *released_by*.
 
@@ -200,7 +200,7 @@ class Slots(Generic[Connection]):
         while self._waiting:
             self._waiting.popitem(last=False)[0].wake()
 
-    def _assign_to_next(self, slot: Slot[Connection]) -> None:
+    def _assign_to_next(self, slot: Slot[AnyConnection]) -> None:
         """Assign *slot*, which stays busy, to the caller that has waited longest."""
         ticket, _ = self._waiting.popitem(last=False)
         ticket.slot = slot

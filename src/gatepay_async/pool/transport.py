@@ -22,7 +22,7 @@ import httpx
 from attrs import fields
 
 from gatepay_async.pool import turns
-from gatepay_async.pool.answers import Body, OpenResponse
+from gatepay_async.pool.answers import OpenResponse, ResponseBody
 from gatepay_async.pool.opener import Opener, origin_of
 from gatepay_async.pool.over_httpcore import HttpcoreConnection
 from gatepay_async.pool.owner import PROCESS, running_loop
@@ -120,7 +120,9 @@ class OriginPool(httpx.AsyncBaseTransport):
         """
         exchange = await self._start(self._from_httpx(request))
         head = exchange.head
-        return httpx.Response(head.status, headers=head.headers, stream=Body(exchange), extensions=head.extensions)
+        return httpx.Response(
+            head.status, headers=head.headers, stream=ResponseBody(exchange), extensions=head.extensions
+        )
 
     def prepare(self, url: httpx.URL, headers: httpx.Headers) -> Prepared:
         """Parse the URL and encode the headers once, for all POST requests to *url*."""

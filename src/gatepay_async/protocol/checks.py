@@ -59,7 +59,7 @@ def concurrency(_: object, attribute: Any, value: Any) -> None:
 
 
 @frozen
-class Text:
+class TextCheck:
     """
     Requires a text that isn't blank, can be encoded in UTF-8, and has at most ``max_bytes`` bytes in UTF-8.
 
@@ -84,9 +84,9 @@ class Text:
         raise InvalidRequestError(field=attribute.name, problem=problem)
 
 
-text = Text()
-order_number = Text(MAX_ORDER_NUMBER_BYTES)  # the callback returns it as `out_order_id`
-custom = Text(MAX_CUSTOM_BYTES)  # the callback returns it as `extend`
+text = TextCheck()
+order_number = TextCheck(MAX_ORDER_NUMBER_BYTES)  # the callback returns it as `out_order_id`
+custom = TextCheck(MAX_CUSTOM_BYTES)  # the callback returns it as `extend`
 
 
 def order_items(_: object, attribute: Any, items: tuple[Any, ...]) -> None:

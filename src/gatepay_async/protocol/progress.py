@@ -98,7 +98,7 @@ class Resend:
     later: bool = False
 
 
-Verdict: TypeAlias = ChunkOutcome | Resend
+NextStep: TypeAlias = ChunkOutcome | Resend
 
 
 class Progress:
@@ -154,7 +154,7 @@ class Progress:
 
     def failed(
         self, part: Chunk, error: Attempted, *, began: float, now: float, jitter: float = 0.0, others: int = 0
-    ) -> Verdict:
+    ) -> NextStep:
         """
         Decide what to do after the call for *part* has failed.
 
@@ -181,7 +181,7 @@ class Progress:
         self._record_no_success(error, began, now)
         return self._handle_no_success(part, error, now, jitter)
 
-    def _handle_first_rejection(self, part: Chunk, error: SignatureRejectedError, others: int) -> Verdict:
+    def _handle_first_rejection(self, part: Chunk, error: SignatureRejectedError, others: int) -> NextStep:
         """
         Handle a 106 before the first success: the secret is wrong, or a character in this part breaks the signature.
 
@@ -195,7 +195,7 @@ class Progress:
             return Resend(_halves(part, error), later=True)
         return bulk.outcome_of(part, error)
 
-    def _handle_refusal(self, part: Chunk, error: RefusedError) -> Verdict:
+    def _handle_refusal(self, part: Chunk, error: RefusedError) -> NextStep:
         """Handle a refusal other than a failure of GatePay's database."""
         cost = _REFUSED_COST
         if isinstance(error, SignatureRejectedError):
@@ -214,7 +214,7 @@ class Progress:
         """Whether a rejected signature may be caused by the text of *part*."""
         return self.accepted or any(not _CHANGED_BY_FILTER.isdisjoint(key) for key in part.keys)
 
-    def _handle_no_success(self, part: Chunk, error: Attempted, now: float, jitter: float) -> Verdict:
+    def _handle_no_success(self, part: Chunk, error: Attempted, now: float, jitter: float) -> NextStep:
         """Handle a call without a reply from GatePay, or with a failure of its database."""
         counted = self._count_failure(part, error, now, jitter)
         if self.ended is None and _would_fail_again(error) and len(part.keys) > 1 and self._pay_for_halving(error):

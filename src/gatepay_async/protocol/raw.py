@@ -18,7 +18,7 @@ from gatepay_async.words.problem import Problem
 
 _SEGMENT = r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]*"  # it can't be "." or "..", which would change the path
 _ENDPOINT_PATH = rf"{_SEGMENT}(/{_SEGMENT})*/?"
-_FIELD_NAME = r"[A-Za-z0-9_.\[\]-]+"
+_PARAMETER_NAME = r"[A-Za-z0-9_.\[\]-]+"
 _MAX_PATH_CHARS = 1000
 _ADDED_BY_US = ("appkey", "sign")
 _MIN_SECRET_CHARS = 4  # hiding every "a" or "1" in an error would leave nothing to read
@@ -56,7 +56,7 @@ def _check_fields(_: object, attribute: Any, value: Any) -> None:
 
 def _field_problem(name: object, value: object) -> Problem | None:
     """Return what is wrong with a field, or None. The problem repeats neither the value nor an invalid name."""
-    if not isinstance(name, str) or re.fullmatch(_FIELD_NAME, name) is None:
+    if not isinstance(name, str) or re.fullmatch(_PARAMETER_NAME, name) is None:
         return Problem("field_name")
     if name in _ADDED_BY_US:
         return Problem("added_by_client", name=name)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from attrs import define, frozen
 
 from gatepay_async.sandbox import orders
-from gatepay_async.sandbox.database import Database
-from gatepay_async.sandbox.endpoint import CallContext, Endpoint, Form
-from gatepay_async.sandbox.events import Outcome
+from gatepay_async.sandbox.database import SandboxDatabase
+from gatepay_async.sandbox.endpoint import CallContext, Endpoint, FormFields
+from gatepay_async.sandbox.events import CallOutcome
 from gatepay_async.sandbox.options import Options
 
 __all__ = ["ApiService", "Paging"]
@@ -32,12 +32,12 @@ class ApiService:
         options: The sandbox's switches.
     """
 
-    database: Database
+    database: SandboxDatabase
     clock: Callable[[], float]
     paging: Paging
     options: Options
 
-    def serve(self, endpoint: Endpoint, form: Form, outcome: Outcome, *, origin: str) -> object:
+    def serve(self, endpoint: Endpoint, form: FormFields, outcome: CallOutcome, *, origin: str) -> object:
         """
         Execute one call.
 
@@ -51,7 +51,7 @@ class ApiService:
             The value of ``data`` in the reply.
 
         Raises:
-            RefusedError: The call is refused. Nothing was written.
+            CallRefusedError: The call is refused. Nothing was written.
         """
         now = self.clock()
         with self.database.transaction() as connection:

@@ -21,9 +21,9 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gatepay_async.sandbox.api_service import ApiService
-from gatepay_async.sandbox.endpoint import Endpoint, RefusedError
+from gatepay_async.sandbox.endpoint import CallRefusedError, Endpoint
 from gatepay_async.sandbox.endpoints import ENDPOINTS
-from gatepay_async.sandbox.events import OUTCOME, CallEvent, Outcome
+from gatepay_async.sandbox.events import OUTCOME, CallEvent, CallOutcome
 from gatepay_async.sandbox.fault_injection import FaultyExchange, inject_fault
 from gatepay_async.sandbox.faults import Fault
 from gatepay_async.sandbox.forms import MalformedFormError, filtered, read_form, read_pairs
@@ -88,7 +88,7 @@ class FaultyApp:
         if endpoint is None:
             await self._app(scope, receive, send)
             return
-        outcome = scope[OUTCOME] = Outcome()
+        outcome = scope[OUTCOME] = CallOutcome()
         arrived_at, started = self._now(), time.perf_counter()
         fault = self._pick(endpoint.path)
         try:
@@ -112,7 +112,7 @@ class FaultyApp:
 
         def refuse(code: int) -> Response:
             LOGGER.debug("%s: %d", endpoint.path, code)
-            outcome: Outcome = scope[OUTCOME]
+            outcome: CallOutcome = scope[OUTCOME]
             outcome.code, outcome.message = code, text_of(endpoint.refusals, code)
             return self._replies.refusal(code, outcome.message, self._now())
 
@@ -163,7 +163,7 @@ async def _call(api: ApiService, endpoint: Endpoint, request: Request) -> Respon
 
 
 def _serve(
-    api: ApiService, endpoint: Endpoint, read: Callable[[], dict[str, str]], outcome: Outcome, *, origin: str
+    api: ApiService, endpoint: Endpoint, read: Callable[[], dict[str, str]], outcome: CallOutcome, *, origin: str
 ) -> Response:
     """Execute a call. *read* returns its fields; *outcome* receives the facts about it."""
     replies = Replies(api.options)
@@ -171,7 +171,7 @@ def _serve(
         form = filtered(read()) if api.options.input_filter else read()
         outcome.out_order_id = form.get("out_order_id", "")
         data = api.serve(endpoint, form, outcome, origin=origin)
-    except RefusedError as refused:
+    except CallRefusedError as refused:
         outcome.code, outcome.message = endpoint.refusals[refused.cause]
         outcome.reason, outcome.field = refused.cause.value, refused.field
     except MalformedFormError as error:

@@ -10,7 +10,7 @@ from threading import Lock
 from gatepay_async.sandbox.examples import insert_examples
 from gatepay_async.sqlite_files import connect, open_shared
 
-__all__ = ["Database", "LaterVersionError"]
+__all__ = ["LaterVersionError", "SandboxDatabase"]
 
 # Money is in fen (1/100 yuan), times are epoch seconds, as in the vendor's examples.
 # An account stays when its shop is removed: GatePay has a code for a valid appkey without a shop.
@@ -101,7 +101,7 @@ class LaterVersionError(sqlite3.DatabaseError):
         )
 
 
-class Database:
+class SandboxDatabase:
     """
     The sandbox's database.
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 from attrs import frozen
 
-from gatepay_async.sandbox.events import Outcome
+from gatepay_async.sandbox.events import CallOutcome
 from gatepay_async.sandbox.options import Options
 from gatepay_async.sandbox.refusals import Cause, Refusals
 
-__all__ = ["CallContext", "Endpoint", "Form", "RawJson", "RefusedError", "is_positive", "require"]
+__all__ = ["CallContext", "CallRefusedError", "Endpoint", "FormFields", "RawJson", "is_positive", "require"]
 
-Form = dict[str, str]  # the fields of a call: text by name
+FormFields = dict[str, str]  # the fields of a call: text by name
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _MAX_INTEGER = 2**63 - 1  # SQLite's largest integer
@@ -25,7 +25,7 @@ class RawJson(str):
     __slots__ = ()
 
 
-class RefusedError(Exception):
+class CallRefusedError(Exception):
     """
     The call is refused, and its changes are rolled back. The endpoint's table maps the cause to a code.
 
@@ -61,7 +61,7 @@ class CallContext:
     per_page: int
     expires: float | None
     options: Options
-    outcome: Outcome
+    outcome: CallOutcome
 
 
 @frozen(kw_only=True)
@@ -75,16 +75,16 @@ class Endpoint(ABC):
         signed: The signed fields, in order, without the appkey.
         refusals: The endpoint's table of codes.
         carry_out: Carries out a call whose signature is valid. It gets the context, the caller's admin id and the
-            fields, and returns ``data`` or raises RefusedError.
+            fields, and returns ``data`` or raises CallRefusedError.
     """
 
     path: str
     method: str = "POST"
     signed: tuple[str, ...]
     refusals: Refusals
-    carry_out: Callable[[CallContext, int, Form], object]
+    carry_out: Callable[[CallContext, int, FormFields], object]
 
-    def answer(self, context: CallContext, form: Form) -> object:
+    def answer(self, context: CallContext, form: FormFields) -> object:
         """
         Check a call, and carry it out.
 
@@ -92,7 +92,7 @@ class Endpoint(ABC):
             The value of ``data`` in the reply.
 
         Raises:
-            RefusedError: A check failed, or the call can't be carried out.
+            CallRefusedError: A check failed, or the call can't be carried out.
         """
         return self.carry_out(context, self.authenticate(context, form), form)
 
@@ -102,12 +102,12 @@ class Endpoint(ABC):
         return " + ".join(("appkey", *self.signed))
 
     @abstractmethod
-    def authenticate(self, context: CallContext, form: Form) -> int:
+    def authenticate(self, context: CallContext, form: FormFields) -> int:
         """
         Check fields, signature and shop. Return the caller's admin id.
 
         Raises:
-            RefusedError: A check failed.
+            CallRefusedError: A check failed.
         """
 
 
@@ -116,10 +116,10 @@ def require(condition: bool, cause: Cause, field: str = "") -> None:  # noqa: FB
     Refuse the call unless *condition* is true. *field* is the name of the field at fault.
 
     Raises:
-        RefusedError: *condition* is false.
+        CallRefusedError: *condition* is false.
     """
     if not condition:
-        raise RefusedError(cause, field)
+        raise CallRefusedError(cause, field)
 
 
 def is_positive(text: str) -> bool:

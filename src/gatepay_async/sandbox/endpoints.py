@@ -14,7 +14,15 @@ from datetime import UTC, datetime
 from attrs import frozen
 
 from gatepay_async.sandbox import card_keys, orders, refusals, shops
-from gatepay_async.sandbox.endpoint import CallContext, Endpoint, Form, RawJson, RefusedError, is_positive, require
+from gatepay_async.sandbox.endpoint import (
+    CallContext,
+    CallRefusedError,
+    Endpoint,
+    FormFields,
+    RawJson,
+    is_positive,
+    require,
+)
 from gatepay_async.sandbox.forms import TRIMMED_CHARS
 from gatepay_async.sandbox.later_endpoints import LATER_ENDPOINTS
 from gatepay_async.sandbox.orders import NewOrder
@@ -42,14 +50,14 @@ class FirstEndpoint(Endpoint):
 
     unsigned: tuple[str, ...] = ()
     may_be_empty: tuple[str, ...] = ()
-    checks: tuple[Callable[[Form], None], ...] = ()
+    checks: tuple[Callable[[FormFields], None], ...] = ()
 
-    def authenticate(self, context: CallContext, form: Form) -> int:
+    def authenticate(self, context: CallContext, form: FormFields) -> int:
         """
         Check the fields, then the appkey, then the signature. Return the caller's admin id.
 
         Raises:
-            RefusedError: A check failed.
+            CallRefusedError: A check failed.
         """
         for name in ("appkey", "sign", *self.signed, *self.unsigned):
             require(name in form and (form[name] != "" or name in self.may_be_empty), Cause.MISSING, name)
@@ -57,48 +65,48 @@ class FirstEndpoint(Endpoint):
             check(form)
         account = shops.find_account(context.connection, form["appkey"])
         if account is None:
-            raise RefusedError(Cause.APPKEY)
+            raise CallRefusedError(Cause.APPKEY)
         parts = [form[name] for name in self.signed]
         require(is_signed(form["sign"], *account.keys, parts), Cause.SIGNATURE, self.signed_names)
         return account.admin_id
 
 
-def _require_pay_type(form: Form) -> None:
+def _require_pay_type(form: FormFields) -> None:
     require(form["pay_type"] in _FIRST_PAY_TYPES, Cause.PAY_TYPE)
 
 
-def _require_single_for_wechat(form: Form) -> None:
+def _require_single_for_wechat(form: FormFields) -> None:
     several = is_positive(form["product_num"]) and int(form["product_num"]) > 1
     require(not (several and form["pay_type"] == "wechat"), Cause.SINGLE_ONLY)
 
 
-def _require_product_id(form: Form) -> None:
+def _require_product_id(form: FormFields) -> None:
     require(is_positive(form["product_id"]), Cause.PRODUCT_ID)
 
 
-def _require_product_num(form: Form) -> None:
+def _require_product_num(form: FormFields) -> None:
     require(is_positive(form["product_num"]), Cause.QUANTITY)
 
 
-def _require_page(form: Form) -> None:
+def _require_page(form: FormFields) -> None:
     require(is_positive(form["page"]), Cause.PAGE)
 
 
 def _shop_of_admin(context: CallContext, admin_id: int) -> shops.ShopState:
     shop = shops.find_shop(context.connection, admin_id)
     if shop is None:
-        raise RefusedError(Cause.NO_SHOP)
+        raise CallRefusedError(Cause.NO_SHOP)
     return shop
 
 
-def _find_own_product(context: CallContext, admin_id: int, form: Form) -> shops.Product:
+def _find_own_product(context: CallContext, admin_id: int, form: FormFields) -> shops.Product:
     product = shops.find_product(context.connection, admin_id, int(form["product_id"]))
     if product is None:
-        raise RefusedError(Cause.NO_PRODUCT)
+        raise CallRefusedError(Cause.NO_PRODUCT)
     return product
 
 
-def _find_product_of_open_shop(context: CallContext, admin_id: int, form: Form) -> shops.Product:
+def _find_product_of_open_shop(context: CallContext, admin_id: int, form: FormFields) -> shops.Product:
     require(not _shop_of_admin(context, admin_id).closed, Cause.CLOSED)
     return _find_own_product(context, admin_id, form)
 
@@ -106,7 +114,7 @@ def _find_product_of_open_shop(context: CallContext, admin_id: int, form: Form) 
 # The functions that carry out calls are named after their endpoints: `_pay_create` carries out `pay/create`.
 
 
-def _pay_create(context: CallContext, admin_id: int, form: Form) -> object:
+def _pay_create(context: CallContext, admin_id: int, form: FormFields) -> object:
     shop, product = _shop_of_admin(context, admin_id), _find_own_product(context, admin_id, form)
     quantity = int(form["product_num"])
     require(quantity <= card_keys.stock(context.connection, product.id), Cause.STOCK)
@@ -136,11 +144,11 @@ def _pay_create(context: CallContext, admin_id: int, form: Form) -> object:
     }
 
 
-def _product_show(context: CallContext, admin_id: int, _form: Form) -> object:
+def _product_show(context: CallContext, admin_id: int, _form: FormFields) -> object:
     return {"category": shops.list_categories(context.connection, admin_id)}
 
 
-def _ka_show(context: CallContext, admin_id: int, form: Form) -> object:
+def _ka_show(context: CallContext, admin_id: int, form: FormFields) -> object:
     product = _find_product_of_open_shop(context, admin_id, form)
     total = card_keys.count(context.connection, product.id)
     last = max(1, -(-total // context.per_page))  # rounded up
@@ -157,7 +165,7 @@ def _ka_show(context: CallContext, admin_id: int, form: Form) -> object:
 
 
 def _refuse_page(_requested: int, _last: int) -> tuple[int, bool]:
-    raise RefusedError(Cause.PAGE)
+    raise CallRefusedError(Cause.PAGE)
 
 
 # GatePay doesn't document pages past the last one. For each option: the returned page number, and whether it has rows.
@@ -169,7 +177,7 @@ _PAST_LAST_PAGE: dict[str, Callable[[int, int], tuple[int, bool]]] = {
 }
 
 
-def _ka_create(context: CallContext, admin_id: int, form: Form) -> object:
+def _ka_create(context: CallContext, admin_id: int, form: FormFields) -> object:
     product = _find_product_of_open_shop(context, admin_id, form)
     keys = _parse_keys(form["content"], case_insensitive=context.options.case_insensitive_keys)
     new_keys = card_keys.not_stored(
@@ -180,7 +188,7 @@ def _ka_create(context: CallContext, admin_id: int, form: Form) -> object:
         card_keys.add(context.connection, product.id, new_keys, now=context.now)
     except sqlite3.Error:
         # `from None`, because the original error could write card keys to a log.
-        raise RefusedError(Cause.STORAGE) from None
+        raise CallRefusedError(Cause.STORAGE) from None
     context.outcome.card_keys = len(new_keys)
     return f"成功录入:{len(new_keys)}条卡密"
 

@@ -5,9 +5,9 @@ from typing import TypeAlias
 
 from attrs import define, frozen
 
-__all__ = ["OUTCOME", "CallEvent", "DeliveryEvent", "Outcome", "SandboxEvent", "Watcher"]
+__all__ = ["OUTCOME", "CallEvent", "CallOutcome", "DeliveryEvent", "SandboxEvent", "Watcher"]
 
-OUTCOME = "gatepay_async.sandbox.outcome"  # the key of the Outcome in the ASGI scope of a call
+OUTCOME = "gatepay_async.sandbox.outcome"  # the key of the CallOutcome in the ASGI scope of a call
 
 
 @frozen(kw_only=True)
@@ -67,7 +67,7 @@ Watcher: TypeAlias = Callable[[SandboxEvent], object]
 
 
 @define
-class Outcome:
+class CallOutcome:
     """The facts about a call, collected while it is handled. The fields are those of CallEvent."""
 
     code: int | None = None

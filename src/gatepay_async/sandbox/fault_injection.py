@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gatepay_async.sandbox.faults import Fault, FaultKind
 
-__all__ = ["CONNECTION_KEY", "Connection", "FaultyExchange", "inject_fault"]
+__all__ = ["CONNECTION_KEY", "FaultyExchange", "ServerConnection", "inject_fault"]
 
 CONNECTION_KEY = "gatepay_async.sandbox.connection"
 _BAD_GATEWAY_PAGE = (
@@ -26,7 +26,7 @@ _BAD_GATEWAY_PAGE = (
 )
 
 
-class Connection(Protocol):
+class ServerConnection(Protocol):
     """The two methods of an asyncio transport that faults use."""
 
     def abort(self) -> None:
@@ -84,14 +84,14 @@ class FaultyExchange:
             await self.wait_until_closed()
         return waiting.cancelled_caught
 
-    def connection(self) -> Connection:
+    def connection(self) -> ServerConnection:
         """
         Return the connection, to close it.
 
         Raises:
             ConnectionResetError: There is no connection, because client and sandbox run in one process.
         """
-        connection: Connection | None = self.scope.get("state", {}).get(CONNECTION_KEY)
+        connection: ServerConnection | None = self.scope.get("state", {}).get(CONNECTION_KEY)
         if connection is None:
             raise ConnectionResetError("a sandbox fault closed the connection")
         return connection

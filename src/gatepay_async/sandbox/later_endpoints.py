@@ -15,7 +15,7 @@ from attrs import frozen
 
 from gatepay_async.sandbox import callback_urls, card_keys, orders, refusals, shops
 from gatepay_async.sandbox.callback_urls import CallbackUrlError
-from gatepay_async.sandbox.endpoint import CallContext, Endpoint, Form, RefusedError, is_positive, require
+from gatepay_async.sandbox.endpoint import CallContext, CallRefusedError, Endpoint, FormFields, is_positive, require
 from gatepay_async.sandbox.orders import NewOrder
 from gatepay_async.sandbox.refusals import Cause
 from gatepay_async.sandbox.shops import ShopState
@@ -40,12 +40,12 @@ class LaterEndpoint(Endpoint):
 
     optional: tuple[str, ...] = ()
 
-    def authenticate(self, context: CallContext, form: Form) -> int:
+    def authenticate(self, context: CallContext, form: FormFields) -> int:
         """
         Check appkey, signature, fields and shop. Return the caller's admin id.
 
         Raises:
-            RefusedError: A check failed.
+            CallRefusedError: A check failed.
         """
         shop = self._authenticate_shop(context, form)
         licence_until = shop.licence_until
@@ -60,26 +60,26 @@ class LaterEndpoint(Endpoint):
         _check_quota(context, shop, 0)  # 0: refuse only if the quota is exceeded already
         return shop.admin_id
 
-    def _authenticate_shop(self, context: CallContext, form: Form) -> ShopState:
+    def _authenticate_shop(self, context: CallContext, form: FormFields) -> ShopState:
         """Check appkey and signature. Return the shop."""
         require(bool(form.get("appkey")), Cause.NO_APPKEY)
         account = shops.find_account(context.connection, form["appkey"])
         shop = None if account is None else shops.find_shop(context.connection, account.admin_id)
         if account is None or shop is None:
-            raise RefusedError(Cause.APPKEY)
+            raise CallRefusedError(Cause.APPKEY)
         require(bool(form.get("sign")), Cause.NO_SIGN)
         # As in PHP, a missing field counts as empty.
         parts = [form.get(name, "") for name in self.signed]
         require(is_signed(form["sign"], *account.keys, parts), Cause.SIGNATURE, self.signed_names)
         return shop
 
-    def _check_optional_fields(self, context: CallContext, form: Form) -> None:
+    def _check_optional_fields(self, context: CallContext, form: FormFields) -> None:
         """Refuse fields that are neither required nor optional, and invalid URLs."""
         documented = {"appkey", "sign", *self.signed, *self.optional}
         if context.options.refuse_extra:
             for name in form:
                 require(name in documented, Cause.NOT_ALLOWED, name)
-        name = "notify_url"  # the field that RefusedError names if the check below fails
+        name = "notify_url"  # the field that CallRefusedError names if the check below fails
         try:
             if name in form and name in self.optional:
                 callback_urls.check(form[name], beyond_loopback=True)
@@ -87,7 +87,7 @@ class LaterEndpoint(Endpoint):
             if name in form and name in self.optional:
                 callback_urls.check_return(form[name])
         except CallbackUrlError:
-            raise RefusedError(Cause.NOT_ALLOWED, name) from None
+            raise CallRefusedError(Cause.NOT_ALLOWED, name) from None
 
 
 def _check_quota(context: CallContext, shop: ShopState, price: int) -> None:
@@ -118,11 +118,13 @@ def name_of_amount(price: int) -> str:
     return f"任意金额支付:{price // 100}.{price % 100:02d}元"
 
 
-def _check_price(context: CallContext, form: Form, shop: ShopState, *, allowed: tuple[str, ...] = PAY_TYPES) -> int:
+def _check_price(
+    context: CallContext, form: FormFields, shop: ShopState, *, allowed: tuple[str, ...] = PAY_TYPES
+) -> int:
     """Check the price, the pay type and the quota. Return the price in fen."""
     price = parse_price(form["price"])
     if price is None:
-        raise RefusedError(Cause.PRICE)
+        raise CallRefusedError(Cause.PRICE)
     _check_pay_type(shop, form["type"], allowed=allowed)
     _check_quota(context, shop, price)
     return price
@@ -131,13 +133,13 @@ def _check_price(context: CallContext, form: Form, shop: ShopState, *, allowed: 
 # The functions that carry out calls are named after their endpoints: `_order_check` carries out `order/check`.
 
 
-def _anypay_create(context: CallContext, admin_id: int, form: Form) -> object:
+def _anypay_create(context: CallContext, admin_id: int, form: FormFields) -> object:
     price = _check_price(context, form, _get_shop(context, admin_id))
     order = _new_order("anypay/create", admin_id, form, items={}, name=name_of_amount(price), price=price)
     return _insert_and_reply(context, form, order, signed_params=True)
 
 
-def _cloudpay_create(context: CallContext, admin_id: int, form: Form) -> object:
+def _cloudpay_create(context: CallContext, admin_id: int, form: FormFields) -> object:
     shop = _get_shop(context, admin_id)
     allowed = ("alipay",) if context.options.cloud_alipay_only else PAY_TYPES
     price = _check_price(context, form, shop, allowed=allowed)
@@ -152,13 +154,13 @@ def _cloudpay_create(context: CallContext, admin_id: int, form: Form) -> object:
     return data
 
 
-def _stablepay_create(context: CallContext, admin_id: int, form: Form) -> object:
+def _stablepay_create(context: CallContext, admin_id: int, form: FormFields) -> object:
     shop = _get_shop(context, admin_id)
     _check_pay_type(shop, form["type"])
     require(is_positive(form["product_id"]), Cause.NO_PRODUCT)
     product = shops.find_product(context.connection, admin_id, int(form["product_id"]))
     if product is None:
-        raise RefusedError(Cause.NO_PRODUCT)
+        raise CallRefusedError(Cause.NO_PRODUCT)
     require(card_keys.stock(context.connection, product.id) > 0, Cause.STOCK)
     _check_quota(context, shop, product.price)
     order = _new_order(
@@ -167,7 +169,7 @@ def _stablepay_create(context: CallContext, admin_id: int, form: Form) -> object
     return _insert_and_reply(context, form, order, signed_params=False)
 
 
-def _grouppay_create(context: CallContext, admin_id: int, form: Form) -> object:
+def _grouppay_create(context: CallContext, admin_id: int, form: FormFields) -> object:
     shop, items = _get_shop(context, admin_id), _parse_items(form["fields"])
     _check_pay_type(shop, form["type"])
     names: list[str] = []
@@ -176,7 +178,7 @@ def _grouppay_create(context: CallContext, admin_id: int, form: Form) -> object:
     for product_id, quantity in items.items():
         product = shops.find_product(context.connection, admin_id, product_id)
         if product is None or card_keys.stock(context.connection, product_id) < quantity:
-            raise RefusedError(Cause.STOCK)
+            raise CallRefusedError(Cause.STOCK)
         names.append(product.name if quantity == 1 else f"{product.name} × {quantity}")
         price += product.price * quantity
     _check_quota(context, shop, price)
@@ -193,7 +195,9 @@ def _parse_items(fields: str) -> dict[int, int]:
     return items
 
 
-def _new_order(endpoint: str, admin_id: int, form: Form, *, items: dict[int, int], name: str, price: int) -> NewOrder:
+def _new_order(
+    endpoint: str, admin_id: int, form: FormFields, *, items: dict[int, int], name: str, price: int
+) -> NewOrder:
     return NewOrder(
         admin_id=admin_id,
         endpoint=endpoint,
@@ -208,7 +212,9 @@ def _new_order(endpoint: str, admin_id: int, form: Form, *, items: dict[int, int
     )
 
 
-def _insert_and_reply(context: CallContext, form: Form, order: NewOrder, *, signed_params: bool) -> dict[str, object]:
+def _insert_and_reply(
+    context: CallContext, form: FormFields, order: NewOrder, *, signed_params: bool
+) -> dict[str, object]:
     """
     Store *order*. Return the data of the reply.
 
@@ -229,11 +235,11 @@ def _insert_and_reply(context: CallContext, form: Form, order: NewOrder, *, sign
     return data
 
 
-def _order_check(context: CallContext, admin_id: int, form: Form) -> object:
+def _order_check(context: CallContext, admin_id: int, form: FormFields) -> object:
     later_only = not context.options.check_finds_all
     order = orders.find_last(context.connection, admin_id, form["out_order_id"], later_only=later_only)
     if order is None:
-        raise RefusedError(Cause.NO_ORDER)
+        raise CallRefusedError(Cause.NO_ORDER)
     return {
         "order_id": order.order_id,
         "order_name": order.name,

@@ -8,7 +8,7 @@ from sqlite3 import Connection
 from attrs import frozen
 
 from gatepay_async.sandbox import card_keys, deliveries, orders, shops
-from gatepay_async.sandbox.database import Database
+from gatepay_async.sandbox.database import SandboxDatabase
 from gatepay_async.sandbox.deliveries import Delivery
 from gatepay_async.sandbox.options import Options
 from gatepay_async.sandbox.orders import Order
@@ -49,7 +49,7 @@ class OrderService:
         options: The sandbox's switches.
     """
 
-    database: Database
+    database: SandboxDatabase
     clock: Callable[[], float]
     outbox: Outbox
     options: Options

@@ -6,7 +6,7 @@ from sqlite3 import Connection
 from threading import Condition
 
 from gatepay_async.sandbox import deliveries
-from gatepay_async.sandbox.database import Database
+from gatepay_async.sandbox.database import SandboxDatabase
 from gatepay_async.sandbox.deliveries import Answer, ClaimedDelivery
 from gatepay_async.sandbox.options import Options
 
@@ -28,7 +28,7 @@ class Outbox:
         options: How callbacks are sent, how long an attempt may take, and the time between attempts.
     """
 
-    def __init__(self, database: Database, *, clock: Callable[[], float], options: Options) -> None:
+    def __init__(self, database: SandboxDatabase, *, clock: Callable[[], float], options: Options) -> None:
         self._database = database
         self._clock = clock
         self._options = options

@@ -11,7 +11,7 @@ from attrs import evolve
 
 from gatepay_async.sandbox import callback_urls, card_keys, shops
 from gatepay_async.sandbox.api_service import Paging
-from gatepay_async.sandbox.database import Database
+from gatepay_async.sandbox.database import SandboxDatabase
 from gatepay_async.sandbox.later_endpoints import PAY_TYPES
 from gatepay_async.sandbox.options import Options
 from gatepay_async.sandbox.shops import ShopAccount, ShopState
@@ -34,7 +34,7 @@ class ShopControls:
         self._options = options
         self._check_callback_url(callback_url)
         self._clock = clock
-        self._database = Database(database, keys=seed, now=int(clock()))
+        self._database = SandboxDatabase(database, keys=seed, now=int(clock()))
         with self._database.transaction() as connection:
             self._accounts = shops.accounts(connection)
         self._paging = Paging(card_keys.PER_PAGE)

@@ -45,7 +45,7 @@ _KEEPALIVE: dict[str, Any] = {
 }
 
 
-class Database:
+class QueueDatabase:
     """
     The database that holds the queue.
 
@@ -70,7 +70,7 @@ class Database:
             self._url = self._url.set(drivername="postgresql+psycopg")
 
     def __repr__(self) -> str:
-        return f"<Database {self._url.render_as_string(hide_password=True)}>"
+        return f"<QueueDatabase {self._url.render_as_string(hide_password=True)}>"
 
     @property
     def file(self) -> Path | None:

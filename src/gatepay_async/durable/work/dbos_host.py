@@ -175,7 +175,7 @@ class DBOSHost:
             executor_id=self.executor,
             application_version=self._version,
             log_level="ERROR",  # otherwise each thread logs a traceback every second while the database is down
-            run_migrations=False,  # Database.migrate() has run them
+            run_migrations=False,  # QueueDatabase.migrate() has run them
             # We use no notifications. But closing waits until the listener's thread wakes, so it must poll often.
             notification_listener_polling_interval_sec=POLL_INTERVAL_S,
         )

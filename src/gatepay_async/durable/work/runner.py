@@ -28,7 +28,7 @@ from gatepay_async.permits import AutoPermits
 from gatepay_async.protocol import bulk
 from gatepay_async.protocol.bulk import Chunk, Fate
 from gatepay_async.protocol.observing import Telemetry
-from gatepay_async.sending import Send
+from gatepay_async.sending import SendChunk
 from gatepay_async.words.problem import Problem
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ class Runner:
         self,
         store: JobStore,
         spool: Spool,
-        send: Send,
+        send: SendChunk,
         rate_limiter: RateLimiter,
         *,
         executor: str,

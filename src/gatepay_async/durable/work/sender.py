@@ -13,7 +13,7 @@ from gatepay_async.durable.records.results import BatchResult
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate
 from gatepay_async.protocol.errors import GatePayError, InvalidRequestError
 from gatepay_async.protocol.progress import Patience, Progress
-from gatepay_async.sending import PartSender, Send
+from gatepay_async.sending import PartSender, SendChunk
 from gatepay_async.words.problem import Problem
 
 # A run gives up after five failed attempts in a row. That is more than one call makes, because a single call may fail
@@ -37,7 +37,7 @@ class BatchSender:
 
     def __init__(
         self,
-        send: Send,
+        send: SendChunk,
         product_id: int,
         may_send: Callable[[], Awaitable[bool]],
         *,
