@@ -13,8 +13,8 @@ from gatepay_async import Callback, new_out_order_id
 
 PRODUCT, PRICE = 8, Decimal("0.99")  # the id and the price of the product that the shop sells
 
-# `paid_as` is the `order_id` of the callback, and NULL until the order is paid. `outbox` holds messages to customers; this
-# example doesn't send them.
+# `paid_as` is the `order_id` of the callback, and NULL until the order is paid. `outbox` holds messages to customers;
+# this example doesn't send them.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS orders (
     out_order_id TEXT PRIMARY KEY, price TEXT NOT NULL, email TEXT NOT NULL, paid_as INTEGER UNIQUE);
