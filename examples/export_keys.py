@@ -45,7 +45,7 @@ async def export(gatepay: AsyncGatePay, product_id: int, path: Path) -> int:
                 written += len(page.keys)
         await unfinished.replace(path)
     finally:
-        with anyio.CancelScope(shield=True):
+        with anyio.CancelScope(shield=True):  # delete an unfinished file even if this task is cancelled
             await unfinished.unlink(missing_ok=True)
     return written
 

@@ -88,6 +88,7 @@ async def pay(gatepay: AsyncGatePay, sandbox: Sandbox, folder: Path) -> bool:
 async def main() -> int:
     """Run all steps; return 0 if all of them worked."""
     folder = Path(tempfile.mkdtemp(prefix="gatepay-"))
+    # Without the example card keys (`seed`), so that the listing has only the uploaded ones.
     with Sandbox(folder / "shop.sqlite3", seed=False) as sandbox:
         async with sandbox.serve() as base_url:
             print(f"The sandbox is running at {base_url} with {folder / 'shop.sqlite3'}")

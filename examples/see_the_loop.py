@@ -1,7 +1,7 @@
 """
 Try a payment in your browser, on this machine only: order, QR code, payment and callback.
 
-    python examples/see_the_loop.py [port]
+    python examples/see_the_loop.py [port]  # the sandbox's port; 8642 by default
 
 Runs a sandbox and a shop that receives its callbacks. Prints the addresses to open, and each callback that the
 shop receives. Press Ctrl-C to stop. All data is in memory.
@@ -36,16 +36,15 @@ async def make_orders(sandbox: Sandbox, base_url: str) -> None:
                     out_order_id=new_out_order_id(),
                     custom="terry@example.com",
                 )
-            except (
-                OutcomeUnknownError
-            ) as error:  # the response was lost: ask GatePay for the order; don't create another
+            except OutcomeUnknownError as error:
+                # The response was lost: ask GatePay for the order. Don't create another one.
                 print(error.out_order_id, await gatepay.settle(error))
                 continue
             print(f"{'Order, ' + pay_type:<20} {payment.order_url}", flush=True)
 
 
 async def main(port: int) -> None:
-    """Run the sandbox and the shop until Ctrl-C."""
+    """Run the sandbox on *port*, and the shop on a free port, until Ctrl-C."""
     with Sandbox() as sandbox, socket.create_server(("127.0.0.1", 0)) as listener:
         app = CallbackApp(handle, appkey=sandbox.appkey, appsecret=sandbox.appsecret, store=MemoryStore())
         sandbox.change_shop(callback_url=f"http://127.0.0.1:{listener.getsockname()[1]}/")

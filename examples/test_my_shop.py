@@ -17,9 +17,11 @@ from gatepay_async.testing import signed_callback
 
 pytestmark = pytest.mark.anyio  # or pytest.mark.asyncio, with pytest-asyncio
 
+PRODUCT, PRICE = 8, Decimal("0.99")  # the id and the price of a product in the sandbox
+
 
 class Shop:
-    """Your own program: it creates orders and receives callbacks."""
+    """Stands for your own program: it creates orders and receives callbacks."""
 
     def __init__(self, gatepay: AsyncGatePay, *, appkey: str, appsecret: str) -> None:
         self.gatepay = gatepay
@@ -30,18 +32,18 @@ class Shop:
         )
 
     async def order(self, email: str) -> str:
-        """Create an order, save its price, and return its number."""
+        """Record an order, create its payment, and return the order number."""
         number = new_out_order_id()
+        # Record the order first: if GatePay's response is lost, the customer may still pay.
+        self.prices[number] = PRICE
         try:
-            payment = await self.gatepay.create_payment(
-                product_id=8, product_num=1, pay_type=PayType.ALIPAY, out_order_id=number, custom=email
+            await self.gatepay.create_payment(
+                product_id=PRODUCT, product_num=1, pay_type=PayType.ALIPAY, out_order_id=number, custom=email
             )
-            self.prices[number] = payment.order_price
         except OutcomeUnknownError as error:
-            existing = await self.gatepay.settle(error)  # None doesn't prove that there is no order
-            if existing is None:
+            existing = await self.gatepay.settle(error)
+            if existing is None:  # this doesn't prove that there is no order
                 raise
-            self.prices[number] = existing.order_price
         return number
 
     async def price_of(self, out_order_id: str) -> Decimal | None:
@@ -49,7 +51,7 @@ class Shop:
         return self.prices.get(out_order_id)
 
     async def deliver(self, callback: Callback) -> None:
-        """Deliver the goods."""
+        """Deliver an order; called once for each payment, and only if the price was paid in full."""
         self.delivered.append(callback.out_order_id)
 
 
@@ -76,7 +78,7 @@ async def test_a_paid_order_is_delivered_once(shop: Shop, gatepay_sandbox: Sandb
 
 
 async def test_a_forged_callback_is_refused(shop: Shop, gatepay_sandbox: Sandbox) -> None:
-    """A changed price, a wrong secret, a price that is not the order's: the shop delivers nothing."""
+    """The shop refuses a callback with a changed price, a wrong secret, or another price than the order's."""
     number = await shop.order("terry@example.com")
     key, secret = gatepay_sandbox.appkey, gatepay_sandbox.appsecret
     for query in (
@@ -98,7 +100,7 @@ async def test_an_underpaid_order_is_not_delivered(shop: Shop, gatepay_sandbox: 
 
 
 async def test_ordering_a_sold_out_product_raises(shop: Shop, gatepay_sandbox: Sandbox) -> None:
-    """The sandbox can simulate each of GatePay's errors: here, the product is out of stock."""
+    """The sandbox can simulate each of GatePay's errors. 110 means that the product is out of stock."""
     gatepay_sandbox.fault(Fault(FaultKind.CODE, endpoint="pay/create", code=110))
     with pytest.raises(OutOfStockError):
         await shop.order("terry@example.com")
@@ -109,4 +111,6 @@ async def test_order_is_found_after_a_lost_response(shop: Shop, gatepay_sandbox:
     gatepay_sandbox.fault(Fault(FaultKind.CUT_AFTER, endpoint="pay/create"))
     number = await shop.order("terry@example.com")
     [order] = gatepay_sandbox.orders()
-    assert (order.out_order_id, shop.prices) == (number, {number: Decimal("0.99")})
+    assert order.out_order_id == number
+    query = gatepay_sandbox.callback_query(gatepay_sandbox.pay(order))
+    assert await call_back(shop, query) == "success"

@@ -29,7 +29,7 @@ async def upload(gatepay: AsyncGatePay, path: Path, product_id: int) -> UploadRe
     """Upload one file, and move it to the folder for its result."""
     with path.open("rb") as file:
         report = await gatepay.upload_card_keys(product_id, file)
-    # If nothing was refused, the whole file can be uploaded again: leave it in the folder.
+    # Any other file stays in the folder and is uploaded again: the upload stopped early, or no line was refused.
     if report.ok or (report.stopped is None and report.refused):
         finish(path, report)
     return report
@@ -47,7 +47,7 @@ def finish(path: Path, report: UploadReport) -> None:
 
 
 def free_name(path: Path) -> Path:
-    """Return *path*, or NAME.1.txt, NAME.2.txt and so on if it exists, so that no earlier failure is overwritten."""
+    """Return *path*, or NAME.1.txt, NAME.2.txt and so on if it exists, so that no earlier file is overwritten."""
     numbered = (path.with_suffix(f".{number}{path.suffix}") for number in itertools.count(1))
     return next(name for name in itertools.chain([path], numbered) if not name.exists())
 

@@ -88,6 +88,7 @@ def create_app() -> web.Application:
     app = web.Application()
     app.cleanup_ctx.append(client)
     app.router.add_post("/orders", create_order)
+    # Without HEAD: `gatepay_callback` would look for its fields in the body.
     app.router.add_get("/gatepay/callback", gatepay_callback, allow_head=False)
     app.router.add_post("/gatepay/callback", gatepay_callback)
     return app

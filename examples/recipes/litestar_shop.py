@@ -86,4 +86,5 @@ async def lifespan(app: Litestar) -> AsyncGenerator[None]:
     await store.aclose()
 
 
+# Litestar recommends `copy_scope` for an application that isn't meant to change Litestar's own scope.
 app = Litestar([create_order, asgi("/gatepay/callback", copy_scope=True)(callbacks)], lifespan=[lifespan])

@@ -13,6 +13,8 @@ from gatepay_async import Callback, new_out_order_id
 
 PRODUCT, PRICE = 8, Decimal("0.99")  # the id and the price of the product that the shop sells
 
+# `paid_as` is the `order_id` of the callback, and NULL until the order is paid. `outbox` holds messages to customers;
+# this example doesn't send them.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS orders (
     out_order_id TEXT PRIMARY KEY, price TEXT NOT NULL, email TEXT NOT NULL, paid_as INTEGER UNIQUE);
@@ -45,10 +47,11 @@ def price_of(out_order_id: str) -> Decimal | None:
 def deliver(callback: Callback) -> None:
     """Deliver exactly once: the payment and the message to the customer are recorded in one transaction."""
     with transaction() as records:
-        paid = "UPDATE orders SET paid_as = ? WHERE out_order_id = ? AND paid_as IS NULL RETURNING email"
-        order = records.execute(paid, (callback.order_id, callback.out_order_id)).fetchone()
+        mark_paid = "UPDATE orders SET paid_as = ? WHERE out_order_id = ? AND paid_as IS NULL RETURNING email"
+        order = records.execute(mark_paid, (callback.order_id, callback.out_order_id)).fetchone()
         if order is not None:  # None: already paid and delivered
-            records.execute("INSERT INTO outbox VALUES (?, ?)", (*order, f"Thank you for {callback.out_order_id}"))
+            [email] = order
+            records.execute("INSERT INTO outbox VALUES (?, ?)", (email, f"Thank you for {callback.out_order_id}"))
 
 
 @contextmanager
