@@ -67,7 +67,7 @@ async def test_address_families_alternate(monkeypatch: pytest.MonkeyPatch) -> No
     """If an address refuses, the next one is tried at once, alternating between IPv6 and IPv4."""
     network = FakeNetwork(a=refuse, b=refuse, c=refuse, d=succeed)
     install(monkeypatch, network, (IPV6, "a"), (IPV6, "c"), (IPV6, "d"), (IPV4, "b"))
-    monkeypatch.setattr(connecting, "HEAD_START", 40)
+    monkeypatch.setattr(connecting, "HEAD_START", 40)  # seconds: only a refusal starts the next attempt
     winner: Any = await connect_tcp("name.example", 80)
     assert (winner.name, network.tried, network.closed) == ("d", ["a", "b", "c", "d"], [])
 

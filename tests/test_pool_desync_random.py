@@ -1,4 +1,4 @@
-"""Random test that no call gets another call's reply, whatever the server sends. Replies repeat a tag of a request."""
+"""Random test: no call gets the reply to another call, whatever the server sends. Each reply repeats its call's tag."""
 
 import os
 import random

@@ -114,7 +114,7 @@ def test_reader_reads_a_second_response() -> None:
     assert reader.fields == {b"content-length": b"2"}
 
 
-def test_line_breaks_in_single_bytes_are_parts() -> None:
+def test_line_breaks_in_single_bytes_are_parts_of_the_body() -> None:
     """A line break that arrives alone is a part of the body. An empty part would mean the end of the body."""
     for body in (b"\r\n\r\n", b"a\n\r\nb\n"):
         chunked = b"transfer-encoding: chunked\r\n\r\n%x\r\n" % len(body)
