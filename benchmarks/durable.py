@@ -58,7 +58,7 @@ async def workspaces(kind: str) -> AsyncGenerator[tuple[Workspace, Postgres | No
         server = Postgres(folder / "postgres")
         server.start()
         try:
-            yield Workspace(folder, server.url(server.database())), server
+            yield Workspace(folder, server.url(server.new_database())), server
         finally:
             server.stop()
 

@@ -217,7 +217,7 @@ def test_reply_before_the_first_request_is_not_used(monkeypatch: pytest.MonkeyPa
     """If a new connection sends a reply before any request, the call fails and the connection isn't used."""
     for loop, options in event_loops():
         with monkeypatch.context() as patch, OddServer(reply_normally, tls=tls, greeting=VALID) as server:
-            delay_first_write(patch, partial(OddServer.wait, server))
+            delay_first_write(patch, partial(OddServer.wait_for_greeting, server))
             results = anyio.run(call_twice, server, backend=loop, backend_options=options)
         assert results == ("TransportError", "KEY-8", 2), (loop, options)
 
