@@ -178,7 +178,7 @@ async def test_failed_connection_leaves_no_secret_in_the_traceback() -> None:
 
 @pytest.mark.anyio
 async def test_invalid_arguments_leave_no_secret_in_the_traceback() -> None:
-    """The error is raised before anything is sent."""
+    """An invalid argument raises an error before anything is sent; so does an input that breaks."""
 
     class NotAList:
         def __repr__(self) -> str:
@@ -217,7 +217,7 @@ async def accept(_: object) -> None: ...
 def test_functions_that_take_secrets_leave_none_in_the_traceback() -> None:
     """The arguments are the appsecret, card keys, or a callback's query with its signature."""
     query = signed_callback(appkey="shop", appsecret=SECRET)
-    SIGNATURES.append(query[-32:])
+    SIGNATURES.append(query[-32:])  # the last field of a callback is its signature, in 32 hex digits
     attempts: dict[str, Callable[[], object]] = {
         "a client": lambda: AsyncGatePay("shop", f"{SECRET}\0{SECRET}"),
         "a client with a wrong timeout": lambda: AsyncGatePay("shop", SECRET, timeout=-1),
