@@ -181,9 +181,9 @@ def run_in_child(cell: Cell, child_fds: list[int], environ: dict[str, str]) -> N
         tempfile.tempdir = None
         sys.argv = ["gatepay", *cell.arguments]
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 -- like Python at its start
-        stdout: Any = None if cell.variant == ">&-" else open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 -- as above
+        stdout: Any = None if cell.variant == ">&-" else open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 -- like Python at its start
         sys.stdout = stdout
-        stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115 -- as above
+        stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115 -- like Python at its start
         sys.stderr = stderr
         try:
             main()

@@ -83,7 +83,7 @@ def test_repetitions_among_thousands_of_keys_are_found() -> None:
         assert not deduplicator.fits_in_memory(0)
 
 
-def test_first_lines_of_repetitions() -> None:
+def test_each_repetition_has_the_line_of_its_first_occurrence() -> None:
     """Each repetition has the line of its first occurrence, whether that was in this look-up or an earlier one."""
     with contextlib.closing(FirstLines()) as first_lines:
         assert first_lines.find_repeated([1, 3, 4, 5], ["A", "B", "A", "A"]) == {2: 1, 3: 1}

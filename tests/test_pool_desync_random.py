@@ -111,7 +111,7 @@ def make_call(kind: int, tag: int) -> tuple[Callable[[AsyncGatePay], Awaitable[A
 
 async def run_exchanges(seed: str, tls: bool, tally: Counter[str]) -> None:  # noqa: FBT001 -- anyio.run() passes no keywords
     rng = random.Random(seed)  # noqa: S311 -- no secret
-    shop = RandomShop(random.Random(rng.random()))  # noqa: S311 -- as above
+    shop = RandomShop(random.Random(rng.random()))  # noqa: S311 -- no secret
     tags = iter(range(1, EXCHANGES + 1))
 
     async def caller(gatepay: AsyncGatePay) -> None:

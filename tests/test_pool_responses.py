@@ -168,7 +168,7 @@ def test_request_without_host_is_rejected() -> None:
         encode_head(b"GET", b"/", [])
 
 
-def test_streamed_body_is_framed() -> None:
+def test_streamed_body_is_sent_in_chunks_or_with_its_length() -> None:
     """A streamed body is sent in chunks, or with the exact Content-Length of its headers."""
     chunked = Framing([(b"Transfer-Encoding", b"chunked")])
     assert [chunked.frame(b"x" * 17), chunked.frame(b""), chunked.end()] == [

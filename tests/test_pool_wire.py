@@ -262,7 +262,7 @@ async def test_failed_tls_handshake_raises_connect_error(sent: bytes, match: str
         group.cancel_scope.cancel()
 
 
-async def test_connection_closed_before_the_request_is_noticed() -> None:
+async def test_connection_closed_before_the_request_is_not_used() -> None:
     """If the server closes a new connection before the request, it isn't used: nothing was sent."""
     with OddServer(reply_hello, tls=False) as server:
         wire = unopened_connection(server)
@@ -336,7 +336,7 @@ async def test_connection_is_reused_without_poll(monkeypatch: pytest.MonkeyPatch
         assert len(server.connections) == 1
 
 
-async def test_extra_info() -> None:
+async def test_extra_info_has_httpcores_names() -> None:
     """A connection returns the same extra info as httpcore's streams, and None for unknown names."""
     with OddServer(reply_hello, tls=True) as server:
         async with open_pool(server) as pool:

@@ -326,7 +326,9 @@ async def test_reading_waits_for_a_slow_on_progress() -> None:
 
 
 @pytest.mark.parametrize("is_plain", [True, False])
-async def test_progress_after_each_chunk(sandbox: Sandbox, gatepay: AsyncGatePay, *, is_plain: bool) -> None:
+async def test_on_progress_is_called_after_each_chunk(
+    sandbox: Sandbox, gatepay: AsyncGatePay, *, is_plain: bool
+) -> None:
     """A plain or async ``on_progress`` is called after each chunk, never concurrently, with columns that only grow."""
     events: list[UploadProgress] = []
     running = 0
@@ -359,7 +361,7 @@ async def test_progress_after_each_chunk(sandbox: Sandbox, gatepay: AsyncGatePay
     assert last.chunks == len(report.chunks) == 5
 
 
-async def test_progress_of_an_empty_upload() -> None:
+async def test_on_progress_is_called_once_for_an_empty_upload() -> None:
     """An upload without lines calls ``on_progress`` once, at its end."""
     events: list[UploadProgress] = []
     await Server().upload([], on_progress=events.append)
@@ -582,7 +584,7 @@ async def test_a_refusal_that_concerns_all_chunks_stops_the_upload(
     assert sandbox.keys(8) == []
 
 
-async def test_auto_concurrency_over_a_socket() -> None:
+async def test_auto_concurrency_exceeds_four_calls_within_max_connections() -> None:
     """``concurrency='auto'`` has more than four calls in flight, and at most ``max_connections``."""
     shop = Shop(latency=0.1)
     async with serving(shop), AsyncGatePay("key", "secret", base_url=shop.base_url, max_connections=20) as gatepay:

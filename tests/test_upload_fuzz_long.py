@@ -12,6 +12,6 @@ def test_reports_of_many_random_uploads_agree_with_the_server() -> None:
     seed = fresh_seed()
     print(f"seed {seed}")  # noqa: T201 -- pytest shows it when the test fails
     endings = upload_fuzz.run_many(seed, 120)
-    print(endings)  # noqa: T201 -- as above
+    print(endings)  # noqa: T201 -- pytest shows it when the test fails
     assert endings.total() == 120
     assert {"ok", "stopped", "incomplete", "durable"} <= set(endings)

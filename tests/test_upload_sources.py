@@ -174,7 +174,7 @@ async def test_anyio_files_are_uploaded_by_line(tmp_path: Path, mode: str) -> No
 
 @pytest.mark.uncounted
 @pytest.mark.parametrize("line_count", [0, 1, 1_999, 2_000, 2_001, 4_000])
-async def test_the_end_of_a_file_after_whole_reads(line_count: int) -> None:
+async def test_the_end_of_a_file_is_found_after_a_full_read(line_count: int) -> None:
     """The end of a file is found, even if it comes after a full read of 2,000 lines by the worker thread."""
     server = Server()
     report = await server.upload(io.BytesIO(b"".join(b"%d\n" % line for line in range(line_count))))
@@ -360,7 +360,7 @@ async def test_lines_that_are_not_utf_8_are_refused() -> None:
     ]
 
 
-async def test_an_input_with_only_invalid_lines() -> None:
+async def test_an_input_with_only_invalid_lines_sends_nothing() -> None:
     """An input with only invalid lines sends nothing. The report has chunks of at most 500 lines."""
     server = Server()
     report = await server.upload(["a\nb"] * 1_200)

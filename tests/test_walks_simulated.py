@@ -17,7 +17,7 @@ def test_random_walks_keep_the_contract() -> None:
     assert set(conditions) >= {*SERVERS, *CHANGE_KINDS}
 
 
-def test_thorough_walks_with_rows_that_come_back() -> None:
+def test_thorough_walks_keep_the_contract_if_rows_come_back() -> None:
     """Thorough walks keep the contract if deleted rows come back, which can leave the rank of another row unchanged."""
     change_kinds = ("delete", "come back")
     check((seed, simulate(seed, thorough=True, change_kinds=change_kinds)) for seed in range(120))
