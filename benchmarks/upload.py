@@ -19,7 +19,7 @@ from gatepay_async.protocol.signing import Credentials
 
 KEYS, KEYS_PER_CALL, LATENCY_S = 200_000, 500, 0.05
 # A rate ratio is the rate of an upload divided by the highest possible rate, which is `concurrency` calls per latency.
-# The goals for ours, for each concurrency.
+# The goals for our client, by concurrency.
 MIN_RATE_RATIOS = {8: 0.95, 32: 0.93, 100: 0.85}
 
 Upload = Callable[[list[str]], Awaitable[None]]

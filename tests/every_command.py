@@ -344,6 +344,7 @@ def mount_small_disk() -> Path | None:
 
 
 def main_program(arguments: list[str]) -> int:
+    """Run the commands that *arguments* name, or all, and print the results. Return the exit status."""
     disk = mount_small_disk()
     shown_condition = arguments[arguments.index("--show") + 1] if "--show" in arguments else ""
     names = [argument for argument in arguments if not argument.startswith("--") and argument != shown_condition]

@@ -735,7 +735,7 @@ async def test_a_failed_look_up_is_not_repeated(
 
     def enter_and_fail(deduplicator: SpillingDeduplicator, keys: list[str]) -> list[int]:
         indexes = original(deduplicator, keys)
-        for error in first_error:
+        for error in first_error:  # only at the first look-up
             raise error
         return indexes
 

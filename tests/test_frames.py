@@ -178,7 +178,7 @@ async def test_failed_connection_leaves_no_secret_in_the_traceback() -> None:
 
 @pytest.mark.anyio
 async def test_invalid_arguments_leave_no_secret_in_the_traceback() -> None:
-    """An invalid argument raises an error before anything is sent; so does an input that breaks."""
+    """An invalid argument is rejected before anything is sent. An input that breaks ends the upload with its error."""
 
     class NotAList:
         def __repr__(self) -> str:

@@ -69,7 +69,7 @@ def test_lowest_versions_are_the_lower_bounds() -> None:
 
 
 def test_lock_files_contain_no_url() -> None:
-    """The lock files contain no URL, so that everyone installs from their package_pins package index."""
+    """The lock files contain no URL, so that everyone installs from their own package index."""
     for path in (ROOT / "requirements").iterdir():
         assert "//" not in path.read_text("utf-8"), path
 

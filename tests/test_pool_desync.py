@@ -110,7 +110,7 @@ ROWS = (
 
 
 def make_server(row: Row, *, tls: bool) -> tuple[OddServer, threading.Event, threading.Event]:
-    """Return a server for *row*, an event that lets it send `while_idle`, and an event: it has sent everything."""
+    """Return a server for *row*, an event that lets it send `while_idle`, and an event that it sets at the end."""
     may_send_more, all_sent = threading.Event(), threading.Event()
     second_half: list[bytes] = []
 

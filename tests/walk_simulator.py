@@ -217,7 +217,7 @@ class Outcome:
     settings: Settings
     violations: list[str] = field(factory=list[str])  # of the contract
     exempt: bool = False  # the walk missed keys that it may miss
-    gave_up: bool = False  # the walk gave up: the stock changed too fast
+    gave_up: bool = False  # whether the walk ended early, because the stock changed too fast
     calls: int = 0
     returned: int = 0  # the number of card keys
     most_kept: int = 0
