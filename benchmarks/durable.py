@@ -43,7 +43,7 @@ WARM_UP_CHUNKS = 60  # after so many sent chunks, every worker holds a batch
 
 def print_row(what: str, result: object, goal: str) -> None:
     """Print a result and its goal."""
-    print(f"{what}: {result} (wanted: {goal})", flush=True)
+    print(f"{what}: {result} (goal: {goal})", flush=True)
 
 
 @asynccontextmanager

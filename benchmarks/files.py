@@ -114,4 +114,4 @@ def upload(served: Served, path: Path, count: int) -> tuple[float, float]:
 
 if __name__ == "__main__":
     for row in measure(quick="--quick" in sys.argv).rows:
-        print(f"{row.what}: {row.value_text} {row.beside} (wanted: {row.goal_text or 'no goal'})")
+        print(f"{row.what}: {row.value_text} {row.beside} (goal: {row.goal_text or 'none'})")

@@ -80,7 +80,7 @@ def _measure(name: str, *, quick: bool) -> dict[str, Any] | None:
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     for row in _rows({name: result}):
         mark = {True: "+", False: "-", None: " "}[row.meets_goal]
-        print(f"  {mark} {row.what}: {row.value_text} (wanted: {row.goal_text or 'no goal'})", flush=True)
+        print(f"  {mark} {row.what}: {row.value_text} (goal: {row.goal_text or 'none'})", flush=True)
         print(f"      {row.beside}", flush=True)
     return result
 
@@ -122,7 +122,7 @@ def _table(rows: list[Row]) -> str:
     lines = [
         f"Measured with {_environment()}.",
         "",
-        "| what | wanted | measured | beside it |",
+        "| benchmark | goal | result | details |",
         "| --- | --- | --- | --- |",
     ]
     for row in rows:
