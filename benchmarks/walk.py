@@ -74,6 +74,7 @@ async def _measure(served: Served, *, pages: int, rounds: int) -> Result:
 
 
 async def _make_calls(call: Call, pages: int) -> Sample:
+    """Measure as many callers as the walk has calls in flight, which fetch *pages* pages together."""
     watch = Stopwatch()
 
     async def make_its_share() -> None:

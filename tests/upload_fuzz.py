@@ -239,7 +239,7 @@ def random_callback(rng: random.Random, backend: str) -> Any:
 def check_report(report: UploadReport, lines: list[Any], server: Server) -> None:
     """Check what must hold for every report."""
     total_of_results = report.stored + report.already_there + report.refused + report.unknown + report.not_sent
-    assert report.read == report.blank + report.duplicates + total_of_results, "the ledger does not add up"
+    assert report.read == report.blank + report.duplicates + total_of_results, "the columns do not add up"
     read = lines[: report.read]
     keys_read = [key for line in read if (key := key_in(line))]
     assert report.blank == sum(key_in(line) == "" for line in read)

@@ -87,6 +87,7 @@ def simulate(
     """Upload *chunks* chunks. *read* receives the time, and returns how many seconds reading the next chunk takes."""
     rng, order = random.Random(seed), itertools.count()  # noqa: S311 -- not for security
     events: list[tuple[float, int, str, Any]] = []  # a heap: time, order, kind, details
+    # The client is busy sending calls until *sending_until*. The next chunk can be read from *readable_at* on.
     now = sending_until = readable_at = 0.0
     unread, in_flight, attempts, refused = chunks, 0, 0, 0
     is_reading = False

@@ -35,7 +35,7 @@ from gatepay_async.protocol.values import MisreadError
 SERVERS = ("empty", "clamping", "echo", "refusing", "thinkphp")
 # The changes of a stock: deletions, additions at its end, rows that come back with their old ids, another per_page.
 CHANGE_KINDS = ("delete", "add", "come back", "resize")
-SIZES = (1, 2, 3, 4)
+SIZES = (1, 2, 3, 4)  # rows per page
 
 
 class Row:
@@ -89,7 +89,7 @@ class Reply:
 
     rows: tuple[int, ...]
     per_page: int
-    come_backs: int  # since the reply before
+    come_backs: int  # since the previous reply
 
 
 class Stock:
@@ -117,7 +117,7 @@ class Stock:
         while self.changes_left > 0 and self.settings.change_kinds and self.rng.random() < self.settings.change_rate:
             self.changes_left -= 1
             kind = self.rng.choice(self.settings.change_kinds)
-            log_entry = self._delete() if kind == "delete" else self._grow(kind)
+            log_entry = self._delete() if kind == "delete" else self._add_or_resize(kind)
             if log_entry:
                 self.changed |= self.has_replied
                 self.log.append(log_entry)
@@ -127,15 +127,15 @@ class Stock:
         if not self.rows:
             return ()
         start = self.rng.randrange(len(self.rows))
-        several = self.rng.random() < 0.3
-        deleted = self.rows[start : start + (self.rng.randrange(1, 3 * self.per_page + 2) if several else 1)]
+        is_range = self.rng.random() < 0.3
+        deleted = self.rows[start : start + (self.rng.randrange(1, 3 * self.per_page + 2) if is_range else 1)]
         del self.rows[start : start + len(deleted)]
         self.stayed.difference_update(deleted)
         self.required.difference_update(deleted)
         self.deleted += deleted
         return ("deleted", deleted)
 
-    def _grow(self, kind: str) -> tuple[object, ...]:
+    def _add_or_resize(self, kind: str) -> tuple[object, ...]:
         """Add rows, restore deleted rows, or change per_page. Return a log entry; empty if nothing changed."""
         if kind == "add":
             fresh = range(self.newest + 1, self.newest + 1 + self.rng.choice((1, 1, 1, 2, 4)))
@@ -200,7 +200,7 @@ class Stock:
                     return True
         return False
 
-    def has_seen_change(self) -> bool:
+    def replies_show_a_change(self) -> bool:
         """Whether the replies show that something changed."""
         return len({(len(reply.rows), reply.per_page) for reply in self.replies}) > 1
 
@@ -220,7 +220,7 @@ class Outcome:
     gave_up: bool = False  # whether the walk ended early, because the stock changed too fast
     calls: int = 0
     returned: int = 0  # the number of card keys
-    most_kept: int = 0
+    most_kept: int = 0  # the largest number of pages that the walk held at once
     log: list[tuple[object, ...]] = field(factory=list[tuple[object, ...]])
 
     def note_error(self, error: MisreadError | ProtocolError, stock: Stock) -> None:
@@ -304,7 +304,7 @@ def _judge(outcome: Outcome, stock: Stock, ids: list[int], *, drifted: bool) -> 
     outcome.exempt = bool(excused)
     if lost - excused:
         outcome.violations.append(f"lost {sorted(lost - excused)}, returned {ids}")
-    if stock.has_seen_change() and not drifted:
+    if stock.replies_show_a_change() and not drifted:
         outcome.violations.append("drifted is False, though the replies show a change")
     if drifted and not stock.changed:
         outcome.violations.append("drifted is True, though nothing changed")
