@@ -215,7 +215,7 @@ async def accept(_: object) -> None: ...
 
 
 def test_functions_that_take_secrets_leave_none_in_the_traceback() -> None:
-    """The arguments are the appsecret, card keys, or a callback's query with its signature."""
+    """No error holds the appsecret, the card keys or the signature that a function got as an argument."""
     query = signed_callback(appkey="shop", appsecret=SECRET)
     SIGNATURES.append(query[-32:])  # the last field of a callback is its signature, in 32 hex digits
     attempts: dict[str, Callable[[], object]] = {
