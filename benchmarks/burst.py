@@ -1,7 +1,6 @@
 """Errors and time of a thousand simultaneous calls to a server that takes 50 ms for each."""
 
 import asyncio
-import sys
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -11,27 +10,18 @@ from typing import Any
 
 import httpx
 
-from benchmarks.measuring import Result, Row, all_at_once
+from benchmarks.measuring import Result, Row, all_at_once, allow_sockets
 from benchmarks.peers import FORM, PRODUCT, Call, aiohttp_by_hand, client, raw_httpx
 from benchmarks.serving import Served, serving
 
-CALLS, LATENCY, CONNECTIONS, MAX_SECONDS = 1000, 0.05, 1000, 2.0
+CALLS, LATENCY_S, CONNECTIONS, MAX_SECONDS = 1000, 0.05, 1000, 2.0
 
 
 def measure(*, quick: bool) -> Result:
     """Measure ours with default settings and with a thousand connections, and other clients with raised limits."""
     allow_sockets()
-    with serving(latency=LATENCY) as served:
+    with serving(latency=LATENCY_S) as served:
         return asyncio.run(_measure(served, quick=quick))
-
-
-def allow_sockets() -> None:
-    """Raise the limit of open files to its maximum: on many systems the default is less than 1,000 sockets."""
-    if sys.platform != "win32":  # Windows has no such limit
-        import resource  # noqa: PLC0415 -- missing on Windows
-
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _measure(served: Served, *, quick: bool) -> Result:
@@ -58,7 +48,7 @@ async def _measure(served: Served, *, quick: bool) -> Result:
                 beside=others,
             ),
             Row(
-                what=f"the same, max_connections={CONNECTIONS}: time, of which {LATENCY} s are the server's",
+                what=f"the same, max_connections={CONNECTIONS}: time, of which {LATENCY_S} s are the server's",
                 goal=MAX_SECONDS,
                 value=thousand,
                 at_most=True,

@@ -1,4 +1,4 @@
-"""What 1,000 callbacks a second cost: CallbackApp over each store, beside a bare endpoint of Starlette's."""
+"""Callbacks per second that CallbackApp handles with each store, compared with a bare Starlette endpoint."""
 
 import asyncio
 import json
@@ -26,35 +26,37 @@ from gatepay_async.protocol.callback import SIGNED
 from gatepay_async.protocol.signing import Credentials, sign
 
 CALLERS = 64
-BARE = "bare"  # a bare endpoint of Starlette's
-# Each store, and how many callbacks a second are wanted for each of the bare endpoint's.
+BARE = "bare"  # the path of the bare endpoint
+# For each path, the store and the goal: callbacks per second divided by those of the bare endpoint.
 ARMS = {"memory": ("MemoryStore", 0.8), "sqlite": ("SQLiteStore", 0.5), "redis": ("RedisStore", 0.5)}
 
 
 @frozen
 class _Serving:
+    """The running server; its process; and the names of the paths to measure, which are the arms."""
+
     port: int
     process: psutil.Process
     arms: list[str]
 
 
 def measure(*, quick: bool) -> Result:
-    """Different payments, each delivered once, over keep-alive connections and as fast as they are answered."""
+    """Deliver many payments, each once, over keep-alive connections. Each sender waits only for the reply."""
     with _serving() as serving:
         samples = asyncio.run(_measure(serving, calls=300 if quick else 1000, rounds=3 if quick else 7))
     return Result(_rows(samples))
 
 
 async def _measure(serving: _Serving, *, calls: int, rounds: int) -> Samples:
-    numbers = count(1)
+    order_ids = count(1)
     for arm in serving.arms:
-        await _deliver(serving, arm, numbers, CALLERS * 4)
-    arms: dict[str, Arm] = {arm: partial(_deliver, serving, arm, numbers, calls) for arm in serving.arms}
+        await _deliver(serving, arm, order_ids, CALLERS * 4)  # warm up
+    arms: dict[str, Arm] = {arm: partial(_deliver, serving, arm, order_ids, calls) for arm in serving.arms}
     return await run_in_turns(arms, rounds=rounds)
 
 
-async def _deliver(serving: _Serving, arm: str, numbers: "count[int]", calls: int) -> Sample:
-    requests = [_request(arm, next(numbers)) for _ in range(calls)]
+async def _deliver(serving: _Serving, arm: str, order_ids: "count[int]", calls: int) -> Sample:
+    requests = [_request(arm, next(order_ids)) for _ in range(calls)]
     wall, cpu = time.perf_counter(), _cpu(serving.process)
     await asyncio.gather(*(_caller(serving.port, requests) for _ in range(CALLERS)))
     return Sample(calls, time.perf_counter() - wall, _cpu(serving.process) - cpu)
@@ -93,11 +95,11 @@ def _cpu(process: psutil.Process) -> float:
 
 @contextmanager
 def _serving() -> Iterator[_Serving]:
-    """The server on another CPU than this process, and a Redis, if there is one, wherever there is room."""
+    """Run the server on another CPU than this process. Run Redis too, if it is installed, on any CPU."""
     ours, theirs = two_cpus()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        redis = _redis(stack, folder)
+        redis = _redis(stack, folder)  # started before this process is pinned, so that Redis may use all CPUs
         client = place_on(ours)
         command = [sys.executable, "-m", "benchmarks.callback_server", str(folder)]
         command += [] if redis is None else ["--redis", redis]
@@ -106,16 +108,16 @@ def _serving() -> Iterator[_Serving]:
             subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         )
         assert process.stdout is not None
-        said = json.loads(process.stdout.readline())
-        print(f"client {client}, server {said['placement']}", file=sys.stderr)
+        started = json.loads(process.stdout.readline())
+        print(f"client {client}, server {started['placement']}", file=sys.stderr)
         yield _Serving(
-            said["port"], psutil.Process(process.pid), [BARE, *(arm for arm in ARMS if redis or arm != "redis")]
+            started["port"], psutil.Process(process.pid), [BARE, *(arm for arm in ARMS if redis or arm != "redis")]
         )
-        process.communicate()  # its standard input ends, and so does it
+        process.communicate()  # closes its standard input, which stops it
 
 
 def _redis(stack: ExitStack, folder: Path) -> str | None:
-    """The URL of a Redis that writes each commit to its disk, as SQLite does; None: there is no redis-server."""
+    """Start a Redis that writes each commit to disk, as SQLite does. Return its URL; None: Redis isn't installed."""
     program = shutil.which("redis-server")
     if program is None:
         return None

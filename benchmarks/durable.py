@@ -37,13 +37,13 @@ from gatepay_async.durable import Job
 from gatepay_async.durable.records.batches import CHUNKS_PER_BATCH
 
 PRODUCT, KEYS_PER_CALL = 8, 500
-LATENCY = 0.05  # seconds that the server takes for each call
+LATENCY_S = 0.05  # the server takes this long for each call
 WARM_UP_CHUNKS = 60  # after so many sent chunks, every worker holds a batch
 
 
 def print_row(what: str, result: object, goal: str) -> None:
     """Print a result and its goal."""
-    print(f"{what}: {result} (wanted: {goal})", flush=True)
+    print(f"{what}: {result} (goal: {goal})", flush=True)
 
 
 @asynccontextmanager
@@ -58,7 +58,7 @@ async def workspaces(kind: str) -> AsyncGenerator[tuple[Workspace, Postgres | No
         server = Postgres(folder / "postgres")
         server.start()
         try:
-            yield Workspace(folder, server.url(server.database())), server
+            yield Workspace(folder, server.url(server.new_database())), server
         finally:
             server.stop()
 
@@ -115,7 +115,7 @@ async def takeover(_: int) -> None:
     """Kill one of three workers; measure how long until the others hold its batches."""
     async with (
         workspaces("postgresql") as (workspace, _server),
-        serving(Shop(latency=LATENCY)) as shop,
+        serving(Shop(latency=LATENCY_S)) as shop,
         AsyncExitStack() as stack,
     ):
         submit = await stack.enter_async_context(workspace.uploads(shop).submitter())
@@ -149,7 +149,7 @@ def _holders(job: Job) -> set[str | None]:
 async def outages(_: int) -> None:
     """Restart the database during an upload, then cut the connection to it for 20 s."""
     keys = keys_of(200_000)
-    async with workspaces("postgresql") as (workspace, server), serving(Shop(latency=LATENCY)) as shop:
+    async with workspaces("postgresql") as (workspace, server), serving(Shop(latency=LATENCY_S)) as shop:
         assert server is not None
         async with link_to(server.port) as link, workspace.uploads(shop).submitter() as submit:
             through_link = Workspace(workspace.folder, workspace.database.replace(str(server.port), str(link.port)))
@@ -179,7 +179,7 @@ async def outages(_: int) -> None:
 
 async def speed(_: int) -> None:
     """Upload a million card keys: one worker with concurrency 8 on SQLite, compared with a plain upload."""
-    async with fast_server(LATENCY) as shop, workspaces("sqlite") as (workspace, _server):
+    async with fast_server(LATENCY_S) as shop, workspaces("sqlite") as (workspace, _server):
         path = workspace.file(keys_of(1_000_000))
         async with AsyncGatePay(APPKEY, APPSECRET, base_url=shop.base_url) as gatepay:
             start = time.monotonic()
@@ -196,7 +196,7 @@ async def scaling(_: int) -> None:
     """Upload a million card keys with 1, 2 and 4 workers, each with concurrency 4, on PostgreSQL."""
     seconds: list[float] = []
     for workers in (1, 2, 4):
-        async with fast_server(LATENCY) as shop, workspaces("postgresql") as (workspace, _server):
+        async with fast_server(LATENCY_S) as shop, workspaces("postgresql") as (workspace, _server):
             path = workspace.file(keys_of(1_000_000))
             seconds.append(await _time_durable(workspace, shop, path, workers=workers, concurrency=4))
         print(f"  {workers} workers: {1_000_000 / KEYS_PER_CALL / seconds[-1]:.0f} chunks a second", flush=True)

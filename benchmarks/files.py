@@ -19,7 +19,7 @@ from benchmarks.measuring import Result, Row
 from benchmarks.peers import APPKEY, PRODUCT
 from benchmarks.serving import Served, serving
 
-KEYS, CONCURRENCY, LATENCY = 1_000_000, "auto", 0.02
+KEYS, CONCURRENCY, LATENCY_S = 1_000_000, "auto", 0.02
 MAX_TIME_RATIO, MAX_MEMORY_MB = 1.3, 150.0  # time relative to the text file
 NAMES = ("keys.txt", "keys.csv", "keys.xlsx")
 
@@ -61,7 +61,7 @@ def measure(*, quick: bool) -> Result:
     """Upload the files in turn, each in a process of its own."""
     count, rounds = (100_000, 1) if quick else (KEYS, 3)
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in NAMES}
-    with tempfile.TemporaryDirectory() as folder, serving(latency=LATENCY) as served:
+    with tempfile.TemporaryDirectory() as folder, serving(latency=LATENCY_S) as served:
         write_files(Path(folder), count)
         for _ in range(rounds):
             for name in NAMES:
@@ -71,7 +71,7 @@ def measure(*, quick: bool) -> Result:
     for name in NAMES:
         seconds = median(took for took, _ in measured[name])
         memory = max(used for _, used in measured[name])
-        what = f"{count:,} card keys from {name}, {LATENCY * 1000:g} ms server, concurrency={CONCURRENCY}"
+        what = f"{count:,} card keys from {name}, {LATENCY_S * 1000:g} ms server, concurrency={CONCURRENCY}"
         goal = None if name == "keys.txt" else MAX_TIME_RATIO
         beside = f"{seconds:.1f} s"
         rows.append(
@@ -114,4 +114,4 @@ def upload(served: Served, path: Path, count: int) -> tuple[float, float]:
 
 if __name__ == "__main__":
     for row in measure(quick="--quick" in sys.argv).rows:
-        print(f"{row.what}: {row.measured} {row.beside} (wanted: {row.wanted or 'no goal'})")
+        print(f"{row.what}: {row.value_text} {row.beside} (goal: {row.goal_text or 'none'})")

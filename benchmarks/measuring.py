@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from statistics import median
@@ -12,7 +13,7 @@ import anyio.lowlevel
 import psutil
 from attrs import field, frozen
 
-MB = 1e6
+MB = 1e6  # bytes
 RAMP_S = 0.003  # between the starts of two callers
 
 
@@ -38,18 +39,18 @@ class Row:
     beside: str = ""
 
     @property
-    def wanted(self) -> str:
+    def goal_text(self) -> str:
         """The goal as text, such as "≤ 5 s"."""
         return "" if self.goal is None else f"{'≤' if self.at_most else '≥'} {self.goal:g} {self.unit}"
 
     @property
-    def measured(self) -> str:
+    def value_text(self) -> str:
         """The value as text, such as "3.91 s"."""
         return "not available" if self.value is None else f"{readable(self.value)} {self.unit}"
 
     @property
-    def met(self) -> bool | None:
-        """Whether the goal is met; None: there is no goal or no value."""
+    def meets_goal(self) -> bool | None:
+        """Whether the value meets the goal; None: there is no goal or no value."""
         if self.goal is None or self.value is None:
             return None
         return self.value <= self.goal if self.at_most else self.value >= self.goal
@@ -100,6 +101,7 @@ class Stopwatch:
         return Sample(calls, time.perf_counter() - self._wall, time.process_time() - self._cpu)
 
 
+# One of the variants that a benchmark compares: runs one round, and returns its sample.
 Arm = Callable[[], Awaitable[Sample]]
 Samples = dict[str, list[Sample]]
 
@@ -141,7 +143,7 @@ async def drive(call: Callable[[], Awaitable[object]], *, callers: int, seconds:
         await anyio.sleep(callers * ramp)
         before, watch = calls, Stopwatch()
         await anyio.sleep(seconds)
-        while calls == before:
+        while calls == before:  # a sample without calls has no CPU time per call
             await anyio.lowlevel.checkpoint()
         sample = watch.stop(calls - before)
         running = False
@@ -201,6 +203,15 @@ def sockets() -> int:
 def descriptors() -> int:
     """Return the number of open file descriptors of this process; 0 on Windows."""
     return psutil.Process().num_fds() if psutil.POSIX else 0
+
+
+def allow_sockets() -> None:
+    """Raise the limit of open files to its maximum: on many systems the default is less than 1,000 sockets."""
+    if sys.platform != "win32":  # Windows has no such limit
+        import resource  # noqa: PLC0415 -- missing on Windows
+
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def readable(value: float) -> str:

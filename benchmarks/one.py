@@ -7,7 +7,7 @@ import json
 import attrs
 
 # Modules of this folder, in the order of the table of results.
-FIGURES = (
+BENCHMARKS = (
     "throughput",
     "burst",
     "churn",
@@ -32,10 +32,10 @@ FIGURES = (
 def main() -> None:
     """Run the benchmark and print its result."""
     parser = argparse.ArgumentParser(description="Runs one benchmark.")
-    parser.add_argument("figure", choices=FIGURES)
+    parser.add_argument("benchmark", choices=BENCHMARKS)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
-    result = importlib.import_module(f"benchmarks.{options.figure}").measure(quick=options.quick)
+    result = importlib.import_module(f"benchmarks.{options.benchmark}").measure(quick=options.quick)
     print(json.dumps(attrs.asdict(result)))
 
 

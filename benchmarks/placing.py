@@ -24,12 +24,12 @@ else:
         """Return no CPUs: pinning isn't supported on this system."""
         return []
 
-    def place_on(cpu: int | None) -> str:
+    def place_on(cpu: int | None) -> str:  # noqa: ARG001 -- the same signature as on Linux
         """Return a description for the output: pinning isn't supported on this system."""
-        return f"not pinned to CPU {cpu}: this system can't"
+        return "not pinned: not supported on this system"
 
 
 def two_cpus() -> tuple[int | None, int | None]:
-    """Return a CPU for the client and one for the server, or two times None if there are fewer than two."""
+    """Return a CPU for the client and one for the server, or None for both if there are fewer than two."""
     usable = cpus()
     return (usable[0], usable[-1]) if len(usable) > 1 else (None, None)

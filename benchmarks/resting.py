@@ -2,27 +2,25 @@
 
 import asyncio
 import gc
-import resource
 import tracemalloc
 
 import httpx
 
-from benchmarks.measuring import Result, Row, resident
+from benchmarks.measuring import MB, Result, Row, allow_sockets, resident
 from benchmarks.serving import Served, serving
 from gatepay_async.pool import OriginPool
 from gatepay_async.pool.answers import OpenResponse
 from gatepay_async.pool.port import Hooks
 
-COUNT, MAX_KB = 10_000, 12.0
+CONNECTIONS, MAX_KB = 10_000, 12.0
 BATCH = 100  # connections that are opened at once
-KB = 1e3
+KB = 1e3  # bytes
 
 
 def measure(*, quick: bool) -> Result:
     """Open all connections, exchange a request and a reply over each, and measure them while they are idle."""
-    count = 1_000 if quick else COUNT
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # the server inherits this limit
+    count = 1_000 if quick else CONNECTIONS
+    allow_sockets()  # also for the server, which inherits the limit
     with serving() as served:
         by_system = asyncio.run(_memory_per_connection(served, count, traced=False))
         by_python = asyncio.run(_memory_per_connection(served, count, traced=True))
@@ -35,7 +33,7 @@ async def _memory_per_connection(served: Served, count: int, *, traced: bool) ->
     """Return the memory of an idle connection in kB: by tracemalloc if *traced*, else by the system."""
     pool = OriginPool(served.base_url, max_connections=count, keepalive_expiry=3600.0)
     prepared = pool.prepare(httpx.URL(served.base_url + "product/show"), httpx.Headers())
-    await _read(await pool.post(prepared, b"", Hooks()))
+    await _read(await pool.post(prepared, b"", Hooks()))  # fills caches, whose memory must not be counted
     gc.collect()
     if traced:
         tracemalloc.start()
@@ -55,7 +53,7 @@ async def _memory_per_connection(served: Served, count: int, *, traced: bool) ->
 
 def _used(*, traced: bool) -> float:
     """Return the used memory in bytes."""
-    return tracemalloc.get_traced_memory()[0] if traced else resident() * 1e6
+    return tracemalloc.get_traced_memory()[0] if traced else resident() * MB
 
 
 async def _read(response: OpenResponse) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 from benchmarks.measuring import Row
-from benchmarks.one import FIGURES
+from benchmarks.one import BENCHMARKS
 from benchmarks.pictures import draw
 from benchmarks.serving import ROOT
 
@@ -38,16 +38,16 @@ Results = dict[str, dict[str, Any]]
 def main() -> int:
     """Run the benchmarks, print the results and save them."""
     parser = argparse.ArgumentParser(description="Compares the client with what a user would write instead.")
-    parser.add_argument("figures", nargs="*", metavar="benchmark", help=f"default: all of {', '.join(FIGURES)}")
+    parser.add_argument("benchmarks", nargs="*", metavar="benchmark", help=f"default: all of {', '.join(BENCHMARKS)}")
     parser.add_argument("--quick", action="store_true", help="shorter rounds: inaccurate results in less than a minute")
     options = parser.parse_args()
-    unknown = [name for name in options.figures if name not in FIGURES]
+    unknown = [name for name in options.benchmarks if name not in BENCHMARKS]
     if unknown:
-        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(FIGURES)}")
+        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     folder = RESULTS / "quick" if options.quick else RESULTS
     failed = False
     results = _saved_results(folder / "results.json")
-    for name in options.figures or FIGURES:
+    for name in options.benchmarks or BENCHMARKS:
         result = _measure(name, quick=options.quick)
         if result is None:
             failed = True
@@ -55,8 +55,10 @@ def main() -> int:
             results[name] = result
     _write(results, folder)
     if not options.quick:
-        _record({name: results[name] for name in options.figures or FIGURES if name in results}, folder / "history")
-    missed = [row for row in _rows(results) if row.met is False]
+        _record(
+            {name: results[name] for name in options.benchmarks or BENCHMARKS if name in results}, folder / "history"
+        )
+    missed = [row for row in _rows(results) if row.meets_goal is False]
     print(f"\n{len(missed)} of {len(_rows(results))} goals are missed")
     return int(failed or (bool(missed) and not options.quick))
 
@@ -77,19 +79,19 @@ def _measure(name: str, *, quick: bool) -> dict[str, Any] | None:
         return None
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     for row in _rows({name: result}):
-        mark = {True: "+", False: "-", None: " "}[row.met]
-        print(f"  {mark} {row.what}: {row.measured} (wanted: {row.wanted or 'no goal'})", flush=True)
+        mark = {True: "+", False: "-", None: " "}[row.meets_goal]
+        print(f"  {mark} {row.what}: {row.value_text} (goal: {row.goal_text or 'none'})", flush=True)
         print(f"      {row.beside}", flush=True)
     return result
 
 
 def _rows(results: Results) -> list[Row]:
-    return [Row(**row) for name in FIGURES if name in results for row in results[name]["rows"]]
+    return [Row(**row) for name in BENCHMARKS if name in results for row in results[name]["rows"]]
 
 
 def _write(results: Results, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    measured = {"with": _environment(), "figures": {name: results[name] for name in FIGURES if name in results}}
+    measured = {"with": _environment(), "figures": {name: results[name] for name in BENCHMARKS if name in results}}
     (folder / "results.json").write_text(json.dumps(measured, indent=1, ensure_ascii=False) + "\n", "utf-8")
     (folder / "results.md").write_text(_table(_rows(results)), "utf-8")
     draw(_merged(results), folder)
@@ -120,12 +122,12 @@ def _table(rows: list[Row]) -> str:
     lines = [
         f"Measured with {_environment()}.",
         "",
-        "| what | wanted | measured | beside it |",
+        "| benchmark | goal | result | details |",
         "| --- | --- | --- | --- |",
     ]
     for row in rows:
-        mark = {True: " ✓", False: " ✗", None: ""}[row.met]
-        lines.append(f"| {row.what} | {row.wanted} | {row.measured}{mark} | {row.beside} |")
+        mark = {True: " ✓", False: " ✗", None: ""}[row.meets_goal]
+        lines.append(f"| {row.what} | {row.goal_text} | {row.value_text}{mark} | {row.beside} |")
     return "\n".join(lines) + "\n"
 
 

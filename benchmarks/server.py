@@ -25,7 +25,7 @@ from benchmarks.placing import place_on
 ROWS_PER_PAGE = 50  # as in the vendor's example
 # Placeholder for the page number. The reply contains no other `@`.
 _PLACEHOLDER = b"@"
-_MAX_LATENCIES = 5000  # the median latency is that of the latest replies, at most this many
+_MAX_LATENCIES = 5000  # the median latency is computed from at most so many of the latest replies
 
 
 def page_template(pages: int) -> bytes:

@@ -1,4 +1,4 @@
-"""200,000 card keys to a server that takes 50 ms for each call, against what that server allows at best."""
+"""Upload 200,000 card keys to a server that takes 50 ms for each call; compare with the highest possible rate."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,24 +17,26 @@ from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.messages import encode
 from gatepay_async.protocol.signing import Credentials
 
-KEYS, KEYS_PER_CALL, LATENCY = 200_000, 500, 0.05
-WANTED = {8: 0.95, 32: 0.93, 100: 0.85}
+KEYS, KEYS_PER_CALL, LATENCY_S = 200_000, 500, 0.05
+# A rate ratio is the rate of an upload divided by the highest possible rate, which is `concurrency` calls per latency.
+# The goals for our client, by concurrency.
+MIN_RATE_RATIOS = {8: 0.95, 32: 0.93, 100: 0.85}
 
 Upload = Callable[[list[str]], Awaitable[None]]
 
 
 def measure(*, quick: bool) -> Result:
-    """Ours and httpx by hand, in turn, at both concurrencies."""
+    """Measure ours, httpx by hand and bare asyncio in turn, at each concurrency."""
     keys = [f"KEY-{number:020d}" for number in range(KEYS)]
-    with serving(latency=LATENCY) as served:
+    with serving(latency=LATENCY_S) as served:
         return asyncio.run(_measure(served, keys, rounds=1 if quick else 3))
 
 
 async def _measure(served: Served, keys: list[str], *, rounds: int) -> Result:
     rows: list[Row] = []
     requests = _requests(keys)
-    for concurrency, goal in WANTED.items():
-        reached: dict[str, list[float]] = {"ours": [], "httpx by hand": [], "floor": []}
+    for concurrency, goal in MIN_RATE_RATIOS.items():
+        rate_ratios: dict[str, list[float]] = {"ours": [], "httpx by hand": [], "floor": []}  # of each round
         async with AsyncExitStack() as stack:
             gatepay = await stack.enter_async_context(client(served))
             limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
@@ -45,32 +47,32 @@ async def _measure(served: Served, keys: list[str], *, rounds: int) -> Result:
                 "floor": partial(_bare, await stack.enter_async_context(bare_exchange(served)), concurrency, requests),
             }
             arms: dict[str, Arm] = {
-                name: partial(_round, served, upload, keys, concurrency, reached[name])
+                name: partial(_round, served, upload, keys, concurrency, rate_ratios[name])
                 for name, upload in uploads.items()
             }
             samples = await run_in_turns(arms, rounds=rounds)
-        ours, theirs = samples["ours"], samples["httpx by hand"]
+        ours, by_hand = samples["ours"], samples["httpx by hand"]
         beside = (
-            f"{median_of(ours, wall):.2f} s, {sum(one.cpu for one in ours) / rounds:.2f} s of CPU; httpx by hand "
-            f"{median(reached['httpx by hand']):.3f} ×, {median_of(theirs, wall):.2f} s, "
-            f"{sum(one.cpu for one in theirs) / rounds:.2f} s of CPU; floor, requests made before: "
-            f"{median(reached['floor']):.3f} ×"
+            f"{median_of(ours, wall):.2f} s, {sum(sample.cpu for sample in ours) / rounds:.2f} s of CPU; httpx by hand "
+            f"{median(rate_ratios['httpx by hand']):.3f} ×, {median_of(by_hand, wall):.2f} s, "
+            f"{sum(sample.cpu for sample in by_hand) / rounds:.2f} s of CPU; floor, requests made before: "
+            f"{median(rate_ratios['floor']):.3f} ×"
         )
-        what = f"{len(keys):,} keys uploaded, {LATENCY * 1000:g} ms server, concurrency={concurrency}: of the bound"
-        rows.append(Row(what=what, goal=goal, value=median(reached["ours"]), beside=beside))
+        what = f"{len(keys):,} keys uploaded, {LATENCY_S * 1000:g} ms server, concurrency={concurrency}: of the bound"
+        rows.append(Row(what=what, goal=goal, value=median(rate_ratios["ours"]), beside=beside))
     return Result(rows)
 
 
-async def _round(served: Served, upload: Upload, keys: list[str], concurrency: int, reached: list[float]) -> Sample:
-    """One upload on open connections; notes which part of the best rate that the server allows it reached."""
+async def _round(served: Served, upload: Upload, keys: list[str], concurrency: int, rate_ratios: list[float]) -> Sample:
+    """Measure one upload over open connections, and append its rate ratio to *rate_ratios*."""
     await upload([f"WARM-{number:019d}" for number in range(KEYS_PER_CALL * concurrency)])
-    served.counts()
+    served.counts()  # resets the counts
     watch = Stopwatch()
     await upload(keys)
-    sample = watch.stop(-(-len(keys) // KEYS_PER_CALL))
+    sample = watch.stop(-(-len(keys) // KEYS_PER_CALL))  # rounded up
     counts = served.counts()
     assert (counts.lines, counts.requests) == (len(keys), sample.calls)
-    reached.append(sample.calls / concurrency * counts.latency / sample.wall)
+    rate_ratios.append(sample.calls / concurrency * counts.latency / sample.wall)
     return sample
 
 
@@ -80,8 +82,8 @@ async def _ours(gatepay: AsyncGatePay, concurrency: int, keys: list[str]) -> Non
 
 
 async def _by_hand(shared: httpx.AsyncClient, url: str, concurrency: int, keys: list[str]) -> None:
-    """No repetition twice, 500 a call, side by side; no retries and no ledger."""
-    different = list(dict.fromkeys(keys))
+    """Deduplicate and send concurrently, as a user would write it: without retries and without a report."""
+    unique_keys = list(dict.fromkeys(keys))
     slots = anyio.Semaphore(concurrency)
 
     async def send(chunk: list[str]) -> None:
@@ -90,8 +92,8 @@ async def _by_hand(shared: httpx.AsyncClient, url: str, concurrency: int, keys: 
             (await shared.post(url, data=form)).raise_for_status()
 
     async with anyio.create_task_group() as group:
-        for start in range(0, len(different), KEYS_PER_CALL):
-            group.start_soon(send, different[start : start + KEYS_PER_CALL])
+        for start in range(0, len(unique_keys), KEYS_PER_CALL):
+            group.start_soon(send, unique_keys[start : start + KEYS_PER_CALL])
 
 
 def _requests(keys: list[str]) -> list[bytes]:
@@ -103,12 +105,12 @@ def _requests(keys: list[str]) -> list[bytes]:
 async def _bare(
     exchange: Callable[[bytes], Awaitable[bytes]], concurrency: int, requests: list[bytes], keys: list[str]
 ) -> None:
-    """Send requests that were made before: only the network and the event loop take time."""
-    waiting = requests.copy() if len(keys) == KEYS else _requests(keys)
+    """Send prepared *requests*, so that only the network and the event loop take time."""
+    unsent = requests.copy() if len(keys) == KEYS else _requests(keys)  # fewer keys: the warm-up, which is not measured
 
     async def send() -> None:
-        while waiting:
-            await exchange(waiting.pop())
+        while unsent:
+            await exchange(unsent.pop())
 
     async with anyio.create_task_group() as group:
         for _ in range(concurrency):

@@ -1,4 +1,4 @@
-"""400 pages from a server that takes 50 ms for each: eight at a time against one at a time, and against the best."""
+"""List 400 pages from a server that takes 50 ms for each: eight at once, compared with one after the other."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -11,53 +11,61 @@ from benchmarks.server import ROWS_PER_PAGE
 from benchmarks.serving import Served, serving
 from gatepay_async import AsyncGatePay
 
-PAGES, LATENCY, AHEAD = 400, 0.05, 8
-FASTER, OF_THE_BOUND, CPU = 7.7, 0.93, 150.0
+PAGES, LATENCY_S, PREFETCH = 400, 0.05, 8
+MIN_SPEEDUP = 7.7  # relative to one page after the other
+MIN_RATE_RATIO = 0.93  # the rate divided by the highest possible rate, which is `prefetch` pages per latency
+MAX_CPU_US = 150.0  # for each page
 
 
 def measure(*, quick: bool) -> Result:
-    """Both walks in turn."""
+    """Measure both walks, and calls without a walk, in turn."""
     pages = 120 if quick else PAGES
-    with serving(latency=LATENCY, pages=pages) as served:
+    with serving(latency=LATENCY_S, pages=pages) as served:
         return asyncio.run(_measure(served, pages=pages, rounds=1 if quick else 3))
 
 
 async def _measure(served: Served, *, pages: int, rounds: int) -> Result:
-    reached: dict[int, list[float]] = {1: [], AHEAD: []}
-    # Eight callers that fetch a page each, with the client and with bare asyncio: the shares of the walk's CPU time
-    # that the calls and the event loop take. With a server this slow, the process sleeps between most replies, and each
-    # wake-up costs more than the same work in a busy process.
+    rate_ratios: dict[int, list[float]] = {1: [], PREFETCH: []}  # of each round
+    # Concurrent callers without a walk, with the client and with bare asyncio, show how much of the walk's CPU time the
+    # calls and the event loop take. With a server this slow, the process sleeps between most replies, and each wake-up
+    # costs more than the same work in a busy process.
     callers: dict[str, Peer] = {"calls": ours, "floor": floor}
     async with AsyncExitStack() as stack:
         gatepay = await stack.enter_async_context(client(served))
-        await asyncio.gather(*(gatepay.list_card_keys(PRODUCT) for _ in range(AHEAD)))
+        await asyncio.gather(*(gatepay.list_card_keys(PRODUCT) for _ in range(PREFETCH)))  # open the connections
         arms: dict[str, Arm] = {
-            str(prefetch): partial(_walk, served, gatepay, pages, prefetch, reached[prefetch]) for prefetch in reached
+            str(prefetch): partial(_walk, served, gatepay, pages, prefetch, rate_ratios[prefetch])
+            for prefetch in rate_ratios
         }
         for name, peer in callers.items():
-            call = await stack.enter_async_context(peer(served, AHEAD))
-            arms[name] = partial(_call, call, pages)
-            await _call(call, AHEAD)
+            call = await stack.enter_async_context(peer(served, PREFETCH))
+            arms[name] = partial(_make_calls, call, pages)
+            await _make_calls(call, PREFETCH)  # warm up
         samples = await run_in_turns(arms, rounds=rounds)
-    one, eight = samples["1"], samples[str(AHEAD)]
-    beside = f"{median_of(eight, wall):.2f} s against {median_of(one, wall):.2f} s"
-    what = f"{pages} pages walked, {LATENCY * 1000:g} ms server, prefetch={AHEAD}"
+    sequential, prefetched = samples["1"], samples[str(PREFETCH)]
+    beside = f"{median_of(prefetched, wall):.2f} s against {median_of(sequential, wall):.2f} s"
+    what = f"{pages} pages walked, {LATENCY_S * 1000:g} ms server, prefetch={PREFETCH}"
     return Result(
         [
-            Row(what=f"{what}: against prefetch=1", goal=FASTER, value=ratio(one, eight, wall), beside=beside),
+            Row(
+                what=f"{what}: against prefetch=1",
+                goal=MIN_SPEEDUP,
+                value=ratio(sequential, prefetched, wall),
+                beside=beside,
+            ),
             Row(
                 what=f"{what}: of the bound",
-                goal=OF_THE_BOUND,
-                value=median(reached[AHEAD]),
-                beside=f"prefetch=1 {median(reached[1]):.3f} ×",
+                goal=MIN_RATE_RATIO,
+                value=median(rate_ratios[PREFETCH]),
+                beside=f"prefetch=1 {median(rate_ratios[1]):.3f} ×",
             ),
             Row(
                 what=f"{what}: CPU a page",
-                goal=CPU,
-                value=median_of(eight, cpu_each),
+                goal=MAX_CPU_US,
+                value=median_of(prefetched, cpu_each),
                 at_most=True,
                 unit="µs",
-                beside=f"prefetch=1 {median_of(one, cpu_each):.0f} µs; {AHEAD} callers without a walk "
+                beside=f"prefetch=1 {median_of(sequential, cpu_each):.0f} µs; {PREFETCH} callers without a walk "
                 f"{median_of(samples['calls'], cpu_each):.0f} µs, of which bare asyncio takes "
                 f"{median_of(samples['floor'], cpu_each):.0f} µs",
             ),
@@ -65,24 +73,25 @@ async def _measure(served: Served, *, pages: int, rounds: int) -> Result:
     )
 
 
-async def _call(call: Call, pages: int) -> Sample:
+async def _make_calls(call: Call, pages: int) -> Sample:
+    """Measure as many callers as the walk has calls in flight, which fetch *pages* pages together."""
     watch = Stopwatch()
 
-    async def make_calls() -> None:
-        for _ in range(pages // AHEAD):
+    async def make_its_share() -> None:
+        for _ in range(pages // PREFETCH):
             await call()
 
-    await asyncio.gather(*(make_calls() for _ in range(AHEAD)))
+    await asyncio.gather(*(make_its_share() for _ in range(PREFETCH)))
     return watch.stop(pages)
 
 
-async def _walk(served: Served, gatepay: AsyncGatePay, pages: int, prefetch: int, reached: list[float]) -> Sample:
-    served.counts()
+async def _walk(served: Served, gatepay: AsyncGatePay, pages: int, prefetch: int, rate_ratios: list[float]) -> Sample:
+    served.counts()  # resets the counts
     watch = Stopwatch()
     keys = 0
     async for _ in gatepay.list_card_keys(PRODUCT, prefetch=prefetch):
         keys += 1
     sample = watch.stop(pages)
     assert keys == pages * ROWS_PER_PAGE
-    reached.append(pages / prefetch * served.counts().latency / sample.wall)
+    rate_ratios.append(pages / prefetch * served.counts().latency / sample.wall)
     return sample

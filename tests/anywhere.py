@@ -37,9 +37,9 @@ SELECTED_TESTS = (
     "tests/cli/test_cli_pay.py",
     "tests/cli/test_cli_shop.py",
     "tests/cli/test_cli_streams.py",
-    "tests/cli/test_cli_terminal.py::test_colours",
-    "tests/cli/test_cli_terminal.py::test_ended_by_a_signal",
-    "tests/cli/test_cli_terminal.py::test_progress_in_a_terminal",
+    "tests/cli/test_cli_terminal.py::test_colours_are_used_unless_no_color_is_set",
+    "tests/cli/test_cli_terminal.py::test_signal_ends_an_upload_with_its_report",
+    "tests/cli/test_cli_terminal.py::test_progress_bar_survives_a_resize_and_disappears",
     "tests/test_client.py",
     "tests/test_pool_stream.py",
     "tests/callbacks/test_callbacks_stores.py",
@@ -62,18 +62,18 @@ class Peculiarity:
         environ: The variables to set, or to remove if the value is None. `{place}` is the prepared folder.
         needs: The name of a program that this needs, or empty.
         terminal: Whether pytest runs in its own terminal.
-        user: Whether an ordinary user runs the tests, from a source archive.
+        ordinary_user: Whether an ordinary user runs the tests, from a source archive. Needs root.
     """
 
     shell: str = ""
     environ: Mapping[str, str | None] = field(factory=dict[str, str | None])
     needs: str = ""
     terminal: bool = False
-    user: bool = False
+    ordinary_user: bool = False
 
 
 PECULIARITIES = {
-    "deaf": Peculiarity("trap '' HUP INT"),
+    "ignored signals": Peculiarity("trap '' HUP INT"),
     "no input": Peculiarity("exec <&-"),
     "null input": Peculiarity("exec </dev/null"),
     "umask": Peculiarity("umask 077"),
@@ -99,11 +99,11 @@ PECULIARITIES = {
     "certificates": Peculiarity(environ={"SSL_CERT_FILE": "{place}/bundle.pem"}),
     "no certificates": Peculiarity(environ={"SSL_CERT_FILE": "{place}/none.pem", "SSL_CERT_DIR": "{place}/none"}),
     "hash seed": Peculiarity(environ={"PYTHONHASHSEED": str(os.getpid())}),
-    "user": Peculiarity(user=True, environ={"HOME": "/"}, needs="setpriv"),
+    "user": Peculiarity(ordinary_user=True, environ={"HOME": "/"}, needs="setpriv"),
 }  # fmt: skip
 # The combinations to run. If root runs this, all but the last run as root.
 COMBINATIONS = (
-    ("deaf", "no input", "umask", "C", "Shanghai", "no home", "hash seed"),
+    ("ignored signals", "no input", "umask", "C", "Shanghai", "no home", "hash seed"),
     ("terminal", "dumb", "read-only home", "proxies", "certificates"),
     ("folders", "columns", "null input", "no such locale", "no certificates"),
     ("GB18030", "umask", "proxies"),
@@ -165,15 +165,15 @@ def run_in(names: tuple[str, ...], place: Path, options: list[str]) -> Result:
     missing = [part.needs for part in peculiarities if part.needs and not shutil.which(part.needs)]
     if missing:
         return Result(skipped_because=f"there is no {missing[0]}")
-    user = any(part.user for part in peculiarities)
-    if user and os.geteuid() != 0:
+    as_ordinary_user = any(part.ordinary_user for part in peculiarities)
+    if as_ordinary_user and os.geteuid() != 0:
         return Result(skipped_because="it needs root, to switch to an ordinary user")
     environ = dict(os.environ)
     for name, value in [item for part in peculiarities for item in part.environ.items()]:
         environ.pop(name, None)
         if value is not None:
             environ[name] = value.format(place=place)
-    tree, prefix = copy_archive(place, environ) if user else (ROOT, [])
+    tree, prefix = copy_archive(place, environ) if as_ordinary_user else (ROOT, [])
     shell = "; ".join([*(part.shell for part in peculiarities if part.shell), 'exec "$@"'])
     command = ["/bin/sh", "-c", shell, "sh", *prefix, *pytest_command(tree), *options]
     started = time.monotonic()
@@ -258,6 +258,7 @@ def expose_folders(needed: Iterable[Path], place: Path) -> list[str]:
         if private:
             aside = place / f"aside-{number}"
             aside.mkdir()
+            # Hide the private folder behind an empty one, in which the needed folder is mounted again.
             lines += [f"mount --bind '{path}' '{aside}'", f"mount -t tmpfs -o mode=755 none '{private[0]}'"]
             lines += [f"mkdir -p '{path}'", f"mount --bind '{aside}' '{path}'"]
     return ["unshare", "--mount", "/bin/sh", "-ec", "; ".join([*lines, 'exec "$@"']), "sh"] if lines else []

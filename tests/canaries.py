@@ -72,7 +72,7 @@ def replies(secret: str) -> Iterator[tuple[str, bytes]]:
     yield "trailer", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n" + raw + b"\r\n\r\n"
     yield "left over", http_reply(empty) + raw
     yield "left-over page", http_reply(empty) + page
-    yield "204 with a page", b"HTTP/1.1 204 No Content" + page[15:]
+    yield "204 with a page", b"HTTP/1.1 204 No Content" + page.removeprefix(b"HTTP/1.1 200 OK")
     yield "length too short", page.replace(b"content-length: ", b"content-length: 7\r\nx-was: ")
     yield "page", page
     yield "text", http_reply(raw)

@@ -96,6 +96,7 @@ def opened(*arguments: object, columns: int) -> Terminal:
 
 
 def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run the command without a terminal, and wait for its end."""
     return subprocess.run(  # type: ignore[call-overload,no-any-return]  # options are passed on
         [*COMMAND, *map(str, arguments)],
         capture_output=True,

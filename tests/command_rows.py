@@ -18,7 +18,18 @@ FILES = {
 
 @define
 class Shop:
-    """The sandbox that all commands call."""
+    """
+    The sandbox that all commands call.
+
+    Attributes:
+        environ: The environment of each command.
+        callback: The query string of a signed callback.
+        receiver: The URL of a server that replies to callbacks.
+        jobs: For each state, "done" or "working", the id of a durable upload in it.
+        files: The names and texts of the files in each command's working directory.
+        command: How to start `gatepay`.
+        wrong: A wrong appsecret, to type at a prompt.
+    """
 
     appkey: str
     appsecret: str

@@ -46,7 +46,19 @@ def judge(
     wide: str,
     writes: bool,
 ) -> list[str]:
-    """Return descriptions of what is wrong with the outcome."""
+    """
+    Return descriptions of what is wrong with the outcome.
+
+    Args:
+        outcome: The outcome to judge.
+        row: The command line.
+        shop: The sandbox that the command called.
+        condition: The condition under which the command ran.
+        variant: The variant of the condition, or empty.
+        columns: The width of the terminal; None: there was no terminal.
+        wide: The output of the same command in a wide terminal.
+        writes: Whether the command writes to standard output.
+    """
     everything = outcome.out + outcome.err
     problems = []
     if outcome.hung:
@@ -62,7 +74,7 @@ def judge(
     if condition == "--json":
         problems += (
             [f"no JSON: {line[:40]!r}" for line in outcome.out.splitlines() if not is_json(line)]
-            if not row.reveals or "export" not in row.name
+            if not row.reveals or "export" not in row.name  # which writes the card keys themselves, as text
             else []
         )
     if columns:
@@ -119,7 +131,7 @@ def wrong_lines(text: str, columns: int, wide: str, *, translated: bool) -> Iter
         if (
             len(word) >= 4
             and not CHANGING.fullmatch(word)
-            and "█" not in word
+            and "█" not in word  # this and the next two: a bar or a QR code
             and "▀" not in word
             and "▄" not in word
             and word in joined

@@ -78,7 +78,7 @@ def signals() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def counting() -> dict[str, str]:
-    """Remove coverage's variable, so that programs started by tests aren't measured. Return it for the others."""
+    """Remove coverage's variable: programs that tests start aren't measured, unless they get the returned variable."""
     name = "COVERAGE_PROCESS_START"
     return {name: os.environ.pop(name)} if name in os.environ else {}
 

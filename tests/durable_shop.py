@@ -29,7 +29,7 @@ class Shop:
         times: When each call was sent, if its header says so; else when it arrived.
         down: Whether the server cuts every connection.
         cut_connections: The number of connections that were cut.
-        refuse_with: The code with which calls are refused that contain this card key.
+        refuse_with: For some card keys, the code with which each call that contains the card key is refused.
     """
 
     latency: float = 0.0

@@ -99,7 +99,7 @@ class Workspace:
                         await process.wait()
 
 
-def look_often(monkeypatch: pytest.MonkeyPatch) -> None:
+def poll_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let DBOS and our worker poll more often than once a second, so that tests don't wait for it."""
     sleep = time.sleep
     monkeypatch.setattr(dbos._dbos, "time", SimpleNamespace(time=time.time, sleep=lambda _: sleep(POLL_S)))

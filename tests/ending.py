@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 _PROC = Path("/proc")
-_set_handler = signal.signal
+_set_handler = signal.signal  # the original function; pytest_configure replaces it
 # A supervisor sends SIGTERM, a closed terminal sends SIGHUP.
 _END_SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 _stderr = [2]  # file descriptor; pytest_configure replaces it by a copy, because pytest captures a test's output
@@ -45,7 +45,7 @@ def pytest_testnodedown(node: Any, error: object) -> None:
 
 def _set_unless_ours(number: int, handler: Any) -> Any:
     """
-    Do what ``signal.signal`` does, but keep this plugin's handler for SIGTERM and SIGHUP. Tests call it instead.
+    Replace ``signal.signal`` during a test run: set the handler, except for a signal that this plugin handles.
 
     A command or a server that runs in a test's process would otherwise handle the signal, and the run would go on.
     """
@@ -77,11 +77,11 @@ def _kill(find: Callable[[], set[int]]) -> None:
 
 def _descendants(pid: int) -> set[int]:
     parents = dict(_parents())
-    found, new = set[int](), {pid}
+    descendants, new = set[int](), {pid}
     while new:
         new = {child for child, parent in parents.items() if parent in new}
-        found |= new
-    return found
+        descendants |= new
+    return descendants
 
 
 def _parents() -> Iterator[tuple[int, int]]:
@@ -100,9 +100,9 @@ def _parents() -> Iterator[tuple[int, int]]:
 
 def _processes_with(*settings: str) -> Iterator[int]:
     """Yield the IDs of the processes that were started with these environment variables; none without /proc."""
-    wanted = {setting.encode() for setting in settings}
+    required = {setting.encode() for setting in settings}
     for folder in _PROC.iterdir() if _PROC.is_dir() else ():
         if folder.name.isdecimal():
             with suppress(OSError):  # another user's process, or one that has ended
-                if wanted <= set((folder / "environ").read_bytes().split(b"\0")):
+                if required <= set((folder / "environ").read_bytes().split(b"\0")):
                     yield int(folder.name)

@@ -132,41 +132,48 @@ def start(cell: Cell, shop: Shop) -> None:
     if columns:
         controller, terminal = pty.openpty()
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 5000, columns, 0, 0))
-        ends, cell.fds = [terminal, terminal, terminal], {controller: "out"}
+        child_fds, cell.fds = [terminal, terminal, terminal], {controller: "out"}
     else:
         typed = os.open(cell.folder / "typed" if cell.row.typed else os.devnull, os.O_RDONLY)
         read, write = os.pipe()
-        errors, their_errors = os.pipe()
-        ends, cell.fds = [typed, write, their_errors], {read: "out", errors: "err"}
+        error_read, error_write = os.pipe()
+        child_fds, cell.fds = [typed, write, error_write], {read: "out", error_read: "err"}
         if cell.variant in (">/dev/full", "| true", ">&-"):
             os.close(read)
             del cell.fds[read]
         if cell.variant == ">/dev/full":
             os.close(write)
-            ends[1] = os.open("/dev/full", os.O_WRONLY)
+            child_fds[1] = os.open("/dev/full", os.O_WRONLY)
     cell.started_at = time.monotonic()
     cell.pid = os.fork()
     if cell.pid == 0:
-        run_in_child(cell, ends, environ)
-    for end in set(ends):
-        os.close(end)
+        run_in_child(cell, child_fds, environ)
+    for fd in set(child_fds):
+        os.close(fd)
 
 
-def run_in_child(cell: Cell, ends: list[int], environ: dict[str, str]) -> None:
-    """Run the command in the forked process, and exit as Python does."""
+def run_in_child(cell: Cell, child_fds: list[int], environ: dict[str, str]) -> None:
+    """
+    Run the command in the forked process, and exit as Python does.
+
+    Args:
+        cell: The command and its condition.
+        child_fds: The file descriptors that become standard input, output and error.
+        environ: The environment of the command.
+    """
     status = 1
     atexit._clear()  # the handlers of this program must run in this program only
     try:
         os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)  # this program may have been started with nohup
         if cell.condition in COLUMNS:
-            fcntl.ioctl(ends[0], termios.TIOCSCTTY, 0)
-        for number, end in enumerate(ends):
-            os.dup2(end, number)
+            fcntl.ioctl(child_fds[0], termios.TIOCSCTTY, 0)
+        for number, fd in enumerate(child_fds):
+            os.dup2(fd, number)
         os.closerange(3, 256)
         if cell.variant == ">&-":
             os.close(1)
-        if cell.variant == FULL_DISK and not os.path.ismount(cell.folder.parent):
+        if cell.variant == FULL_DISK and not os.path.ismount(cell.folder.parent):  # else the disk is really full
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
         os.environ.clear()
         os.environ.update(environ)
@@ -174,9 +181,9 @@ def run_in_child(cell: Cell, ends: list[int], environ: dict[str, str]) -> None:
         tempfile.tempdir = None
         sys.argv = ["gatepay", *cell.arguments]
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 -- like Python at its start
-        stdout: Any = None if cell.variant == ">&-" else open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 -- as above
+        stdout: Any = None if cell.variant == ">&-" else open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 -- like Python at its start
         sys.stdout = stdout
-        stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115 -- as above
+        stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115 -- like Python at its start
         sys.stderr = stderr
         try:
             main()
@@ -306,7 +313,8 @@ def first_output(shop: Shop, cell: Cell, environ: dict[str, str]) -> float:
         [*shop.command, *cell.arguments], stdin=terminal, stdout=terminal, stderr=terminal, env=environ, cwd=cell.folder
     )
     os.close(terminal)
-    seconds = time.monotonic() - started_at if select.select([controller], [], [], 20)[0] else 99.0
+    has_output = select.select([controller], [], [], 20)[0]
+    seconds = time.monotonic() - started_at if has_output else 99.0
     process.kill()
     process.wait()
     os.close(controller)
@@ -336,12 +344,14 @@ def mount_small_disk() -> Path | None:
 
 
 def main_program(arguments: list[str]) -> int:
+    """Run the commands that *arguments* name, or all, and print the results. Return the exit status."""
     disk = mount_small_disk()
     shown_condition = arguments[arguments.index("--show") + 1] if "--show" in arguments else ""
     names = [argument for argument in arguments if not argument.startswith("--") and argument != shown_condition]
     missing = set(command_paths(get_command(app))) - COMMANDS_WITH_A_ROW
     assert not missing, f"no row for {missing}"
     rows = [row for row in ROWS if not names or row.name in names]
+    # Import everything that the commands use, so that each forked process starts at once.
     runpy.run_path(str(Path(__file__).parents[1] / "docs" / "warm_command.py"))["warm"]()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -60,7 +60,7 @@ class _Guard:
             self._stderr = os.open(os.devnull, os.O_WRONLY)
         self._grace: float = config.getoption("hang_grace")
         self._end_timeout: float = max(config.getoption("hang_limit"), self._grace)
-        self._ends = 0.0  # when the process is ended; 0: never
+        self._ends_at = 0.0  # when the process is ended; 0: never
         self._cancel: Callable[[], object] | None = None  # cancels the running async test
         self._in_phase = False  # whether the alarm may raise an exception
 
@@ -95,7 +95,7 @@ class _Guard:
             limit = max(limit, marker.args[0])
         if not limit:
             return bool(self._runner.pytest_runtest_protocol(item, nextitem))
-        self._ends = time.monotonic() + limit + self._grace
+        self._ends_at = time.monotonic() + limit + self._grace
         self._arm()
         previous_handler = self._set_alarm(item, limit)
         try:
@@ -103,7 +103,7 @@ class _Guard:
         finally:
             _remove_alarm(previous_handler)
             faulthandler.cancel_dump_traceback_later()
-            self._ends = 0.0
+            self._ends_at = 0.0
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, object, object]:
@@ -132,7 +132,7 @@ class _Guard:
     @pytest.hookimpl(trylast=True)
     def pytest_exception_interact(self) -> None:
         """Set the timer again: pytest's faulthandler plugin stops it after a failure, and the teardown may hang."""
-        if self._ends:
+        if self._ends_at:
             self._arm()
 
     @pytest.hookimpl(trylast=True)
@@ -140,11 +140,12 @@ class _Guard:
         """Set the timer for the end of the run: a thread that a test has left would keep the process alive."""
         if self._is_worker:
             return  # a worker waits for the others, and pytest-xdist ends them together
-        self._ends = time.monotonic() + self._end_timeout
+        self._ends_at = time.monotonic() + self._end_timeout
         self._arm()
 
     def _arm(self) -> None:
-        seconds = max(0.1, self._ends - time.monotonic())
+        """Set the timer, which ends the process at ``_ends_at``."""
+        seconds = max(0.1, self._ends_at - time.monotonic())
         faulthandler.dump_traceback_later(seconds, file=self._stderr, exit=True)
 
     def _set_alarm(self, item: pytest.Item, limit: float) -> Any:

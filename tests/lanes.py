@@ -33,10 +33,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     lane = lane_of_module(collection_path)
     # Tests over PostgreSQL are slow parameters of modules in `sockets`.
     lanes = [lane, "slow"] if lane == "sockets" else [lane]
-    return None if lane is None or any(is_wanted(name, collection_path, config) for name in lanes) else True
+    return None if lane is None or any(is_selected(name, collection_path, config) for name in lanes) else True
 
 
-def is_wanted(lane: str | None, path: Path, config: pytest.Config) -> bool:
+def is_selected(lane: str | None, path: Path, config: pytest.Config) -> bool:
     """Whether the options select the tests of *lane* in a module."""
     if lane in (config.getoption("--lane") or LANES):
         return True
@@ -52,10 +52,12 @@ def lane_of_module(path: Path) -> str | None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect single tests of other lanes. Sort the tests, because workers import the modules in different orders."""
     items.sort(key=lambda item: item.path)
-    wanted = [item for item in items if is_wanted(lane_of(item), item.path, config)]
-    if len(wanted) < len(items):
-        config.hook.pytest_deselected(items=[item for item in items if not is_wanted(lane_of(item), item.path, config)])
-        items[:] = wanted
+    selected = [item for item in items if is_selected(lane_of(item), item.path, config)]
+    if len(selected) < len(items):
+        config.hook.pytest_deselected(
+            items=[item for item in items if not is_selected(lane_of(item), item.path, config)]
+        )
+        items[:] = selected
 
 
 def lane_of(item: pytest.Item) -> str:

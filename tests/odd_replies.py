@@ -38,7 +38,7 @@ def _good(name: str, sent: bytes, body: bytes = b"hello", *, status: int = 200, 
     return OddReply(name, sent, status, body, kept=True, method=method)
 
 
-def _last(
+def _closing(
     name: str, sent: bytes, body: bytes = b"hello", *, status: int = 200, ends: bool = False, method: str = "POST"
 ) -> OddReply:
     """Describe a reply that is read; the connection is closed."""
@@ -141,7 +141,7 @@ REPLIES = (
     _good("a chunk's extension", CHUNKED + b'5;a=1;b="2"\r\nhello\r\n0;c\r\n\r\n'),
     _good("trailers", CHUNKED + b"5\r\nhello\r\n0\r\nx-a: 1\r\nx-b: 2\r\n\r\n"),
     _good("a trailer that looks like a header", CHUNKED + b"5\r\nhello\r\n0\r\ncontent-type: x\r\n\r\n"),
-    _last(
+    _closing(
         "chunked, with a length", OK + b"content-length: 7\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
     ),
     _bad("chunked twice", OK + b"transfer-encoding: chunked, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
@@ -174,23 +174,23 @@ REPLIES = (
     _bad("101 without headers", b"HTTP/1.1 101 Switching Protocols\r\n\r\nhello"),
     _bad("100 and nothing else", b"HTTP/1.1 100 Continue\r\n\r\n", ends=True),
     # -- replies without a body
-    _last("204", b"HTTP/1.1 204 No Content\r\n\r\n", b"", status=204),
-    _last("204 with a length", b"HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\nhello", b"", status=204),
-    _last("304 with a length", b"HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n", b"", status=304),
-    _last("205", b"HTTP/1.1 205 Reset Content\r\ncontent-length: 0\r\n\r\n", b"", status=205),
-    _last("HEAD", OK + b"content-length: 5\r\n\r\n", b"", method="HEAD"),
-    _last("HEAD, chunked", CHUNKED, b"", method="HEAD"),
-    _last("HEAD with a body", HELLO, b"", method="HEAD"),
+    _closing("204", b"HTTP/1.1 204 No Content\r\n\r\n", b"", status=204),
+    _closing("204 with a length", b"HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\nhello", b"", status=204),
+    _closing("304 with a length", b"HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n", b"", status=304),
+    _closing("205", b"HTTP/1.1 205 Reset Content\r\ncontent-length: 0\r\n\r\n", b"", status=205),
+    _closing("HEAD", OK + b"content-length: 5\r\n\r\n", b"", method="HEAD"),
+    _closing("HEAD, chunked", CHUNKED, b"", method="HEAD"),
+    _closing("HEAD with a body", HELLO, b"", method="HEAD"),
     # -- the end of a connection
-    _last("close", _with_headers(b"connection: close\r\n")),
-    _last("close in a list", _with_headers(b"connection: x, Close\r\n")),
+    _closing("close", _with_headers(b"connection: close\r\n")),
+    _closing("close in a list", _with_headers(b"connection: x, Close\r\n")),
     _good("keep-alive", _with_headers(b"connection: keep-alive\r\nkeep-alive: timeout=5\r\n")),
-    _last("HTTP/1.0", _with_headers(b"", b"HTTP/1.0 200 OK\r\n")),
-    _last("HTTP/1.0, keep-alive", _with_headers(b"connection: keep-alive\r\n", b"HTTP/1.0 200 OK\r\n")),
+    _closing("HTTP/1.0", _with_headers(b"", b"HTTP/1.0 200 OK\r\n")),
+    _closing("HTTP/1.0, keep-alive", _with_headers(b"connection: keep-alive\r\n", b"HTTP/1.0 200 OK\r\n")),
     _bad("HTTP/1.0, chunked", b"HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
-    _last("no length, ends with the connection", OK + b"\r\nhello", ends=True),
-    _last("no length, HTTP/1.0", b"HTTP/1.0 200 OK\r\n\r\nhello", ends=True),
-    _last("no length, empty body", OK + b"\r\n", b"", ends=True),
+    _closing("no length, ends with the connection", OK + b"\r\nhello", ends=True),
+    _closing("no length, HTTP/1.0", b"HTTP/1.0 200 OK\r\n\r\nhello", ends=True),
+    _closing("no length, empty body", OK + b"\r\n", b"", ends=True),
     # -- incomplete replies
     _bad("nothing at all", b"", ends=True),
     _bad("half a first line", b"HTTP/1.1 20", ends=True),
@@ -202,13 +202,13 @@ REPLIES = (
     _bad("half a last chunk", CHUNKED + b"5\r\nhello\r\n0\r\n", ends=True),
     _bad("half the trailers", CHUNKED + b"5\r\nhello\r\n0\r\nx-a: 1\r\n", ends=True),
     # -- bytes after the reply
-    _last("a line break after the reply", HELLO + b"\r\n"),
-    _last("a line feed after the reply", HELLO + b"\n"),
-    _last("a zero byte after the reply", HELLO + b"\0"),
-    _last("another reply after the reply", HELLO + HELLO),
-    _last("half a reply after the reply", HELLO + OK),
-    _last("100 after the reply", HELLO + b"HTTP/1.1 100 Continue\r\n\r\n"),
-    _last("a line break after the last chunk", CHUNKED + b"5\r\nhello\r\n0\r\n\r\n\r\n"),
-    _last("a second last chunk", CHUNKED + b"5\r\nhello\r\n0\r\n\r\n0\r\n\r\n"),
-    _last("a line break after an empty body", OK + b"content-length: 0\r\n\r\n\r\n", b""),
+    _closing("a line break after the reply", HELLO + b"\r\n"),
+    _closing("a line feed after the reply", HELLO + b"\n"),
+    _closing("a zero byte after the reply", HELLO + b"\0"),
+    _closing("another reply after the reply", HELLO + HELLO),
+    _closing("half a reply after the reply", HELLO + OK),
+    _closing("100 after the reply", HELLO + b"HTTP/1.1 100 Continue\r\n\r\n"),
+    _closing("a line break after the last chunk", CHUNKED + b"5\r\nhello\r\n0\r\n\r\n\r\n"),
+    _closing("a second last chunk", CHUNKED + b"5\r\nhello\r\n0\r\n\r\n0\r\n\r\n"),
+    _closing("a line break after an empty body", OK + b"content-length: 0\r\n\r\n\r\n", b""),
 )

@@ -144,8 +144,8 @@ class OddServer:
         self._answer = answer
         self._greeting = greeting
         self._early_reply = early_reply
-        made: tuple[ssl.SSLContext | None, ssl.SSLContext | None] = tls_contexts() if tls else (None, None)
-        self._server_tls, self.client_tls = made
+        contexts: tuple[ssl.SSLContext | None, ssl.SSLContext | None] = tls_contexts() if tls else (None, None)
+        self._server_tls, self.client_tls = contexts
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=200)
         self.base_url = f"http{'s' if tls else ''}://localhost:{self._listener.getsockname()[1]}/api/"
         self.connections: list[Connection] = []
@@ -180,7 +180,7 @@ class OddServer:
                 return True
         return False
 
-    def wait(self, *_: object) -> None:
+    def wait_for_greeting(self, *_: object) -> None:
         """Wait until the greeting was sent on the first connection."""
         self.greeted.wait()
 
@@ -204,19 +204,19 @@ class OddServer:
             stack.enter_context(suppress(OSError, ValueError))
             if self._server_tls is not None:
                 connection.wrap(self._server_tls)
-            first = connection.number == 1
-            if first and self._greeting:
+            is_first = connection.number == 1
+            if is_first and self._greeting:
                 connection.raw.sendall(connection.encrypt(self._greeting))
             self.greeted.set()
             while True:
-                request = _read(connection, self._early_reply if first else b"")
+                request = _read_request(connection, self._early_reply if is_first else b"")
                 if request is None:
                     return
                 self._answer(connection, request)
                 connection.is_idle = True
 
 
-def _read(connection: Connection, early_reply: bytes) -> Request | None:
+def _read_request(connection: Connection, early_reply: bytes) -> Request | None:
     data = b""
     while b"\r\n\r\n" not in data:
         part = connection.receive()

@@ -79,8 +79,8 @@ def problems_of_an_sdist(files: Contents) -> Iterator[str]:
     yield from _secrets({name: content for name, content in files.items() if not MAY_LOOK_SECRET.match(name)})
 
 
-def _wrong_files(files: Contents, known: re.Pattern[str], needed: tuple[str, ...]) -> Iterator[str]:
-    yield from (f"{name} should not be there" for name in files if known.fullmatch(name) is None)
+def _wrong_files(files: Contents, expected: re.Pattern[str], needed: tuple[str, ...]) -> Iterator[str]:
+    yield from (f"{name} should not be there" for name in files if expected.fullmatch(name) is None)
     yield from (f"{name} is missing" for name in needed if name not in files)
 
 

@@ -73,7 +73,7 @@ class Postgres:
         self._settings = ["max_connections=200", "shared_buffers=64MB", *settings]
         self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        self._made = 0
+        self._database_count = 0
         folder.mkdir(parents=True)
         if user() is not None:
             os.chown(folder, pwd.getpwnam(str(user())).pw_uid, -1)
@@ -109,10 +109,10 @@ class Postgres:
         """Return the URL of *database*."""
         return url_of(port or self.port, database)
 
-    def database(self) -> str:
+    def new_database(self) -> str:
         """Create an empty database. Return its name."""
-        self._made += 1
-        name = f"uploads_{self._made}"
+        self._database_count += 1
+        name = f"uploads_{self._database_count}"
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}".encode())
         return name
@@ -131,18 +131,18 @@ class CuttableLink:
     Attributes:
         port: The port to connect to.
         cut: Whether new connections are refused.
-        ends: The sockets of all open connections, on both sides.
+        sockets: The sockets of all open connections, on both sides.
     """
 
     port: int = 0
     cut: bool = False
-    ends: set[SocketStream] = field(factory=set)
+    sockets: set[SocketStream] = field(factory=set)
 
     async def cut_off(self) -> None:
         """Cut all connections, and refuse new ones."""
         self.cut = True
-        for end in list(self.ends):
-            await anyio.aclose_forcefully(end)
+        for stream in list(self.sockets):
+            await anyio.aclose_forcefully(stream)
 
 
 @asynccontextmanager
@@ -169,11 +169,11 @@ async def link_to(port: int) -> AsyncGenerator[CuttableLink]:
         except OSError:  # the server isn't running
             await anyio.aclose_forcefully(client)
             return
-        link.ends |= {client, server}
+        link.sockets |= {client, server}
         async with anyio.create_task_group() as pumps:
             pumps.start_soon(pump, client, server)
             pumps.start_soon(pump, server, client)
-        link.ends -= {client, server}
+        link.sockets -= {client, server}
 
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
     link.port = listener.extra(SocketAttribute.local_port)  # noqa: S610 -- not Django's extra()

@@ -65,11 +65,11 @@ def names_of(node: ast.stmt) -> list[str]:
 
 def definition(module: ModuleType, name: str) -> tuple[ModuleType, ast.stmt]:
     """Return where a name of *module* is defined: the module and the statement."""
-    thing = resolve(module, name)
-    for candidate in (module, sys.modules.get(getattr(thing, "__module__", ""), module), *our_modules()):
+    value = resolve(module, name)
+    for candidate in (module, sys.modules.get(getattr(value, "__module__", ""), module), *our_modules()):
         # `tuple[str, str]`, for example, belongs to builtins, which has no source file.
-        has_it = hasattr(candidate, "__file__") and getattr(candidate, name, None) is thing
-        for node in statements(candidate) if has_it else ():
+        has_value = hasattr(candidate, "__file__") and getattr(candidate, name, None) is value
+        for node in statements(candidate) if has_value else ():
             if name in names_of(node):
                 return candidate, node
     raise LookupError(f"{module.__name__}.{name} is defined nowhere")
@@ -89,28 +89,28 @@ def our_modules() -> list[ModuleType]:
     return [module for name, module in sorted(sys.modules.items()) if name.startswith("gatepay_async.")]
 
 
-def is_constructed(node: ast.stmt, thing: object) -> bool:
+def is_constructed(node: ast.stmt, value: object) -> bool:
     """Whether users create instances: the class documents ``Args:``, or it is an error, which tests raise."""
-    is_error = isinstance(thing, type) and issubclass(thing, BaseException)
+    is_error = isinstance(value, type) and issubclass(value, BaseException)
     return is_error or not isinstance(node, ast.ClassDef) or "Args:" in (ast.get_docstring(node) or "")
 
 
-def described(module: ModuleType, name: str) -> Iterator[str]:
+def lines_of_name(module: ModuleType, name: str) -> Iterator[str]:
     """Yield the lines of one public name."""
     _, node = definition(module, name)
     for line in statement(f"{module.__name__}.{name}", node):
         if is_constructed(node, getattr(module, name)) or ".__init__: " not in line:
             yield line
-    for _, part in base_classes(module, name):
-        for inner in part.body:
+    for _, base in base_classes(module, name):
+        for inner in base.body:
             if names_of(inner) != ["__init__"]:
                 yield from member(f"{module.__name__}.{name}", inner)
 
 
 def base_classes(module: ModuleType, name: str) -> Iterator[tuple[ModuleType, ast.ClassDef]]:
     """Yield the bases of the client's and the sandbox's class: their public methods count as the class's own."""
-    thing = getattr(module, name)
-    for base in thing.__mro__[1:] if isinstance(thing, type) else ():
+    value = getattr(module, name)
+    for base in value.__mro__[1:] if isinstance(value, type) else ():
         if base.__module__.startswith(("gatepay_async.client.", "gatepay_async.sandbox.")):
             home, node = definition(sys.modules[base.__module__], base.__name__)
             if isinstance(node, ast.ClassDef):
@@ -128,8 +128,8 @@ def aliases(module: ModuleType, name: str) -> Iterator[str]:
     for home, node in annotated:
         annotation = node.returns if isinstance(node, Function) else node.annotation
         for used in ast.walk(annotation) if annotation is not None else ():
-            thing = resolve(home, used.id) if isinstance(used, ast.Name) else None
-            if thing is None or isinstance(thing, type | TypeVar | ModuleType) or not isinstance(used, ast.Name):
+            value = resolve(home, used.id) if isinstance(used, ast.Name) else None
+            if value is None or isinstance(value, type | TypeVar | ModuleType) or not isinstance(used, ast.Name):
                 continue
             if used.id not in foreign(home):
                 alias_module, alias = definition(home, used.id)
@@ -196,7 +196,7 @@ def api(name: str) -> str:
     """Return one module's part of public_api.txt: its names, then the type aliases in their annotations."""
     module = importlib.import_module(name)
     names = sorted(public_names(module))
-    lines = [line for public_name in names for line in described(module, public_name)]
+    lines = [line for public_name in names for line in lines_of_name(module, public_name)]
     used = {line for public_name in names for line in aliases(module, public_name)}
     statements.cache_clear()  # trees are large
     return "\n".join([f"# {name}", *lines, *sorted(used - set(lines))]) + "\n"

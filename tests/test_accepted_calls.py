@@ -135,7 +135,7 @@ half_the_examples = settings(max_examples=settings().max_examples // 2, suppress
 
 
 def _mostly_valid(method: str) -> SearchStrategy[dict[str, Any]]:
-    """Arguments of which one or two are random: with more, the first invalid one would hide the others."""
+    """Generate arguments of which one or two are random: with more, the first invalid one would hide the others."""
     valid = {
         "pay_type": "alipay", "out_order_id": "T-1-X", "custom": "c", "product_id": 8, "product_num": 1, "price": "1",
         "items": {8: 1}, "notify_url": None, "return_url": None,
@@ -219,11 +219,11 @@ def test_sandbox_answers_every_order_check_that_is_sent(shop: ClientAndSandbox, 
 def test_sandbox_answers_every_page_request_that_is_sent(shop: ClientAndSandbox, product_id: int, page: int) -> None:
     """Any product and page number that the client accepts can be listed."""
 
-    async def first_page(*args: int) -> object:
+    async def fetch_page(*args: int) -> object:
         return await shop.gatepay.list_card_keys(args[0], page=args[1])
 
     try:
-        shop.portal.call(first_page, product_id, page)
+        shop.portal.call(fetch_page, product_id, page)
     except (InvalidRequestError, *ALLOWED_REFUSALS):
         pass
 

@@ -98,9 +98,10 @@ async def count_errors(rng: random.Random, leaks: list[str], secrets: list[str],
                         except Exception as error:  # noqa: BLE001 -- any error must not leak
                             errors += 1
                             remaining = remains(secret, all_texts_of(error))
-                            leaks += [
-                                f"{secret!r} in {place!r}, call {number}, {type(error).__name__}: {remaining}"
-                            ] * bool(remaining)
+                            if remaining:
+                                leaks.append(
+                                    f"{secret!r} in {place!r}, call {number}, {type(error).__name__}: {remaining}"
+                                )
         if transport is not None:
             await transport.aclose()
     return errors

@@ -1,4 +1,8 @@
-"""The deduplicator of an upload: its results, its private file, and that it never blocks the event loop."""
+"""
+The deduplicator of an upload: its results, its private file, and that it never blocks the event loop.
+
+Up to a threshold it keeps the card keys in memory. Above the threshold it moves them to the file: the *spill*.
+"""
 
 import asyncio
 import contextlib
@@ -31,7 +35,7 @@ pytestmark = pytest.mark.sockets
 
 thresholds = st.sampled_from([0, 1, 5, 500])
 DESCRIPTORS = Path("/proc/self/fd")
-only_linux = pytest.mark.skipif(not DESCRIPTORS.exists(), reason="what a process has open is read from /proc")
+only_linux = pytest.mark.skipif(not DESCRIPTORS.exists(), reason="open files are read from /proc")
 
 
 def make_keys(count: int, *, start: int = 0) -> list[str]:
@@ -68,18 +72,18 @@ def test_results_equal_those_of_a_set(threshold: int, batches: list[list[str]], 
         assert [deduplicator.find_repeated(keys) for keys in batches] == find_repeated_with_a_set(batches)
 
 
-def test_thousands_of_keys() -> None:
+def test_repetitions_among_thousands_of_keys_are_found() -> None:
     """Among thousands of card keys, every repetition is found: in memory, during the spill and in the file."""
     batches = [
-        [key for pair in zip(make_keys(700, start=at), make_keys(700, start=at // 2), strict=True) for key in pair]
-        for at in range(0, 9_000, 700)
+        [key for pair in zip(make_keys(700, start=n), make_keys(700, start=n // 2), strict=True) for key in pair]
+        for n in range(0, 9_000, 700)
     ]
     with contextlib.closing(SpillingDeduplicator(max_keys_in_memory=5_000)) as deduplicator:
         assert [deduplicator.find_repeated(keys) for keys in batches] == find_repeated_with_a_set(batches)
         assert not deduplicator.fits_in_memory(0)
 
 
-def test_first_lines_of_repetitions() -> None:
+def test_each_repetition_has_the_line_of_its_first_occurrence() -> None:
     """Each repetition has the line of its first occurrence, whether that was in this look-up or an earlier one."""
     with contextlib.closing(FirstLines()) as first_lines:
         assert first_lines.find_repeated([1, 3, 4, 5], ["A", "B", "A", "A"]) == {2: 1, 3: 1}
@@ -137,7 +141,7 @@ def test_chunks_do_not_depend_on_the_threshold(threshold: int, inputs: list[list
             assert columns[0] == columns[1]
 
 
-def test_a_spill_in_the_middle_of_a_chunk() -> None:
+def test_a_spill_in_the_middle_of_a_chunk_keeps_it_complete() -> None:
     """If the spill happens in the middle of a chunk, the chunk is still complete and in order."""
     with contextlib.closing(SpillingDeduplicator(max_keys_in_memory=300)) as deduplicator:
         ledger = Ledger()
@@ -431,14 +435,18 @@ class AsyncLines:
         raise StopAsyncIteration
 
 
-KINDS: dict[str, Callable[[Iterable[str]], Any]] = {"iterable": lambda lines: lines, "file": File, "async": AsyncLines}
+INPUT_KINDS: dict[str, Callable[[Iterable[str]], Any]] = {
+    "iterable": lambda lines: lines,
+    "file": File,
+    "async": AsyncLines,
+}
 
 
 @pytest.mark.anyio
 async def test_a_long_upload_finds_all_repetitions(connections: type[RecordingConnection]) -> None:
     """Repetitions before and after the spill are found, the order is kept, and SQLite isn't used on the event loop."""
-    each_kind = [(2_500, kind) for kind in KINDS]
-    for threshold, kind in [*each_kind, *zip([0, 700, 5_000, 1_000_000], itertools.cycle(KINDS), strict=False)]:
+    each_kind = [(2_500, kind) for kind in INPUT_KINDS]
+    for threshold, kind in [*each_kind, *zip([0, 700, 5_000, 1_000_000], itertools.cycle(INPUT_KINDS), strict=False)]:
         await check_long_upload(connections, kind, threshold)
 
 
@@ -446,7 +454,7 @@ async def check_long_upload(connections: type[RecordingConnection], kind: str, t
     """Upload LONG_INPUT with a threshold of *threshold* card keys, and check the result."""
     opened_before = len(connections.opened)
     server = Server()
-    report = await server.upload(KINDS[kind](LONG_INPUT), threshold=threshold)
+    report = await server.upload(INPUT_KINDS[kind](LONG_INPUT), threshold=threshold)
     assert server.stored == make_keys(6_100)
     assert (report.read, report.blank, report.refused, report.stored) == (7_952, 1, 1, 6_100)
     assert report.duplicates == 7_952 - 1 - 1 - 6_100
@@ -462,7 +470,7 @@ async def check_long_upload(connections: type[RecordingConnection], kind: str, t
 
 
 @pytest.mark.anyio
-async def test_a_failed_input_after_the_spill(connections: type[RecordingConnection]) -> None:
+async def test_a_failed_input_leaves_full_chunks_stored(connections: type[RecordingConnection]) -> None:
     """If the input fails, before or after the spill, full chunks are stored and the rest is not sent."""
 
     def lines() -> Iterator[str]:
@@ -470,10 +478,10 @@ async def test_a_failed_input_after_the_spill(connections: type[RecordingConnect
         yield from make_keys(500)
         yield b"SECRET-\xff".decode()
 
-    for threshold, kind in itertools.product([0, 1_000, 1_000_000], KINDS):
+    for threshold, kind in itertools.product([0, 1_000, 1_000_000], INPUT_KINDS):
         server = Server()
         with pytest.raises(InvalidRequestError, match="what follows line 3250 is not utf-8") as caught:
-            await server.upload(KINDS[kind](lines()), threshold=threshold)
+            await server.upload(INPUT_KINDS[kind](lines()), threshold=threshold)
         report = report_of(caught.value)
         assert (kind, threshold, server.stored) == (kind, threshold, make_keys(2_500))
         assert (report.read, report.duplicates, report.stored, report.not_sent) == (3_250, 500, 2_500, 250)
@@ -540,7 +548,7 @@ async def test_reading_waits_for_a_slow_server_after_the_spill(
     permits = Permits(2)
     async with anyio.create_task_group() as group:
         running = _Upload(server.send, 8, permits, None, 0)
-        group.start_soon(running.run, read_lines(KINDS[kind](lines()), running.read_late_lines))
+        group.start_soon(running.run, read_lines(INPUT_KINDS[kind](lines()), running.read_late_lines))
         await until(lambda: permits._waiting)  # the reader
         # An iterable is read in batches of 2,000 lines. Async lines are read until one chunk waits for two in flight.
         assert read == (2_000 if kind == "iterable" else 1_500)
@@ -551,11 +559,11 @@ async def test_reading_waits_for_a_slow_server_after_the_spill(
 
 
 class PausedLookUp:
-    """Makes look-up number *nth* wait in its thread until `go_on` is set."""
+    """Makes look-up number *nth* wait in its thread until `may_continue` is set."""
 
     def __init__(self, nth: int) -> None:
         self.reached = threading.Event()
-        self.go_on = threading.Event()
+        self.may_continue = threading.Event()
         self._remaining = nth
 
     def before(self, sql: str) -> None:
@@ -563,7 +571,7 @@ class PausedLookUp:
             self._remaining -= 1
             if self._remaining == 0:
                 self.reached.set()
-                assert self.go_on.wait(PATIENCE)
+                assert self.may_continue.wait(PATIENCE)
 
     async def until_reached(self) -> None:
         await until(self.reached.is_set)
@@ -590,7 +598,7 @@ async def test_a_cancellation_waits_for_the_look_up(
         group.start_soon(run)
         await paused.until_reached()
         group.cancel_scope.cancel()
-        paused.go_on.set()
+        paused.may_continue.set()
     (report,) = reports
     assert (report.read, report.stored + report.unknown + report.not_sent) == (4_000, 4_000)
     not_stored = [key for chunk in report.chunks for key in chunk.keys]
@@ -619,7 +627,7 @@ async def test_task_cancel_leaves_the_look_up_to_its_thread(
     assert sorted([*server.stored, *not_stored]) == make_keys(4_000)
     (connection,) = connections.opened
     assert not connection.closed.is_set()
-    paused.go_on.set()
+    paused.may_continue.set()
     assert connection.closed.wait(PATIENCE)
 
 
@@ -630,7 +638,7 @@ async def cancel_after(steps: int, cancel: Callable[[], None]) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", INPUT_KINDS)
 @pytest.mark.slow
 async def test_a_cancellation_at_any_step_adds_up(connections: type[RecordingConnection], kind: str) -> None:
     """Wherever an upload is cancelled after the spill, every line that was read is in one column."""
@@ -642,7 +650,7 @@ async def test_a_cancellation_at_any_step_adds_up(connections: type[RecordingCon
                 group.start_soon(cancel_after, steps, scope.cancel)
                 try:
                     report = await upload(
-                        server.send, 8, KINDS[kind](LONG_INPUT), concurrency=2, max_keys_in_memory=1_000
+                        server.send, 8, INPUT_KINDS[kind](LONG_INPUT), concurrency=2, max_keys_in_memory=1_000
                     )
                 except BaseException as error:
                     report = report_of(error)
@@ -667,7 +675,7 @@ async def test_a_full_disk_raises_with_the_report(
     """SQLite's error is raised with the report. Calls in flight are finished, and no line that was read is lost."""
     monkeypatch.setattr("gatepay_async.lines.LINES_PER_BATCH", 1_000)
     monkeypatch.setattr("gatepay_async.upload.LINES_PER_BATCH", 1_000)
-    for kind, (part, after, limit) in itertools.product(KINDS, FULL_DISKS):
+    for kind, (part, after, limit) in itertools.product(INPUT_KINDS, FULL_DISKS):
         monkeypatch.setattr(connections, "before", staticmethod(fail_on(part, after=after)))
         await check_upload_to_full_disk(kind, limit)
 
@@ -677,7 +685,7 @@ async def check_upload_to_full_disk(kind: str, limit: int | None) -> None:
     server = Server()
     lines = iter([*make_keys(500), *make_keys(20_000)])
     with pytest.raises(sqlite3.OperationalError, match="disk is full") as caught:
-        await server.upload(KINDS[kind](lines), threshold=1_600, concurrency=3)
+        await server.upload(INPUT_KINDS[kind](lines), threshold=1_600, concurrency=3)
     report = report_of(caught.value)
     assert report.unknown == report.refused == 0
     not_stored = [key for chunk in report.chunks for key in chunk.keys]
@@ -690,14 +698,14 @@ async def check_upload_to_full_disk(kind: str, limit: int | None) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_full_disk_at_the_last_look_up(
+async def test_a_full_disk_at_the_last_look_up_raises_with_the_report(
     connections: type[RecordingConnection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the look-up of the last lines fails, SQLite's error is raised with the report."""
-    for kind, kind_of in KINDS.items():
+    for kind, make_input in INPUT_KINDS.items():
         monkeypatch.setattr(connections, "before", staticmethod(fail_on("INSERT")))
         with pytest.raises(sqlite3.OperationalError, match="disk is full") as caught:
-            await Server().upload(kind_of(make_keys(300)))
+            await Server().upload(make_input(make_keys(300)))
         report = report_of(caught.value)
         assert (kind, report.read, report.not_sent, report.duplicates) == (kind, 300, 300, 0)
 
@@ -727,7 +735,7 @@ async def test_a_failed_look_up_is_not_repeated(
 
     def enter_and_fail(deduplicator: SpillingDeduplicator, keys: list[str]) -> list[int]:
         indexes = original(deduplicator, keys)
-        for error in first_error:
+        for error in first_error:  # only at the first look-up
             raise error
         return indexes
 

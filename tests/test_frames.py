@@ -178,7 +178,7 @@ async def test_failed_connection_leaves_no_secret_in_the_traceback() -> None:
 
 @pytest.mark.anyio
 async def test_invalid_arguments_leave_no_secret_in_the_traceback() -> None:
-    """The error is raised before anything is sent."""
+    """An invalid argument is rejected before anything is sent. An input that breaks ends the upload with its error."""
 
     class NotAList:
         def __repr__(self) -> str:
@@ -215,9 +215,9 @@ async def accept(_: object) -> None: ...
 
 
 def test_functions_that_take_secrets_leave_none_in_the_traceback() -> None:
-    """The arguments are the appsecret, card keys, or a callback's query with its signature."""
+    """No error holds the appsecret, the card keys or the signature that a function got as an argument."""
     query = signed_callback(appkey="shop", appsecret=SECRET)
-    SIGNATURES.append(query[-32:])
+    SIGNATURES.append(query[-32:])  # the last field of a callback is its signature, in 32 hex digits
     attempts: dict[str, Callable[[], object]] = {
         "a client": lambda: AsyncGatePay("shop", f"{SECRET}\0{SECRET}"),
         "a client with a wrong timeout": lambda: AsyncGatePay("shop", SECRET, timeout=-1),

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-LOCKED: dict[str, str] = tomllib.loads((ROOT / "tests/licences.toml").read_text("utf-8"))["licences"]
+LISTED_LICENCES: dict[str, str] = tomllib.loads((ROOT / "tests/licences.toml").read_text("utf-8"))["licences"]
 # Licences of dependencies that MIT software may use without further obligations.
 PERMISSIVE = {"MIT", "BSD-2-Clause", "BSD-3-Clause", "Apache-2.0", "ISC"}
 # Classifiers and names that stand for a licence.
@@ -55,17 +55,17 @@ def licence_of(name: str) -> str:
 
 def test_every_direct_dependency_is_listed() -> None:
     """licences.toml lists the direct dependencies of the package and of its extras, and no others."""
-    assert set(LOCKED) == direct_dependencies()
+    assert set(LISTED_LICENCES) == direct_dependencies()
 
 
 def test_all_licences_are_permissive() -> None:
     """Every licence in licences.toml is permissive."""
-    parts = {part for licence in LOCKED.values() for part in re.split(" AND | OR | \\| ", licence)}
+    parts = {part for licence in LISTED_LICENCES.values() for part in re.split(" AND | OR | \\| ", licence)}
     assert parts <= PERMISSIVE
 
 
-@rows("name", sorted(LOCKED.keys() - WITHOUT_LICENCE_METADATA))
+@rows("name", sorted(LISTED_LICENCES.keys() - WITHOUT_LICENCE_METADATA))
 def test_installed_licences_equal_the_listed_ones(name: str) -> None:
     """The licence of each installed dependency is the listed one. `nox -s docs` has all extras."""
     with suppress(importlib.metadata.PackageNotFoundError):
-        assert licence_of(name) in LOCKED[name].split(" | ")
+        assert licence_of(name) in LISTED_LICENCES[name].split(" | ")

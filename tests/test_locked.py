@@ -47,10 +47,10 @@ def version_of(pin: Requirement) -> str:
 def unsatisfied(requirements: list[str], pins: dict[str, list[Requirement]]) -> Iterator[str]:
     """Yield a line for each requirement without a pin, or with a pin outside of its bounds."""
     for requirement in map(Requirement, requirements):
-        own = pins.get(canonicalize_name(requirement.name), [])
-        satisfied = own and all(version_of(pin) in requirement.specifier for pin in own)
+        package_pins = pins.get(canonicalize_name(requirement.name), [])
+        satisfied = package_pins and all(version_of(pin) in requirement.specifier for pin in package_pins)
         if requirement.name != PROJECT["name"] and not satisfied:
-            yield f"{requirement}: {', '.join(map(str, own)) or 'not locked'}"
+            yield f"{requirement}: {', '.join(map(str, package_pins)) or 'not locked'}"
 
 
 def test_each_requirement_is_locked_within_its_bounds() -> None:

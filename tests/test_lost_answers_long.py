@@ -29,10 +29,10 @@ CREATIONS: dict[str, tuple[str, dict[str, Any], bytes]] = {
 async def test_a_reply_cut_at_any_byte_has_an_unknown_outcome(kind: str) -> None:
     """A reply that is cut at any byte raises OutcomeUnknownError without a retry. The complete reply is accepted."""
     method, arguments, full_reply = CREATIONS[kind]
-    cut = {"at": 0}
+    sent_length = 0
 
     async def answer(stream: SocketStream, _: int) -> None:
-        await stream.send(full_reply[: cut["at"]])
+        await stream.send(full_reply[:sent_length])
         raise ConnectionAbortedError
 
     async with (
@@ -46,10 +46,10 @@ async def test_a_reply_cut_at_any_byte_has_an_unknown_outcome(kind: str) -> None
         ) as gatepay,
     ):
         create = getattr(gatepay, method)
-        for cut["at"] in range(len(full_reply)):
+        for sent_length in range(len(full_reply)):  # noqa: B007 -- answer() uses it
             with pytest.raises(OutcomeUnknownError) as caught:
                 await create(**COMMON, **arguments)
             assert (caught.value.endpoint, caught.value.out_order_id) == (f"{kind}/create", "T-1001-X")
-        cut["at"] = len(full_reply)
+        sent_length = len(full_reply)
         assert (await create(**COMMON, **arguments)).out_order_id == "T-1001-X"
     assert len(server.bodies) == len(full_reply) + 1

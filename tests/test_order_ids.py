@@ -20,7 +20,7 @@ pytestmark = pytest.mark.fast
 
 
 def test_order_number_starts_and_ends_with_a_letter() -> None:
-    """28 capital letters and digits, which need no escaping in a URL."""
+    """An order number has 28 capital letters and digits, which need no escaping in a URL."""
     for _ in range(1000):
         assert re.fullmatch(r"T[0-9A-HJKMNP-TV-Z]{26}X", new_out_order_id())
 
@@ -31,7 +31,7 @@ def test_order_number_is_accepted_by_create_payment() -> None:
 
 
 def test_order_numbers_are_unique_and_ascending() -> None:
-    """Many order numbers are created in the same millisecond."""
+    """Order numbers are unique and ascending, although many are created in the same millisecond."""
     numbers = [new_out_order_id() for _ in range(20_000)]
     assert sorted(numbers) == numbers
     assert len(set(numbers)) == len(numbers)
@@ -50,7 +50,7 @@ def test_order_numbers_of_different_processes_sort_by_time(monkeypatch: pytest.M
 
 
 def test_order_numbers_are_unique_and_ascending_when_the_clock_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock is set back and then stands still."""
+    """Order numbers stay unique and ascending if the clock is set back and then stands still."""
     first = new_out_order_id()
     monkeypatch.setattr(time, "time_ns", lambda: 1_000_000)
     numbers = [first, *(new_out_order_id() for _ in range(1000))]
@@ -58,7 +58,7 @@ def test_order_numbers_are_unique_and_ascending_when_the_clock_goes_back(monkeyp
 
 
 def test_threads_get_different_order_numbers() -> None:
-    """The numbers of each thread are ascending, too."""
+    """The order numbers of all threads differ, and those of each thread are ascending."""
     with ThreadPoolExecutor(8) as pool:
         numbers = list(pool.map(lambda _: [new_out_order_id() for _ in range(2000)], range(8)))
     assert all(sorted(of_a_thread) == of_a_thread for of_a_thread in numbers)

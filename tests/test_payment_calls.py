@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 QUICK = RetryPolicy(first_wait=0, longest_wait=0)
 STATUS = {"order_id": 522, "order_name": "x", "order_price": "1.88", "order_type": "alipay", "order_status": "expired"}
-NUMBER = "T-1 中&+/X"
+ORDER_NUMBER = "T-1 中&+/X"
 
 
 def reply_body(code: int = 100, data: object = None) -> bytes:
@@ -86,12 +86,12 @@ async def test_check_order_sends_a_get_with_a_signed_query(transport: str) -> No
     async with serve(http(reply_body(data=STATUS))) as server:
         options = CLIENT_OPTIONS[transport]()
         async with AsyncGatePay("K", "S", base_url=server.base_url, **options) as gatepay:
-            status = await gatepay.check_order(NUMBER)
+            status = await gatepay.check_order(ORDER_NUMBER)
         for resource in options.values():
             await resource.aclose()
     assert (type(status), status.order_id, status.order_status) == (OrderStatus, 522, "expired")
     [head] = server.heads
-    query = {"appkey": "K", "out_order_id": NUMBER, "sign": signature_of(NUMBER)}
+    query = {"appkey": "K", "out_order_id": ORDER_NUMBER, "sign": signature_of(ORDER_NUMBER)}
     assert parse_target(head) == ("GET", "/api/order/check", query)
     assert server.bodies == [b""]
     names = {line.partition(b":")[0].lower() for line in head.split(b"\r\n")[1:]}
@@ -124,7 +124,7 @@ async def test_check_order_is_retried_after_a_lost_or_broken_response() -> None:
 
 
 async def test_order_not_found_is_a_refusal_and_is_not_retried() -> None:
-    """The code is 201. The HTTP status is 200, or equals the code."""
+    """The code 201 raises OrderNotFoundError, whether the HTTP status is 200 or equals the code."""
     for status in ("200 OK", "201 Created"):
         async with serve(http(reply_body(201), status=status)) as server:
             async with AsyncGatePay("K", "S", base_url=server.base_url, retry=QUICK) as gatepay:
@@ -200,7 +200,7 @@ def make_client(server: RawServer, **options: Any) -> AsyncGatePay:
 @pytest.mark.uncounted
 @each_kind
 async def test_create_sends_one_signed_post_and_returns_a_link(kind: str) -> None:
-    """Cloud payments go to the cloud server."""
+    """Each method sends one signed POST: for a cloud payment to the cloud server, otherwise to GatePay's."""
     async with serve(http(reply_body(data=LINK))) as server, make_client(server) as gatepay:
         link = await create(gatepay, kind)
     assert link == PaymentLink("https://h/pay/api?id=1", "", None, "T-1001-X")
@@ -229,19 +229,19 @@ async def test_order_is_not_sent_again_when_its_response_is_cut_off(kind: str) -
     """Wherever the response is cut, the order is sent once, and ``OutcomeUnknownError`` is raised."""
     # This test cuts at every 17th byte, to be quick. test_lost_answers_long.py cuts at every byte.
     whole = http(b'{"code":100,"data":{"pay_url":"https://h/1"}}')
-    cut = {"at": 0}
+    sent_length = 0
 
     async def answer(stream: SocketStream, _: int) -> None:
-        await stream.send(whole[: cut["at"]])
+        await stream.send(whole[:sent_length])
         raise ConnectionAbortedError
 
     async with raw_server(answer) as server, make_client(server) as gatepay:
         steps = range(0, len(whole), 17)
-        for cut["at"] in steps:
+        for sent_length in steps:  # noqa: B007 -- answer() uses it
             with pytest.raises(OutcomeUnknownError) as caught:
                 await create(gatepay, kind)
             assert (caught.value.endpoint, caught.value.out_order_id) == (f"{kind}/create", "T-1001-X")
-        cut["at"] = len(whole)
+        sent_length = len(whole)
         await create(gatepay, kind)
     assert len(server.bodies) == len(steps) + 1
 
@@ -338,8 +338,10 @@ async def test_cloud_base_url_of_the_environment_needs_a_matching_base_url(monke
         assert len(requests) == sent, (environment, argument)
 
 
-async def test_closing_the_client_while_the_cloud_connection_opens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything that was opened is closed, and nothing is sent."""
+async def test_closing_the_client_ends_the_opening_of_the_cloud_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If the client is closed while a connection opens, what was opened is closed, and nothing is sent."""
     opening, may_continue = anyio.Event(), anyio.Event()
     closed: list[str] = []
 
@@ -391,7 +393,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("replies", "found", "waited"),
+    ("replies", "found", "expected_waits"),
     [
         ([FOUND], True, [0]),
         ([NOT_FOUND, NOT_FOUND, FOUND], True, [0, 1, 2]),
@@ -401,14 +403,14 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     ],
 )
 async def test_settle_asks_with_growing_waits_until_the_order_is_found(
-    waits: list[float], replies: list[bytes], *, found: bool, waited: list[float]
+    waits: list[float], replies: list[bytes], *, found: bool, expected_waits: list[float]
 ) -> None:
     """If the order isn't found after the last wait, the result is None."""
     no_retries = RetryPolicy(attempts=1)
     async with serve(*replies) as server, make_client(server, retry=no_retries) as gatepay:
         status = await gatepay.settle(UNKNOWN)
     assert (status is not None) == found
-    assert waits == waited
+    assert waits == expected_waits
     assert {parse_target(head)[2]["out_order_id"] for head in server.heads} == {"T-1001-X"}
 
 
@@ -426,10 +428,10 @@ async def test_settle_raises_if_gatepay_is_unavailable_or_refuses(waits: list[fl
 
 async def test_settle_accepts_only_an_unknown_outcome_of_an_order() -> None:
     """Another error, or an unknown outcome of ``send_raw``, raises ``InvalidRequestError``."""
-    raw: Any = OutcomeUnknownError(endpoint="some/path", out_order_id="")
+    error_of_send_raw: Any = OutcomeUnknownError(endpoint="some/path", out_order_id="")
     async with AsyncGatePay("K", "S") as gatepay:
-        other: Any = ValueError("x")
-        for error, field in ((raw, "out_order_id"), (other, "error")):
+        other_error: Any = ValueError("x")
+        for error, field in ((error_of_send_raw, "out_order_id"), (other_error, "error")):
             with pytest.raises(InvalidRequestError) as caught:
                 await gatepay.settle(error)
             assert caught.value.field == field

@@ -28,7 +28,7 @@ def anyio_backend() -> str:
 
 
 class IdlePool:
-    """A pool with one idle connection, for calls of `post_at_once`; an asynchronous context manager."""
+    """A pool for calls of `post_at_once`; `open_connection` gives it an idle connection."""
 
     def __init__(self, server: OddServer, **options: Any) -> None:
         self.pool = OriginPool(server.base_url, ssl_context=server.client_tls, **options)
@@ -85,10 +85,10 @@ async def test_idle_connection_is_used_and_idle_again(*, tls: bool) -> None:
     piece = b"x" * MAX_WRITE_BYTES
 
     def answer(connection: Connection, request: Request) -> None:
-        sizes = {b"": 0, b"long": 9 * MAX_WRITE_BYTES}.get(request.body)
-        if sizes:
-            connection.raw.sendall(connection.encrypt(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % sizes))
-            for _ in range(sizes // len(piece)):
+        size = {b"": 0, b"long": 9 * MAX_WRITE_BYTES}.get(request.body)
+        if size:
+            connection.raw.sendall(connection.encrypt(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size))
+            for _ in range(size // len(piece)):
                 connection.raw.sendall(connection.encrypt(piece))
         else:
             reply_hello(connection, request)
@@ -121,22 +121,24 @@ async def test_due_timer_can_be_replaced() -> None:
 async def ignore_event(*_: object) -> None: ...
 
 
-async def test_returns_none_and_sends_nothing_if_not_applicable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If `post_at_once` is not applicable, it returns None, sends nothing and keeps the connection."""
-    time = [0.0]
+async def test_returns_none_and_sends_nothing_if_sending_must_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If `post_at_once` can't send the request at once, it returns None and sends nothing."""
+    now = [0.0]
     with OddServer(reply_hello, tls=False) as server, anyio.fail_after(PATIENCE):
-        async with IdlePool(server, clock=lambda: time[0]) as idle_pool:
+        async with IdlePool(server, clock=lambda: now[0]) as idle_pool:
             await idle_pool.open_connection()
             assert await idle_pool.post_at_once(b"x" * MAX_WRITE_BYTES) is None  # too long for one write
             with monkeypatch.context() as patch:
                 patch.setattr("gatepay_async.pool.transport.is_patched", lambda: True)
-                assert await idle_pool.post_at_once() is None
+                assert await idle_pool.post_at_once() is None  # the request has to go to the patched httpcore
             with monkeypatch.context() as patch:
                 patch.setattr(idle_pool.wire, "_is_readable", lambda: True)
-                assert await idle_pool.post_at_once() is None
-            time[0] = 15.0
+                assert await idle_pool.post_at_once() is None  # bytes have arrived before the request
+            now[0] = 15.0
             assert await idle_pool.post_at_once() is None  # expired
-            time[0] = 14.0
+            now[0] = 14.0
             assert await idle_pool.post_at_once() is not None
             assert (idle_pool.sent_count, len(server.connections)) == (1, 1)
             trace: dict[str, Any] = {"trace": ignore_event}
@@ -189,15 +191,15 @@ async def test_one_timer_serves_many_exchanges() -> None:
             await idle_pool.open_connection()
             assert await idle_pool.post_at_once(seconds=60) is not None
             wire = idle_pool.wire
-            first = wire._timer
-            assert first is not None
+            timer_of_60_s = wire._timer
+            assert timer_of_60_s is not None
             running_call = asyncio.ensure_future(idle_pool.post_at_once(seconds=30))
             await asyncio.sleep(0)
-            second = wire._timer
-            assert second is not None
-            assert (first.cancelled(), second.cancelled()) == (True, False)
+            timer_of_30_s = wire._timer
+            assert timer_of_30_s is not None
+            assert (timer_of_60_s.cancelled(), timer_of_30_s.cancelled()) == (True, False)
             wire._on_timer()  # as if the timer of an earlier exchange fired
-            assert wire._timer is not second
+            assert wire._timer is not timer_of_30_s
             may_reply.set()
             assert await running_call is not None
             timer = wire._timer

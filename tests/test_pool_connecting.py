@@ -67,7 +67,7 @@ async def test_address_families_alternate(monkeypatch: pytest.MonkeyPatch) -> No
     """If an address refuses, the next one is tried at once, alternating between IPv6 and IPv4."""
     network = FakeNetwork(a=refuse, b=refuse, c=refuse, d=succeed)
     install(monkeypatch, network, (IPV6, "a"), (IPV6, "c"), (IPV6, "d"), (IPV4, "b"))
-    monkeypatch.setattr(connecting, "HEAD_START", 40)
+    monkeypatch.setattr(connecting, "HEAD_START", 40)  # seconds: only a refusal starts the next attempt
     winner: Any = await connect_tcp("name.example", 80)
     assert (winner.name, network.tried, network.closed) == ("d", ["a", "b", "c", "d"], [])
 
@@ -118,7 +118,7 @@ async def test_simultaneous_successes_keep_one_socket(monkeypatch: pytest.Monkey
     assert [winner.name, *network.closed] in (["a", "b"], ["b", "a"], ["a"])
 
 
-async def test_all_addresses_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_first_error_is_raised_if_all_addresses_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
     """If no address answers, the error of the first one is raised."""
     install(monkeypatch, FakeNetwork(a=refuse, b=refuse), (IPV6, "a"), (IPV4, "b"))
     with pytest.raises(ConnectionRefusedError):

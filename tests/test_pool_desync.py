@@ -110,8 +110,8 @@ ROWS = (
 
 
 def make_server(row: Row, *, tls: bool) -> tuple[OddServer, threading.Event, threading.Event]:
-    """Return a server for *row*, an event that makes it send `while_idle`, and an event that it sets afterwards."""
-    may_send_more, sent = threading.Event(), threading.Event()
+    """Return a server for *row*, an event that lets it send `while_idle`, and an event that it sets at the end."""
+    may_send_more, all_sent = threading.Event(), threading.Event()
     second_half: list[bytes] = []
 
     def answer(connection: Connection, request: Request) -> None:
@@ -128,9 +128,9 @@ def make_server(row: Row, *, tls: bool) -> tuple[OddServer, threading.Event, thr
         if row.while_idle:
             may_send_more.wait()
             connection.raw.sendall(connection.encrypt(row.while_idle))
-        sent.set()
+        all_sent.set()
 
-    return OddServer(answer, tls=tls), may_send_more, sent
+    return OddServer(answer, tls=tls), may_send_more, all_sent
 
 
 @asynccontextmanager
@@ -156,14 +156,14 @@ async def result_of(call: Callable[[], Any]) -> str:
 
 async def make_two_calls(row: Row, tls: bool) -> tuple[str, str, int]:  # noqa: FBT001 -- anyio.run() passes no keywords
     """Return the results of two calls, and the number of connections they used."""
-    server, may_send_more, sent = make_server(row, tls=tls)
+    server, may_send_more, all_sent = make_server(row, tls=tls)
     with server:
         async with client(server) as gatepay:
             first_result = await result_of(gatepay.list_products)
             may_send_more.set()
-            await until(sent.is_set)
-            second = await result_of(lambda: gatepay.list_card_keys(8))
-        return first_result, second, len(server.connections)
+            await until(all_sent.is_set)
+            second_result = await result_of(lambda: gatepay.list_card_keys(8))
+        return first_result, second_result, len(server.connections)
 
 
 @pytest.mark.slow
@@ -183,19 +183,19 @@ def test_next_call_gets_its_own_reply() -> None:
 
 def delay_first_write(monkeypatch: pytest.MonkeyPatch, wait: Callable[[NetworkStream | Wire], object]) -> None:
     """Call *wait* before the first write, so that bytes of the server arrive before the request is sent."""
-    write, check, has_waited = NetworkStream.write, Wire._check_before_use, list[bool]()
+    original_write, original_check, has_waited = NetworkStream.write, Wire._check_before_use, list[bool]()
 
     async def delayed_write(self: NetworkStream, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- httpcore's
         if not has_waited:
             has_waited.append(True)
             wait(self)
-        await write(self, buffer, timeout)
+        await original_write(self, buffer, timeout)
 
     async def delayed_check(self: Wire) -> bool:
         if not has_waited:
             has_waited.append(True)
             wait(self)
-        return await check(self)
+        return await original_check(self)
 
     monkeypatch.setattr(NetworkStream, "write", delayed_write)
     monkeypatch.setattr(Wire, "_check_before_use", delayed_check)
@@ -217,7 +217,7 @@ def test_reply_before_the_first_request_is_not_used(monkeypatch: pytest.MonkeyPa
     """If a new connection sends a reply before any request, the call fails and the connection isn't used."""
     for loop, options in event_loops():
         with monkeypatch.context() as patch, OddServer(reply_normally, tls=tls, greeting=VALID) as server:
-            delay_first_write(patch, partial(OddServer.wait, server))
+            delay_first_write(patch, partial(OddServer.wait_for_greeting, server))
             results = anyio.run(call_twice, server, backend=loop, backend_options=options)
         assert results == ("TransportError", "KEY-8", 2), (loop, options)
 
@@ -235,18 +235,18 @@ def test_session_tickets_do_not_prevent_use(monkeypatch: pytest.MonkeyPatch) -> 
 def test_reply_just_before_the_write_is_not_used(monkeypatch: pytest.MonkeyPatch, *, tls: bool) -> None:
     """If bytes arrive after an idle connection is chosen and before the write, another connection is used."""
     for loop, options in event_loops():
-        kind: type[HttpcoreConnection | Wire] = Wire if loop == "asyncio" else HttpcoreConnection
+        connection_class: type[HttpcoreConnection | Wire] = Wire if loop == "asyncio" else HttpcoreConnection
         with monkeypatch.context() as patch, OddServer(reply_normally, tls=tls) as server:
 
             async def delayed_write(
-                self: Any, request: Any, *, server: OddServer = server, send: Any = kind.send
+                self: Any, request: Any, *, server: OddServer = server, send: Any = connection_class.send
             ) -> Any:
                 if server.connections and server.connections[0].requests:
                     await until(lambda: server.send_unasked(FORGED, random.Random(0)))  # noqa: S311 -- no secret
                     server.connections[0].requests = 0
                 return await send(self, request)
 
-            patch.setattr(kind, "send", delayed_write)
+            patch.setattr(connection_class, "send", delayed_write)
             results = anyio.run(call_twice, server, backend=loop, backend_options=options)
         assert results == ("ok", "KEY-8", 2), (loop, options)
 
@@ -286,7 +286,7 @@ async def count_connections() -> int:
 @pytest.mark.anyio
 async def test_no_reuse_without_httpcores_private_attribute(monkeypatch: pytest.MonkeyPatch) -> None:
     """If httpcore renames the private attribute with its parser, no connection is reused."""
-    monkeypatch.setattr(opener, "own_class", lambda: None)
+    monkeypatch.setattr(opener, "own_class", lambda: None)  # use httpcore's connections on asyncio, too
     assert await count_connections() == 1
     monkeypatch.setattr(over_httpcore, "_PARSER_ATTRIBUTE", "_renamed")
     assert await count_connections() == 2

@@ -1,4 +1,4 @@
-"""Random test that no call gets another call's reply, whatever the server sends. Replies repeat a tag of a request."""
+"""Random test: no call gets the reply to another call, whatever the server sends. Each reply repeats its call's tag."""
 
 import os
 import random
@@ -111,7 +111,7 @@ def make_call(kind: int, tag: int) -> tuple[Callable[[AsyncGatePay], Awaitable[A
 
 async def run_exchanges(seed: str, tls: bool, tally: Counter[str]) -> None:  # noqa: FBT001 -- anyio.run() passes no keywords
     rng = random.Random(seed)  # noqa: S311 -- no secret
-    shop = RandomShop(random.Random(rng.random()))  # noqa: S311 -- as above
+    shop = RandomShop(random.Random(rng.random()))  # noqa: S311 -- no secret
     tags = iter(range(1, EXCHANGES + 1))
 
     async def caller(gatepay: AsyncGatePay) -> None:

@@ -175,6 +175,7 @@ async def test_connection_close_in_request_prevents_reuse() -> None:
         async with OriginPool(server.base_url) as pool:
             for value in ("keep-alive", "x, Close", "x-close", "close"):
                 await call(server, pool, headers={"connection": value, "content-length": "0"})
+            # The second and the fourth value end a connection.
             assert [connection.requests for connection in server.connections] == [2, 2]
             prepared = pool.prepare(httpx.URL(server.base_url), httpx.Headers({"connection": "close"}))
             for _ in range(2):

@@ -29,7 +29,14 @@ def anyio_backend() -> str:
 
 @define
 class Caller:
-    """A caller with a deadline, which records the events of its hooks."""
+    """
+    A caller with a deadline.
+
+    Attributes:
+        seconds: The time until the deadline.
+        events: The names of the hooks that were called, such as "wait" for `on_wait`.
+        ends: The event loop's time of the deadline.
+    """
 
     seconds: float = PATIENCE
     events: list[str] = field(factory=list[str])
@@ -82,9 +89,9 @@ class BusyPool:
         """Start a caller for each of *bodies*. They wait in this order."""
         tasks: list[asyncio.Task[WholeResponse | None]] = []
         for body in bodies:
-            waiting = self.pool._slots.waiting
+            waiting_before = self.pool._slots.waiting
             tasks.append(asyncio.create_task(self.post_in_turn(body)))
-            await until(lambda before=waiting: self.pool._slots.waiting == before + 1)  # type: ignore[misc]  # a default
+            await until(lambda before=waiting_before: self.pool._slots.waiting == before + 1)  # type: ignore[misc]  # a default argument
         return tasks
 
     async def post_in_turn(self, body: bytes, caller: Caller | None = None) -> WholeResponse | None:
@@ -152,14 +159,14 @@ async def test_deadline_ends_the_wait() -> None:
 
 
 async def test_waking_up_twice_is_harmless() -> None:
-    """A caller may be woken twice, by its turn and by its deadline at the same moment."""
+    """A caller that is woken twice, as by its turn and its deadline at the same moment, raises TooLateError once."""
     async with BusyPool() as busy_pool:
         caller = Caller(seconds=math.inf)
         task = asyncio.create_task(busy_pool.post_in_turn(b"1", caller))
         await until(lambda: busy_pool.pool._slots.waiting == 1)
         (ticket,) = busy_pool.pool._slots._waiting
         ticket.wake()
-        ticket.wake()
+        ticket.wake()  # without a slot, waking up means that the deadline has passed
         with pytest.raises(TooLateError):
             await task
 
@@ -195,7 +202,7 @@ async def test_cancelled_caller_leaves_the_queue() -> None:
             first.cancel()
             return was_released
 
-        busy_pool.pool._slots = SlotsWithOtherRelease(busy_pool.pool._slots, release_and_cancel)  # type: ignore[assignment]  # has the same methods
+        busy_pool.pool._slots = SlotsWithPatchedRelease(busy_pool.pool._slots, release_and_cancel)  # type: ignore[assignment]  # has the same methods
         busy_pool.release()
         with pytest.raises(asyncio.CancelledError):
             await first
@@ -203,7 +210,7 @@ async def test_cancelled_caller_leaves_the_queue() -> None:
         assert busy_pool.bodies == [BUSY, b"3"]
 
 
-class SlotsWithOtherRelease:
+class SlotsWithPatchedRelease:
     """Slots whose `release_open` is replaced by another function."""
 
     def __init__(self, slots: Any, release_open: Callable[..., bool]) -> None:

@@ -32,13 +32,13 @@ def reply_with_name(connection: Connection, request: Request) -> None:
     connection.raw.sendall(connection.encrypt(http(request.path.rpartition("/")[2].encode())))
 
 
-def post(server: OddServer, name: str) -> httpx.Request:
+def request_for(server: OddServer, name: str) -> httpx.Request:
     return httpx.Request("POST", server.base_url + name, headers={"content-length": "0"})
 
 
 async def call(pool: OriginPool, server: OddServer, name: str) -> str:
     with anyio.fail_after(PATIENCE):
-        response = await pool.handle_async_request(post(server, name))
+        response = await pool.handle_async_request(request_for(server, name))
         return (await response.aread()).decode()
 
 
@@ -96,7 +96,7 @@ def test_forked_process_starts_with_an_empty_pool(monkeypatch: pytest.MonkeyPatc
 
     async def use_after_fork() -> None:
         pool = OriginPool(server.base_url, max_connections=1)
-        response = await pool.handle_async_request(post(server, "parent"))
+        response = await pool.handle_async_request(request_for(server, "parent"))
         (slot,) = pool._slots._busy
         PROCESS.note_fork()
         assert await call(pool, server, "child") == "child"

@@ -34,7 +34,7 @@ class FakeStream(ByteStream):
         self.calls.append("closed")
 
 
-async def test_at_record_end_for_every_cut() -> None:
+async def test_at_record_end_is_true_only_where_a_record_ends() -> None:
     """Cut at any byte, ``at_record_end`` is true exactly where a record ends."""
     for cut in range(1, len(TWO_RECORDS)):
         stream = RecordStream(FakeStream(TWO_RECORDS[:cut], TWO_RECORDS[cut:]))

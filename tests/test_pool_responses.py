@@ -114,7 +114,7 @@ def test_reader_reads_a_second_response() -> None:
     assert reader.fields == {b"content-length": b"2"}
 
 
-def test_line_breaks_in_single_bytes_are_parts() -> None:
+def test_line_breaks_in_single_bytes_are_parts_of_the_body() -> None:
     """A line break that arrives alone is a part of the body. An empty part would mean the end of the body."""
     for body in (b"\r\n\r\n", b"a\n\r\nb\n"):
         chunked = b"transfer-encoding: chunked\r\n\r\n%x\r\n" % len(body)
@@ -168,7 +168,7 @@ def test_request_without_host_is_rejected() -> None:
         encode_head(b"GET", b"/", [])
 
 
-def test_streamed_body_is_framed() -> None:
+def test_streamed_body_is_sent_in_chunks_or_with_its_length() -> None:
     """A streamed body is sent in chunks, or with the exact Content-Length of its headers."""
     chunked = Framing([(b"Transfer-Encoding", b"chunked")])
     assert [chunked.frame(b"x" * 17), chunked.frame(b""), chunked.end()] == [

@@ -112,7 +112,7 @@ async def test_stream_closed_by_the_server_is_readable() -> None:
         assert await stream.read(100) == b""
 
 
-async def test_is_readable_without_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_is_readable_works_without_poll(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a system without ``select.poll()``, such as Windows, ``is_readable`` works as well."""
     monkeypatch.delattr(select, "poll")
     async with connected() as (stream, server_end):
@@ -138,10 +138,10 @@ async def test_closed_stream_raises_and_is_readable() -> None:
             await server_end.receive()
 
 
-async def test_extra_info() -> None:
+async def test_extra_info_has_httpcores_names() -> None:
     """A stream returns httpcore's extra info, and None for unknown names."""
     async with connected() as (stream, server_end):
-        address = server_end.extra(SocketAttribute.local_address)  # noqa: S610 -- as above
+        address = server_end.extra(SocketAttribute.local_address)  # noqa: S610 -- anyio's extra(), not Django's
         assert stream.get_extra_info("server_addr") == address
         assert stream.get_extra_info("socket").fileno() >= 0
         assert stream.get_extra_info("ssl_object") is None
@@ -204,10 +204,10 @@ async def test_slow_receiver_raises_write_timeout() -> None:
         assert not stream.is_quiet()
 
 
-async def test_connection_reset_before_the_first_request() -> None:
+async def test_connection_reset_before_the_first_request_has_no_reply() -> None:
     """A connection that is reset before its first request ends or raises an error, but has no reply."""
     async with connected() as (stream, server_end):
-        server_socket = server_end.extra(SocketAttribute.raw_socket)  # noqa: S610 -- as above
+        server_socket = server_end.extra(SocketAttribute.raw_socket)  # noqa: S610 -- anyio's extra(), not Django's
         server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close() sends a reset
         await server_end.aclose()
         await until(lambda: stream.get_extra_info("is_readable"))

@@ -38,7 +38,10 @@ def anyio_backend() -> str:
 
 with_and_without_uvloop = pytest.mark.parametrize(
     "anyio_backend",
-    [("asyncio", {"use_uvloop": wanted}) for wanted in ((False, True) if sys.platform != "win32" else (False,))],
+    [
+        ("asyncio", {"use_uvloop": use_uvloop})
+        for use_uvloop in ((False, True) if sys.platform != "win32" else (False,))
+    ],
 )
 
 
@@ -50,7 +53,7 @@ async def open_pool(server: OddServer, **options: Any) -> AsyncIterator[OriginPo
             yield pool
 
 
-def post(
+def request_for(
     server: OddServer, path: str = "x", method: str = "POST", content: Any = b"", **extensions: Any
 ) -> httpx.Request:
     length = {} if content else {"content-length": "0"}
@@ -121,19 +124,19 @@ async def test_odd_replies_are_read_as_expected(delivery: str, *, tls: bool) -> 
                     continue
                 sent.clear()
                 try:
-                    result = await call(pool, post(server, str(index), row.method))
+                    result = await call(pool, request_for(server, str(index), row.method))
                 except (httpx.RemoteProtocolError, httpx.ReadError):
                     result = 0, b""
                 await until(sent.is_set)
                 before = len(server.connections)
-                next_result = await call(pool, post(server, "next"))
+                next_result = await call(pool, request_for(server, "next"))
                 kept = len(server.connections) == before
                 if (*result, kept, next_result) != (row.status, row.body, row.kept, (200, b"hello")):
                     wrong.append(f"{row.name}: {result}, {kept}, {next_result}")
     assert not wrong, "\n".join(wrong)
 
 
-# -- choosing the class ---------------------------------------------------------------------------------------
+# -- choosing the class of a connection -----------------------------------------------------------------------
 
 
 async def test_httpcore_is_used_without_httptools(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +147,7 @@ async def test_httpcore_is_used_without_httptools(monkeypatch: pytest.MonkeyPatc
     with OddServer(reply_hello, tls=False) as server:
         async with open_pool(server) as pool:
             for _ in range(2):
-                assert await call(pool, post(server)) == (200, b"hello")
+                assert await call(pool, request_for(server)) == (200, b"hello")
             assert isinstance(pool._slots._idle[0].connection, HttpcoreConnection)
         assert len(server.connections) == 1
 
@@ -161,7 +164,7 @@ async def test_trace_extension_uses_httpcores_connection() -> None:
             kinds: list[type[object]] = []
             requests_extensions: list[dict[str, Any]] = [{}, {"trace": trace}, {"trace": trace}, {}]
             for extensions in requests_extensions:
-                assert await call(pool, post(server, **extensions)) == (200, b"hello")
+                assert await call(pool, request_for(server, **extensions)) == (200, b"hello")
                 kinds.append(type(pool._slots._idle[0].connection))
         assert kinds == [Wire, HttpcoreConnection, HttpcoreConnection, Wire]
         assert len(server.connections) == 3
@@ -176,13 +179,13 @@ async def test_exception_in_a_patch_keeps_the_idle_connection(monkeypatch: pytes
 
     with OddServer(reply_hello, tls=False) as server:
         async with open_pool(server, max_connections=1) as pool:
-            await call(pool, post(server))
+            await call(pool, request_for(server))
             with monkeypatch.context() as patch:
                 patch.setattr(HttpcoreConnection, "handle_async_request", fail)
                 patch.setattr("gatepay_async.pool.transport.is_patched", lambda: True)
                 with pytest.raises(ZeroDivisionError):
-                    await call(pool, post(server))
-            assert await call(pool, post(server)) == (200, b"hello")
+                    await call(pool, request_for(server))
+            assert await call(pool, request_for(server)) == (200, b"hello")
         assert len(server.connections) == 1
 
 
@@ -197,10 +200,10 @@ async def test_on_connect_is_called_before_connecting() -> None:
     with OddServer(reply_hello, tls=False) as server:
         async with open_pool(server) as pool:
             with pytest.raises(ZeroDivisionError):
-                await call(pool, post(server, on_connect=fail))
+                await call(pool, request_for(server, on_connect=fail))
             assert server.connections == []
             for _ in range(2):
-                await call(pool, post(server, on_connect=lambda: events.append("connect")))
+                await call(pool, request_for(server, on_connect=lambda: events.append("connect")))
             assert events == ["connect"]
 
 
@@ -259,7 +262,7 @@ async def test_failed_tls_handshake_raises_connect_error(sent: bytes, match: str
         group.cancel_scope.cancel()
 
 
-async def test_connection_closed_before_the_request_is_noticed() -> None:
+async def test_connection_closed_before_the_request_is_not_used() -> None:
     """If the server closes a new connection before the request, it isn't used: nothing was sent."""
     with OddServer(reply_hello, tls=False) as server:
         wire = unopened_connection(server)
@@ -276,8 +279,8 @@ async def test_sni_hostname_is_checked() -> None:
     with OddServer(reply_hello, tls=True) as server:
         async with open_pool(server) as pool:
             with pytest.raises(httpx.ConnectError, match="certificate"):
-                await call(pool, post(server, sni_hostname="gatepay.example"))
-            assert await call(pool, post(server, sni_hostname="localhost")) == (200, b"hello")
+                await call(pool, request_for(server, sni_hostname="gatepay.example"))
+            assert await call(pool, request_for(server, sni_hostname="localhost")) == (200, b"hello")
 
 
 async def test_new_connection_waits_for_the_rest_of_a_record() -> None:
@@ -306,7 +309,7 @@ async def test_closed_connection_writes_nothing_and_raises() -> None:
     """A closed connection writes nothing. Waiting for a reply raises ReadError."""
     with OddServer(reply_hello, tls=False) as server:
         async with open_pool(server) as pool:
-            await call(pool, post(server))
+            await call(pool, request_for(server))
             wire = only_connection(pool)
             await wire.aclose()
             wire._write_out(b"x")
@@ -329,15 +332,15 @@ async def test_connection_is_reused_without_poll(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delattr(select, "poll")
     with OddServer(reply_hello, tls=False) as server:
         async with open_pool(server) as pool:
-            assert [await call(pool, post(server)) for _ in range(2)] == [(200, b"hello")] * 2
+            assert [await call(pool, request_for(server)) for _ in range(2)] == [(200, b"hello")] * 2
         assert len(server.connections) == 1
 
 
-async def test_extra_info() -> None:
+async def test_extra_info_has_httpcores_names() -> None:
     """A connection returns the same extra info as httpcore's streams, and None for unknown names."""
     with OddServer(reply_hello, tls=True) as server:
         async with open_pool(server) as pool:
-            response = await pool.handle_async_request(post(server))
+            response = await pool.handle_async_request(request_for(server))
             wire = response.extensions["network_stream"]
             assert await response.aread() == b"hello"
             assert wire.get_extra_info("ssl_object").version().startswith("TLS")
@@ -404,10 +407,10 @@ async def test_invalid_request_is_rejected_before_sending() -> None:
     """An invalid request raises LocalProtocolError before anything is sent, and the connection stays idle."""
     with OddServer(reply_hello, tls=False) as server:
         async with open_pool(server) as pool:
-            await call(pool, post(server))
+            await call(pool, request_for(server))
             with pytest.raises(httpx.LocalProtocolError):
                 await call(pool, httpx.Request("POST", server.base_url, headers={"x": "a\r\nb: c"}))
-            assert await call(pool, post(server)) == (200, b"hello")
+            assert await call(pool, request_for(server)) == (200, b"hello")
         assert len(server.connections) == 1
 
 
@@ -429,7 +432,7 @@ async def test_reading_pauses_at_the_limit(*, tls: bool) -> None:
 
     with OddServer(answer, tls=tls) as server:
         async with open_pool(server) as pool:
-            response = await pool.handle_async_request(post(server))
+            response = await pool.handle_async_request(request_for(server))
             wire = only_connection(pool)
             await until(lambda: wire._is_paused)
             assert not done.is_set()
@@ -450,7 +453,7 @@ async def test_reset_during_a_reply_raises(*, tls: bool) -> None:
     with OddServer(answer, tls=tls) as server:
         async with open_pool(server) as pool:
             with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError), match=r"reset|complete"):
-                await call(pool, post(server))
+                await call(pool, request_for(server))
             assert (pool._slots.busy, pool._slots.idle) == (0, 0)
 
 
@@ -463,7 +466,7 @@ async def test_invalid_tls_record_raises_read_error() -> None:
     with OddServer(answer, tls=True) as server:
         async with open_pool(server) as pool:
             with pytest.raises(httpx.ReadError, match="SSL"):
-                await call(pool, post(server))
+                await call(pool, request_for(server))
 
 
 async def test_second_concurrent_reader_raises() -> None:
@@ -476,14 +479,14 @@ async def test_second_concurrent_reader_raises() -> None:
 
     with OddServer(answer, tls=False) as server:
         async with open_pool(server) as pool:
-            response = await pool.handle_async_request(post(server))
+            response = await pool.handle_async_request(request_for(server))
             stream = cast("httpx.AsyncByteStream", response.stream)
             first = asyncio.ensure_future(anext(aiter(stream)))
             await asyncio.sleep(0)
             with pytest.raises(RuntimeError, match="another task"):
                 await anext(aiter(stream))
             with pytest.raises(httpx.ReadError):
-                await first
+                await first  # the second reader's error has closed the connection
             done.set()
             assert pool._slots.busy == 0
 
@@ -492,9 +495,9 @@ async def test_early_reply_prevents_reuse(monkeypatch: pytest.MonkeyPatch) -> No
     """A valid reply that arrives before the request is fully sent prevents the reuse of the connection."""
     with OddServer(reply_hello, tls=False) as server:
         async with open_pool(server) as pool:
-            await call(pool, post(server))
+            await call(pool, request_for(server))
             monkeypatch.setattr(Wire, "_has_unsent", lambda _: True)
-            assert await call(pool, post(server)) == (200, b"hello")
+            assert await call(pool, request_for(server)) == (200, b"hello")
             assert (pool._slots.busy, pool._slots.idle) == (0, 0)
 
 
@@ -502,7 +505,7 @@ async def test_undelivered_early_reply_prevents_reuse() -> None:
     """An early reply prevents reuse even if the event loop hasn't delivered it when the long request ends."""
     with OddServer(reply_hello, tls=False) as server:
         async with open_pool(server) as pool:
-            await call(pool, post(server))
+            await call(pool, request_for(server))
             wire = only_connection(pool)
 
             def pretend_readable() -> None:

@@ -80,7 +80,7 @@ def test_every_public_name_is_in_the_reference(module: str) -> None:
         ("import os", []),
     ],
 )
-def test_lines_of_a_definition(code: str, lines: list[str]) -> None:
+def test_definition_is_printed_without_private_names(code: str, lines: list[str]) -> None:
     """The lines contain parameters, defaults, types, bases, fields and members, but no private names."""
     (node,) = ast.parse(code).body
     names = public_api.names_of(node)

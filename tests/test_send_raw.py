@@ -100,7 +100,7 @@ async def test_reply_that_is_no_refusal_is_returned_unchanged(status: int, body:
     ],
 )  # fmt: skip
 async def test_code_must_be_a_number_or_its_digits(code: str, kind: type[Exception]) -> None:
-    """Any other ``code`` is not a success, whatever the HTTP status is."""
+    """A ``code`` that is neither a whole number nor its digits is not a success, whatever the HTTP status is."""
     async with make_client(httpx.Response(200, content=f'{{"code": {code}, "data": []}}'.encode())) as gatepay:
         with pytest.raises(kind) as caught:
             await gatepay.send_raw("some/path")
@@ -112,7 +112,7 @@ async def test_code_must_be_a_number_or_its_digits(code: str, kind: type[Excepti
 
 
 async def test_json_of_an_invalid_body_raises_protocol_error() -> None:
-    """``send_raw`` itself returns such a reply without an error."""
+    """``send_raw`` returns a reply whose body isn't JSON. Only ``json()`` raises an error."""
     raw = RawReply(endpoint="some/path", http_status=200, headers={}, body=b"<html>", code=None)
     with pytest.raises(ProtocolError, match="is not complete JSON") as caught:
         raw.json()
@@ -205,7 +205,7 @@ INVALID_ARGUMENTS: list[tuple[str, dict[str, Any], str]] = [
 
 @rows(("field", "invalid", "problem"), INVALID_ARGUMENTS)
 def test_invalid_argument_is_rejected_without_its_value(field: str, invalid: Mapping[str, Any], problem: str) -> None:
-    """The error names the parameter."""
+    """The error for an invalid argument names the parameter, and doesn't show the value."""
     valid: dict[str, Any] = {"path": "some/path", "fields": {"a": "1"}, "signed": ("a",), "repeatable": False}
     with pytest.raises(InvalidRequestError) as caught:
         RawCall(**{**valid, **invalid})

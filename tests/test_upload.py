@@ -8,6 +8,7 @@ import traceback
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -126,7 +127,7 @@ class Server:
         self.in_flight = 0
         self.most_in_flight = 0
         self.gate: anyio.Event | None = None  # calls wait for it
-        self.steps = 1  # how often a call lets other tasks run before it is answered
+        self.checkpoints = 1  # how often a call lets other tasks run before it is answered
 
     async def send(self, call: KaCreate) -> Sent[Stored]:
         assert call.product_id == 8
@@ -135,7 +136,7 @@ class Server:
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            for _ in range(self.steps):
+            for _ in range(self.checkpoints):
                 await anyio.lowlevel.checkpoint()
             if self.gate is not None:
                 await self.gate.wait()
@@ -186,8 +187,8 @@ async def client_of(
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
     """Return a sandbox without card keys, so that all of its card keys were uploaded."""
-    with Sandbox(seed=False) as it:
-        yield it
+    with Sandbox(seed=False) as empty_sandbox:
+        yield empty_sandbox
 
 
 class EndlessKeys:
@@ -284,7 +285,7 @@ async def test_an_input_without_keys_sends_nothing(sandbox: Sandbox, gatepay: As
 async def test_concurrency_limits_the_calls_in_flight(concurrency: int) -> None:
     """The largest number of calls in flight is ``concurrency``."""
     server = Server()
-    server.steps = 50
+    server.checkpoints = 50
     report = await server.upload(make_keys(5_000), concurrency=concurrency)
     assert server.most_in_flight == concurrency
     assert columns(report) == {"stored": 5_000}
@@ -297,9 +298,9 @@ async def test_reading_waits_for_a_slow_server(concurrency: int) -> None:
     server.gate = anyio.Event()
     lines = EndlessKeys()
     async with anyio.create_task_group() as group:
-        group.start_soon(upload, server.send, 8, lines)
+        group.start_soon(partial(upload, server.send, 8, lines, concurrency=concurrency))
         await anyio.wait_all_tasks_blocked()
-        assert (server.in_flight, lines.read) == (4, 2_500)
+        assert (server.in_flight, lines.read) == (concurrency, 500 * (concurrency + 1))
         group.cancel_scope.cancel()
 
 
@@ -325,7 +326,9 @@ async def test_reading_waits_for_a_slow_on_progress() -> None:
 
 
 @pytest.mark.parametrize("is_plain", [True, False])
-async def test_progress_after_each_chunk(sandbox: Sandbox, gatepay: AsyncGatePay, *, is_plain: bool) -> None:
+async def test_on_progress_is_called_after_each_chunk(
+    sandbox: Sandbox, gatepay: AsyncGatePay, *, is_plain: bool
+) -> None:
     """A plain or async ``on_progress`` is called after each chunk, never concurrently, with columns that only grow."""
     events: list[UploadProgress] = []
     running = 0
@@ -358,7 +361,7 @@ async def test_progress_after_each_chunk(sandbox: Sandbox, gatepay: AsyncGatePay
     assert last.chunks == len(report.chunks) == 5
 
 
-async def test_progress_of_an_empty_upload() -> None:
+async def test_on_progress_is_called_once_for_an_empty_upload() -> None:
     """An upload without lines calls ``on_progress`` once, at its end."""
     events: list[UploadProgress] = []
     await Server().upload([], on_progress=events.append)
@@ -581,7 +584,7 @@ async def test_a_refusal_that_concerns_all_chunks_stops_the_upload(
     assert sandbox.keys(8) == []
 
 
-async def test_auto_concurrency_over_a_socket() -> None:
+async def test_auto_concurrency_exceeds_four_calls_within_max_connections() -> None:
     """``concurrency='auto'`` has more than four calls in flight, and at most ``max_connections``."""
     shop = Shop(latency=0.1)
     async with serving(shop), AsyncGatePay("key", "secret", base_url=shop.base_url, max_connections=20) as gatepay:
@@ -1077,7 +1080,7 @@ async def test_random_uploads_add_up(
     cleaned = [invisible.strip(line) for line in lines[: report.read]]
     assert report.blank == cleaned.count("")
     first_call = Counter(server.calls[0]) if server.calls else Counter[str]()
-    assert max(first_call.values(), default=1) == 1
+    assert max(first_call.values(), default=1) == 1  # no card key is twice in a call
     not_stored = {key for chunk in report.chunks for key in chunk.keys}
     on_server = set(server.stored)
     if "already there" in steps:
@@ -1085,4 +1088,4 @@ async def test_random_uploads_add_up(
         on_server |= {key for keys in server.calls for key in keys}
     assert {key for key in cleaned if key} - not_stored <= on_server
     assert not set(server.stored) & set(failed_keys(report, Fate.REFUSED, Fate.NOT_SENT))
-    assert isinstance(report.chunks[0], ChunkOutcome) if report.chunks else report.read >= 0
+    assert all(isinstance(chunk, ChunkOutcome) for chunk in report.chunks)

@@ -8,7 +8,7 @@ pytestmark = pytest.mark.fast
 
 
 def test_reports_of_random_uploads_agree_with_the_server() -> None:
-    """Reports call no card key stored that isn't on the server, and none refused or not sent that is."""
+    """Card keys that a report counts as stored are on the server; those that are refused or not sent aren't."""
     seed = fresh_seed()
     print(f"seed {seed}")  # noqa: T201 -- pytest shows it when the test fails
     assert upload_fuzz.run_many(seed, 12).total() == 12

@@ -1,4 +1,4 @@
-"""Like test_upload_fuzz.py, with more uploads."""
+"""More random uploads than in test_upload_fuzz.py; see upload_fuzz.py."""
 
 import pytest
 import upload_fuzz
@@ -11,7 +11,7 @@ def test_reports_of_many_random_uploads_agree_with_the_server() -> None:
     """The reports of 120 random uploads agree with what the server stored."""
     seed = fresh_seed()
     print(f"seed {seed}")  # noqa: T201 -- pytest shows it when the test fails
-    ended = upload_fuzz.run_many(seed, 120)
-    print(ended)  # noqa: T201 -- likewise
-    assert ended.total() == 120
-    assert {"ok", "stopped", "incomplete", "durable"} <= set(ended)
+    endings = upload_fuzz.run_many(seed, 120)
+    print(endings)  # noqa: T201 -- pytest shows it when the test fails
+    assert endings.total() == 120
+    assert {"ok", "stopped", "incomplete", "durable"} <= set(endings)

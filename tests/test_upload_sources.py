@@ -26,7 +26,7 @@ from gatepay_async.upload import upload
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
-# More than one batch of a file, and not a multiple of the chunk size.
+# More lines than a worker thread reads of a file at a time, and not a multiple of the chunk size.
 KEYS = [f"KEY-{number:05d}" for number in range(4_101)]
 
 
@@ -56,7 +56,7 @@ def assert_adds_up(report: UploadReport) -> UploadReport:
     return report
 
 
-def everything_in(error: BaseException) -> str:
+def all_text_in(error: BaseException) -> str:
     """Return all text in *error* and in its chain that a log could contain."""
     text = "".join(traceback.format_exception(error))
     chain: list[BaseException | None] = [error]
@@ -173,12 +173,12 @@ async def test_anyio_files_are_uploaded_by_line(tmp_path: Path, mode: str) -> No
 
 
 @pytest.mark.uncounted
-@pytest.mark.parametrize("lines", [0, 1, 1_999, 2_000, 2_001, 4_000])
-async def test_the_end_of_a_file_at_a_batch_boundary(lines: int) -> None:
-    """The end of a file is found even if it falls between two reads of the worker thread."""
+@pytest.mark.parametrize("line_count", [0, 1, 1_999, 2_000, 2_001, 4_000])
+async def test_the_end_of_a_file_is_found_after_a_full_read(line_count: int) -> None:
+    """The end of a file is found, even if it comes after a full read of 2,000 lines by the worker thread."""
     server = Server()
-    report = await server.upload(io.BytesIO(b"".join(b"%d\n" % line for line in range(lines))))
-    assert report.read == report.stored == lines
+    report = await server.upload(io.BytesIO(b"".join(b"%d\n" % line for line in range(line_count))))
+    assert report.read == report.stored == line_count
 
 
 @pytest.mark.uncounted
@@ -204,7 +204,7 @@ async def test_an_input_of_the_wrong_type_is_refused(keys: Any) -> None:
         await server.upload(keys)
     assert caught.value.field == "keys"
     assert ("open file" in caught.value.problem) is isinstance(keys, str | bytes | bytearray | Path)
-    assert "AAA" not in everything_in(caught.value)
+    assert "AAA" not in all_text_in(caught.value)
     assert server.sizes == []
 
 
@@ -360,7 +360,7 @@ async def test_lines_that_are_not_utf_8_are_refused() -> None:
     ]
 
 
-async def test_an_input_with_only_invalid_lines() -> None:
+async def test_an_input_with_only_invalid_lines_sends_nothing() -> None:
     """An input with only invalid lines sends nothing. The report has chunks of at most 500 lines."""
     server = Server()
     report = await server.upload(["a\nb"] * 1_200)
@@ -372,10 +372,10 @@ async def test_an_input_with_only_invalid_lines() -> None:
 
 
 class WaitingFile:
-    """A file whose reads wait until `go_on` is set. `reading_threads` has the threads that read it."""
+    """A file whose reads wait until `may_read` is set. `reading_threads` has the threads that read it."""
 
     def __init__(self, lines: Iterator[str]) -> None:
-        self.go_on = threading.Event()
+        self.may_read = threading.Event()
         self.reading_threads: set[int] = set()
         self._lines = lines
 
@@ -387,7 +387,7 @@ class WaitingFile:
 
     def __next__(self) -> str:
         self.reading_threads.add(threading.get_ident())
-        assert self.go_on.wait(PATIENCE)
+        assert self.may_read.wait(PATIENCE)
         return self.readline()
 
 
@@ -399,7 +399,7 @@ async def test_a_file_is_read_in_a_worker_thread() -> None:
     async def allow_read() -> None:
         # If the read blocked the event loop, this task would not run, and the read would time out.
         await until(lambda: file.reading_threads)
-        file.go_on.set()
+        file.may_read.set()
 
     async with anyio.create_task_group() as group:
         group.start_soon(allow_read)
@@ -425,7 +425,7 @@ async def test_a_cancellation_does_not_wait_for_a_read() -> None:
             except BaseException as error:
                 report = assert_adds_up(error.report)  # type: ignore[attr-defined]  # an upload adds it to any exception
                 raise
-    file.go_on.set()
+    file.may_read.set()
     assert scope.cancelled_caught
     assert (report.read, report.chunks) == (0, ())
 
@@ -558,8 +558,8 @@ async def test_a_decoding_error_shows_no_card_key(tmp_path: Path) -> None:
     assert sorted(server.stored) == KEYS[: report.stored]
     assert report.stored == report.read // 500 * 500
     assert report.not_sent == report.read % 500
-    assert "KEY-" not in everything_in(error)
-    assert "SECRET" not in everything_in(error)
+    assert "KEY-" not in all_text_in(error)
+    assert "SECRET" not in all_text_in(error)
 
 
 async def test_a_decoding_error_in_a_generator_shows_no_card_key(tmp_path: Path) -> None:
@@ -571,7 +571,7 @@ async def test_a_decoding_error_in_a_generator_shows_no_card_key(tmp_path: Path)
 
     with pytest.raises(InvalidRequestError) as caught:
         await Server().upload(decoded())
-    assert "SECRET" not in everything_in(caught.value)
+    assert "SECRET" not in all_text_in(caught.value)
     assert caught.value.report.not_sent == 1  # type: ignore[attr-defined]  # an upload adds it to any exception
 
 

@@ -3,7 +3,7 @@
 import anyio
 import pytest
 from seeds import fresh_seed
-from walk_simulator import KINDS, SERVERS, check, simulate, simulate_listing
+from walk_simulator import CHANGE_KINDS, SERVERS, check, simulate, simulate_listing
 
 pytestmark = pytest.mark.fast
 
@@ -14,19 +14,19 @@ def test_random_walks_keep_the_contract() -> None:
     """Walks over random stocks, servers and options return each card key once. Each run has a new seed."""
     first_seed = fresh_seed()
     conditions = check((seed, simulate(seed)) for seed in range(first_seed, first_seed + WALKS))
-    assert set(conditions) >= {*SERVERS, *KINDS}
+    assert set(conditions) >= {*SERVERS, *CHANGE_KINDS}
 
 
-def test_thorough_walks_with_rows_that_come_back() -> None:
+def test_thorough_walks_keep_the_contract_if_rows_come_back() -> None:
     """Thorough walks keep the contract if deleted rows come back, which can leave the rank of another row unchanged."""
-    kinds = ("delete", "come back")
-    check((seed, simulate(seed, thorough=True, kinds=kinds)) for seed in range(120))
+    change_kinds = ("delete", "come back")
+    check((seed, simulate(seed, thorough=True, change_kinds=change_kinds)) for seed in range(120))
 
 
 def test_a_walk_ends_while_the_stock_changes() -> None:
     """Every walk ends after few calls, even if the stock changes before every reply."""
     first_seed = fresh_seed()
-    settings = {"rate": 0.7, "changes": 10**9, "kinds": ("delete", "come back"), "rows": 12}
+    settings = {"change_rate": 0.7, "max_changes": 10**9, "change_kinds": ("delete", "come back"), "rows": 12}
     outcomes = [(seed, simulate(seed, **settings)) for seed in range(first_seed, first_seed + 15)]
     check(outcomes)
     assert max(outcome.calls for _, outcome in outcomes) < 5000
@@ -35,7 +35,15 @@ def test_a_walk_ends_while_the_stock_changes() -> None:
 def test_a_thorough_walk_ends_while_the_stock_grows() -> None:
     """A thorough walk ends after few calls, even if card keys are added before every fifth reply."""
     first_seed = fresh_seed()
-    growing = {"rate": 0.2, "changes": 10**9, "kinds": ("add",), "rows": 120, "per_page": 3, "failing": 0, "first": 1}
+    growing = {
+        "change_rate": 0.2,
+        "max_changes": 10**9,
+        "change_kinds": ("add",),
+        "rows": 120,
+        "per_page": 3,
+        "failure_rate": 0,
+        "first_page": 1,
+    }
     outcomes = [
         (first_seed, simulate(first_seed, prefetch=prefetch, thorough=True, **growing)) for prefetch in (1, 2, 4, 8)
     ]

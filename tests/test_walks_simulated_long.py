@@ -19,7 +19,14 @@ def test_a_walk_needs_few_extra_calls() -> None:
     """Without changes, a walk needs one call per page. A thorough walk needs about one in seven more."""
     for prefetch in range(1, 9):
         for thorough in (False, True):
-            unchanging = {"rate": 0, "failing": 0, "server": "refusing", "first": 1, "rows": 120, "per_page": 2}
+            unchanging = {
+                "change_rate": 0,
+                "failure_rate": 0,
+                "server": "refusing",
+                "first_page": 1,
+                "rows": 120,
+                "per_page": 2,
+            }
             outcome = simulate(1, prefetch=prefetch, thorough=thorough, **unchanging)
-            assert outcome.wrong == []
+            assert outcome.violations == []
             assert outcome.calls <= (60 * 8 / 7 + 4 if thorough else 60), (prefetch, thorough)

@@ -57,26 +57,26 @@ class Server(httpx.AsyncBaseTransport):
 
     Attributes:
         random: The source of randomness.
-        chance: The probability of a random fault.
-        bad: Card keys, each with the fault of every call that contains it.
+        fault_probability: The probability of a random fault.
+        faults_by_key: For some card keys, the fault of every call that contains the card key.
         doubtful: Card keys whose first call is stored while its reply is lost; the value is the result of later calls.
-        refuses: The fault of every call from number ``refuses_from`` on; None: no such fault.
-        refuses_from: See ``refuses``.
+        permanent_fault: The fault of every call from a certain one on; None: no such fault.
+        permanent_fault_from: The number of the first call with ``permanent_fault``.
         down: The start and end of a period in which connecting fails.
-        stray: The number of the call that raises ``stray_error``; 0: none.
-        stray_error: A CancelledError, or an error that transports don't raise.
+        stray_error_at: The number of the call that raises ``stray_error``; 0: none.
+        stray_error: A CancelledError, or an error that no transport should raise.
         db: The stored card keys.
         calls: The number of calls so far.
     """
 
     random: random.Random
-    chance: float = 0.0
-    bad: dict[str, Any] = field(factory=dict)
+    fault_probability: float = 0.0
+    faults_by_key: dict[str, Any] = field(factory=dict)
     doubtful: dict[str, Any] = field(factory=dict)
-    refuses: Any = None
-    refuses_from: int = 0
+    permanent_fault: Any = None
+    permanent_fault_from: int = 0
     down: tuple[float, float] = (0.0, 0.0)
-    stray: int = 0
+    stray_error_at: int = 0
     stray_error: BaseException | None = None
     db: set[str] = field(factory=set)
     calls: int = 0
@@ -85,17 +85,17 @@ class Server(httpx.AsyncBaseTransport):
         keys = parse_qs((await request.aread()).decode(), keep_blank_values=True)["content"][0].split("\n")
         self.calls += 1
         await anyio.sleep(self.random.choice((0.0, 0.001, 0.05)))
-        if self.calls == self.stray and self.stray_error is not None:
+        if self.calls == self.stray_error_at and self.stray_error is not None:
             raise self.stray_error
         if self.down[0] <= anyio.current_time() < self.down[1]:
             return await self._answer_with("refused to connect", keys)
-        if self.refuses is not None and self.calls >= self.refuses_from:
-            return await self._answer_with(self.refuses, keys)
+        if self.permanent_fault is not None and self.calls >= self.permanent_fault_from:
+            return await self._answer_with(self.permanent_fault, keys)
         doubtful = next((key for key in keys if key in self.doubtful), None)
         if doubtful is not None:
             return await self._answer_with(self.doubtful[doubtful] if doubtful in self.db else "stored, cut", keys)
-        fault = next((self.bad[key] for key in keys if key in self.bad), None)
-        if fault is None and self.random.random() < self.chance:
+        fault = next((self.faults_by_key[key] for key in keys if key in self.faults_by_key), None)
+        if fault is None and self.random.random() < self.fault_probability:
             fault = self.random.choice(RANDOM_FAULTS)
         return self._store(keys) if fault is None else await self._answer_with(fault, keys)
 
@@ -134,15 +134,15 @@ def reply(code: int, data: str) -> httpx.Response:
 
 def random_server(rng: random.Random, keys: list[str]) -> Server:
     server = Server(rng)
-    server.chance = rng.choice((0, 0, 0.02, 0.2, 0.6))
+    server.fault_probability = rng.choice((0, 0, 0.02, 0.2, 0.6))
     if keys and rng.random() < 0.5:
         kinds = rng.sample(KEY_FAULTS, rng.randint(1, 2))
         for key in rng.sample(keys, min(len(keys), rng.choice((1, 1, 2, 5, 40)))):
-            server.bad[key] = rng.choice(kinds)
+            server.faults_by_key[key] = rng.choice(kinds)
     if keys and rng.random() < 0.5:
         server.doubtful[rng.choice(keys)] = rng.choice(RETRY_REPLIES)
     if rng.random() < 0.2:
-        server.refuses, server.refuses_from = rng.choice(PERMANENT_FAULTS), rng.choice((1, 1, 3, 20))
+        server.permanent_fault, server.permanent_fault_from = rng.choice(PERMANENT_FAULTS), rng.choice((1, 1, 3, 20))
     if rng.random() < 0.3:
         start = rng.choice((0.0, 0.1, 1.0))
         server.down = (start, start + rng.choice((0.1, 1.0, 3.0, 15.0, 1e9)))
@@ -183,23 +183,23 @@ def key_in(line: Any) -> str | None:
 
 @define
 class Input:
-    """The lines of an upload, as a randomly chosen type. Raises *error* before the line with the number *raises*."""
+    """The lines of an upload, as a randomly chosen type. Raises *error* before line *error_at*, counted from 0."""
 
     lines: list[Any]
     rng: random.Random
-    raises: int = -1
+    error_at: int = -1
     error: BaseException | None = None
 
     def _plain(self) -> Iterator[Any]:
         for number, line in enumerate(self.lines):
-            if number == self.raises and self.error is not None:
+            if number == self.error_at and self.error is not None:
                 raise self.error
             yield line
 
     async def _slowly(self) -> AsyncIterator[Any]:
         pause = self.rng.choice((0.0, 0.001))
         for number, line in enumerate(self.lines):
-            if number == self.raises and self.error is not None:
+            if number == self.error_at and self.error is not None:
                 raise self.error
             if number % 50 == 0:
                 await anyio.sleep(pause)
@@ -222,7 +222,7 @@ def random_callback(rng: random.Random, backend: str) -> Any:
     error: BaseException = rng.choice((UserError("x"), UserBaseException("x"), KeyboardInterrupt()))
     if backend == "asyncio" and rng.random() < 0.4:
         error = asyncio.CancelledError()
-    at, count = rng.randint(1, 6), 0
+    failing_call, count = rng.randint(1, 6), 0
 
     async def slow(_: Any) -> None:
         await anyio.sleep(0.01)
@@ -230,7 +230,7 @@ def random_callback(rng: random.Random, backend: str) -> Any:
     async def raises(_: Any) -> None:
         nonlocal count
         count += 1
-        if count == at:
+        if count == failing_call:
             raise error
 
     return {None: None, "plain": lambda _: None, "async": slow, "raises": raises}[kind]
@@ -239,7 +239,7 @@ def random_callback(rng: random.Random, backend: str) -> Any:
 def check_report(report: UploadReport, lines: list[Any], server: Server) -> None:
     """Check what must hold for every report."""
     total_of_results = report.stored + report.already_there + report.refused + report.unknown + report.not_sent
-    assert report.read == report.blank + report.duplicates + total_of_results, "the ledger does not add up"
+    assert report.read == report.blank + report.duplicates + total_of_results, "the columns do not add up"
     read = lines[: report.read]
     keys_read = [key for line in read if (key := key_in(line))]
     assert report.blank == sum(key_in(line) == "" for line in read)
@@ -265,18 +265,18 @@ async def _run_upload(seed: int, backend: str) -> str:
     server = random_server(rng, keys)
     source = Input(lines, rng)
     if rng.random() < 0.15:
-        source.raises, source.error = (
+        source.error_at, source.error = (
             rng.randint(0, len(lines)),
             rng.choice((UserError("x"), UserBaseException("x"))),
         )
     if rng.random() < 0.15:
         unexpected: tuple[BaseException, ...] = (ValueError("odd"), UserBaseException("odd"))
         server.stray_error = rng.choice((*unexpected, asyncio.CancelledError()) if backend == "asyncio" else unexpected)
-        server.stray = rng.randint(1, 8)
+        server.stray_error_at = rng.randint(1, 8)
     policy = rng.choice((RetryPolicy(), RetryPolicy(attempts=1), RetryPolicy(first_wait=0, budget=1e9)))
     keys_input = source.as_random_type()
     report: Any = None
-    ended = "cancelled"
+    how_it_ended = "cancelled"
     scope = anyio.CancelScope(deadline=rng.choice((0.0, 0.01, 0.3, 5.0)) if rng.random() < 0.1 else float("inf"))
     with scope:
         try:
@@ -284,11 +284,11 @@ async def _run_upload(seed: int, backend: str) -> str:
                 report = await gatepay.upload_card_keys(
                     8, keys_input, concurrency=rng.choice((1, 2, 4, 16, 64)), on_progress=random_callback(rng, backend)
                 )
-            ended = "ok" if report.ok else "stopped" if report.stopped is not None else "incomplete"
+            how_it_ended = "ok" if report.ok else "stopped" if report.stopped is not None else "incomplete"
             assert report.read == len(lines) or report.stopped is not None, "returned before all lines were read"
         except BaseException as error:
             report = getattr(error, "report", None)
-            ended = type(error).__name__
+            how_it_ended = type(error).__name__
             if report is None or (scope.cancel_called and not isinstance(error, UserError | UserBaseException)):
                 raise
             if isinstance(error, BaseExceptionGroup):
@@ -304,7 +304,7 @@ async def _run_upload(seed: int, backend: str) -> str:
     assert anyio.current_time() < MAX_SECONDS, "takes too long"
     # Halving finds a refused card key with about 20 calls; retries may double that.
     assert server.calls <= 40 * len(keys) + 2_000, "too many calls"
-    return ended
+    return how_it_ended
 
 
 def run_upload(seed: int, backend: str) -> str:
@@ -342,10 +342,10 @@ async def _run_durable(seed: int) -> str:
     return "durable"
 
 
-def _check_durable(known: dict[int, list[ChunkOutcome]], chunks: list[Chunk], server: Server) -> None:
+def _check_durable(outcomes_by_chunk: dict[int, list[ChunkOutcome]], chunks: list[Chunk], server: Server) -> None:
     """Check that the outcomes of each chunk add up and agree with the server."""
     for chunk in chunks:
-        outcomes = known.get(chunk.index, [])
+        outcomes = outcomes_by_chunk.get(chunk.index, [])
         assert sum(outcome.count for outcome in outcomes) == len(chunk.keys), "the rows do not add up"
         for outcome in outcomes:
             pairs = zip(chunk.lines, chunk.keys, strict=True)
@@ -364,11 +364,11 @@ def run_durable(seed: int) -> str:
 
 def run_many(first: int, count: int) -> Counter[str]:
     """Run *count* uploads from seed *first*, in turn on asyncio, on trio and as durable runs. Count how they ended."""
-    ended = Counter[str]()
+    endings = Counter[str]()
     for seed in range(first, first + count):
         try:
-            ended[run_durable(seed) if seed % 3 == 2 else run_upload(seed, ("asyncio", "trio")[seed % 3])] += 1
+            endings[run_durable(seed) if seed % 3 == 2 else run_upload(seed, ("asyncio", "trio")[seed % 3])] += 1
         except BaseException as error:
             error.add_note(f"seed {seed}: upload_fuzz.run_many({seed}, 1)")
             raise
-    return ended
+    return endings

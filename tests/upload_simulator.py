@@ -16,19 +16,19 @@ CLIENT_CPU_S = 0.0004  # CPU time of a call in the client, which sends calls one
 @define(kw_only=True)
 class Server:
     """
-    A simulated server. The functions *latency*, *workers* and *most* receive the time, so that they can change with it.
+    A simulated server. Its functions receive the time, so that their results can change with it.
 
     Attributes:
         latency: Returns the seconds that a call takes. It also receives a random generator and the calls in flight.
         workers: Returns how many calls are processed concurrently; the others queue. None: no limit.
-        most: Returns the number of calls in flight from which on further calls are refused.
+        max_in_flight: Returns how many calls may be in flight. The server refuses further calls.
         retry_after: The seconds that a refusal asks the client to wait.
         stalls: The start and end of a period in which the server sends no replies.
     """
 
     latency: Callable[[random.Random, float, int], float] = lambda _random, _now, _in_flight: 0.02
     workers: Callable[[float], int | None] = lambda _now: None
-    most: Callable[[float], float] = lambda _now: float("inf")
+    max_in_flight: Callable[[float], float] = lambda _now: float("inf")
     retry_after: float = 0.0
     stalls: tuple[float, float] = (0.0, 0.0)
     _in_flight: int = 0
@@ -36,7 +36,7 @@ class Server:
 
     def start_call(self, now: float, rng: random.Random) -> tuple[float, AttemptEnd]:
         """Start a call. Return when its reply is sent, and which reply it is."""
-        if self._in_flight >= self.most(now):
+        if self._in_flight >= self.max_in_flight(now):
             return now + 0.001, AttemptEnd.REFUSED  # a refusal is fast
         self._in_flight += 1
         work = self.latency(rng, now, self._in_flight)
@@ -84,16 +84,17 @@ def simulate(
     seed: int = 1,
     read: Callable[[float], float] = lambda _now: 0.0,
 ) -> Result:
-    """Upload *chunks* chunks. Reading the next chunk takes *read* seconds."""
+    """Upload *chunks* chunks. *read* receives the time, and returns how many seconds reading the next chunk takes."""
     rng, order = random.Random(seed), itertools.count()  # noqa: S311 -- not for security
     events: list[tuple[float, int, str, Any]] = []  # a heap: time, order, kind, details
+    # The client is busy sending calls until *sending_until*. The next chunk can be read from *readable_at* on.
     now = sending_until = readable_at = 0.0
     unread, in_flight, attempts, refused = chunks, 0, 0, 0
     is_reading = False
     limits: list[int] = []
 
-    def schedule(at: float, kind: str, details: Any = None) -> None:
-        heapq.heappush(events, (at, next(order), kind, details))
+    def schedule(time: float, kind: str, details: Any = None) -> None:
+        heapq.heappush(events, (time, next(order), kind, details))
 
     def send(number: int) -> None:
         nonlocal sending_until
@@ -108,8 +109,8 @@ def simulate(
         elif kind == "sent":
             attempts += 1
             attempt = limit.began(now)
-            at, end = server.start_call(now, rng)
-            schedule(at, "reply", (attempt, end, details))
+            replied_at, end = server.start_call(now, rng)
+            schedule(replied_at, "reply", (attempt, end, details))
         elif kind == "reply":
             attempt, end, number = details
             limit.ended(attempt, end, max(now, sending_until))

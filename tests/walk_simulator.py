@@ -34,8 +34,8 @@ from gatepay_async.protocol.values import MisreadError
 # with the requested number; an error; or an empty page with the number of the last page, as ThinkPHP's paginator does.
 SERVERS = ("empty", "clamping", "echo", "refusing", "thinkphp")
 # The changes of a stock: deletions, additions at its end, rows that come back with their old ids, another per_page.
-KINDS = ("delete", "add", "come back", "resize")
-SIZES = (1, 2, 3, 4)
+CHANGE_KINDS = ("delete", "add", "come back", "resize")
+SIZES = (1, 2, 3, 4)  # rows per page
 
 
 class Row:
@@ -55,30 +55,30 @@ class Settings:
     """The settings that a seed determines."""
 
     server: str
-    kinds: tuple[str, ...]
+    change_kinds: tuple[str, ...]
     rows: int
     per_page: int
-    rate: float  # the probability of a change before each reply
-    changes: int  # the largest number of changes
-    failing: float  # the probability that a call fails, or is cancelled with its wave
+    change_rate: float  # the probability of a change before each reply
+    max_changes: int
+    failure_rate: float  # the probability that a call fails, or is cancelled with its wave
     prefetch: int
     thorough: bool
-    first: int
+    first_page: int
 
     @classmethod
     def draw(cls, rng: random.Random, **fixed: Any) -> Settings:
         """Return random settings, except for those in *fixed*."""
         drawn: dict[str, Any] = {
             "server": rng.choice(SERVERS),
-            "kinds": tuple(kind for kind in KINDS if rng.random() < (0.4 if kind == "resize" else 0.85)),
+            "change_kinds": tuple(kind for kind in CHANGE_KINDS if rng.random() < (0.4 if kind == "resize" else 0.85)),
             "rows": rng.randrange(26),
             "per_page": rng.choice(SIZES),
-            "rate": rng.choice((0.02, 0.1, 0.3, 0.3, 0.6)),
-            "changes": 40,
-            "failing": rng.choice((0, 0, 0.1)),
+            "change_rate": rng.choice((0.02, 0.1, 0.3, 0.3, 0.6)),
+            "max_changes": 40,
+            "failure_rate": rng.choice((0, 0, 0.1)),
             "prefetch": rng.randrange(1, 9),
             "thorough": rng.random() < 0.4,
-            "first": 1 if rng.random() < 0.8 else rng.randrange(1, 4),
+            "first_page": 1 if rng.random() < 0.8 else rng.randrange(1, 4),
         }
         return cls(**{**drawn, **fixed})
 
@@ -89,7 +89,7 @@ class Reply:
 
     rows: tuple[int, ...]
     per_page: int
-    come_backs: int  # since the reply before
+    come_backs: int  # since the previous reply
 
 
 class Stock:
@@ -102,7 +102,7 @@ class Stock:
         self.newest = settings.rows
         self.deleted: list[int] = []  # deleted rows, which may come back
         self.per_page = settings.per_page
-        self.changes_left = settings.changes
+        self.changes_left = settings.max_changes
         self.resized = False
         self.stayed = set(self.rows)  # the rows that have existed since the first reply
         self.required: set[int] = set()  # the rows that the walk must return
@@ -114,10 +114,10 @@ class Stock:
 
     def change(self) -> None:
         """Change the stock at random, not at all or several times."""
-        while self.changes_left > 0 and self.settings.kinds and self.rng.random() < self.settings.rate:
+        while self.changes_left > 0 and self.settings.change_kinds and self.rng.random() < self.settings.change_rate:
             self.changes_left -= 1
-            kind = self.rng.choice(self.settings.kinds)
-            log_entry = self._delete() if kind == "delete" else self._grow(kind)
+            kind = self.rng.choice(self.settings.change_kinds)
+            log_entry = self._delete() if kind == "delete" else self._add_or_resize(kind)
             if log_entry:
                 self.changed |= self.has_replied
                 self.log.append(log_entry)
@@ -126,16 +126,16 @@ class Stock:
         """Delete one row or several. Return a log entry; empty if there are no rows."""
         if not self.rows:
             return ()
-        at = self.rng.randrange(len(self.rows))
-        several = self.rng.random() < 0.3
-        deleted = self.rows[at : at + (self.rng.randrange(1, 3 * self.per_page + 2) if several else 1)]
-        del self.rows[at : at + len(deleted)]
+        start = self.rng.randrange(len(self.rows))
+        is_range = self.rng.random() < 0.3
+        deleted = self.rows[start : start + (self.rng.randrange(1, 3 * self.per_page + 2) if is_range else 1)]
+        del self.rows[start : start + len(deleted)]
         self.stayed.difference_update(deleted)
         self.required.difference_update(deleted)
         self.deleted += deleted
         return ("deleted", deleted)
 
-    def _grow(self, kind: str) -> tuple[object, ...]:
+    def _add_or_resize(self, kind: str) -> tuple[object, ...]:
         """Add rows, restore deleted rows, or change per_page. Return a log entry; empty if nothing changed."""
         if kind == "add":
             fresh = range(self.newest + 1, self.newest + 1 + self.rng.choice((1, 1, 1, 2, 4)))
@@ -200,7 +200,7 @@ class Stock:
                     return True
         return False
 
-    def has_seen_change(self) -> bool:
+    def replies_show_a_change(self) -> bool:
         """Whether the replies show that something changed."""
         return len({(len(reply.rows), reply.per_page) for reply in self.replies}) > 1
 
@@ -215,19 +215,19 @@ class Outcome:
     """The result of a walk."""
 
     settings: Settings
-    wrong: list[str] = field(factory=list[str])  # violations of the contract
+    violations: list[str] = field(factory=list[str])  # of the contract
     exempt: bool = False  # the walk missed keys that it may miss
-    unsettled: bool = False  # the walk gave up: the stock changed too fast
+    gave_up: bool = False  # whether the walk ended early, because the stock changed too fast
     calls: int = 0
     returned: int = 0  # the number of card keys
-    most_kept: int = 0
+    most_kept: int = 0  # the largest number of pages that the walk held at once
     log: list[tuple[object, ...]] = field(factory=list[tuple[object, ...]])
 
     def note_error(self, error: MisreadError | ProtocolError, stock: Stock) -> None:
         """Note that the walk gave up. It may do so only if the stock changed."""
-        self.unsettled = True
+        self.gave_up = True
         if error.path != "data.ka.total" or not stock.changed:
-            self.wrong.append(f"raised {error}")
+            self.violations.append(f"raised {error}")
 
 
 def simulate(seed: int, **fixed: Any) -> Outcome:
@@ -235,7 +235,7 @@ def simulate(seed: int, **fixed: Any) -> Outcome:
     rng = random.Random(seed)  # noqa: S311 -- not for security
     settings = Settings.draw(rng, **fixed)
     stock = Stock(settings, rng)
-    walk = Walk(first=settings.first, prefetch=settings.prefetch, thorough=settings.thorough)
+    walk = Walk(first=settings.first_page, prefetch=settings.prefetch, thorough=settings.thorough)
     outcome = Outcome(settings, log=stock.log)
     ids: list[int] = []
     try:
@@ -244,10 +244,10 @@ def simulate(seed: int, **fixed: Any) -> Outcome:
     except MisreadError as error:
         outcome.note_error(error, stock)
     except Exception as error:  # noqa: BLE001 -- reported with the seed
-        outcome.wrong.append(f"raised {error!r}")
+        outcome.violations.append(f"raised {error!r}")
     # A walk may hold three waves of pages; with `thorough`, three blocks of at least 8 pages.
     if outcome.most_kept > 3 * settings.prefetch * (-(-8 // settings.prefetch) if settings.thorough else 1):
-        outcome.wrong.append(f"held {outcome.most_kept} pages")
+        outcome.violations.append(f"held {outcome.most_kept} pages")
     return _judge(outcome, stock, ids, drifted=walk.drifted)
 
 
@@ -265,9 +265,9 @@ async def simulate_listing(seed: int, **fixed: Any) -> Outcome:
             await anyio.lowlevel.checkpoint()
         stock.change()
         outcome.calls += 1
-        if rng.random() < settings.failing:
+        if rng.random() < settings.failure_rate:
             raise TransportError(endpoint=call.path, sent=True, problem="the connection broke")
-        if call.page == settings.first and not has_begun:
+        if call.page == settings.first_page and not has_begun:
             has_begun = True
             stock.note_first_page(call.page)
         page = stock.reply(call.page)
@@ -275,7 +275,9 @@ async def simulate_listing(seed: int, **fixed: Any) -> Outcome:
             raise InvalidPageError(code=108, message="", endpoint=call.path)
         return page
 
-    listing = CardKeyListing(send, KaShow(8, settings.first), prefetch=settings.prefetch, thorough=settings.thorough)
+    listing = CardKeyListing(
+        send, KaShow(8, settings.first_page), prefetch=settings.prefetch, thorough=settings.thorough
+    )
     keys = aiter(listing)
     ids: list[int] = []
     while True:
@@ -296,22 +298,22 @@ def _judge(outcome: Outcome, stock: Stock, ids: list[int], *, drifted: bool) -> 
     settings = outcome.settings
     outcome.returned = len(ids)
     if any(before >= after for before, after in pairwise(ids)):
-        outcome.wrong.append(f"returned twice or out of order: {ids}")
-    lost: set[int] = set() if outcome.unsettled else stock.required - set(ids)
+        outcome.violations.append(f"returned twice or out of order: {ids}")
+    lost: set[int] = set() if outcome.gave_up else stock.required - set(ids)
     excused = {row for row in lost if stock.may_be_missed(row, thorough=settings.thorough)}
     outcome.exempt = bool(excused)
     if lost - excused:
-        outcome.wrong.append(f"lost {sorted(lost - excused)}, returned {ids}")
-    if stock.has_seen_change() and not drifted:
-        outcome.wrong.append("drifted is False, though the replies show a change")
+        outcome.violations.append(f"lost {sorted(lost - excused)}, returned {ids}")
+    if stock.replies_show_a_change() and not drifted:
+        outcome.violations.append("drifted is False, though the replies show a change")
     if drifted and not stock.changed:
-        outcome.wrong.append("drifted is True, though nothing changed")
+        outcome.violations.append("drifted is True, though nothing changed")
     return outcome
 
 
 def _run(walk: Walk, stock: Stock, outcome: Outcome) -> Iterator[list[int]]:
     """Run the walk with random failures. Yield the ids of each page that it returns."""
-    rng, failing = stock.rng, stock.settings.failing
+    rng, failure_rate = stock.rng, stock.settings.failure_rate
     while not walk.ended:
         asked = walk.next_wave()
         assert len(set(asked)) == len(asked) <= stock.settings.prefetch, f"asked for {asked}"
@@ -319,12 +321,12 @@ def _run(walk: Walk, stock: Stock, outcome: Outcome) -> Iterator[list[int]]:
         for number in rng.sample(asked, len(asked)):
             stock.change()
             outcome.calls += 1
-            if failing and rng.random() < failing:
+            if failure_rate and rng.random() < failure_rate:
                 stock.log.append(("failed", number))
                 if rng.random() < 0.3:
                     break  # cancelled: the other replies of the wave don't arrive
                 continue
-            if not walk.begun and number == stock.settings.first:
+            if not walk.begun and number == stock.settings.first_page:
                 stock.note_first_page(number)
             replies[number] = stock.reply(number)
         pages = walk.receive(asked, replies)
@@ -334,7 +336,7 @@ def _run(walk: Walk, stock: Stock, outcome: Outcome) -> Iterator[list[int]]:
         for page in pages:
             yield [key.id for key in page.keys]
         if outcome.calls > 20_000:
-            outcome.wrong.append("did not end")
+            outcome.violations.append("did not end")
             return
 
 
@@ -348,10 +350,10 @@ def check(outcomes: Iterable[tuple[int, Outcome]]) -> Counter[str]:
     conditions: Counter[str] = Counter()
     messages: list[str] = []
     for seed, outcome in outcomes:
-        messages += [f"python tests/walk_simulator.py --replay {seed}: {problem}" for problem in outcome.wrong]
+        messages += [f"python tests/walk_simulator.py --replay {seed}: {problem}" for problem in outcome.violations]
         conditions[outcome.settings.server] += 1
-        conditions.update(outcome.settings.kinds)
-        conditions["gave up"] += outcome.unsettled
+        conditions.update(outcome.settings.change_kinds)
+        conditions["gave up"] += outcome.gave_up
     assert not messages, "\n".join(messages[:10])
     return conditions
 
@@ -368,8 +370,10 @@ def main() -> None:
     fixed = {name: eval(value) for name, _, value in (setting.partition("=") for setting in options.set)}  # noqa: S307 -- the user's own input
     if options.replay is not None:
         outcome = simulate(options.replay, **fixed)
-        print_line(outcome.settings, *outcome.log, f"wrong: {outcome.wrong}", f"calls: {outcome.calls}", sep="\n")
-        sys.exit(bool(outcome.wrong))
+        print_line(
+            outcome.settings, *outcome.log, f"violations: {outcome.violations}", f"calls: {outcome.calls}", sep="\n"
+        )
+        sys.exit(bool(outcome.violations))
     print_line(f"seed {options.seed}", flush=True)
     counts: Counter[str] = Counter()
     started = time.process_time()
@@ -382,13 +386,13 @@ def main() -> None:
             calls=outcome.calls,
             returned=outcome.returned,
             exempt=outcome.exempt,
-            gave_up=outcome.unsettled,
-            wrong=bool(outcome.wrong),
+            gave_up=outcome.gave_up,
+            violations=bool(outcome.violations),
         )
-        if outcome.wrong:
-            print_line(f"--replay {options.seed + walk}: {outcome.wrong}")
+        if outcome.violations:
+            print_line(f"--replay {options.seed + walk}: {outcome.violations}")
     print_line(dict(counts), f"{time.process_time() - started:.1f} s of CPU")
-    sys.exit(bool(counts["wrong"]))
+    sys.exit(bool(counts["violations"]))
 
 
 if __name__ == "__main__":

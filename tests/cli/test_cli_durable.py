@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
-from durable_workspace import POLL_S, look_often
+from durable_workspace import POLL_S, poll_often
 
 from gatepay_async.cli import output, queue
 from gatepay_async.cli.commands import keys_durable, uploads, uploads_work
@@ -31,7 +31,7 @@ def small_batches_and_frequent_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use batches of two chunks, and poll more often than once a second."""
     monkeypatch.setattr(batches, "CHUNKS_PER_BATCH", 2)
     monkeypatch.setattr(uploads_work, "_POLL_INTERVAL_S", POLL_S)
-    look_often(monkeypatch)
+    poll_often(monkeypatch)
 
 
 @pytest.fixture

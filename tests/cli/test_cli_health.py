@@ -10,7 +10,7 @@ from typing import Any, cast
 import anyio
 import httpx
 import pytest
-from durable_workspace import POLL_S, look_often
+from durable_workspace import POLL_S, poll_often
 from waiting import until
 
 from gatepay_async.cli import health
@@ -18,7 +18,7 @@ from gatepay_async.cli.commands import uploads_work
 from gatepay_async.cli.health import Address, Page, serve_health
 from gatepay_async.cli.status import HaltError
 from gatepay_async.cli.worker_metrics import WorkerMetrics
-from gatepay_async.durable import QueueInfo, QueueUnavailableError, Submitter, Worker
+from gatepay_async.durable import QueueInfo, QueueUnavailableError, Submitter
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.observing import ClientFacts, Connections
 from gatepay_async.sandbox import Sandbox
@@ -230,7 +230,7 @@ def test_worker_is_ready_and_counts_its_work(
     gatepay: Any, shop: Sandbox, warnings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The metrics contain no card key, file name, appkey or secret."""
-    look_often(monkeypatch)
+    poll_often(monkeypatch)
     monkeypatch.setattr(uploads_work, "_COUNT_INTERVAL_S", POLL_S)
     keys = tmp_path / "CANARY.txt"
     keys.write_text("".join(f"CANARY-{number:06d}\n" for number in range(2500)))
@@ -279,7 +279,6 @@ def test_metrics_count_calls_connections_and_batches() -> None:
     ):
         assert line in text.splitlines()
     assert "gatepay_queue_oldest_waiting_seconds 0" not in text
-    assert Worker.ready.__doc__
 
 
 @pytest.mark.anyio

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import durable_workspace
 import pytest
 from durable_shop import Shop, serving
-from durable_workspace import Workspace, look_often
+from durable_workspace import Workspace
 from postgres import Postgres, programs
 from shared_postgres import SharedPostgres, shared
 
@@ -28,7 +29,7 @@ def anyio_backend() -> str:
 @pytest.fixture(autouse=True)
 def poll_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Poll more often than once a second, so that tests don't wait."""
-    look_often(monkeypatch)
+    durable_workspace.poll_often(monkeypatch)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ def own_workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
     if request.param == "sqlite":
         return Workspace(tmp_path, f"sqlite:///{tmp_path}/uploads.sqlite3", files=tmp_path)
     server = request.getfixturevalue("own_postgres")
-    return Workspace(tmp_path, server.url(server.database()), files=server.folder)
+    return Workspace(tmp_path, server.url(server.new_database()), files=server.folder)
 
 
 async def test_other_workers_finish_the_batches_of_a_killed_worker(
@@ -75,7 +75,7 @@ async def test_work_continues_after_the_connection_to_postgresql_was_cut(
 ) -> None:
     """While the database can't be reached, sending stops. Then it continues, and nothing is lost or stored twice."""
     shop.latency = POLL_S
-    database = own_postgres.database()
+    database = own_postgres.new_database()
     async with link_to(own_postgres.port) as link:
         direct = Workspace(tmp_path, own_postgres.url(database))
         linked = Workspace(tmp_path, own_postgres.url(database, port=link.port))
@@ -96,7 +96,7 @@ async def test_work_continues_after_the_connection_to_postgresql_was_cut(
 async def test_work_continues_after_a_crash_of_postgresql(own_postgres: Postgres, shop: Shop, tmp_path: Path) -> None:
     """If the database crashes and is restarted, the upload continues, and nothing is lost or stored twice."""
     shop.latency = POLL_S
-    workspace = Workspace(tmp_path, own_postgres.url(own_postgres.database()))
+    workspace = Workspace(tmp_path, own_postgres.url(own_postgres.new_database()))
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker(concurrency=2):
         job = await submit.file(workspace.file(keys_of(60_000)), product_id=PRODUCT)

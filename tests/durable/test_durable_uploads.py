@@ -938,15 +938,21 @@ async def test_batch_taken_without_the_lock_waits_for_the_lock(
 
 
 @pytest.mark.slow
-async def test_worker_skips_requeueing_while_another_does_it(workspace: Workspace, shop: Shop) -> None:
+async def test_worker_skips_requeueing_while_another_does_it(
+    workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While another worker requeues orphaned batches, this worker doesn't."""
     uploads = workspace.uploads(shop)
     async with uploads.worker() as this_worker:
         database, engine = this_worker._database, this_worker._engine
-        with database.worker_locks(engine, "gatepay").reaper_lock() as locked:
-            assert locked
-            worker_count = await anyio.to_thread.run_sync(this_worker._requeue_orphans)
-            assert worker_count == 1
+        requeued: list[object] = []
+        with monkeypatch.context() as patch:
+            with database.worker_locks(engine, "gatepay").reaper_lock() as locked:
+                assert locked
+                patch.setattr(this_worker._store, "requeue", requeued.append)
+                assert await anyio.to_thread.run_sync(this_worker._requeue_orphans) == 1  # the number of workers
+                assert requeued == []
+            await until(lambda: requeued)  # the worker's housekeeping requeues again
 
 
 async def test_unusable_database_raises_an_error_without_the_password(tmp_path: Path) -> None:

@@ -40,22 +40,22 @@ Row = tuple[str, Callable[[], Server], int, float]
 BASIC_SERVERS: list[Row] = [
     ("20 ms at any load", Server, 64, 1.25),
     ("four workers and a queue", lambda: Server(workers=lambda _: 4), 5, 1.1),
-    ("429 above ten in flight", lambda: Server(most=ten), 10, 1.25),
+    ("429 above ten in flight", lambda: Server(max_in_flight=ten), 10, 1.25),
 ]
 OTHER_SERVERS: list[Row] = [
     ("six workers", lambda: Server(workers=lambda _: 6), 7, 1.1),
     ("jitter", lambda: Server(latency=jitter), 64, 1.3),
     ("jitter, four workers", lambda: Server(latency=jitter, workers=lambda _: 4), 7, 1.1),
     ("jitter, twelve workers", lambda: Server(latency=jitter, workers=lambda _: 12), 16, 1.25),
-    ("jitter, 429 above ten", lambda: Server(latency=jitter, most=ten), 10, 1.25),
+    ("jitter, 429 above ten", lambda: Server(latency=jitter, max_in_flight=ten), 10, 1.25),
     ("any latency, twenty workers", lambda: Server(latency=exponential, workers=lambda _: 20), 32, 2.0),
-    ("429 above three", lambda: Server(most=lambda _: 3), 3, 1.15),
+    ("429 above three", lambda: Server(max_in_flight=lambda _: 3), 3, 1.15),
     ("slower from 0.2 s on", lambda: Server(latency=lambda _r, now, _n: 0.02 if now < 0.2 else 0.1), 100, 1.7),
     ("faster from 1 s on", lambda: Server(latency=lambda _r, now, _n: 0.1 if now < 1 else 0.02), 100, 1.25),
     ("sixteen workers, then four", lambda: Server(workers=lambda now: 16 if now < 0.5 else 4), 100, 1.25),
     ("four workers, then sixteen", lambda: Server(workers=lambda now: 4 if now < 1 else 16), 20, 1.25),
-    ("429 above ten, then above five", lambda: Server(most=lambda now: 10 if now < 1 else 5), 6, 1.25),
-    ("429 above ten, then above forty", lambda: Server(most=lambda now: 10 if now < 1 else 40), 24, 1.25),
+    ("429 above ten, then above five", lambda: Server(max_in_flight=lambda now: 10 if now < 1 else 5), 6, 1.25),
+    ("429 above ten, then above forty", lambda: Server(max_in_flight=lambda now: 10 if now < 1 else 40), 24, 1.25),
     ("slower with each call in flight", lambda: Server(latency=growing_with_load), 16, 1.25),
     ("silent for three seconds", lambda: Server(stalls=(0.2, 3.2)), 100, 1.1),
     ("far away, four workers", lambda: Server(latency=constant(0.3), workers=lambda _: 4), 5, 1.1),
@@ -130,7 +130,7 @@ def test_limit_falls_when_the_server_queues_calls() -> None:
 
 def test_limit_falls_to_one_if_the_server_accepts_one_call_at_a_time() -> None:
     """The limit never exceeds ``maximum``, which may be 1."""
-    result = simulate(Server(most=lambda _: 1), AutoConcurrency(MAXIMUM), 300)
+    result = simulate(Server(max_in_flight=lambda _: 1), AutoConcurrency(MAXIMUM), 300)
     assert result.limits[-1] == 1
     assert result.refused < 0.1
     for maximum in (1, 2, 7):
