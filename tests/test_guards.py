@@ -362,6 +362,16 @@ def test_skipped_tests_have_reasons(path: Path) -> None:
     assert not [line for line in marks if re.match(r"\s*@pytest\.mark\.(skip|xfail)", line) and "reason=" not in line]
 
 
+def test_selected_tests_of_anywhere_exist() -> None:
+    """Each test that `tests/anywhere.py` selects by its name exists; that program doesn't run in CI."""
+    selected = re.findall(
+        r'^    "(tests/[\w/]+\.py)(?:::(\w+))?",$', (ROOT / "tests/anywhere.py").read_text("utf-8"), re.MULTILINE
+    )
+    assert selected
+    for file, name in selected:
+        assert f"def {name}(" in (ROOT / file).read_text("utf-8") or not name, name
+
+
 def test_uvicorn_commands_disable_the_access_log() -> None:
     """Each uvicorn command in the docs and examples has --no-access-log: the log would contain signatures."""
     texts = [
