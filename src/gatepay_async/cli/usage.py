@@ -49,8 +49,8 @@ def _add_context(ctx: Any) -> Generator[None]:
     try:
         yield
     except TyperException as error:
-        known: Any = error
-        known.ctx = getattr(error, "ctx", None) or ctx
+        usage_error: Any = error
+        usage_error.ctx = getattr(error, "ctx", None) or ctx
         raise
 
 
