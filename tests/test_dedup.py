@@ -472,7 +472,7 @@ async def test_a_failed_input_after_the_spill(connections: type[RecordingConnect
 
     for threshold, kind in itertools.product([0, 1_000, 1_000_000], KINDS):
         server = Server()
-        with pytest.raises(InvalidRequestError, match="what follows line 3250 is not utf-8") as caught:
+        with pytest.raises(InvalidRequestError, match="the text after line 3250 is not utf-8") as caught:
             await server.upload(KINDS[kind](lines()), threshold=threshold)
         report = report_of(caught.value)
         assert (kind, threshold, server.stored) == (kind, threshold, make_keys(2_500))

@@ -312,7 +312,7 @@ def test_profile_is_unusable_without_its_keyring(gatepay: Any, login: Any, monke
     login()
     monkeypatch.setattr(keyring, "get_keyring", keyring.backends.fail.Keyring)
     run = gatepay("products")
-    assert (run.status, "There is no keyring here" in run.err, "--in-file" in run.err) == (2, True, True)
+    assert (run.status, "no keyring is available here" in run.err, "--in-file" in run.err) == (2, True, True)
     run = gatepay("logout")
     assert (run.status, run.out) == (0, "Profile default is deleted.\n")
     assert "the secret could not be deleted" in run.err

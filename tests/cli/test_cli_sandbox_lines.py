@@ -59,7 +59,7 @@ def test_event_lines_show_result_subject_and_duration(capsys: pytest.CaptureFixt
     cases = {
         "ka/create 100 · 1,500 keys · 12 ms": call(code=100, card_keys=1500),
         "ka/create 100 · 1 key · 12 ms": call(code=100, card_keys=1),
-        "ka/create no answer · fault: cut_before · 12 ms": call(fault="cut_before"),
+        "ka/create no response · fault: cut_before · 12 ms": call(fault="cut_before"),
         "ka/create 101 · A\\x1bB · missing or empty: page · 12 ms": call(
             code=101, reason="missing", field="page", out_order_id="A\x1bB"
         ),

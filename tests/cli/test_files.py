@@ -173,7 +173,7 @@ def test_title_rows_above_the_headings_are_skipped(tmp_path: Path) -> None:
     for data, expected in (
         (
             "本月\n\n卡密\nAAAA\n".encode(),
-            ": row 3 looks like a heading, and other rows stand above it | delete the rows",
+            ": row 3 looks like a heading, but there are other rows above it | delete the rows",
         ),
         ("本月\n1,2\n卡密,id\n".encode(), ": row 2 has more than one column"),
         (

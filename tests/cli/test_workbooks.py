@@ -93,7 +93,7 @@ def test_hidden_column_needs_its_name_and_hidden_sheets_cause_a_note(
 ) -> None:
     path = tmp_path / "keys.xlsx"
     assert error_of(path, hidden_workbook(column=1)).startswith(
-        ": the column of the card keys is hidden | name it with"
+        ": the column of the card keys is hidden | if it is the right column, name it with"
     )
     assert read(path, hidden_workbook(column=1), column="content")[0] == "KEY-1"
     assert read(path, hidden_workbook(column=0))[0] == "KEY-1"

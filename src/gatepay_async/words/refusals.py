@@ -293,7 +293,7 @@ REMEDIES: dict[str, Text] = {
         "请在 GatePay 后台升级套餐，或联系 GatePay。",
     ),
     "UnknownFailureError later": (
-        "Ask check_order(out_order_id), and look in GatePay's console, before you create the order again. Then use a "
+        "Query the order with check_order(out_order_id), and look in GatePay's console, before you create it again. Then use a "
         "new out_order_id.",
         "重新下单之前，请先用 check_order(out_order_id) 查询，并在 GatePay 后台查找；再次下单时请使用新的 out_order_id。",
     ),
@@ -380,7 +380,7 @@ REMEDIES: dict[str, Text] = {
         "稍后再试即可。",
     ),
     "DeadlineExceededError": (
-        "Call it again: any call that raises this error is safe to retry. If it happens often, raise deadline=.",
+        "Call it again: any call that raises this error is safe to retry. If it happens often, increase deadline=.",
         "重新调用即可：抛出该错误的调用都可以安全重试。如果经常发生，请调大 deadline=。",
     ),
     "TransportError unsent": (
