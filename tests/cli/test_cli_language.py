@@ -280,7 +280,7 @@ def test_table_that_doesnt_fit_becomes_names_and_values(
     row = ("40253517", "a long name of a file.txt", "123456789", "2026-11-28 13:05:10")
     for columns, lines in ((90, 4), (40, 10)):
         monkeypatch.setenv("COLUMNS", str(columns))
-        table = screens.table("upload", "input", "on the server", "submitted", right=(2,), whole=(0, 3))
+        table = screens.table("upload", "input", "on the server", "submitted", right=(2,), unbroken=(0, 3))
         table.add_row(*row)
         table.add_row(*row)
         screens.print_table(table)

@@ -93,7 +93,7 @@ def test_ascii_output_gets_plain_signs(monkeypatch: pytest.MonkeyPatch) -> None:
         encoding = "ascii"
 
     monkeypatch.setattr("sys.stdout", AsciiStream())
-    assert command._signs() == ("-", "->")
+    assert command._dot_and_arrow() == ("-", "->")
 
 
 def test_setting_lines_are_read_back_by_each_shell(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,7 @@ def test_encoding_names_are_normalized_or_unknown() -> None:
         ("UTF8", "utf-8"), ("utf-8-sig", "utf-8"), (" GBK ", "gbk"), ("gb2312", "gb18030"), ("CP936", "gbk"),
         ("Big5", "big5"), ("UTF-16LE", "utf-16-le"), ("latin-1", ""), ("rot13", ""), ("x\0", ""), ("", ""),
     ):  # fmt: skip
-        assert encodings.known_name(name) == expected, name
+        assert encodings.normalized_name(name) == expected, name
 
 
 def test_heading_is_distinguished_from_a_card_key() -> None:
@@ -111,7 +111,7 @@ def test_column_is_chosen_by_name_number_or_heading() -> None:
         (["id", "my key"], "MY KEY", (1, True)),
         (["content"], "3", (0, True)),
     ):
-        assert columns.choose(first, column) == chosen, first
+        assert columns.choose_column(first, column) == chosen, first
     for first, column, listed, likely in (
         (["id", "卡密", "x" * 30], "", f"1 (id), 2 (卡密), 3 ({'x' * 20})", "卡密"),
         (["AAAA", "BBBB"], "", "1-2", "N"),
@@ -120,7 +120,7 @@ def test_column_is_chosen_by_name_number_or_heading() -> None:
         (["key", "key"], "key", "1 (key), 2 (key)", "key"),
     ):
         with pytest.raises(FileProblemError) as caught:
-            columns.choose(first, column)
+            columns.choose_column(first, column)
         assert (caught.value.facts["columns"], caught.value.facts["likely"]) == (listed, likely), first
 
 
@@ -391,7 +391,7 @@ def test_table_too_large_for_memory_is_read_again(tmp_path: Path, monkeypatch: p
     for name in ("keys.csv", "keys.jsonl", "keys.xlsx", "keys.tsv"):
         write_and_read_bytes(tmp_path / name, keys)
         [checked] = checking.check_sources([tmp_path / name], Reading())
-        assert (checked.content, checked.lines) == (None, 5000), name
+        assert (checked.content, checked.line_count) == (None, 5000), name
         assert list(sources.Reader([checked])) == keys, name
 
 

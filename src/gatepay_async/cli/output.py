@@ -190,17 +190,17 @@ def escape(message: object) -> str:
     )
 
 
-def warn(message: str, *, whole: bool = False) -> None:
+def warn(message: str, *, unwrapped: bool = False) -> None:
     """
     Print *message* on standard error. Do nothing if standard error can't be written.
 
     Args:
         message: The text. On a terminal it is wrapped between words.
-        whole: Whether to print it without wrapping.
+        unwrapped: Whether to print the text without wrapping.
     """
     clear_waiting()
     with suppress(OSError):
-        if not whole and sys.stderr.isatty():
+        if not unwrapped and sys.stderr.isatty():
             message = fold(message, columns_of(sys.stderr))
         sys.stderr.write(f"{message}\n")
         sys.stderr.flush()
@@ -235,7 +235,7 @@ def question(message: str) -> Generator[None]:
 
 
 def warn_interrupted(message: str) -> None:
-    """Like ``warn``, but replace the terminal's ``^C``, or start a new line after an unanswered question."""
+    """Print *message* on standard error, in place of the terminal's ``^C`` or below an unanswered question."""
     clear_waiting()
     with suppress(OSError):
         if sys.stderr.isatty():

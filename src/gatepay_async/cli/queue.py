@@ -89,7 +89,7 @@ async def find_job(submitter: Submitter, prefix: str) -> Job:
     """
     jobs = [job for job in await submitter.jobs() if prefix and job_number(job).startswith(prefix)]
     if len(jobs) != 1:
-        raise HaltError(text("queue.none" if not jobs else "queue.several", wanted=prefix), todo=text("queue.todo"))
+        raise HaltError(text("queue.none" if not jobs else "queue.several", prefix=prefix), todo=text("queue.todo"))
     return jobs[0]
 
 

@@ -65,7 +65,7 @@ def print_table(content: Table) -> None:
 
 
 def print_list(content: Table) -> None:
-    """Like ``print_table``, but use a pager if the table is longer than the terminal."""
+    """Print a table, in a pager if it is longer than the terminal."""
     output = _draw(content)
     if not sys.stdout.isatty() or output.count("\n") < shutil.get_terminal_size().lines or not _show_in_pager(output):
         sys.stdout.write(output)
@@ -88,19 +88,19 @@ def _draw(content: Table) -> str:
     if content.show_header and content.row_count and not _fit_columns(content):
         names = [str(column.header) for column in content.columns]
         cells = zip(*(column.cells for column in content.columns), strict=True)
-        return "\n".join(_draw(facts(zip(names, row, strict=True))) for row in cells) + "\n"
+        return "\n".join(_draw(name_value_table(zip(names, row, strict=True))) for row in cells) + "\n"
     console = screen()
     with console.capture() as output:
         if content.show_header:
             console.print(content)
         else:
-            for line in _draw_facts(content, console.width):
+            for line in _draw_names_and_values(content, console.width):
                 console.print(line, soft_wrap=True)
     lines = [line.rstrip() for line in output.get().splitlines()]
     return "\n".join(lines).strip("\n") + ("\n\n" if content.show_header else "\n")
 
 
-def _draw_facts(content: Table, width: int) -> Iterator[Text]:
+def _draw_names_and_values(content: Table, width: int) -> Iterator[Text]:
     """
     Yield names and values next to each other.
 
@@ -176,24 +176,24 @@ class _WrappedTable(Table):
         super().add_row(*map(_WrappedText, cells), **options)
 
 
-def table(*columns: str, right: Iterable[int] = (), whole: Iterable[int] = ()) -> Table:
+def table(*columns: str, right: Iterable[int] = (), unbroken: Iterable[int] = ()) -> Table:
     """
     Return an empty table.
 
     Args:
         columns: The headings.
         right: The indexes of columns with numbers.
-        whole: The indexes of other columns whose values must not be broken, such as IDs and times.
+        unbroken: The indexes of other columns whose values must not be broken, such as IDs and times.
     """
     padding = (0, 1 if screen().width >= _WIDE_COLUMNS else 0)
     new = _WrappedTable(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=padding)
     for index, column in enumerate(columns):
         justify: Literal["left", "right"] = "right" if index in right else "left"
-        new.add_column(column, justify=justify, overflow="fold", no_wrap=index in right or index in whole)
+        new.add_column(column, justify=justify, overflow="fold", no_wrap=index in right or index in unbroken)
     return new
 
 
-def facts(rows: Iterable[tuple[str, object]]) -> Table:
+def name_value_table(rows: Iterable[tuple[str, object]]) -> Table:
     """Return a table of names and values."""
     new = Table(box=None, show_header=False, pad_edge=False)
     new.add_column(style="bold", no_wrap=True)
@@ -225,18 +225,18 @@ def wrap_indented(text: str, *, indent: int) -> str:
     return f"\n{' ' * indent}".join(wrap(text, max(indent, screen().width - indent)))
 
 
-def print_line(text: str, *, style: str = "", stream: IO[str] | None = None, whole: bool = False) -> None:
+def print_line(text: str, *, style: str = "", stream: IO[str] | None = None, unwrapped: bool = False) -> None:
     """
     Print *text*. On a terminal it is wrapped between words, so that numbers and URLs are not broken.
 
     Args:
         text: A line, or several.
-        style: Rich's style for the whole text.
+        style: Rich's style for the text.
         stream: None: standard output.
-        whole: Whether to print it without wrapping, because the user copies the line.
+        unwrapped: Whether to print *text* without wrapping, because the user copies it.
     """
     console = screen(stream)
-    if console.file.isatty() and not whole:
+    if console.file.isatty() and not unwrapped:
         text = fold(text, console.width)
     try:
         console.print(Text(text, style=style), soft_wrap=True)

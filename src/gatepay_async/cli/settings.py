@@ -35,7 +35,7 @@ class Source(Protocol):
         ...
 
     @property
-    def where(self) -> str:
+    def secret_location(self) -> str:
         """Where the secret is stored, as a text for the user."""
         ...
 
@@ -72,7 +72,7 @@ class EnvironmentCredentials:
         return os.environ.get("GATEPAY_BASE_URL") or BASE_URL
 
     @property
-    def where(self) -> str:
+    def secret_location(self) -> str:
         """The file or the variable that contains the secret."""
         path = secret_path()
         if path is not None:
@@ -124,7 +124,7 @@ class StoredCredentials:
     _cache: list[str] = field(factory=list[str], repr=False, eq=False)
 
     @property
-    def where(self) -> str:
+    def secret_location(self) -> str:
         """The profile, and whether its secret is in the keyring or in a file."""
         place = text(f"profiles.in_{self.profile.kept_in}")
         return text("doctor.secret_in_profile", name=self.name, place=place)

@@ -939,8 +939,8 @@ COMMAND: dict[str, Text] = {
         "有多列，无法确定哪一列是卡密。各列：{columns}",
     ),
     "sources.no_column": (
-        "--column {wanted} matches no column, or more than one. Columns: {columns}",
-        "--column {wanted} 没有匹配的列，或匹配了多列。各列：{columns}",
+        "--column {column} matches no column, or more than one. Columns: {columns}",
+        "--column {column} 没有匹配的列，或匹配了多列。各列：{columns}",
     ),
     "sources.which_column.todo": (
         "name the column or its number: --column {likely}. Other columns are not uploaded: if a customer needs a card number "
@@ -1126,7 +1126,7 @@ COMMAND: dict[str, Text] = {
         "Watching for a stock below {below}. Press Ctrl-C to stop.",
         "库存低于 {below} 时提醒。按 Ctrl-C 结束。",
     ),
-    "products.low": ("product {number} ({name}): {stock} left", "商品 {number}（{name}）：还剩 {stock}"),
+    "products.low": ("product {product_id} ({name}): {stock} left", "商品 {product_id}（{name}）：还剩 {stock}"),
     "products.none_low": ("No product has so little stock.", "没有库存这么少的商品。"),
     "products.none": ("Your shop has no products yet.", "店铺还没有商品。"),
     # -- the upload ---------------------------------------------------------------------------------------------------
@@ -1194,8 +1194,8 @@ COMMAND: dict[str, Text] = {
     ),
     "queue.file": ("Can't use {path}: {reason}.", "无法使用 {path}：{reason}。"),
     "queue.folder": ("Can't create {path}: {reason}", "无法创建 {path}：{reason}"),
-    "queue.none": ("There is no upload {wanted}.", "没有编号为 {wanted} 的任务。"),
-    "queue.several": ("Several uploads have an ID that starts with {wanted}.", "有多个任务的编号以 {wanted} 开头。"),
+    "queue.none": ("There is no upload {prefix}.", "没有编号为 {prefix} 的任务。"),
+    "queue.several": ("Several uploads have an ID that starts with {prefix}.", "有多个任务的编号以 {prefix} 开头。"),
     "queue.todo": ("`gatepay uploads list` shows the IDs", "用 gatepay uploads list 查看编号"),
     "queue.several_files": ("{name} + {more} more", "{name} 和另外 {more} 个文件"),
     "queue.submitted": (

@@ -150,8 +150,9 @@ def _check_credentials() -> list[Finding]:
         source.secret()
     except HaltError as error:
         return [Finding("credentials", Mark.BAD, error.text, error.todo, Status.USAGE)]
-    where = source.where
-    findings.append(Finding("credentials", Mark.OK, text("doctor.credentials_ok", appkey=appkey, where=where)))
+    findings.append(
+        Finding("credentials", Mark.OK, text("doctor.credentials_ok", appkey=appkey, where=source.secret_location))
+    )
     if isinstance(source, settings.EnvironmentCredentials) and path is not None and settings.is_world_readable(path):
         findings.append(
             Finding(
@@ -251,6 +252,7 @@ class _BodyRecorder(httpx.AsyncBaseTransport):
         try:
             reply = await self._inner.handle_async_request(request)
         except httpx.ConnectError as error:
+            # Its own message may be only "all connection attempts failed". The finding shows the cause.
             raise httpx.ConnectError(root_cause(error)) from error
         try:
             self.body = await reply.aread()

@@ -12,7 +12,7 @@ from gatepay_async.cli.files.parts import (
     PlainParser,
     SharedTexts,
     end_of_tags,
-    local,
+    local_name,
     safe_parser,
 )
 from gatepay_async.cli.files.reading import HiddenRow
@@ -80,7 +80,7 @@ class SheetRows:
             parser.close()
 
     def _read_with(self, parser: "_RowParser") -> Iterator[Sequence[Row]]:
-        """Yield the rows. Use *parser* where the faster ways can't read the XML."""
+        """Yield the rows. Use *parser* where the faster methods can't read the XML."""
         unread = b""
         while block := self._sheet.read(BLOCK_BYTES):
             unread += block
@@ -260,7 +260,7 @@ class _RowParser:
         return complete
 
     def _start_element(self, name: str, attributes: dict[str, str]) -> None:
-        name = local(name)
+        name = local_name(name)
         if name == "c":
             self._start_cell(attributes)
         elif name in {"v", "t"}:
@@ -291,7 +291,7 @@ class _RowParser:
         self._formula = False
 
     def _end_element(self, name: str) -> None:
-        name = local(name)
+        name = local_name(name)
         self._in_value = False
         if name == "c":
             index, kind, style = self._cell

@@ -73,7 +73,7 @@ class Package:
     def elements(self, path: str) -> Iterator[tuple[str, dict[str, str]]]:
         """Yield the name and the attributes of each element of a small part."""
         elements: list[tuple[str, dict[str, str]]] = []
-        parser = safe_parser(lambda name, attributes: elements.append((local(name), attributes)))
+        parser = safe_parser(lambda name, attributes: elements.append((local_name(name), attributes)))
         size = 0
         with self.open(path) as part:
             while block := part.read(BLOCK_BYTES):
@@ -94,7 +94,7 @@ class Package:
         sheets: list[Part] = []
         for name, attributes in self.elements(book):
             if name == "sheet":
-                local_attributes = {local(key): value for key, value in attributes.items()}
+                local_attributes = {local_name(key): value for key, value in attributes.items()}
                 kind, target = by_id[local_attributes["id"]]
                 if kind == "worksheet":
                     is_visible = local_attributes.get("state", "visible") == "visible"
@@ -231,7 +231,7 @@ class _TextParser:
         return texts
 
     def _start_of_text(self, name: str, _: dict[str, str]) -> None:
-        name = local(name)
+        name = local_name(name)
         self._phonetic_depth += name == "rPh"
         self._in_text = name == "t" and not self._phonetic_depth
         self._after_text = False
@@ -239,7 +239,7 @@ class _TextParser:
             self._letters.clear()
 
     def _end_of_text(self, name: str) -> None:
-        name = local(name)
+        name = local_name(name)
         self._phonetic_depth -= name == "rPh"
         self._in_text = False
         if name == "si":
@@ -318,7 +318,7 @@ def end_of_tags(data: bytes) -> int:
     return end
 
 
-def local(name: str) -> str:
+def local_name(name: str) -> str:
     """Return an XML name without its prefix."""
     return name.rpartition(":")[2]
 
