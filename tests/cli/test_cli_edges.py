@@ -102,7 +102,7 @@ def test_second_signal_doesnt_interrupt_the_cleanup(start: Any, monkeypatch: pyt
     assert (raised.value.exit_code, cleaned_up) == (128 + signal.SIGUSR1, [True])
 
 
-NEVER_STOPS = """
+WORKER_THAT_NEVER_STOPS = """
 import signal, threading
 import anyio
 from gatepay_async.cli import runner
@@ -122,7 +122,9 @@ runner.run_worker_and_exit(work)
 
 def test_worker_that_cant_stop_is_ended_with_the_signals_status() -> None:
     """A worker whose thread never ends exits with the status of the signal and prints the reason."""
-    ended = subprocess.run([sys.executable, "-c", NEVER_STOPS], capture_output=True, timeout=PATIENCE, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", WORKER_THAT_NEVER_STOPS], capture_output=True, timeout=PATIENCE, check=False
+    )
     assert ended.returncode == 128 + signal.SIGTERM
     assert b"the database doesn't answer" in ended.stderr
 

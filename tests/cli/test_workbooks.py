@@ -104,7 +104,7 @@ def test_hidden_column_needs_its_name_and_hidden_sheets_cause_a_note(
     assert "hidden sheets are not read (1)" in capsys.readouterr().err
 
 
-def test_number_formats_that_show_the_stored_value() -> None:
+def test_formats_are_known_to_show_or_change_a_stored_value() -> None:
     """For each format: whether it shows numbers, zero and texts exactly as they are stored."""
     for code, number, zero, text in (
         ("General", 1, 1, 1), ("0", 1, 1, 1), ("@", 1, 1, 1), ("#", 1, 0, 1), ("0_ ", 1, 1, 1),

@@ -36,7 +36,7 @@ def durable_uploads() -> DurableUploads:
     ).hexdigest()
     spool = os.path.expanduser(os.environ.get("GATEPAY_UPLOADS_SPOOL", "")) or None  # noqa: PTH111 -- Path.expanduser() raises without a home
     with explain_errors():
-        return DurableUploads(settings.source().client, database=database, spool=spool, name=f"shop-{shop_hash}")
+        return DurableUploads(settings.credentials().client, database=database, spool=spool, name=f"shop-{shop_hash}")
 
 
 def _halt_error(error: DurableError, *, todo: str = "", status: Status = Status.USAGE) -> HaltError:

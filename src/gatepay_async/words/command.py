@@ -1085,7 +1085,7 @@ COMMAND: dict[str, Text] = {
         "contains a carriage return that is not a line end (old Mac format)",
         "含有单独的回车符（旧式 Mac 换行）",
     ),
-    "sources.encoding": ("is in a different encoding", "的编码与 --encoding（默认 utf-8）不符"),
+    "sources.encoding": ("is not in the encoding that --encoding names", "的编码与 --encoding 指定的不符"),
     "sources.long": ("is longer than {most} bytes", "超过 {most} 字节"),
     "sources.todo": (
         "save the file as UTF-8 text, one card key per line, or set --encoding (such as gb18030, big5 or utf-16)",

@@ -129,7 +129,7 @@ PROBLEMS: dict[str, Text] = {
     "url_invisible": ("contains a space or an invisible character ({code})", "含有空格或看不见的字符（{code}）"),
     "url_unreadable": ("is not a valid URL", "不是有效的网址"),
     "url_scheme": ("must begin with {schemes} and a host", "必须以 {schemes} 加主机名开头"),
-    "url_port": ("has an invalid port: {port}", "端口 {port} 不存在"),
+    "url_port": ("has an invalid port: {port}", "端口 {port} 无效"),
     "url_host": ("has an invalid host name", "主机名无效"),
     "proxy_unusable": ("names a proxy, which {problem}", "指定的代理{problem}"),
     "needs_socksio": ("needs socksio: pip install 'httpx[socks]'", "需要 socksio：pip install 'httpx[socks]'"),
@@ -194,7 +194,7 @@ PROBLEMS: dict[str, Text] = {
     "kind_money": ('money, such as 1.5 or "1.50"', '金额（例如 1.5 或 "1.50"）'),
     "says_success": ("says success", "表示成功"),
     "unknown_code": ("is not a code of GatePay's", "不是 GatePay 的状态码"),
-    "redirect": ("is a redirect, which is not followed; check base_url", "是重定向，不会跟随；base_url 是否正确？"),
+    "redirect": ("is a redirect, which is not followed; check base_url", "是重定向，不会跟随；请检查 base_url"),
     "later_page": ("is after the requested page", "在所请求的页之后"),
     "earlier_page": ("is before the requested page", "在所请求的页之前"),
     "id_not_ascending": ("is not above the id of the row before it", "不大于上一行的 id"),
@@ -408,7 +408,7 @@ PROBLEMS: dict[str, Text] = {
     # -- sentences that start with a placeholder ----------------------------------------------------------------------
     "sending_failed": (
         "{kind} while sending; see the worker's log",
-        "发送时出现 {kind}；处理进程的日志可能有更多信息",
+        "发送时出现 {kind}；请查看 worker 的日志",
     ),
     "job_in_work": ("{job} is running; cancel it first", "{job} 正在处理中；请先取消"),
     "job_gone": ("{job} no longer exists; someone has deleted it", "{job} 已不存在，可能已被删除"),

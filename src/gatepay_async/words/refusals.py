@@ -376,7 +376,7 @@ REMEDIES: dict[str, Text] = {
     "ProtocolError": (
         "Check .http_status and .excerpt, base_url, and whether a proxy responds instead of GatePay. A 5xx or "
         "429 is usually temporary: try again later.",
-        "请查看 .http_status 和 .excerpt：base_url 是否正确，是否有代理代为响应？5xx 和 429 通常是暂时的，"
+        "请查看 .http_status 和 .excerpt，并检查 base_url，以及是否有代理代为响应。5xx 和 429 通常是暂时的，"
         "稍后再试即可。",
     ),
     "DeadlineExceededError": (

@@ -145,15 +145,15 @@ def _check_credentials() -> list[Finding]:
     findings: list[Finding] = []
     path = settings.secret_path()
     try:
-        source = settings.source()
-        appkey = source.appkey()
-        source.secret()
+        credentials = settings.credentials()
+        appkey = credentials.appkey()
+        credentials.secret()  # fails if there is no secret
     except HaltError as error:
         return [Finding("credentials", Mark.BAD, error.text, error.todo, Status.USAGE)]
-    findings.append(
-        Finding("credentials", Mark.OK, text("doctor.credentials_ok", appkey=appkey, where=source.secret_location))
-    )
-    if isinstance(source, settings.EnvironmentCredentials) and path is not None and settings.is_world_readable(path):
+    message = text("doctor.credentials_ok", appkey=appkey, where=credentials.secret_location)
+    findings.append(Finding("credentials", Mark.OK, message))
+    from_environment = isinstance(credentials, settings.EnvironmentCredentials)
+    if from_environment and path is not None and settings.is_world_readable(path):
         findings.append(
             Finding(
                 "credentials",
@@ -174,7 +174,7 @@ async def _check_server() -> list[Finding]:
     try:
         async with (
             transport,
-            settings.source().client(transport=transport, deadline=20) as gatepay,
+            settings.credentials().client(transport=transport, deadline=20) as gatepay,
         ):
             products = len((await gatepay.list_products()).products)
     except GatePayError as error:

@@ -75,9 +75,8 @@ def _print_refusal(refusal: Refusal) -> None:
 
 
 def _print_refusals(refusals: list[Refusal]) -> None:
-    rows = table(
-        *(text(f"errors.{name}") for name in ("where", "number", "cause", "remedy")), right=(1,), unbroken=(0,)
-    )
+    headings = (text(f"errors.{name}") for name in ("where", "number", "cause", "remedy"))
+    rows = table(*headings, right=(1,), unbroken=(0,))
     for refusal in refusals:
         rows.add_row(
             refusal.endpoint,

@@ -72,9 +72,8 @@ def _finish(command: _UploadCommand, report: UploadReport, early_error: BaseExce
     """Print the report, and the error that ended the upload early, if any. Return the exit status."""
     lines_are_missing, write_error = False, None
     try:
-        lines_are_missing = _save_unsent_lines(
-            command, report, was_completed=early_error is None and report.stopped is None
-        )
+        was_completed = early_error is None and report.stopped is None
+        lines_are_missing = _save_unsent_lines(command, report, was_completed=was_completed)
     except HaltError as error:
         write_error = error
     interrupted = early_error is not None

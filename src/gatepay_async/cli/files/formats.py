@@ -84,8 +84,8 @@ def _parse_text(file: BinaryIO, *, encoding: str, reading: Reading) -> tuple[int
 
 
 def _parse_csv(file: BinaryIO, *, encoding: str, reading: Reading, suffix: str) -> tuple[int, Iterator[Cell]]:
-    first_row, _, keys = keys_of(csv_rows(read_lines(file, encoding), suffix), reading)
-    return first_row, refuse_exponents(keys)
+    first_row_number, _, keys = keys_of(csv_rows(read_lines(file, encoding), suffix), reading)
+    return first_row_number, refuse_exponents(keys)
 
 
 def _parse_json(file: BinaryIO, *, encoding: str, reading: Reading) -> tuple[int, Iterator[Cell]]:

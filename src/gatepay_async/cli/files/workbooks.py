@@ -44,8 +44,9 @@ class Sheet:
         blocks_to_read = (
             self._without_skipped(block, reading) if HiddenRow in map(type, block) else block for block in blocks
         )
-        first, self._key_index, keys = keys_of(chain.from_iterable(blocks_to_read), reading, hidden_columns)
-        return first, keys
+        rows = chain.from_iterable(blocks_to_read)
+        first_row_number, self._key_index, keys = keys_of(rows, reading, hidden_columns)
+        return first_row_number, keys
 
     def count_covered(self) -> int:
         """

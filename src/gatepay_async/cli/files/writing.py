@@ -217,7 +217,7 @@ class ExcelWriter(Writer):
         self._next_row = 1
 
 
-# Files with any other suffix are text files.
+# open_writer() also knows .jsonl and .xlsx, and writes files with any other suffix as text.
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 ENDINGS = (".txt", ".csv", ".tsv", ".jsonl", ".xlsx")
 
