@@ -161,7 +161,7 @@ def test_closed_pipe_raises_instead_of_ending_the_process() -> None:
             raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        screens.screen(Closed()).print("a line")
+        screens.new_console(Closed()).print("a line")
 
 
 def test_unwritable_standard_error_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -257,7 +257,7 @@ def test_wrap_indented_wraps_on_terminals_only(monkeypatch: pytest.MonkeyPatch) 
 def test_columns_sets_the_table_width_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     for columns, width in (("", 160), ("60", 60), ("0", 160), ("many", 160)):
         monkeypatch.setenv("COLUMNS", columns)
-        assert screens.screen().width == width, columns
+        assert screens.new_console().width == width, columns
 
 
 def test_table_on_a_narrow_terminal_breaks_no_word(

@@ -16,7 +16,7 @@ from typer.main import get_command
 from gatepay_async.cli import output, screens, usage
 from gatepay_async.cli.app import app
 from gatepay_async.cli.commands import pay
-from gatepay_async.cli.wrapping import columns_of, fold, longest_piece
+from gatepay_async.cli.wrapping import columns_of, longest_piece, wrap_lines
 
 pytestmark = pytest.mark.fast
 
@@ -77,7 +77,7 @@ def test_lines_are_wrapped_without_breaking_urls(set_terminal: Callable[[int], F
         terminal = set_terminal(40)
         write(sentence, unwrapped=True)
         assert terminal.getvalue() == f"{sentence}\n"
-    assert fold("一 二\n  三四五", 6) == "一 二\n  三四\n  五"
+    assert wrap_lines("一 二\n  三四五", 6) == "一 二\n  三四\n  五"
 
 
 def test_chinese_lines_break_before_opening_brackets_and_currency_signs() -> None:
@@ -88,7 +88,7 @@ def test_chinese_lines_break_before_opening_brackets_and_currency_signs() -> Non
         ("已支付 ￥0.99，验签", 11, "已支付\n￥0.99，验\n签"),
         ("称为“卡密”", 6, "称为\n“卡密”"),
     ):
-        assert fold(message, width) == lines, message
+        assert wrap_lines(message, width) == lines, message
 
 
 def test_long_value_is_printed_below_its_name(set_terminal: Callable[[int], FakeTerminal]) -> None:

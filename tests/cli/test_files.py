@@ -131,7 +131,7 @@ def test_odd_lines_are_classified() -> None:
         (' "A"\r', "quotes"), ("'00123", "sign"), ('="00123"', "sign"), ("'A", ""), ('A"B"', ""), ('"', ""),
         ("AAAA", ""), (" A ", ""), ("A<1&C>D", ""), ("\tA", ""), ("E+E", ""), ("1E5", ""), ("KEY-1.2E+05", ""),
     ):  # fmt: skip
-        assert odd.Oddities(table=False).kind_of(line) == kind, line
+        assert odd.Oddities(is_table=False).kind_of(line) == kind, line
 
 
 def test_numbers_rounded_by_a_spreadsheet_are_odd(tmp_path: Path) -> None:
@@ -368,8 +368,8 @@ def test_excel_csv_prefixes_texts_with_a_tab(tmp_path: Path) -> None:
 def test_unsupported_card_keys_are_refused_by_the_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A text file can't contain a line break within a card key, and an Excel cell no more than 32,767 characters."""
     with pytest.raises(writing.CantHoldError):
-        write_and_read_bytes(tmp_path / "keys.txt", ["A\nB"], strict=True)
-    lines = write_and_read_bytes(tmp_path / "keys.txt", ["A\rB", "卡"], encoding="gbk", heading=True)
+        write_and_read_bytes(tmp_path / "keys.txt", ["A\nB"], refuse_line_breaks=True)
+    lines = write_and_read_bytes(tmp_path / "keys.txt", ["A\rB", "卡"], encoding="gbk", with_heading=True)
     assert lines.decode("gbk") == "content\nA\rB\n卡\n"
     with pytest.raises(writing.CantHoldError):
         write_and_read_bytes(tmp_path / "keys.xlsx", ["x" * 32_768])

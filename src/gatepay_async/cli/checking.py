@@ -155,7 +155,7 @@ def _check_text(source: Source, file: BinaryIO, reading: Reading, free_bytes: in
         warn(text("sources.guessed", name=escape(source.name), encoding=encoding))
     first_line, keys = parse(file)
     if not formats.is_table(source.path, reading):
-        check = _Check(source.name, first_line, None if reading.as_is else Oddities(table=False))
+        check = _Check(source.name, first_line, None if reading.as_is else Oddities(is_table=False))
         check.read(keys)
         return check.result(evolve(source, stamp=None if source.content else source.stamp), parse)
     return _check_table(evolve(source, content=None), first_line, keys, parse, free_bytes)
@@ -195,7 +195,7 @@ def _check_table(
     source: Source, first_line: int, keys: Iterator[Cell], parse: formats.Parse, free_bytes: int
 ) -> Source:
     """Check a table. If its card keys have at most *free_bytes*, keep them as lines of text."""
-    check = _Check(source.name, first_line, Oddities(table=True), max_kept_bytes=free_bytes)
+    check = _Check(source.name, first_line, Oddities(is_table=True), max_kept_bytes=free_bytes)
     check.read(keys)
     if check.kept is None:
         return check.result(source, parse)
@@ -269,7 +269,8 @@ class _Check:
         joined = "".join(texts)
         self._has_keys = self._has_keys or bool(invisible.strip(joined))
         number = self.first_line + self.lines_read
-        if not joined.isprintable() or len(texts) < len(batch) or (self.max_kept_bytes and _has_long(texts, joined)):
+        may_be_too_long = bool(self.max_kept_bytes) and _may_have_long_key(texts, joined)
+        if may_be_too_long or not joined.isprintable() or len(texts) < len(batch):
             for line, key in enumerate(batch, number):
                 self._record_problem(line, key)
         if self.oddities is not None and (_has_odd_characters(joined) or _has_odd_numbers(texts)):
@@ -300,8 +301,8 @@ class _Check:
         return file_error(self.name, message, self._problems[0][1].key)
 
 
-def _has_long(keys: list[str], joined: str) -> bool:
-    """Whether one of *keys*, whose letters are *joined*, may have more than ``MAX_LINE_BYTES``."""
+def _may_have_long_key(keys: list[str], joined: str) -> bool:
+    """Whether one of *keys* may have more than ``MAX_LINE_BYTES``. *joined* is the text of all of them."""
     limit = MAX_LINE_BYTES if joined.isascii() else MAX_LINE_BYTES // 4  # UTF-8 has up to 4 bytes for a character
     return len(joined) > limit and max(map(len, keys)) > limit
 

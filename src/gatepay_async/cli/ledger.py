@@ -66,10 +66,10 @@ def write_failed_lines(
     encoding = "utf-8" if reading.encoding == AUTO else reading.encoding
     keys = chain.from_iterable(outcome.keys for outcome in report.chunks)
     name = path.with_suffix(".txt") if reading.as_is else path  # with --as-is, a heading would count as a card key
-    heading = reading.skip_heading and not reading.as_is
+    with_heading = reading.skip_heading and not reading.as_is
     with (
         sources.explain_format(),
-        writing.open_writer(name, file, (EXPORTED,), encoding=encoding, heading=heading) as writer,
+        writing.open_writer(name, file, (EXPORTED,), encoding=encoding, with_heading=with_heading) as writer,
     ):
         writer.write((key,) for key in chain(keys, rest))
 

@@ -11,7 +11,7 @@ from io import TextIOWrapper
 from typing import Any, cast
 
 from gatepay_async.cli.language import text
-from gatepay_async.cli.wrapping import columns_of, fold
+from gatepay_async.cli.wrapping import columns_of, wrap_lines
 
 _wants_json: ContextVar[bool] = ContextVar("json", default=False)
 _fields: ContextVar[tuple[str, ...]] = ContextVar("fields", default=())
@@ -159,7 +159,7 @@ def pick_fields(row: Mapping[str, object], selected: tuple[str, ...]) -> dict[st
 
 
 def print_long_json(document: Mapping[str, object], lists: Mapping[str, Iterable[object]]) -> None:
-    """Like ``print_json``, but the items of *lists* are written one by one, so that long lists need little memory."""
+    """Print *document* and *lists* as one JSON object. Write item by item, so that long lists need little memory."""
     encode = _encoder().encode
     selected = fields()
     if selected:
@@ -201,7 +201,7 @@ def warn(message: str, *, unwrapped: bool = False) -> None:
     clear_waiting()
     with suppress(OSError):
         if not unwrapped and sys.stderr.isatty():
-            message = fold(message, columns_of(sys.stderr))
+            message = wrap_lines(message, columns_of(sys.stderr))
         sys.stderr.write(f"{message}\n")
         sys.stderr.flush()
 

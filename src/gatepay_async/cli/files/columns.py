@@ -31,7 +31,7 @@ def looks_like_heading(line: str) -> bool:
 
 def contain_column_name(cells: Sequence[str]) -> bool:
     """Whether one of *cells* is a common name of a column, which no row of card keys contains."""
-    return any(_plain(cell) in _KEYS | _OTHERS for cell in cells)
+    return any(_normalize(cell) in _KEYS | _OTHERS for cell in cells)
 
 
 def choose_column(first_row: Sequence[str], column_option: str) -> tuple[int, bool]:
@@ -45,15 +45,15 @@ def choose_column(first_row: Sequence[str], column_option: str) -> tuple[int, bo
     Raises:
         FileProblemError: The column can't be determined. The facts contain the names of the columns.
     """
-    names = [_plain(cell) for cell in first_row]
+    names = [_normalize(cell) for cell in first_row]
     is_heading = contain_column_name(first_row)
     filled_indexes = [index for index, name in enumerate(names) if name]
     if column_option.isdecimal():
         if 1 <= int(column_option) <= len(first_row):
             return int(column_option) - 1, is_heading
     elif column_option:
-        if names.count(_plain(column_option)) == 1:
-            return names.index(_plain(column_option)), True
+        if names.count(_normalize(column_option)) == 1:
+            return names.index(_normalize(column_option)), True
     elif names.count(EXPORTED) == 1:
         return names.index(EXPORTED), True
     elif len(filled_indexes) == 1:
@@ -68,7 +68,7 @@ def choose_column(first_row: Sequence[str], column_option: str) -> tuple[int, bo
     )
 
 
-def _plain(name: str) -> str:
+def _normalize(name: str) -> str:
     """Return *name* in a form that is equal for all common ways to write it."""
     return re.sub(r"[\s_-]+", "_", name.strip(" \t\r\"'“”:：\ufeff").casefold())
 

@@ -130,12 +130,12 @@ def keys_of(
     index, is_heading = columns.choose_column(_names(first_row), reading.column)
     if index in hidden_columns and not reading.column:
         raise FileProblemError("sources.hidden_column")
-    only_column = not reading.column and not _has_other_cells(first_row, index)
+    is_only_column = not reading.column and not _has_other_cells(first_row, index)
     blocks = iter(lambda: list(islice(source, _BLOCK_ROWS)), [])
-    keys = chain.from_iterable(_cells(block, index, only_column=only_column) for block in blocks)
+    keys = chain.from_iterable(_cells(block, index, is_only_column=is_only_column) for block in blocks)
     if is_heading or reading.skip_heading:
         return row_number + 1, index, keys
-    return row_number, index, chain((_cell(first_row, index, only_column=only_column),), keys)
+    return row_number, index, chain((_cell(first_row, index, is_only_column=is_only_column),), keys)
 
 
 def _is_title(row: Sequence[Cell]) -> bool:
@@ -171,17 +171,17 @@ def _names(row: Sequence[Cell]) -> list[str]:
     return [cell if isinstance(cell, str) else "0" for cell in row]
 
 
-def _cells(rows: list[Sequence[Cell]], index: int, *, only_column: bool) -> Iterable[Cell]:
+def _cells(rows: list[Sequence[Cell]], index: int, *, is_only_column: bool) -> Iterable[Cell]:
     """Return the cell at *index* of each row. This is faster than ``_cell`` if all rows have that cell."""
     lengths = set(map(len, rows))
-    if min(lengths) > index and not (only_column and max(lengths) > 1):
+    if min(lengths) > index and not (is_only_column and max(lengths) > 1):
         return map(itemgetter(index), rows)
-    return [_cell(row, index, only_column=only_column) for row in rows]
+    return [_cell(row, index, is_only_column=is_only_column) for row in rows]
 
 
-def _cell(row: Sequence[Cell], index: int, *, only_column: bool) -> Cell:
-    """Return the cell at *index*. If the table has only this column (*only_column*), refuse a row with more cells."""
-    if only_column and len(row) > 1 and _has_other_cells(row, index):
+def _cell(row: Sequence[Cell], index: int, *, is_only_column: bool) -> Cell:
+    """Return the cell at *index*. If it should be the only one (*is_only_column*), refuse a row with more cells."""
+    if is_only_column and len(row) > 1 and _has_other_cells(row, index):
         return Refused("sources.more_cells", {})
     return row[index] if index < len(row) else ""
 

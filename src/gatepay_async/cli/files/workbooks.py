@@ -100,12 +100,12 @@ class _Workbook:
             self.parts, texts, styles = self._package.sheets()
             self._texts = SharedTexts(self._package, texts)
             self._styles = self._package.styles(styles)
-            self._plain = frozenset(number for number, shown in enumerate(self._styles) if shown.text)
+            self._plain_styles = frozenset(number for number, shown in enumerate(self._styles) if shown.text)
 
     def rows(self, part: Part) -> tuple[Iterator[Sequence[Row]], set[int], MergedCells]:
         """Return the rows of a sheet, many at a time; the indexes of hidden columns; and the merged cells."""
         with _refuse_damaged():
-            rows = SheetRows(self._package.open(part.path), self._texts, self._plain, self._value_of)
+            rows = SheetRows(self._package.open(part.path), self._texts, self._plain_styles, self._value_of)
         return _read_rows(rows), rows.hidden_columns, rows.merged
 
     def _value_of(self, kind: str, style: int, letters: str, formula: bool) -> Cell:  # noqa: FBT001 -- faster than a keyword, for a million calls
