@@ -135,7 +135,7 @@ def _check_pipe(source: Source, reading: Reading, free_bytes: int) -> Source:
     if reading.as_is:
         return evolve(source, parse=partial(formats.parse_plain, encoding=encoding))
     context = source.open()
-    file = context.__enter__()  # closed after the last byte was read
+    file = context.__enter__()  # not a with block: the upload reads the rest of a long pipe
     content = file.read(free_bytes + 1)
     if len(content) <= free_bytes:
         context.__exit__(None, None, None)
@@ -250,7 +250,7 @@ class _Check:
             raise FileProblemError("sources.empty")
 
     def result(self, source: Source, parse: formats.Parse) -> Source:
-        """Return *source* with the results of the check."""
+        """Return a copy of *source* with the results of the check."""
         if self.oddities is not None:
             del self._odd_counts[self.oddities.kind_to_ignore()]
         odd = sorted((line for kind in self._odd_counts for line in self._odd[kind]), key=lambda line: line.line)
@@ -318,12 +318,12 @@ def _has_odd_characters(letters: str) -> bool:
 
 
 def _has_odd_numbers(keys: list[str]) -> bool:
-    """Whether one of *keys* is a number that is odd or has to be compared with others."""
-    is_number = map(str.isdecimal, map(str.strip, keys))  # fast, and few files of card keys have numbers
-    return any(is_number) and any(map(_is_odd_number, keys))
+    """Whether one of *keys* is a number that ``Oddities`` has to look at."""
+    are_numbers = map(str.isdecimal, map(str.strip, keys))  # fast, and few files of card keys have numbers
+    return any(are_numbers) and any(map(_may_be_odd_number, keys))
 
 
-def _is_odd_number(key: str) -> bool:
+def _may_be_odd_number(key: str) -> bool:
     return type(key) is NumberCell or is_long_number(key.strip())
 
 

@@ -38,7 +38,7 @@ COMMAND: dict[str, Text] = {
         "Store your shop's key for all later commands.\n"
         "\n"
         "Asks for the appkey and the appsecret of GatePay's console, and checks them with one call. The secret goes to "
-        "your system's keyring, or to a file that only you can read if there is none. Without a terminal, the command "
+        "your system's keyring or, if there is none, to a file that only you can read. Without a terminal, the command "
         "reads one line of standard input for each.\n"
         "\n"
         "  gatepay login\n"
@@ -432,7 +432,7 @@ COMMAND: dict[str, Text] = {
     "pay.cloud": ("With --price: create the order at GatePay's cloud.", "与 --price 一起使用：在 GatePay 云端下单。"),
     "order.number": ("Your order number (out_order_id).", "你的订单号（out_order_id）。"),
     "order.wait": ("Wait until the order is paid or expired.", "等到订单已付款或已过期。"),
-    "link.token": ("The quick-pay token of GatePay's console.", "GatePay 后台设置的快捷收款令牌。"),
+    "link.token": ("The quick-pay token from GatePay's console.", "GatePay 后台设置的快捷收款令牌。"),
     "link.price": ("Amount in yuan (default: the customer decides).", "金额（元；默认由顾客填写）。"),
     "link.custom": ("Text that the callback returns to you as `extend`.", "自定义参数，回调时以 extend 原样返回。"),
     "link.stable": (
@@ -488,7 +488,7 @@ COMMAND: dict[str, Text] = {
         "Shell to print the variables for (default: yours).",
         "输出哪种 shell 的变量（默认为当前 shell）。",
     ),
-    "sandbox.quiet": ("Print no line for each call and callback.", "不输出每次调用和回调。"),
+    "sandbox.quiet": ("Don't print calls and callbacks.", "不输出每次调用和回调。"),
     "sandbox.callback": (
         "Your shop's callback URL, on this machine. The sandbox calls it when an order is paid.",
         "你的店铺在本机的回调 URL，订单付款后沙箱会请求它。",
@@ -1085,7 +1085,7 @@ COMMAND: dict[str, Text] = {
         "contains a carriage return that is not a line end (old Mac format)",
         "含有单独的回车符（旧式 Mac 换行）",
     ),
-    "sources.encoding": ("is not in the encoding that --encoding names", "的编码与 --encoding 指定的不符"),
+    "sources.encoding": ("is not valid text in this encoding", "在所用编码下不是有效的文本"),
     "sources.long": ("is longer than {most} bytes", "超过 {most} 字节"),
     "sources.todo": (
         "save the file as UTF-8 text, one card key per line, or set --encoding (such as gb18030, big5 or utf-16)",
@@ -1475,7 +1475,7 @@ COMMAND: dict[str, Text] = {
     "seen.quota": ("the quota is used up", "额度已用完"),
     "seen.licence": ("the licence has expired", "授权已过期"),
     "seen.closed": ("the shop's API is closed", "店铺的接口已关闭"),
-    "seen.page": ("page is not a number above 0, or past the last page", "page 不是大于 0 的整数，或超过最后一页"),
+    "seen.page": ("page is not a number above 0, or is past the last page", "page 不是大于 0 的整数，或超过最后一页"),
     "seen.repeated": ("a card key appears twice", "卡密有重复"),
     "seen.empty": ("no card keys", "没有卡密"),
     "seen.too_many": ("more than 500 card keys", "卡密超过 500 条"),
