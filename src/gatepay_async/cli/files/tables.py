@@ -16,7 +16,7 @@ Cell = str | Refused
 Keys = Iterator[Cell]
 _INVALID_JSON = object()  # what _json_value() returns for invalid JSON
 _SEPARATOR = re.compile(r'sep=([^"])', re.IGNORECASE)  # Excel's own first line
-_MAX_ROWS_BELOW_TITLE = 10  # how many rows below a title may be the headings
+_MAX_ROWS_BELOW_TITLE = 10  # how far below a title the headings may be
 _BLOCK_ROWS = 64  # rows to read at once; few, because a row can have 65,536 cells
 _DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
 
