@@ -480,7 +480,7 @@ async def test_a_failed_input_leaves_full_chunks_stored(connections: type[Record
 
     for threshold, kind in itertools.product([0, 1_000, 1_000_000], INPUT_KINDS):
         server = Server()
-        with pytest.raises(InvalidRequestError, match="what follows line 3250 is not utf-8") as caught:
+        with pytest.raises(InvalidRequestError, match="the text after line 3250 is not utf-8") as caught:
             await server.upload(INPUT_KINDS[kind](lines()), threshold=threshold)
         report = report_of(caught.value)
         assert (kind, threshold, server.stored) == (kind, threshold, make_keys(2_500))

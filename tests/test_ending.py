@@ -43,7 +43,7 @@ async def work(name):
 
 
 def test_command():
-    runner.start(work, "command")
+    runner.run_and_exit(work, "command")
 
 
 def test_loop():

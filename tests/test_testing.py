@@ -173,7 +173,7 @@ def test_tampered_none_removes_the_field(name: str) -> None:
         ({"paid_at": 10**10}, "paid_at", "ten digits"),
         ({"extend": None}, "extend", "must be text, not NoneType"),
         ({"extend": "\udfff"}, "extend", "half a character"),
-        ({"extra": {"price": "1.00"}}, "extra", "price is a field of GatePay's"),
+        ({"extra": {"price": "1.00"}}, "extra", "price is one of GatePay's own fields"),
         ({"extra": {"shop": 1}}, "extra", "'shop' must be text"),
         ({"extra": {"shop": None}}, "extra", "'shop' must be text"),
         ({"extra": [("a", "b")]}, "extra", "must be a dict, not list"),

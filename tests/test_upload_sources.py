@@ -553,7 +553,7 @@ async def test_a_decoding_error_shows_no_card_key(tmp_path: Path) -> None:
     error = caught.value
     report = assert_adds_up(error.report)  # type: ignore[attr-defined]  # an upload adds it to any exception
     assert error.field == "keys"
-    assert f"what follows line {report.read} is not utf-8" in error.problem
+    assert f"the text after line {report.read} is not utf-8" in error.problem
     assert 2_000 < report.read <= 3_000  # a text file decodes thousands of characters at once
     assert sorted(server.stored) == KEYS[: report.stored]
     assert report.stored == report.read // 500 * 500

@@ -13,6 +13,7 @@ from servers import raw_server
 pytestmark = pytest.mark.sockets
 
 COMMANDS = (("keys", "count", "8"), ("keys", "count", "8", "--json"), ("products",), ("doctor",), ("doctor", "--json"))
+# The parts of a reply in which this test puts a card key; canaries.replies() knows more.
 PLACES = frozenset(
     {
         "status line", "header line", "left-over page", "204 with a page", "page", "title", "a name in JSON",

@@ -11,7 +11,7 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.uncounted]  # real processes: pytest replaces the streams of its own
 
 Run = Callable[..., tuple[int, str]]
-FULL = Path("/dev/full")
+FULL_DEVICE = Path("/dev/full")
 COMMANDS = (["--help"], ["errors"], ["errors", "--json"])
 
 
@@ -31,7 +31,7 @@ def run(counting: dict[str, str]) -> Run:
     return run
 
 
-@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+@pytest.mark.skipif(not FULL_DEVICE.exists(), reason="this system has no /dev/full")
 def test_full_disk_is_reported_once(run: Run) -> None:
     """Output that can't be written causes one line on standard error and status 5."""
     for unbuffered in (False, True):
@@ -74,5 +74,5 @@ def test_export_to_closed_standard_output_is_refused(run: Run) -> None:
 
 
 def test_full_standard_error_keeps_the_exit_status(run: Run) -> None:
-    if FULL.exists():
+    if FULL_DEVICE.exists():
         assert run(["errors", "nowhere"], redirect="2>/dev/full")[0] == 2

@@ -137,7 +137,7 @@ def test_each_uploads_command_prints_json(gatepay: Any, shop: Sandbox, keys: Pat
 
 
 @pytest.mark.slow
-def test_durable_upload_of_several_files_in_another_encoding(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+def test_several_gb18030_files_are_one_durable_upload(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     """Several GB18030 files are one input, and an invalid line is reported with file and line."""
     first, second = tmp_path / "one.txt", tmp_path / "two.txt"
     first.write_bytes("卡密-甲\n卡密-乙\n".encode("gb18030"))

@@ -74,14 +74,14 @@ def test_signal_cancels_the_work_and_sets_the_exit_status(
         return Status.DONE
 
     with pytest.raises(typer.Exit) as raised:
-        runner.start(work)
+        runner.run_and_exit(work)
     signal.signal(signal.SIGUSR2, before[1])
     assert (raised.value.exit_code, cleaned_up) == (128 + number, [True])
     assert "Interrupted." in capsys.readouterr().err
     assert [signal.getsignal(signal_number) for signal_number in runner._END_SIGNALS] == before
 
 
-@pytest.mark.parametrize("start", [runner.start, runner.start_worker])
+@pytest.mark.parametrize("start", [runner.run_and_exit, runner.run_worker_and_exit])
 def test_second_signal_doesnt_interrupt_the_cleanup(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second SIGUSR1 doesn't interrupt the cleanup of a command, and Ctrl-C doesn't interrupt that of a worker."""
     cleaned_up: list[bool] = []
@@ -92,7 +92,7 @@ def test_second_signal_doesnt_interrupt_the_cleanup(start: Any, monkeypatch: pyt
             signal.raise_signal(signal.SIGUSR1)
             await anyio.sleep_forever()
         finally:
-            signal.raise_signal(signal.SIGINT if start == runner.start_worker else signal.SIGUSR1)
+            signal.raise_signal(signal.SIGINT if start == runner.run_worker_and_exit else signal.SIGUSR1)
             await asyncio.sleep(0)  # the event loop handles the second signal here
             await asyncio.sleep(0)
             cleaned_up.append(True)
@@ -103,7 +103,7 @@ def test_second_signal_doesnt_interrupt_the_cleanup(start: Any, monkeypatch: pyt
     assert (raised.value.exit_code, cleaned_up) == (128 + signal.SIGUSR1, [True])
 
 
-NEVER_STOPS = """
+WORKER_THAT_NEVER_STOPS = """
 import signal, threading
 import anyio
 from gatepay_async.cli import runner
@@ -117,13 +117,15 @@ async def work():
     finally:
         await anyio.to_thread.run_sync(threading.Event().wait)
 
-runner.start_worker(work)
+runner.run_worker_and_exit(work)
 """
 
 
 def test_worker_that_cant_stop_is_ended_with_the_signals_status() -> None:
     """A worker whose thread never ends exits with the status of the signal and prints the reason."""
-    ended = subprocess.run([sys.executable, "-c", NEVER_STOPS], capture_output=True, timeout=PATIENCE, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", WORKER_THAT_NEVER_STOPS], capture_output=True, timeout=PATIENCE, check=False
+    )
     assert ended.returncode == 128 + signal.SIGTERM
     assert b"the database doesn't answer" in ended.stderr
 
@@ -144,7 +146,7 @@ def test_signal_before_the_work_starts_cancels_it(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(anyio, "run", signal_and_run)
     with pytest.raises(typer.Exit) as raised:
-        runner.start(work)
+        runner.run_and_exit(work)
     assert raised.value.exit_code == 128 + signal.SIGUSR1
 
 
@@ -160,7 +162,7 @@ def test_closed_pipe_raises_instead_of_ending_the_process() -> None:
             raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        screens.screen(Closed()).print("a line")
+        screens.new_console(Closed()).print("a line")
 
 
 def test_unwritable_standard_error_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,9 +222,9 @@ def test_typers_exit_for_a_closed_pipe_is_recognized(monkeypatch: pytest.MonkeyP
 
     descriptor = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
     with pytest.raises(SystemExit):
-        app._exit_status(lambda: exit_with(1))
+        app._run_and_report(lambda: exit_with(1))
     monkeypatch.setattr(sys, "stdout", PacifyFlushWrapper())
-    assert app._exit_status(lambda: exit_with(1)) == Status.PIPE_CLOSED
+    assert app._run_and_report(lambda: exit_with(1)) == Status.PIPE_CLOSED
     os.write(descriptor, b"nowhere")
     os.close(descriptor)
     assert (tmp_path / "out").read_bytes() == b""
@@ -234,7 +236,7 @@ def test_typers_abort_has_the_status_of_ctrl_c() -> None:
     def abort() -> None:
         raise typer.Abort
 
-    assert app._exit_status(abort) == Status.INTERRUPTED
+    assert app._run_and_report(abort) == Status.INTERRUPTED
 
 
 def test_bug_is_raised() -> None:
@@ -244,7 +246,7 @@ def test_bug_is_raised() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        app._exit_status(bug)
+        app._run_and_report(bug)
 
 
 def test_unknown_usage_error_keeps_clicks_text() -> None:

@@ -154,7 +154,7 @@ async def test_error_in_a_connection_doesnt_end_the_server(
 
 
 @pytest.mark.anyio
-async def test_listening_address_errors_and_warnings(warnings: list[str]) -> None:
+async def test_used_port_is_an_error_and_a_public_address_causes_a_warning(warnings: list[str]) -> None:
     """A port in use is an error with a remedy; an address that others can reach causes a warning."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

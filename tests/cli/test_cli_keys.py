@@ -495,12 +495,12 @@ def test_reader_returns_an_empty_line_at_the_end(keys: Path) -> None:
 def test_error_names_the_first_five_invalid_lines(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     (tmp_path / "bad.txt").write_bytes("密\n".encode("gbk") * 100)
     run = gatepay("keys", "upload", tmp_path / "bad.txt", "-p", 8, "--encoding", "utf-8")
-    assert "line 5 is in" in run.err
+    assert "line 5 is not valid text" in run.err
     assert "line 6" not in run.err
     assert not shop.requests
 
 
-def test_upload_in_the_encoding_of_the_option(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+def test_encoding_option_decodes_the_file(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     """--encoding gbk decodes the file; a line that is invalid in the named encoding is refused."""
     path = tmp_path / "gbk.txt"
     path.write_bytes("张三----密语\n".encode("gbk"))
@@ -508,7 +508,7 @@ def test_upload_in_the_encoding_of_the_option(gatepay: Any, shop: Sandbox, tmp_p
     assert shop.keys(8)[-1] == "张三----密语"
     path.write_bytes(b"\xff\xff\n")
     run = gatepay("keys", "upload", path, "-p", 8, "--encoding", "gb18030")
-    assert (run.status, "line 1 is in a different encoding" in run.err) == (2, True)
+    assert (run.status, "line 1 is not valid text in this encoding" in run.err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -618,7 +618,7 @@ def test_export_fetches_four_pages_at_once(
     assert options_of_calls == [{"prefetch": 4, "thorough": False}, {"prefetch": 4, "thorough": True}]
 
 
-def test_export_to_text_and_json_lines(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+def test_export_writes_text_and_json_lines(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     """A text file has one card key on each line; a JSON Lines file has one object on each line."""
     shop.add_keys(8, ['=HYPERLINK("x")', "密,钥"])
     assert gatepay("keys", "export", "-p", 8, "-o", tmp_path / "k.txt", "--thorough").status == 0

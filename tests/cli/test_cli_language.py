@@ -257,7 +257,7 @@ def test_wrap_indented_wraps_on_terminals_only(monkeypatch: pytest.MonkeyPatch) 
 def test_columns_sets_the_table_width_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     for columns, width in (("", 160), ("60", 60), ("0", 160), ("many", 160)):
         monkeypatch.setenv("COLUMNS", columns)
-        assert screens.screen().width == width, columns
+        assert screens.new_console().width == width, columns
 
 
 def test_table_on_a_narrow_terminal_breaks_no_word(
@@ -280,7 +280,7 @@ def test_table_that_doesnt_fit_becomes_names_and_values(
     row = ("40253517", "a long name of a file.txt", "123456789", "2026-11-28 13:05:10")
     for columns, lines in ((90, 4), (40, 10)):
         monkeypatch.setenv("COLUMNS", str(columns))
-        table = screens.table("upload", "input", "on the server", "submitted", right=(2,), whole=(0, 3))
+        table = screens.table("upload", "input", "on the server", "submitted", right=(2,), unbroken=(0, 3))
         table.add_row(*row)
         table.add_row(*row)
         screens.print_table(table)

@@ -123,7 +123,7 @@ def test_login_in_a_terminal_prompts_without_echoing_the_secret(
 
     monkeypatch.setattr(sys, "stdin", Terminal("the key\r\n"))
     monkeypatch.setattr(login_command, "getpass", lambda prompt: f" {prompt} ")
-    assert login_command.ask_credentials() == login_command.Credentials("the key", "appsecret:")
+    assert login_command.ask_credentials() == login_command.TypedCredentials("the key", "appsecret:")
     assert capsys.readouterr().err.endswith("appkey: ")
 
 
@@ -139,7 +139,7 @@ def test_login_without_a_keyring_uses_a_private_file(gatepay: Any, login: Any, s
     assert shop.appsecret not in repr(profiles.find_profile("default"))
 
 
-def test_precedence_of_arguments_environment_and_profiles(
+def test_arguments_override_the_environment_which_overrides_profiles(
     gatepay: Any, login: Any, shop: Sandbox, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Arguments take precedence over the environment, and the environment over a profile; sources are never mixed."""
@@ -312,7 +312,7 @@ def test_profile_is_unusable_without_its_keyring(gatepay: Any, login: Any, monke
     login()
     monkeypatch.setattr(keyring, "get_keyring", keyring.backends.fail.Keyring)
     run = gatepay("products")
-    assert (run.status, "There is no keyring here" in run.err, "--in-file" in run.err) == (2, True, True)
+    assert (run.status, "no keyring is available here" in run.err, "--in-file" in run.err) == (2, True, True)
     run = gatepay("logout")
     assert (run.status, run.out) == (0, "Profile default is deleted.\n")
     assert "the secret could not be deleted" in run.err
@@ -475,8 +475,8 @@ def test_default_cloud_url_matches_the_base_url(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv("GATEPAY_BASE_URL", in_environment)
         profile = profiles.Profile("key", stored, stored)
         monkeypatch.setattr(profiles, "get_profile", {"shop": profile}.__getitem__)
-        source = settings._stored("shop", above_environment=False)
-        urls.append((source.base_url, source.cloud_base_url))
+        credentials = settings._stored("shop", above_environment=False)
+        urls.append((credentials.base_url, credentials.cloud_base_url))
     assert urls == [(real, cloud), (sandbox_url, sandbox_url), (sandbox_url, sandbox_url), (real, cloud)]
     monkeypatch.setenv("GATEPAY_CLOUD_BASE_URL", sandbox_url)  # an explicit URL is used as it is
     assert settings._stored("shop", above_environment=False).cloud_base_url == sandbox_url

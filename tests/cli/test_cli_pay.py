@@ -279,7 +279,8 @@ def test_wait_on_an_unusable_address_creates_no_order(gatepay: Any, shop: Sandbo
 
 # -- callbacks --------------------------------------------------------------------------------------------------------
 
-SIGN = ("callback", "sign", "--order-id", 7, "--order", "T-1001-X", "--price", "0.99")
+FIELDS = ("--order-id", 7, "--order", "T-1001-X", "--price", "0.99")
+SIGN = ("callback", "sign", *FIELDS)
 
 
 def test_signed_callback_is_genuine(gatepay: Any, shop: Sandbox) -> None:
@@ -348,7 +349,7 @@ class ShopServer:
 def test_exit_status_of_send_depends_on_the_reply(gatepay: Any, shop: Sandbox, word: str, status: int) -> None:
     """`callback send` sends a genuine callback, and exits with 0 only if the shop responds `success`."""
     with ShopServer(word) as server:
-        run = gatepay("callback", "send", server.url, *SIGN[2:])
+        run = gatepay("callback", "send", server.url, *FIELDS)
     assert run.status == status
     assert b"GET /cb?appkey=" in server.request
     assert len(run.out) < 400
@@ -358,7 +359,7 @@ def test_exit_status_of_send_depends_on_the_reply(gatepay: Any, shop: Sandbox, w
 
 def test_send_prints_the_reply_as_json(gatepay: Any, shop: Sandbox) -> None:
     with ShopServer("success") as server:
-        run = gatepay("callback", "send", server.url + "?a=b", *SIGN[2:], "--json")
+        run = gatepay("callback", "send", server.url + "?a=b", *FIELDS, "--json")
     assert run.json == {"http_status": 200, "answer": "success"}
     assert b"/cb?a=b&appkey=" in server.request
 
@@ -369,7 +370,7 @@ def test_callback_by_post_has_no_appkey_and_is_verified(gatepay: Any, shop: Sand
     assert "appkey" not in query
     assert gatepay("callback", "verify", query).status == 0
     with ShopServer("success") as server:
-        assert gatepay("callback", "send", server.url, *SIGN[2:], "--post").status == 0
+        assert gatepay("callback", "send", server.url, *FIELDS, "--post").status == 0
     head, body = server.request.split(b"\r\n\r\n")
     assert head.startswith(b"POST /cb HTTP/1.1\r\n")
     assert b"content-type: application/x-www-form-urlencoded" in head.lower()
@@ -383,12 +384,12 @@ def test_send_distinguishes_an_invalid_url_from_an_unreachable_server(
     gatepay: Any, shop: Sandbox, url: str, status: int
 ) -> None:
     """Neither error message contains the signature."""
-    run = gatepay("callback", "send", url, *SIGN[2:])
+    run = gatepay("callback", "send", url, *FIELDS)
     assert run.status == status
     assert not re.search(r"[0-9a-f]{32}", run.err)
 
 
 def test_unreachable_server_is_explained_in_chinese(gatepay: Any, shop: Sandbox) -> None:
     """The description of httpx's ConnectError is Chinese."""
-    run = gatepay("--lang", "zh", "callback", "send", "http://127.0.0.1:9/", *SIGN[2:])
+    run = gatepay("--lang", "zh", "callback", "send", "http://127.0.0.1:9/", *FIELDS)
     assert "没有响应：无法建立连接：" in run.err

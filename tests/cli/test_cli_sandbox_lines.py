@@ -59,7 +59,7 @@ def test_event_lines_show_result_subject_and_duration(capsys: pytest.CaptureFixt
     cases = {
         "ka/create 100 · 1,500 keys · 12 ms": call(code=100, card_keys=1500),
         "ka/create 100 · 1 key · 12 ms": call(code=100, card_keys=1),
-        "ka/create no answer · fault: cut_before · 12 ms": call(fault="cut_before"),
+        "ka/create no response · fault: cut_before · 12 ms": call(fault="cut_before"),
         "ka/create 101 · A\\x1bB · missing or empty: page · 12 ms": call(
             code=101, reason="missing", field="page", out_order_id="A\x1bB"
         ),
@@ -93,7 +93,7 @@ def test_ascii_output_gets_plain_signs(monkeypatch: pytest.MonkeyPatch) -> None:
         encoding = "ascii"
 
     monkeypatch.setattr("sys.stdout", AsciiStream())
-    assert command._signs() == ("-", "->")
+    assert command._dot_and_arrow() == ("-", "->")
 
 
 def test_setting_lines_are_read_back_by_each_shell(monkeypatch: pytest.MonkeyPatch) -> None:

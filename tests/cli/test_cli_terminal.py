@@ -145,7 +145,7 @@ async def work():
     await anyio.sleep_forever()
 
 try:
-    runner.start(work)
+    runner.run_and_exit(work)
 except BaseException as error:
     sys.exit(error.exit_code)
 """

@@ -16,7 +16,7 @@ from typer.main import get_command
 from gatepay_async.cli import output, screens, usage
 from gatepay_async.cli.app import app
 from gatepay_async.cli.commands import pay
-from gatepay_async.cli.wrapping import columns_of, fold, longest_piece
+from gatepay_async.cli.wrapping import columns_of, longest_piece, wrap_lines
 
 pytestmark = pytest.mark.fast
 
@@ -75,9 +75,9 @@ def test_lines_are_wrapped_without_breaking_urls(set_terminal: Callable[[int], F
         assert f"  {URL}" in lines
         assert all(cell_len(line) <= 40 for line in lines if URL not in line)
         terminal = set_terminal(40)
-        write(sentence, whole=True)
+        write(sentence, unwrapped=True)
         assert terminal.getvalue() == f"{sentence}\n"
-    assert fold("一 二\n  三四五", 6) == "一 二\n  三四\n  五"
+    assert wrap_lines("一 二\n  三四五", 6) == "一 二\n  三四\n  五"
 
 
 def test_chinese_lines_break_before_opening_brackets_and_currency_signs() -> None:
@@ -88,13 +88,13 @@ def test_chinese_lines_break_before_opening_brackets_and_currency_signs() -> Non
         ("已支付 ￥0.99，验签", 11, "已支付\n￥0.99，验\n签"),
         ("称为“卡密”", 6, "称为\n“卡密”"),
     ):
-        assert fold(message, width) == lines, message
+        assert wrap_lines(message, width) == lines, message
 
 
 def test_long_value_is_printed_below_its_name(set_terminal: Callable[[int], FakeTerminal]) -> None:
     terminal = set_terminal(30)
     screens.print_table(
-        screens.facts([("order", "a sentence of several words"), ("  paid_at", "2026-11-28T17:49:13+00:00")])
+        screens.name_value_table([("order", "a sentence of several words"), ("  paid_at", "2026-11-28T17:49:13+00:00")])
     )
     assert terminal.text.splitlines() == [
         "order     a sentence of",
@@ -108,7 +108,7 @@ def test_chinese_cells_are_wrapped_without_breaking_names(set_terminal: Callable
     """On a terminal that is too narrow for the columns, no table is drawn."""
     for columns, is_table in ((44, True), (24, False)):
         terminal = set_terminal(columns)
-        table = screens.table("接口", "状态码", "原因", right=(1,), whole=(0,))
+        table = screens.table("接口", "状态码", "原因", right=(1,), unbroken=(0,))
         table.add_row("pay/create", "101", "缺少参数。该接口需要appkey和product_id以及out_order_id。")
         screens.print_table(table)
         text = terminal.text
@@ -205,7 +205,7 @@ def test_table_of_any_width_breaks_no_id_number_or_time(set_terminal: Callable[[
     created = "2026-11-28 21:05:10 +0800"
     for length in range(1, 121):
         terminal.truncate(0)
-        table = screens.table("job", "file", "state", "card keys", "created", right=(3,), whole=(0, 2, 4))
+        table = screens.table("job", "file", "state", "card keys", "created", right=(3,), unbroken=(0, 2, 4))
         table.add_row("e09f252e", "x" * length, "ended", "2,500", created)
         screens.print_table(table)
         assert all(value in terminal.text for value in ("e09f252e", "x" * length, "ended", "2,500", created)), length

@@ -79,7 +79,7 @@ def test_encoding_names_are_normalized_or_unknown() -> None:
         ("UTF8", "utf-8"), ("utf-8-sig", "utf-8"), (" GBK ", "gbk"), ("gb2312", "gb18030"), ("CP936", "gbk"),
         ("Big5", "big5"), ("UTF-16LE", "utf-16-le"), ("latin-1", ""), ("rot13", ""), ("x\0", ""), ("", ""),
     ):  # fmt: skip
-        assert encodings.known_name(name) == expected, name
+        assert encodings.normalized_name(name) == expected, name
 
 
 def test_heading_is_distinguished_from_a_card_key() -> None:
@@ -111,7 +111,7 @@ def test_column_is_chosen_by_name_number_or_heading() -> None:
         (["id", "my key"], "MY KEY", (1, True)),
         (["content"], "3", (0, True)),
     ):
-        assert columns.choose(first, column) == chosen, first
+        assert columns.choose_column(first, column) == chosen, first
     for first, column, listed, likely in (
         (["id", "卡密", "x" * 30], "", f"1 (id), 2 (卡密), 3 ({'x' * 20})", "卡密"),
         (["AAAA", "BBBB"], "", "1-2", "N"),
@@ -120,7 +120,7 @@ def test_column_is_chosen_by_name_number_or_heading() -> None:
         (["key", "key"], "key", "1 (key), 2 (key)", "key"),
     ):
         with pytest.raises(FileProblemError) as caught:
-            columns.choose(first, column)
+            columns.choose_column(first, column)
         assert (caught.value.facts["columns"], caught.value.facts["likely"]) == (listed, likely), first
 
 
@@ -131,7 +131,7 @@ def test_odd_lines_are_classified() -> None:
         (' "A"\r', "quotes"), ("'00123", "sign"), ('="00123"', "sign"), ("'A", ""), ('A"B"', ""), ('"', ""),
         ("AAAA", ""), (" A ", ""), ("A<1&C>D", ""), ("\tA", ""), ("E+E", ""), ("1E5", ""), ("KEY-1.2E+05", ""),
     ):  # fmt: skip
-        assert odd.Oddities(table=False).kind_of(line) == kind, line
+        assert odd.Oddities(is_table=False).kind_of(line) == kind, line
 
 
 def test_numbers_rounded_by_a_spreadsheet_are_odd(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_title_rows_above_the_headings_are_skipped(tmp_path: Path) -> None:
     for data, expected in (
         (
             "本月\n\n卡密\nAAAA\n".encode(),
-            ": row 3 looks like a heading, and other rows stand above it | delete the rows",
+            ": row 3 looks like a heading, but there are other rows above it | delete the rows",
         ),
         ("本月\n1,2\n卡密,id\n".encode(), ": row 2 has more than one column"),
         (
@@ -368,8 +368,8 @@ def test_excel_csv_prefixes_texts_with_a_tab(tmp_path: Path) -> None:
 def test_unsupported_card_keys_are_refused_by_the_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A text file can't contain a line break within a card key, and an Excel cell no more than 32,767 characters."""
     with pytest.raises(writing.CantHoldError):
-        write_and_read_bytes(tmp_path / "keys.txt", ["A\nB"], strict=True)
-    lines = write_and_read_bytes(tmp_path / "keys.txt", ["A\rB", "卡"], encoding="gbk", heading=True)
+        write_and_read_bytes(tmp_path / "keys.txt", ["A\nB"], refuse_line_breaks=True)
+    lines = write_and_read_bytes(tmp_path / "keys.txt", ["A\rB", "卡"], encoding="gbk", with_heading=True)
     assert lines.decode("gbk") == "content\nA\rB\n卡\n"
     with pytest.raises(writing.CantHoldError):
         write_and_read_bytes(tmp_path / "keys.xlsx", ["x" * 32_768])
@@ -391,7 +391,7 @@ def test_table_too_large_for_memory_is_read_again(tmp_path: Path, monkeypatch: p
     for name in ("keys.csv", "keys.jsonl", "keys.xlsx", "keys.tsv"):
         write_and_read_bytes(tmp_path / name, keys)
         [checked] = checking.check_sources([tmp_path / name], Reading())
-        assert (checked.content, checked.lines) == (None, 5000), name
+        assert (checked.content, checked.line_count) == (None, 5000), name
         assert list(sources.Reader([checked])) == keys, name
 
 

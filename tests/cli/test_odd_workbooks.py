@@ -116,7 +116,7 @@ def test_content_hidden_by_merged_cells_is_refused(tmp_path: Path) -> None:
 
     assert read(path, merged("A2:A3", "B4:B5")) == ["K1", "K2", "K3", ""]
     for areas, count in ((("B2:B3",), 1), (("B2:B4", "A5:B5"), 2), (("A4:B4",), 1), (("$B$2:$B$3",), 1)):
-        with pytest.raises(HaltError, match=f"that merged cells hide, in the column of the card keys: {count}$"):
+        with pytest.raises(HaltError, match=rf"merged cells hide content .* \(hidden cells: {count}\)$"):
             read(path, merged(*areas))
     assert read(path, merged("B3", "")) == ["K1", "K2", "K3", ""]
     with pytest.raises(HaltError, match="this is not an Excel file"):

@@ -93,7 +93,7 @@ def test_hidden_column_needs_its_name_and_hidden_sheets_cause_a_note(
 ) -> None:
     path = tmp_path / "keys.xlsx"
     assert error_of(path, hidden_workbook(column=1)).startswith(
-        ": the column of the card keys is hidden | name it with"
+        ": the column of the card keys is hidden | if it is the right column, name it with"
     )
     assert read(path, hidden_workbook(column=1), column="content")[0] == "KEY-1"
     assert read(path, hidden_workbook(column=0))[0] == "KEY-1"
@@ -104,7 +104,7 @@ def test_hidden_column_needs_its_name_and_hidden_sheets_cause_a_note(
     assert "hidden sheets are not read (1)" in capsys.readouterr().err
 
 
-def test_number_formats_that_show_the_stored_value() -> None:
+def test_formats_are_known_to_show_or_change_a_stored_value() -> None:
     """For each format: whether it shows numbers, zero and texts exactly as they are stored."""
     for code, number, zero, text in (
         ("General", 1, 1, 1), ("0", 1, 1, 1), ("@", 1, 1, 1), ("#", 1, 0, 1), ("0_ ", 1, 1, 1),

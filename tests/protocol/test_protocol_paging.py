@@ -319,10 +319,10 @@ def test_inconsistent_replies_end_the_walk_or_raise(replies: list[CardKeyPage], 
 @rows(
     ("number", "last", "requested", "problem"),
     [
-        (3, 9, 2, "is a later page than was asked for"),
-        (10**9, 1, 1, "is a later page than was asked for"),
-        (1, 9, 2, "is an earlier page than was asked for"),
-        (1, 2, 2, "is an earlier page than was asked for"),
+        (3, 9, 2, "is after the requested page"),
+        (10**9, 1, 1, "is after the requested page"),
+        (1, 9, 2, "is before the requested page"),
+        (1, 2, 2, "is before the requested page"),
     ],
 )
 def test_reply_with_another_page_number_is_rejected(number: int, last: int, requested: int, problem: str) -> None:

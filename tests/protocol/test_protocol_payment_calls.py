@@ -93,9 +93,9 @@ INVALID_URLS: list[tuple[Any, str]] = [
             f"https://h/{'x' * 2000}",
         )
     ),
-    (f"https://h/?{'x' * 701}", "must have at most 700 characters behind its ?"),
-    ("https://h/?a=b&sign=", "must not have sign behind its ?"),
-    ("https://h/?order_id", "must not have order_id behind its ?"),
+    (f"https://h/?{'x' * 701}", "must have at most 700 characters after its ?"),
+    ("https://h/?a=b&sign=", "must not have sign after its ?"),
+    ("https://h/?order_id", "must not have order_id after its ?"),
     ("", "must not be empty"),
     (7, "must be text"),
 ]

@@ -1,7 +1,7 @@
 """
 The names and parameters of all commands. A command's own module is imported when the command runs.
 
-``runner.start()``, ``runner.serve()`` and ``runner.start_worker()`` don't return: they end the command.
+The functions ``…_and_exit()`` of ``runner`` don't return: they end the command.
 """
 
 import math
@@ -70,12 +70,12 @@ class Root(usage.Group):
         usage.translate_help(self, tuple(param for param in self.params if param.name in _SHARED))
         run = partial(super().main, arguments, "gatepay", complete_var, False)
         with fresh_run():
-            status = int(_exit_status(partial(run, **extra)))
+            status = int(_run_and_report(partial(run, **extra)))
         sys.exit(status)
 
 
-def _exit_status(command: Callable[[], Any]) -> Any:
-    """Run *command*, and print its error, if any. Return the exit status."""
+def _run_and_report(command: Callable[[], Any]) -> Any:
+    """Run *command*, and report its error, if any. Return the exit status."""
     try:
         return command() or Status.DONE
     except TyperException as error:
@@ -99,7 +99,7 @@ def _exit_status(command: Callable[[], Any]) -> Any:
 def _report_usage_error(error: TyperException) -> Status:
     """Print the problem of an invalid command line. Without a command, print the help."""
     if isinstance(error, usage.NoArgumentsError) and not output.wants_json():
-        output.warn(error.message.rstrip(), whole=True)
+        output.warn(error.message.rstrip(), unwrapped=True)
         return Status.USAGE
     return _report_error(HaltError(usage.usage_problem(error), todo=usage.usage_hint(error)))
 
@@ -242,7 +242,7 @@ def _encoding(value: str) -> str:
 
     if value.strip().lower() == reading.AUTO:
         return reading.AUTO
-    name = encodings.known_name(value)
+    name = encodings.normalized_name(value)
     if not name:
         choices = ", ".join((reading.AUTO, *encodings.NAMES))
         raise typer.BadParameter(text("usage.choice", value=output.escape(value), choices=choices))
@@ -355,7 +355,7 @@ def login(
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import login
 
-    runner.start(login.login, login.ask_credentials(), base_url, cloud_base_url, in_file=in_file)
+    runner.run_and_exit(login.login, login.ask_credentials(), base_url, cloud_base_url, in_file=in_file)
 
 
 @app.command(cls=usage.Command, help="profiles")
@@ -386,11 +386,11 @@ def products(
     from gatepay_async.cli.commands import products
 
     if not watch:
-        runner.start(products.list_products, below)
+        runner.run_and_exit(products.list_products, below)
     elif below is None:
         raise HaltError(text("products.below_missing"))
     else:
-        runner.serve(products.watch_stock, below, every)
+        runner.serve_and_exit(products.watch_stock, below, every)
 
 
 app.add_typer(keys, name="keys")
@@ -427,8 +427,8 @@ def keys_upload(
         from gatepay_async.cli.commands import keys_durable
 
         submission = (files, product, concurrency, reading, failed_lines)
-        runner.start(keys_durable.submit, *submission, yes=yes, wait=not no_wait)
-    runner.start(keys_upload.upload, files, product, concurrency, reading, failed_lines, yes=yes)
+        runner.run_and_exit(keys_durable.submit, *submission, yes=yes, wait=not no_wait)
+    runner.run_and_exit(keys_upload.upload, files, product, concurrency, reading, failed_lines, yes=yes)
 
 
 @keys.command("export", cls=usage.WaitingCommand, help="export")
@@ -443,7 +443,7 @@ def keys_export(
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import keys_export
 
-    runner.start(keys_export.export, product, _expand_home(target), excel, thorough, force, reveal)
+    runner.run_and_exit(keys_export.export, product, _expand_home(target), excel, thorough, force, reveal)
 
 
 @keys.command("count", cls=usage.WaitingCommand, help="count")
@@ -455,7 +455,7 @@ def keys_count(
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import products
 
-    runner.start(products.count_keys, product)
+    runner.run_and_exit(products.count_keys, product)
 
 
 app.add_typer(uploads, name="uploads")
@@ -466,7 +466,7 @@ def uploads_list() -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
 
-    runner.start(uploads.list_jobs)
+    runner.run_and_exit(uploads.list_jobs)
 
 
 @uploads.command("show", cls=usage.WaitingCommand, help="show")
@@ -474,7 +474,7 @@ def uploads_show(job: Job, failed_lines: FailedLines = None) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
 
-    runner.start(uploads.show_job, job, failed_lines)
+    runner.run_and_exit(uploads.show_job, job, failed_lines)
 
 
 @uploads.command("watch", cls=usage.WaitingCommand, help="watch")
@@ -482,7 +482,7 @@ def uploads_watch(job: Job, failed_lines: FailedLines = None) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
 
-    runner.start(uploads.watch, job, failed_lines)
+    runner.run_and_exit(uploads.watch, job, failed_lines)
 
 
 @uploads.command("cancel", cls=usage.WaitingCommand, help="cancel")
@@ -490,7 +490,7 @@ def uploads_cancel(job: Job) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
 
-    runner.start(uploads.cancel, job)
+    runner.run_and_exit(uploads.cancel, job)
 
 
 @uploads.command("resume", cls=usage.WaitingCommand, help="resume")
@@ -498,7 +498,7 @@ def uploads_resume(job: Job) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
 
-    runner.start(uploads.resume, job)
+    runner.run_and_exit(uploads.resume, job)
 
 
 @uploads.command("delete", cls=usage.WaitingCommand, help="delete")
@@ -506,7 +506,7 @@ def uploads_delete(job: Job) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
 
-    runner.start(uploads.delete, job)
+    runner.run_and_exit(uploads.delete, job)
 
 
 @uploads.command("work", cls=usage.WaitingCommand, help="work")
@@ -526,7 +526,7 @@ def uploads_work(
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads_work
 
-    runner.start_worker(uploads_work.work, concurrency, global_concurrency, rate, drain=drain, health=health)
+    runner.run_worker_and_exit(uploads_work.work, concurrency, global_concurrency, rate, drain=drain, health=health)
 
 
 @app.command(cls=usage.WaitingCommand, help="pay")
@@ -555,7 +555,7 @@ def pay(
 
     items = pay.parse_group(",".join(group or ()))
     request = pay.OrderRequest(product, price, items, cloud, num, pay_type, order or "", custom)
-    runner.start(pay.pay, request, save_qr, pay_waiting.parse_listen(listen, wait=wait), timeout)
+    runner.run_and_exit(pay.pay, request, save_qr, pay_waiting.parse_listen(listen, wait=wait), timeout)
 
 
 @app.command("order", cls=usage.WaitingCommand, help="order")
@@ -569,7 +569,7 @@ def show_order(
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import order
 
-    runner.start(order.show, number, wait, timeout)
+    runner.run_and_exit(order.show, number, wait, timeout)
 
 
 @app.command("link", cls=usage.Command, help="link")
@@ -629,7 +629,7 @@ def callback_send(
     from gatepay_async.cli.commands import callback
 
     fields = callback.CallbackFields(order_id, order, price, realprice, pay_type, extend, paid_at or 0, forged, post)
-    runner.start(callback.send, url, fields)
+    runner.run_and_exit(callback.send, url, fields)
 
 
 @app.command(cls=usage.Command, help="sandbox")
@@ -650,7 +650,7 @@ def sandbox(
     settings = sandbox.Settings(
         _expand_home(database), port, callback_url, _expand_home(env_file), force, shell or "", quiet
     )
-    runner.serve(sandbox.serve, settings)
+    runner.serve_and_exit(sandbox.serve, settings)
 
 
 @app.command(cls=usage.WaitingCommand, help="doctor")
@@ -660,7 +660,7 @@ def doctor(
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import doctor
 
-    runner.start(doctor.diagnose, callback_url)
+    runner.run_and_exit(doctor.diagnose, callback_url)
 
 
 @app.command(cls=usage.Command, help="errors")
@@ -678,7 +678,7 @@ def demo() -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import demo
 
-    runner.start(demo.run_demo)
+    runner.run_and_exit(demo.run_demo)
 
 
 @app.command("help", cls=usage.Command, help="help")

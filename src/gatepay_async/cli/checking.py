@@ -135,16 +135,17 @@ def _check_pipe(source: Source, reading: Reading, free_bytes: int) -> Source:
     if reading.as_is:
         return evolve(source, parse=partial(formats.parse_plain, encoding=encoding))
     context = source.open()
-    file = context.__enter__()  # closed after the last byte was read
+    file = context.__enter__()  # not a with block: the upload reads the rest of a long pipe
     content = file.read(free_bytes + 1)
     if len(content) <= free_bytes:
         context.__exit__(None, None, None)
-        whole = evolve(source, is_pipe=False, content=content)
-        return _check_text(whole, BytesIO(content), reading, free_bytes)
-    wide = encodings.encoding_of_mark(content) in encodings.WIDE or encoding in encodings.WIDE
+        complete = evolve(source, is_pipe=False, content=content)
+        return _check_text(complete, BytesIO(content), reading, free_bytes)
+    is_wide = encodings.encoding_of_mark(content) in encodings.WIDE or encoding in encodings.WIDE
     # Cut a wide encoding at a multiple of 4 bytes, the length of its longest character, or else after a whole line.
-    start = content[: len(content) // 4 * 4] if wide else content[: content.rfind(b"\n") + 1]
-    return evolve(_check_text(source, BytesIO(start), reading, free_bytes), content=content, rest=file, lines=None)
+    start = content[: len(content) // 4 * 4] if is_wide else content[: content.rfind(b"\n") + 1]
+    checked = _check_text(source, BytesIO(start), reading, free_bytes)
+    return evolve(checked, content=content, rest=file, line_count=None)
 
 
 def _check_text(source: Source, file: BinaryIO, reading: Reading, free_bytes: int) -> Source:
@@ -152,12 +153,12 @@ def _check_text(source: Source, file: BinaryIO, reading: Reading, free_bytes: in
     encoding, parse = formats.parser_for(source.path, file, reading)
     if reading.encoding == AUTO and encoding == "gb18030":
         warn(text("sources.guessed", name=escape(source.name), encoding=encoding))
-    first, keys = parse(file)
+    first_line, keys = parse(file)
     if not formats.is_table(source.path, reading):
-        check = _Check(source.name, first, None if reading.as_is else Oddities(table=False))
+        check = _Check(source.name, first_line, None if reading.as_is else Oddities(is_table=False))
         check.read(keys)
         return check.result(evolve(source, stamp=None if source.content else source.stamp), parse)
-    return _check_table(evolve(source, content=None), first, keys, parse, free_bytes)
+    return _check_table(evolve(source, content=None), first_line, keys, parse, free_bytes)
 
 
 def _check_workbook(source: Source, file: BinaryIO, reading: Reading, free_bytes: int) -> list[Source]:
@@ -168,37 +169,38 @@ def _check_workbook(source: Source, file: BinaryIO, reading: Reading, free_bytes
 
     source = evolve(source, stamp=file_stamp(file))
     checked: list[Source] = []
-    sheets, hidden = workbooks.sheets(file)
-    several = len(sheets) > 1
+    sheets, hidden_count = workbooks.sheets(file)
     for number, sheet in enumerate(sheets):
-        part = evolve(source, name=f"{source.name}[{sheet.name}]" if several else source.name)
+        part = evolve(source, name=f"{source.name}[{sheet.name}]" if len(sheets) > 1 else source.name)
         with explain_problems(part.name):
             parse = partial(formats.parse_sheet, number=number, reading=reading)
             checked.append(_check_table(part, *sheet.keys(reading), parse, free_bytes))
             if sheet.hidden_rows and not reading.hidden_rows:
                 raise FileProblemError("sources.hidden_rows", count=f"{sheet.hidden_rows:,}")
-            covered = sheet.count_covered()
-            if covered:
-                raise FileProblemError("sources.merged", count=f"{covered:,}")
+            covered_count = sheet.count_covered()
+            if covered_count:
+                raise FileProblemError("sources.merged", count=f"{covered_count:,}")
         if sheet.hidden_rows:
             note = text(f"sources.hidden_{reading.hidden_rows}", name=escape(part.name), count=f"{sheet.hidden_rows:,}")
             warn(note)
         free_bytes -= len(checked[-1].content or b"")
-    if hidden:
-        warn(text("sources.hidden_sheets", name=escape(source.name), count=hidden))
+    if hidden_count:
+        warn(text("sources.hidden_sheets", name=escape(source.name), count=hidden_count))
     if not checked:
         raise FileProblemError("sources.empty")
     return checked
 
 
-def _check_table(source: Source, first: int, keys: Iterator[Cell], parse: formats.Parse, free_bytes: int) -> Source:
+def _check_table(
+    source: Source, first_line: int, keys: Iterator[Cell], parse: formats.Parse, free_bytes: int
+) -> Source:
     """Check a table. If its card keys have at most *free_bytes*, keep them as lines of text."""
-    check = _Check(source.name, first, Oddities(table=True), max_kept_bytes=free_bytes)
+    check = _Check(source.name, first_line, Oddities(is_table=True), max_kept_bytes=free_bytes)
     check.read(keys)
     if check.kept is None:
         return check.result(source, parse)
     kept = evolve(source, content=check.kept.getvalue(), stamp=None)
-    return check.result(kept, partial(formats.parse_kept, first=first))
+    return check.result(kept, partial(formats.parse_kept, first_line=first_line))
 
 
 @define
@@ -208,7 +210,7 @@ class _Check:
 
     Attributes:
         name: The name of the file.
-        first: The number of its first line.
+        first_line: The number of the first line with a card key.
         oddities: Finds odd lines; None: no line counts as odd.
         max_kept_bytes: How many bytes to keep of a table; 0: keep nothing.
         lines_read: The number of lines read so far.
@@ -216,7 +218,7 @@ class _Check:
     """
 
     name: str
-    first: int
+    first_line: int
     oddities: Oddities | None
     max_kept_bytes: int = 0
     lines_read: int = field(default=0, init=False)
@@ -248,21 +250,27 @@ class _Check:
             raise FileProblemError("sources.empty")
 
     def result(self, source: Source, parse: formats.Parse) -> Source:
-        """Return *source* with the results of the check."""
+        """Return a copy of *source* with the results of the check."""
         if self.oddities is not None:
             del self._odd_counts[self.oddities.kind_to_ignore()]
         odd = sorted((line for kind in self._odd_counts for line in self._odd[kind]), key=lambda line: line.line)
-        count = self._odd_counts.total()
-        shown = tuple(odd[:_MAX_ODD])
-        return evolve(source, parse=parse, first=self.first, lines=self.lines_read, odd=shown, odd_count=count)
+        return evolve(
+            source,
+            parse=parse,
+            first_line=self.first_line,
+            line_count=self.lines_read,
+            odd=tuple(odd[:_MAX_ODD]),
+            odd_count=self._odd_counts.total(),
+        )
 
     def _check_batch(self, batch: list[Cell]) -> None:
         """Check the lines of *batch*: all together, which is fast, and one by one only if necessary."""
         texts = [key for key in batch if isinstance(key, str)]
         joined = "".join(texts)
         self._has_keys = self._has_keys or bool(invisible.strip(joined))
-        number = self.first + self.lines_read
-        if not joined.isprintable() or len(texts) < len(batch) or (self.max_kept_bytes and _has_long(texts, joined)):
+        number = self.first_line + self.lines_read
+        may_be_too_long = bool(self.max_kept_bytes) and _may_have_long_key(texts, joined)
+        if may_be_too_long or not joined.isprintable() or len(texts) < len(batch):
             for line, key in enumerate(batch, number):
                 self._record_problem(line, key)
         if self.oddities is not None and (_has_odd_characters(joined) or _has_odd_numbers(texts)):
@@ -293,14 +301,14 @@ class _Check:
         return file_error(self.name, message, self._problems[0][1].key)
 
 
-def _has_long(keys: list[str], joined: str) -> bool:
-    """Whether one of *keys*, whose letters are *joined*, may have more than ``MAX_LINE_BYTES``."""
+def _may_have_long_key(keys: list[str], joined: str) -> bool:
+    """Whether one of *keys* may have more than ``MAX_LINE_BYTES``. *joined* is the text of all of them."""
     limit = MAX_LINE_BYTES if joined.isascii() else MAX_LINE_BYTES // 4  # UTF-8 has up to 4 bytes for a character
     return len(joined) > limit and max(map(len, keys)) > limit
 
 
 def _cell_problem(key: str) -> Refused | None:
-    """Return a problem if a cell is too long for a line, as which it is kept. The encoding may be wrong."""
+    """Return a problem if *key* is longer than a line can be, because tables are kept as lines of text."""
     is_too_long = len(key.encode("utf-8", "surrogatepass")) > MAX_LINE_BYTES
     return Refused("sources.long", {"most": MAX_LINE_BYTES}) if is_too_long else None
 
@@ -310,12 +318,12 @@ def _has_odd_characters(letters: str) -> bool:
 
 
 def _has_odd_numbers(keys: list[str]) -> bool:
-    """Whether one of *keys* is a number that is odd or has to be compared with others."""
-    is_number = map(str.isdecimal, map(str.strip, keys))  # fast, and few files of card keys have numbers
-    return any(is_number) and any(map(_is_odd_number, keys))
+    """Whether one of *keys* is a number that ``Oddities`` has to look at."""
+    are_numbers = map(str.isdecimal, map(str.strip, keys))  # fast, and few files of card keys have numbers
+    return any(are_numbers) and any(map(_may_be_odd_number, keys))
 
 
-def _is_odd_number(key: str) -> bool:
+def _may_be_odd_number(key: str) -> bool:
     return type(key) is NumberCell or is_long_number(key.strip())
 
 
@@ -324,7 +332,7 @@ def _line_problem(line: str) -> Refused | None:
     if line.isprintable():
         return None
     key = invisible.strip(line)
-    for character, key_of_text in (("\0", "sources.nul"), ("\n", "sources.lf"), ("\r", "sources.cr")):
+    for character, text_key in (("\0", "sources.nul"), ("\n", "sources.lf"), ("\r", "sources.cr")):
         if character in key:
-            return Refused(key_of_text, {})
+            return Refused(text_key, {})
     return Refused("sources.encoding", {}) if any("\ud800" <= character <= "\udfff" for character in key) else None

@@ -17,13 +17,13 @@ class Chosen:
     Attributes:
         profile: The value of ``--profile``, or empty.
         env_file: The value of ``--env-file``, or empty.
-        source: The source of the credentials, once ``settings.source()`` has chosen it.
+        credentials: The credentials, once ``settings.credentials()`` has chosen them.
     """
 
     def __init__(self) -> None:
         self.profile = ""
         self.env_file = ""
-        self.source: Any = None
+        self.credentials: Any = None
 
 
 # A context variable, because tests run the command several times in one process.

@@ -66,10 +66,10 @@ def write_failed_lines(
     encoding = "utf-8" if reading.encoding == AUTO else reading.encoding
     keys = chain.from_iterable(outcome.keys for outcome in report.chunks)
     name = path.with_suffix(".txt") if reading.as_is else path  # with --as-is, a heading would count as a card key
-    heading = reading.skip_heading and not reading.as_is
+    with_heading = reading.skip_heading and not reading.as_is
     with (
         sources.explain_format(),
-        writing.open_writer(name, file, (EXPORTED,), encoding=encoding, heading=heading) as writer,
+        writing.open_writer(name, file, (EXPORTED,), encoding=encoding, with_heading=with_heading) as writer,
     ):
         writer.write((key,) for key in chain(keys, rest))
 
@@ -80,7 +80,7 @@ def print_report(
     *,
     failed_lines: Path | None,
     as_is: bool = False,
-    left_out: bool = False,
+    lines_are_missing: bool = False,
     interrupted: bool = False,
     cancelled: bool = False,
     not_read: int | None = 0,
@@ -94,7 +94,7 @@ def print_report(
         place: Turns a line number of the whole input into the file and its line.
         failed_lines: The file with the card keys that are not known to be on the server; None: it was not written.
         as_is: Whether *failed_lines* is a text file without a heading, whatever its suffix is.
-        left_out: Whether lines that were not read are missing in *failed_lines*.
+        lines_are_missing: Whether lines that were not read are missing in *failed_lines*.
         interrupted: Whether the upload was interrupted.
         cancelled: Whether the job was cancelled on purpose.
         not_read: The number of lines that were not read; None: unknown.
@@ -127,7 +127,7 @@ def print_report(
         print_line(text("upload.stopped"), stream=sys.stderr)
     if failed_lines is not None:
         print_line(text("upload.failed_lines_as_is" if as_is else "upload.failed_lines_at", path=escape(failed_lines)))
-        if left_out:
+        if lines_are_missing:
             print_line(text("upload.left_out"))
     print_line(text("upload.again"))
 

@@ -11,7 +11,7 @@ from io import TextIOWrapper
 from typing import Any, cast
 
 from gatepay_async.cli.language import text
-from gatepay_async.cli.wrapping import columns_of, fold
+from gatepay_async.cli.wrapping import columns_of, wrap_lines
 
 _wants_json: ContextVar[bool] = ContextVar("json", default=False)
 _fields: ContextVar[tuple[str, ...]] = ContextVar("fields", default=())
@@ -159,7 +159,7 @@ def pick_fields(row: Mapping[str, object], selected: tuple[str, ...]) -> dict[st
 
 
 def print_long_json(document: Mapping[str, object], lists: Mapping[str, Iterable[object]]) -> None:
-    """Like ``print_json``, but the items of *lists* are written one by one, so that long lists need little memory."""
+    """Print *document* and *lists* as one JSON object. Write item by item, so that long lists need little memory."""
     encode = _encoder().encode
     selected = fields()
     if selected:
@@ -190,18 +190,18 @@ def escape(message: object) -> str:
     )
 
 
-def warn(message: str, *, whole: bool = False) -> None:
+def warn(message: str, *, unwrapped: bool = False) -> None:
     """
     Print *message* on standard error. Do nothing if standard error can't be written.
 
     Args:
         message: The text. On a terminal it is wrapped between words.
-        whole: Whether to print it without wrapping.
+        unwrapped: Whether to print the text without wrapping.
     """
     clear_waiting()
     with suppress(OSError):
-        if not whole and sys.stderr.isatty():
-            message = fold(message, columns_of(sys.stderr))
+        if not unwrapped and sys.stderr.isatty():
+            message = wrap_lines(message, columns_of(sys.stderr))
         sys.stderr.write(f"{message}\n")
         sys.stderr.flush()
 
@@ -235,7 +235,7 @@ def question(message: str) -> Generator[None]:
 
 
 def warn_interrupted(message: str) -> None:
-    """Like ``warn``, but replace the terminal's ``^C``, or start a new line after an unanswered question."""
+    """Print *message* on standard error, in place of the terminal's ``^C`` or below an unanswered question."""
     clear_waiting()
     with suppress(OSError):
         if sys.stderr.isatty():

@@ -36,7 +36,7 @@ def durable_uploads() -> DurableUploads:
     ).hexdigest()
     spool = os.path.expanduser(os.environ.get("GATEPAY_UPLOADS_SPOOL", "")) or None  # noqa: PTH111 -- Path.expanduser() raises without a home
     with explain_errors():
-        return DurableUploads(settings.source().client, database=database, spool=spool, name=f"shop-{shop_hash}")
+        return DurableUploads(settings.credentials().client, database=database, spool=spool, name=f"shop-{shop_hash}")
 
 
 def _halt_error(error: DurableError, *, todo: str = "", status: Status = Status.USAGE) -> HaltError:
@@ -89,7 +89,7 @@ async def find_job(submitter: Submitter, prefix: str) -> Job:
     """
     jobs = [job for job in await submitter.jobs() if prefix and job_number(job).startswith(prefix)]
     if len(jobs) != 1:
-        raise HaltError(text("queue.none" if not jobs else "queue.several", wanted=prefix), todo=text("queue.todo"))
+        raise HaltError(text("queue.none" if not jobs else "queue.several", prefix=prefix), todo=text("queue.todo"))
     return jobs[0]
 
 

@@ -27,7 +27,7 @@ _SIGNAL_STATUS = 128  # the exit status is this plus the number of the signal, a
 _WORKER_STOP_S = 45.0  # the time for a worker to stop; it normally takes at most 35 s
 
 
-def start(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+def run_and_exit(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwargs: P.kwargs) -> NoReturn:
     """
     Run *work*, and end the command with its status.
 
@@ -41,25 +41,25 @@ def start(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwarg
     raise typer.Exit(status)
 
 
-def serve(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+def serve_and_exit(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwargs: P.kwargs) -> NoReturn:
     """
-    Like start(), but Ctrl-C is the normal end of the command and exits with 0.
+    Run *work* until Ctrl-C, which is the normal end of this command and exits with 0.
 
     Raises:
-        typer.Exit: Always, as in start(), but with 0 after Ctrl-C.
+        typer.Exit: Always: with 0 after Ctrl-C, otherwise with the same status as in ``run_and_exit``.
     """
     status, _ = _run_to_end(partial(work, *args, **kwargs))
     raise typer.Exit(Status.DONE if status == Status.INTERRUPTED else status)
 
 
-def start_worker(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+def run_worker_and_exit(work: Callable[P, Coroutine[Any, Any, Status]], *args: P.args, **kwargs: P.kwargs) -> NoReturn:
     """
-    Like start(), but ignore further signals, because a worker first finishes its calls in flight.
+    Run the *work* of a worker. After the first signal, ignore others: the worker first finishes its calls in flight.
 
     If the worker can't stop, for example because its database hangs, the process ends after ``_WORKER_STOP_S``.
 
     Raises:
-        typer.Exit: Always, as in start().
+        typer.Exit: Always, with the same status as in ``run_and_exit``.
     """
     signals = _Signals(time_limit_s=_WORKER_STOP_S)
     status, interrupted = _run_to_end(partial(work, *args, **kwargs), (signal.SIGINT, *_END_SIGNALS), signals)

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from gatepay_async.cli.language import current_language, text
 from gatepay_async.cli.output import clear_waiting, escape, wants_json
-from gatepay_async.cli.wrapping import fold, longest_piece, wrap
+from gatepay_async.cli.wrapping import longest_piece, wrap, wrap_lines
 from gatepay_async.words import Lang, say
 from gatepay_async.words.command import COMMAND
 
@@ -41,7 +41,7 @@ class _Screen(Console):
         raise  # noqa: PLE0704 -- Rich calls this in its except block
 
 
-def screen(stream: IO[str] | None = None) -> Console:
+def new_console(stream: IO[str] | None = None) -> Console:
     """Return a console without markup on *stream*; None: standard output."""
     clear_waiting()
     file = sys.stdout if stream is None else stream
@@ -65,7 +65,7 @@ def print_table(content: Table) -> None:
 
 
 def print_list(content: Table) -> None:
-    """Like ``print_table``, but use a pager if the table is longer than the terminal."""
+    """Print a table, in a pager if it is longer than the terminal."""
     output = _draw(content)
     if not sys.stdout.isatty() or output.count("\n") < shutil.get_terminal_size().lines or not _show_in_pager(output):
         sys.stdout.write(output)
@@ -88,19 +88,19 @@ def _draw(content: Table) -> str:
     if content.show_header and content.row_count and not _fit_columns(content):
         names = [str(column.header) for column in content.columns]
         cells = zip(*(column.cells for column in content.columns), strict=True)
-        return "\n".join(_draw(facts(zip(names, row, strict=True))) for row in cells) + "\n"
-    console = screen()
+        return "\n".join(_draw(name_value_table(zip(names, row, strict=True))) for row in cells) + "\n"
+    console = new_console()
     with console.capture() as output:
         if content.show_header:
             console.print(content)
         else:
-            for line in _draw_facts(content, console.width):
+            for line in _draw_names_and_values(content, console.width):
                 console.print(line, soft_wrap=True)
     lines = [line.rstrip() for line in output.get().splitlines()]
     return "\n".join(lines).strip("\n") + ("\n\n" if content.show_header else "\n")
 
 
-def _draw_facts(content: Table, width: int) -> Iterator[Text]:
+def _draw_names_and_values(content: Table, width: int) -> Iterator[Text]:
     """
     Yield names and values next to each other.
 
@@ -111,7 +111,7 @@ def _draw_facts(content: Table, width: int) -> Iterator[Text]:
     for name, value in zip(names, values, strict=True):
         if longest_piece(value) > width - indent:
             yield Text(name, style="bold")
-            yield Text(fold(f"{' ' * (len(name) - len(name.lstrip()) + 2)}{value}", width))
+            yield Text(wrap_lines(f"{' ' * (len(name) - len(name.lstrip()) + 2)}{value}", width))
             continue
         first, *more = wrap(value, width - indent)
         yield Text(f"{name}{' ' * (indent - cell_len(name))}", style="bold").append(first, style="not bold")
@@ -126,7 +126,7 @@ def _fit_columns(content: Table) -> bool:
     """
     gap = content.padding[1] + content.padding[3] + 1  # between two columns
     # Without the spaces at both sides, and another one that older versions of Rich add to the first column.
-    free_columns = screen().width - (len(content.columns) - 1) * gap - 3
+    free_columns = new_console().width - (len(content.columns) - 1) * gap - 3
     content_widths: list[int] = []
     for column in content.columns:
         cells, heading = [str(cell) for cell in column.cells], str(column.header)
@@ -176,24 +176,24 @@ class _WrappedTable(Table):
         super().add_row(*map(_WrappedText, cells), **options)
 
 
-def table(*columns: str, right: Iterable[int] = (), whole: Iterable[int] = ()) -> Table:
+def table(*columns: str, right: Iterable[int] = (), unbroken: Iterable[int] = ()) -> Table:
     """
     Return an empty table.
 
     Args:
         columns: The headings.
         right: The indexes of columns with numbers.
-        whole: The indexes of other columns whose values must not be broken, such as IDs and times.
+        unbroken: The indexes of other columns whose values must not be broken, such as IDs and times.
     """
-    padding = (0, 1 if screen().width >= _WIDE_COLUMNS else 0)
+    padding = (0, 1 if new_console().width >= _WIDE_COLUMNS else 0)
     new = _WrappedTable(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=padding)
     for index, column in enumerate(columns):
         justify: Literal["left", "right"] = "right" if index in right else "left"
-        new.add_column(column, justify=justify, overflow="fold", no_wrap=index in right or index in whole)
+        new.add_column(column, justify=justify, overflow="fold", no_wrap=index in right or index in unbroken)
     return new
 
 
-def facts(rows: Iterable[tuple[str, object]]) -> Table:
+def name_value_table(rows: Iterable[tuple[str, object]]) -> Table:
     """Return a table of names and values."""
     new = Table(box=None, show_header=False, pad_edge=False)
     new.add_column(style="bold", no_wrap=True)
@@ -222,22 +222,22 @@ def wrap_indented(text: str, *, indent: int) -> str:
     """
     if not sys.stdout.isatty():
         return text
-    return f"\n{' ' * indent}".join(wrap(text, max(indent, screen().width - indent)))
+    return f"\n{' ' * indent}".join(wrap(text, max(indent, new_console().width - indent)))
 
 
-def print_line(text: str, *, style: str = "", stream: IO[str] | None = None, whole: bool = False) -> None:
+def print_line(text: str, *, style: str = "", stream: IO[str] | None = None, unwrapped: bool = False) -> None:
     """
     Print *text*. On a terminal it is wrapped between words, so that numbers and URLs are not broken.
 
     Args:
         text: A line, or several.
-        style: Rich's style for the whole text.
+        style: Rich's style for the text.
         stream: None: standard output.
-        whole: Whether to print it without wrapping, because the user copies the line.
+        unwrapped: Whether to print *text* without wrapping, because the user copies it.
     """
-    console = screen(stream)
-    if console.file.isatty() and not whole:
-        text = fold(text, console.width)
+    console = new_console(stream)
+    if console.file.isatty() and not unwrapped:
+        text = wrap_lines(text, console.width)
     try:
         console.print(Text(text, style=style), soft_wrap=True)
     except OSError:
@@ -317,7 +317,7 @@ def progress(description: str, *, total: float | None) -> Generator[Callable[[in
     if wants_json() or not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
-    console = screen(sys.stderr)
+    console = new_console(sys.stderr)
     with Progress(_Bar(console), console=console, transient=True) as bar:
         task = bar.add_task(description, total=total)
 

@@ -26,8 +26,8 @@ from gatepay_async.client import BASE_URL, CLOUD_BASE_URL, AsyncGatePay
 _MAX_SECRET_BYTES = 4096  # no file with a secret is longer
 
 
-class Source(Protocol):
-    """A source of one shop's credentials."""
+class Credentials(Protocol):
+    """The credentials of one shop, and where they come from."""
 
     @property
     def base_url(self) -> str:
@@ -35,7 +35,7 @@ class Source(Protocol):
         ...
 
     @property
-    def where(self) -> str:
+    def secret_location(self) -> str:
         """Where the secret is stored, as a text for the user."""
         ...
 
@@ -72,7 +72,7 @@ class EnvironmentCredentials:
         return os.environ.get("GATEPAY_BASE_URL") or BASE_URL
 
     @property
-    def where(self) -> str:
+    def secret_location(self) -> str:
         """The file or the variable that contains the secret."""
         path = secret_path()
         if path is not None:
@@ -124,7 +124,7 @@ class StoredCredentials:
     _cache: list[str] = field(factory=list[str], repr=False, eq=False)
 
     @property
-    def where(self) -> str:
+    def secret_location(self) -> str:
         """The profile, and whether its secret is in the keyring or in a file."""
         place = text(f"profiles.in_{self.profile.kept_in}")
         return text("doctor.secret_in_profile", name=self.name, place=place)
@@ -156,22 +156,22 @@ class StoredCredentials:
         )
 
 
-def source() -> Source:
+def credentials() -> Credentials:
     """
-    Return the source of the credentials, the same one for the whole run.
+    Return the credentials, the same object for the whole run.
 
     Raises:
         HaltError: The named profile doesn't exist or can't be read.
     """
     run = chosen()
-    if run.source is None:
-        run.source = _choose_source(run.profile)
-    current: Source = run.source
-    return current
+    if run.credentials is None:
+        run.credentials = _choose_credentials(run.profile)
+    chosen_credentials: Credentials = run.credentials
+    return chosen_credentials
 
 
-def _choose_source(profile_option: str) -> Source:
-    """Choose the source. *profile_option* is the value of ``--profile``."""
+def _choose_credentials(profile_option: str) -> Credentials:
+    """Choose the source of the credentials. *profile_option* is the value of ``--profile``."""
     if profile_option:
         return _stored(profile_option, above_environment=True)
     if any(os.environ.get(name) for name in KEY_VARIABLES):
@@ -203,7 +203,7 @@ def is_same_url(first: str, second: str) -> bool:
 
 def base_url() -> str:
     """Return the URL of the server."""
-    return source().base_url
+    return credentials().base_url
 
 
 def appkey() -> str:
@@ -213,7 +213,7 @@ def appkey() -> str:
     Raises:
         HaltError: There is none.
     """
-    return source().appkey()
+    return credentials().appkey()
 
 
 def secret() -> str:
@@ -223,12 +223,12 @@ def secret() -> str:
     Raises:
         HaltError: There is none, or it can't be read.
     """
-    return source().secret()
+    return credentials().secret()
 
 
 def client() -> AsyncGatePay:
     """Return a client for the shop, which is not open yet."""
-    return source().client()
+    return credentials().client()
 
 
 def secret_path() -> Path | None:

@@ -40,8 +40,8 @@ class Source:
         is_pipe: Whether it is a pipe, which can be read only once and has an unknown length.
         identity: The device and inode of the file, which are equal for two names of the same file.
         parse: Returns the number of the first line or row with a card key, and the lines from there.
-        first: The number of the first line with a card key, after the check.
-        lines: The number of lines, after the check.
+        first_line: The number of the first line with a card key, after the check.
+        line_count: The number of lines, after the check.
         stamp: If the file is read again after the check: its size and modification time, to detect changes.
         content: The content kept in memory: everything, or the start of a long pipe.
         rest: The rest of a long pipe.
@@ -54,8 +54,8 @@ class Source:
     is_pipe: bool = True
     identity: object = None
     parse: formats.Parse = field(default=formats.parse_plain, eq=False)
-    first: int = 1
-    lines: int | None = None
+    first_line: int = 1
+    line_count: int | None = None
     stamp: tuple[int, int] | None = None
     content: bytes | None = field(default=None, repr=False)
     rest: BinaryIO | None = field(default=None, repr=False)
@@ -149,7 +149,7 @@ class Reader:
         """Return the file and its line for line number *line* of the whole input: ``keys.txt:7``."""
         index = bisect_right(self._starts, line) - 1
         source = self._sources[index]
-        return f"{escape(source.name)}:{line - self._starts[index] + source.first}"
+        return f"{escape(source.name)}:{line - self._starts[index] + source.first_line}"
 
     def _read_lines(self) -> Iterator[str]:
         number = 1

@@ -48,7 +48,7 @@ def wrap(message: str, width: int) -> list[str]:
     return [line.rstrip() for line in lines]
 
 
-def fold(message: str, width: int) -> str:
+def wrap_lines(message: str, width: int) -> str:
     """Wrap each line of *message* to *width* columns, and keep its indentation. Longer words are not broken."""
     folded: list[str] = []
     for line in message.split("\n"):

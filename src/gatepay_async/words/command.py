@@ -38,7 +38,7 @@ COMMAND: dict[str, Text] = {
         "Store your shop's key for all later commands.\n"
         "\n"
         "Asks for the appkey and the appsecret of GatePay's console, and checks them with one call. The secret goes to "
-        "your system's keyring, or to a file that only you can read if there is none. Without a terminal, the command "
+        "your system's keyring or, if there is none, to a file that only you can read. Without a terminal, the command "
         "reads one line of standard input for each.\n"
         "\n"
         "  gatepay login\n"
@@ -299,15 +299,15 @@ COMMAND: dict[str, Text] = {
         "以 JSON 输出，每行一个对象：先是订单，使用 --wait 时还有付款。",
     ),
     "option.json_export": (
-        "Print JSON, one object per line: each card key, with `-o -`.",
+        "Print JSON, one object per line; with `-o -`, one for each card key.",
         "以 JSON 输出，每行一个对象：使用 -o - 时每条卡密一个。",
     ),
     "option.json_sandbox": (
-        "Print JSON, one object per line: where it is, then each call and callback.",
+        "Print JSON, one object per line: the sandbox's address, then each call and callback.",
         "以 JSON 输出，每行一个对象：先是访问地址，然后是每次调用和回调。",
     ),
     "option.fields": (
-        "Print only these fields, as JSON; of a list, those of each item. For example: id,stock",
+        "Print only these fields, as JSON; if the result is a list, these fields of each item. For example: id,stock",
         "只输出这些字段（JSON 格式）；结果为列表时，指每一项的字段。例如 id,stock",
     ),
     "option.profile": (
@@ -372,8 +372,8 @@ COMMAND: dict[str, Text] = {
     ),
     "upload.skip_heading": ("The first line is a heading, not a card key.", "第一行是标题，不是卡密。"),
     "upload.as_is": (
-        "Take every line as it stands, in tables too, without looking for headings and columns. Lines of standard input "
-        "are sent as they arrive.",
+        "Use every line unchanged as a card key, even in a table: don't look for headings and columns. Lines of standard "
+        "input are sent as they arrive.",
         "每一行都原样作为卡密（表格也按文本读取），不识别标题和列。标准输入边读边发。",
     ),
     "upload.hidden_rows": (
@@ -408,7 +408,7 @@ COMMAND: dict[str, Text] = {
         "所有 worker 合计的每秒请求数（默认不限）。",
     ),
     "work.health": (
-        "Answer /healthz, /readyz and /metrics at this port, on 127.0.0.1 unless an ADDRESS is given.",
+        "Serve /healthz, /readyz and /metrics on this port (on 127.0.0.1, unless you give an ADDRESS).",
         "在此端口响应 /healthz、/readyz 和 /metrics；不指定地址（ADDRESS）时只监听 127.0.0.1。",
     ),
     "work.drain": ("Exit when nothing is left to send.", "没有待发送的卡密时自动退出。"),
@@ -432,12 +432,12 @@ COMMAND: dict[str, Text] = {
     "pay.cloud": ("With --price: create the order at GatePay's cloud.", "与 --price 一起使用：在 GatePay 云端下单。"),
     "order.number": ("Your order number (out_order_id).", "你的订单号（out_order_id）。"),
     "order.wait": ("Wait until the order is paid or expired.", "等到订单已付款或已过期。"),
-    "link.token": ("The quick-pay token of GatePay's console.", "GatePay 后台设置的快捷收款令牌。"),
+    "link.token": ("The quick-pay token from GatePay's console.", "GatePay 后台设置的快捷收款令牌。"),
     "link.price": ("Amount in yuan (default: the customer decides).", "金额（元；默认由顾客填写）。"),
     "link.custom": ("Text that the callback returns to you as `extend`.", "自定义参数，回调时以 extend 原样返回。"),
     "link.stable": (
-        "The customer can't change on the page what the link gives.",
-        "顾客不能在页面上修改链接给出的内容。",
+        "Don't let the customer change the link's values on the payment page.",
+        "不允许顾客在付款页面上修改链接中的内容。",
     ),
     "pay.num": ("Quantity (default: 1).", "数量（默认 1）。"),
     "pay.order": ("Your order number (default: a new one).", "你的订单号（默认生成新的）。"),
@@ -468,7 +468,7 @@ COMMAND: dict[str, Text] = {
     ),
     "callback.forged": ("Use a wrong signature.", "使用错误的签名。"),
     "callback.post": (
-        "The form that GatePay uses since May 2019: a POST, without the appkey.",
+        "Use the format of GatePay's callbacks since May 2019: a POST, without the appkey.",
         "使用 GatePay 2019 年 5 月之后的形式：POST，不含 appkey。",
     ),
     "sandbox.database": (
@@ -488,7 +488,7 @@ COMMAND: dict[str, Text] = {
         "Shell to print the variables for (default: yours).",
         "输出哪种 shell 的变量（默认为当前 shell）。",
     ),
-    "sandbox.quiet": ("Print no line for each call and callback.", "不输出每次调用和回调。"),
+    "sandbox.quiet": ("Don't print calls and callbacks.", "不输出每次调用和回调。"),
     "sandbox.callback": (
         "Your shop's callback URL, on this machine. The sandbox calls it when an order is paid.",
         "你的店铺在本机的回调 URL，订单付款后沙箱会请求它。",
@@ -877,8 +877,8 @@ COMMAND: dict[str, Text] = {
     ),
     "keyring.locked": ("Your keyring is locked.", "系统钥匙串已锁定。"),
     "keyring.missing": (
-        "There is no keyring here, and it holds the secret of this profile.",
-        "这里没有系统钥匙串，而此配置的密钥保存在其中。",
+        "The secret of this profile is in a keyring, but no keyring is available here.",
+        "此配置的密钥保存在系统钥匙串中，但这里没有可用的钥匙串。",
     ),
     "keyring.missing.todo": (
         "start the keyring, or run `gatepay login --in-file` to keep the secret in a file that only you can read",
@@ -927,7 +927,7 @@ COMMAND: dict[str, Text] = {
         "如果是标题，请加 --skip-heading 跳过；如果确实是卡密，请加 --as-is",
     ),
     "sources.title": (
-        "looks like a heading, and other rows stand above it",
+        "looks like a heading, but there are other rows above it",
         "看起来是标题行，但上面还有其他行",
     ),
     "sources.title.todo": (
@@ -939,8 +939,8 @@ COMMAND: dict[str, Text] = {
         "有多列，无法确定哪一列是卡密。各列：{columns}",
     ),
     "sources.no_column": (
-        "there is no single column {wanted}. Columns: {columns}",
-        "没有唯一的列 {wanted}。各列：{columns}",
+        "--column {column} matches no column, or more than one. Columns: {columns}",
+        "--column {column} 没有匹配的列，或匹配了多列。各列：{columns}",
     ),
     "sources.which_column.todo": (
         "name the column or its number: --column {likely}. Other columns are not uploaded: if a customer needs a card number "
@@ -996,8 +996,8 @@ COMMAND: dict[str, Text] = {
         "请将卡密所在的工作表另存为 CSV 文件后上传",
     ),
     "sources.merged": (
-        "cells with content that merged cells hide, in the column of the card keys: {count}",
-        "卡密所在的列中，有 {count} 个单元格被合并单元格遮住，其中有内容",
+        "merged cells hide content in the column of the card keys (hidden cells: {count})",
+        "卡密所在的列中，合并单元格遮住了 {count} 个有内容的单元格",
     ),
     "sources.merged.todo": (
         "split the merged cells in Excel or WPS, and delete what is not a card key",
@@ -1005,7 +1005,7 @@ COMMAND: dict[str, Text] = {
     ),
     "sources.hidden_column": ("the column of the card keys is hidden", "卡密所在的列被隐藏"),
     "sources.hidden_column.todo": (
-        "name it with --column if it is the right one, or show all columns and look",
+        "if it is the right column, name it with --column; otherwise show the hidden columns and check",
         "如果确实是这一列，请用 --column 指定；否则请取消隐藏后核对",
     ),
     "sources.hidden_skip": (
@@ -1037,10 +1037,10 @@ COMMAND: dict[str, Text] = {
         "请用 Excel 或 WPS 打开文件，修正公式后重新保存",
     ),
     "sources.as_text.todo": (
-        "format the column as text, then enter the card keys again from where they came from",
+        "format the column as text, then paste the card keys again from their original source",
         "请先将该列设为文本格式，再从原始来源重新填入卡密",
     ),
-    "sources.more_cells": ("has more than one column, unlike the first one", "不止一列，与首行不同"),
+    "sources.more_cells": ("has more than one column, but the first row has only one", "不止一列，而首行只有一列"),
     "sources.no_csv": ("is not valid CSV, for example a quote is not closed", "不是有效的 CSV，例如引号没有成对"),
     "sources.no_json": ("is not valid JSON", "不是有效的 JSON"),
     "sources.table.todo": (
@@ -1049,7 +1049,7 @@ COMMAND: dict[str, Text] = {
     ),
     "sources.lf": ("contains a line break within the card key", "的卡密中含有换行"),
     "odd.these": (
-        "Lines that may not be a single card key each: {count}.",
+        "Lines that don't look like a single card key: {count}.",
         "有 {count} 行看起来不是单独一条卡密。",
     ),
     "odd.comma": ("(contains a comma)", "（含有逗号）"),
@@ -1062,7 +1062,7 @@ COMMAND: dict[str, Text] = {
     ),
     "odd.exponent": ("(a number that a spreadsheet shortened)", "（被表格软件缩写的数字）"),
     "odd.rounded": (
-        "(are digits lost? Spreadsheets make zeros of those after the 15th)",
+        "(digits may be lost: spreadsheets replace those after the 15th with zeros)",
         "（位数可能已丢失：表格软件会把第 15 位之后的数字变成 0）",
     ),
     "odd.zeros": (
@@ -1085,7 +1085,7 @@ COMMAND: dict[str, Text] = {
         "contains a carriage return that is not a line end (old Mac format)",
         "含有单独的回车符（旧式 Mac 换行）",
     ),
-    "sources.encoding": ("is in a different encoding", "的编码与 --encoding（默认 utf-8）不符"),
+    "sources.encoding": ("is not valid text in this encoding", "在所用编码下不是有效的文本"),
     "sources.long": ("is longer than {most} bytes", "超过 {most} 字节"),
     "sources.todo": (
         "save the file as UTF-8 text, one card key per line, or set --encoding (such as gb18030, big5 or utf-16)",
@@ -1115,8 +1115,8 @@ COMMAND: dict[str, Text] = {
         "持续查看库存，直到按下 Ctrl-C（需要 --below）。",
     ),
     "products.every": (
-        "Seconds between two looks with --watch (default: 60).",
-        "使用 --watch 时每隔多少秒查看一次（默认 60）。",
+        "With --watch: seconds between two checks of the stock (default: 60).",
+        "使用 --watch 时，每隔多少秒检查一次库存（默认 60）。",
     ),
     "products.below_missing": (
         "--watch requires --below: the stock to warn at.",
@@ -1126,7 +1126,7 @@ COMMAND: dict[str, Text] = {
         "Watching for a stock below {below}. Press Ctrl-C to stop.",
         "库存低于 {below} 时提醒。按 Ctrl-C 结束。",
     ),
-    "products.low": ("product {number} ({name}): {stock} left", "商品 {number}（{name}）：还剩 {stock}"),
+    "products.low": ("product {product_id} ({name}): {stock} left", "商品 {product_id}（{name}）：还剩 {stock}"),
     "products.none_low": ("No product has so little stock.", "没有库存这么少的商品。"),
     "products.none": ("Your shop has no products yet.", "店铺还没有商品。"),
     # -- the upload ---------------------------------------------------------------------------------------------------
@@ -1194,8 +1194,8 @@ COMMAND: dict[str, Text] = {
     ),
     "queue.file": ("Can't use {path}: {reason}.", "无法使用 {path}：{reason}。"),
     "queue.folder": ("Can't create {path}: {reason}", "无法创建 {path}：{reason}"),
-    "queue.none": ("There is no upload {wanted}.", "没有编号为 {wanted} 的任务。"),
-    "queue.several": ("Several uploads have an ID that starts with {wanted}.", "有多个任务的编号以 {wanted} 开头。"),
+    "queue.none": ("There is no upload {prefix}.", "没有编号为 {prefix} 的任务。"),
+    "queue.several": ("Several uploads have an ID that starts with {prefix}.", "有多个任务的编号以 {prefix} 开头。"),
     "queue.todo": ("`gatepay uploads list` shows the IDs", "用 gatepay uploads list 查看编号"),
     "queue.several_files": ("{name} + {more} more", "{name} 和另外 {more} 个文件"),
     "queue.submitted": (
@@ -1454,7 +1454,7 @@ COMMAND: dict[str, Text] = {
     "sandbox.callback_bad": ("--callback: {reason}", "--callback：{reason}"),
     "sandbox.database_bad": ("Can't use {path} as a database: {reason}", "{path} 不能用作数据库：{reason}"),
     # -- events of the sandbox ----------------------------------------------------------------------------------------
-    "seen.no_answer": ("no answer", "无响应"),
+    "seen.no_answer": ("no response", "无响应"),
     "seen.key": ("1 key", "1 条卡密"),
     "seen.keys": ("{count} keys", "{count} 条卡密"),
     "seen.ms": ("{ms} ms", "{ms} 毫秒"),
@@ -1465,8 +1465,8 @@ COMMAND: dict[str, Text] = {
     "seen.malformed": ("can't be read: {field}", "无法读取：{field}"),
     "seen.pay_type": ("unknown payment method", "没有这种付款方式"),
     "seen.single_only": ("WeChat Pay takes one item", "微信支付只能单件购买"),
-    "seen.product_id": ("product_id is no number above 0", "product_id 不是大于 0 的整数"),
-    "seen.quantity": ("product_num is no number above 0", "product_num 不是大于 0 的整数"),
+    "seen.product_id": ("product_id is not a number above 0", "product_id 不是大于 0 的整数"),
+    "seen.quantity": ("product_num is not a number above 0", "product_num 不是大于 0 的整数"),
     "seen.no_product": ("the shop has no such product", "店铺没有这个商品"),
     "seen.no_shop": ("the shop was deleted", "店铺已删除"),
     "seen.appkey": ("unknown appkey", "appkey 无效"),
@@ -1475,11 +1475,11 @@ COMMAND: dict[str, Text] = {
     "seen.quota": ("the quota is used up", "额度已用完"),
     "seen.licence": ("the licence has expired", "授权已过期"),
     "seen.closed": ("the shop's API is closed", "店铺的接口已关闭"),
-    "seen.page": ("page is no number above 0, or past the last page", "page 不是大于 0 的整数，或超过最后一页"),
-    "seen.repeated": ("a card key comes twice", "卡密有重复"),
+    "seen.page": ("page is not a number above 0, or is past the last page", "page 不是大于 0 的整数，或超过最后一页"),
+    "seen.repeated": ("a card key appears twice", "卡密有重复"),
     "seen.empty": ("no card keys", "没有卡密"),
     "seen.too_many": ("more than 500 card keys", "卡密超过 500 条"),
-    "seen.all_known": ("all card keys were there already", "卡密均已存在"),
+    "seen.all_known": ("all card keys are already stored", "卡密均已存在"),
     "seen.storage": ("a card key is too long", "有卡密过长"),
     "seen.no_appkey": ("missing or empty: appkey", "缺少 appkey"),
     "seen.no_sign": ("missing or empty: sign", "缺少 sign"),
@@ -1487,10 +1487,10 @@ COMMAND: dict[str, Text] = {
     "seen.not_allowed": ("not allowed: {field}", "不允许的参数：{field}"),
     "seen.no_callback_url": ("no return URL, here or in the shop", "请求和店铺都没有同步返回地址"),
     "seen.no_notify_url": ("no callback URL, here or in the shop", "请求和店铺都没有回调 URL"),
-    "seen.price": ("price is no amount such as 1.88", "price 不是金额（例如 1.88）"),
+    "seen.price": ("price is not an amount such as 1.88", "price 不是金额（例如 1.88）"),
     "seen.pay_type_closed": ("the payment method is closed", "该付款方式已关闭"),
     "seen.no_pay_type": ("all payment methods are closed", "所有付款方式都已关闭"),
-    "seen.no_agent": ("the shop is no agent", "店铺不是代理商"),
+    "seen.no_agent": ("the shop is not an agent", "店铺不是代理商"),
     "seen.no_order": ("no such order", "没有这个订单"),
     # -- the doctor ---------------------------------------------------------------------------------------------------
     "doctor.ok": ("[ok]  ", "[正常]"),

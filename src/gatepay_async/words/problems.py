@@ -54,7 +54,7 @@ PROBLEMS: dict[str, Text] = {
         "必须是不小于 0 的秒数，或 timedelta",
     ),
     "number_from_0": ("must be a number, 0 or more", "必须是不小于 0 的数"),
-    "not_one_of": ("must be one of {choices}", "只能是 {choices} 之一"),
+    "not_one_of": ("must be one of {choices}", "取值无效（可选 {choices}）"),
     "wechat_single": ("WeChat pays for one item only, not {count}", "微信支付只能单件购买，而不是 {count} 件"),
     "money_not_positive": ("must be above 0", "必须大于 0"),
     "not_0_or_1": ("must be 0 or 1", "只能是 0 或 1"),
@@ -63,11 +63,11 @@ PROBLEMS: dict[str, Text] = {
         "必须是以 http:// 或 https:// 开头的完整网址，只含 ASCII 字符，不带用户名和 #",
     ),
     "url_query_too_long": (
-        "must have at most {most} characters behind its ?, because GatePay adds fields there",
+        "must have at most {most} characters after its ?, because GatePay adds fields there",
         "问号后面最多 {most} 个字符，因为 GatePay 还要在后面添加字段",
     ),
     "url_takes_field": (
-        "must not have {name} behind its ?: GatePay adds a field of that name",
+        "must not have {name} after its ?: GatePay adds a field of that name",
         "问号后面不能有 {name}：GatePay 会添加同名字段",
     ),
     "not_items": (
@@ -90,18 +90,18 @@ PROBLEMS: dict[str, Text] = {
     "not_callable": ("must be callable, {kind} is not", "必须可调用，而 {kind} 不可调用"),
     "no_keys": ("must contain at least one card key", "至少要有一条卡密"),
     "too_many_keys": (
-        "{count} card keys in one call, GatePay takes {most}; upload_card_keys() splits them",
+        "{count} card keys in one call, but GatePay accepts {most}; upload_card_keys() splits them",
         "一次提交了 {count} 条卡密，而 GatePay 最多接受 {most} 条；upload_card_keys() 会自动分批",
     ),
     "wrong_encoding": (
-        "what follows line {line} is not {encoding}; open the file with its encoding",
+        "the text after line {line} is not {encoding}; open the file with the right encoding",
         "第 {line} 行之后的内容不是 {encoding} 编码，请用正确的编码打开文件",
     ),
     "not_set": ("is missing: pass it, or set {variable}", "缺失：请传入，或设置环境变量 {variable}"),
     "not_base_url": ("must be a URL such as https://gatepay.io/api/", "必须是网址，例如 https://gatepay.io/api/"),
     "cloud_not_set": (
         "is missing: with another server than GatePay's it has no default, so that no order reaches the real cloud by "
-        "mistake. Pass it, or set GATEPAY_BASE_URL and GATEPAY_CLOUD_BASE_URL (a sandbox takes both at one URL)",
+        "mistake. Pass it, or set GATEPAY_BASE_URL and GATEPAY_CLOUD_BASE_URL (for a sandbox, set both to the same URL)",
         "缺失：连接的不是 GatePay 时没有默认值，以免误在真实的云端下单。请传入，或同时设置环境变量 GATEPAY_BASE_URL 和 GATEPAY_CLOUD_BASE_URL"
         "（使用沙箱时两者填同一个地址）",
     ),
@@ -119,8 +119,8 @@ PROBLEMS: dict[str, Text] = {
         "是在另一个事件循环中打开的，请为每个循环各打开一个",
     ),
     "aiohttp_transport": (
-        "is no longer a name; leave it out, or pass httpx_aiohttp.AiohttpTransport() for aiohttp's connections",
-        "不再接受名称：不传即可；要用 aiohttp 的连接，请传 httpx_aiohttp.AiohttpTransport()",
+        "can no longer be a name; leave it out, or pass httpx_aiohttp.AiohttpTransport() to use aiohttp's connections",
+        "不再接受名称；请去掉此参数，如需使用 aiohttp 的连接，请传入 httpx_aiohttp.AiohttpTransport()",
     ),
     "not_base_url_because": (
         "must be a URL such as https://gatepay.io/api/; this one {reason}",
@@ -129,7 +129,7 @@ PROBLEMS: dict[str, Text] = {
     "url_invisible": ("contains a space or an invisible character ({code})", "含有空格或看不见的字符（{code}）"),
     "url_unreadable": ("is not a valid URL", "不是有效的网址"),
     "url_scheme": ("must begin with {schemes} and a host", "必须以 {schemes} 加主机名开头"),
-    "url_port": ("has an invalid port: {port}", "端口 {port} 不存在"),
+    "url_port": ("has an invalid port: {port}", "端口 {port} 无效"),
     "url_host": ("has an invalid host name", "主机名无效"),
     "proxy_unusable": ("names a proxy, which {problem}", "指定的代理{problem}"),
     "needs_socksio": ("needs socksio: pip install 'httpx[socks]'", "需要 socksio：pip install 'httpx[socks]'"),
@@ -138,13 +138,13 @@ PROBLEMS: dict[str, Text] = {
         "names {path}, which holds no certificate that can be read",
         "指定的 {path} 中没有可用的证书",
     ),
-    "certificates_no_folder": ("names {path}, which is no folder", "指定的 {path} 不是目录"),
+    "certificates_no_folder": ("names {path}, which is not a folder", "指定的 {path} 不是目录"),
     "certificates_unhashed": (
         "names {path}, which holds no certificate under its hash; run: openssl rehash {folder}",
         "指定的 {path} 中没有以哈希命名的证书；请运行：openssl rehash {folder}",
     ),
     "call_in_test": (
-        "this test would call {host} itself: use the fixture `gatepay`, or pass http_client or transport; "
+        "this test would call the real {host}: use the fixture `gatepay`, or pass http_client or transport; "
         "@pytest.mark.gatepay_live, --gatepay-live or the setting gatepay_live allows it",
         "这个测试会真正访问 {host}：请使用 fixture `gatepay`，或传入 http_client 或 transport；"
         "如需放行，请用 @pytest.mark.gatepay_live、--gatepay-live 或配置项 gatepay_live",
@@ -156,7 +156,7 @@ PROBLEMS: dict[str, Text] = {
     "repeats_line": ("repeats line {line}", "与第 {line} 行重复"),
     # -- raw calls ----------------------------------------------------------------------------------------------------
     "raw_path": (
-        "must be a path below base_url, such as pay/create: no scheme, no query, no / in front, no dots first",
+        "must be a path below base_url, such as pay/create: no scheme, no query, and no / or dot at the start",
         "必须是 base_url 之下的路径，例如 pay/create：不带协议和查询参数，不以 / 或点开头",
     ),
     "field": ("field {number} {problem}", "第 {number} 个字段{problem}"),
@@ -194,9 +194,9 @@ PROBLEMS: dict[str, Text] = {
     "kind_money": ('money, such as 1.5 or "1.50"', '金额（例如 1.5 或 "1.50"）'),
     "says_success": ("says success", "表示成功"),
     "unknown_code": ("is not a code of GatePay's", "不是 GatePay 的状态码"),
-    "redirect": ("is a redirect, which is not followed; check base_url", "是重定向，不会跟随；base_url 是否正确？"),
-    "later_page": ("is a later page than was asked for", "是所请求页之后的页"),
-    "earlier_page": ("is an earlier page than was asked for", "是所请求页之前的页"),
+    "redirect": ("is a redirect, which is not followed; check base_url", "是重定向，不会跟随；请检查 base_url"),
+    "later_page": ("is after the requested page", "在所请求的页之后"),
+    "earlier_page": ("is before the requested page", "在所请求的页之前"),
     "id_not_ascending": ("is not above the id of the row before it", "不大于上一行的 id"),
     "not_above_0": ("is not above 0", "不大于 0"),
     "changes_too_fast": ("changes too fast to list every card key", "变化太快，无法完整列出所有卡密"),
@@ -256,7 +256,7 @@ PROBLEMS: dict[str, Text] = {
     "bad_request_header": ("a header of the request contains an invalid character", "请求头中有不允许的字符"),
     "no_host_header": ("the request needs one Host header", "请求必须有且只有一个 Host 头"),
     "no_single_length": (
-        "the headers of the request don't give one length of its body",
+        "the headers of the request must give exactly one length of its body",
         "请求头没有给出唯一的请求体长度",
     ),
     "request_body_too_long": (
@@ -294,9 +294,9 @@ PROBLEMS: dict[str, Text] = {
     "too_old": ("is more than {seconds:g} s ago", "早于 {seconds:g} 秒之前"),
     "in_the_future": ("is more than {seconds:g} s from now", "晚于 {seconds:g} 秒之后"),
     "max_age_too_long": (
-        "the store forgets what is older than {keep:g} s, and what it has forgotten could be replayed: "
-        "give a max_age of at most {most:g} s",
-        "store 只保留 {keep:g} 秒，更早的回调可能被重放：max_age 最多只能是 {most:g} 秒",
+        "the store keeps a callback for {keep:g} s only, so an older one could be replayed: "
+        "set max_age to at most {most:g} s",
+        "store 只保留最近 {keep:g} 秒的回调，更早的可能被重放：max_age 最多为 {most:g} 秒",
     ),
     "not_async_function": ("must be an async function: async def {name}(…)", "必须是异步函数：async def {name}(…)"),
     "timeout_too_long": (
@@ -359,11 +359,11 @@ PROBLEMS: dict[str, Text] = {
         "本进程已打开一个 worker；请在各自的进程中打开其他的",
     ),
     "executor_taken": (
-        "another worker's executor_id is {name!r}, too; give your DBOS one of its own",
+        "another worker has the executor_id {name!r}, too; give your DBOS a unique one",
         "另一个 worker 的 executor_id 也是 {name!r}；请给你的 DBOS 一个独有的",
     ),
     "application_version": (
-        "the application_version of your DBOS is {version!r}: pin it, and give it to DurableUploads as version",
+        "the application_version of your DBOS is {version!r}: pin it, and pass it to DurableUploads as version",
         "你的 DBOS 的 application_version 是 {version!r}：请固定下来，并作为 version 传给 DurableUploads",
     ),
     "databases_differ": (
@@ -399,7 +399,7 @@ PROBLEMS: dict[str, Text] = {
         "必须是带时区的 datetime，或十位的 Unix 时间戳",
     ),
     "vendor_field": (
-        "{name} is a field of GatePay's; tampered={{…}} changes it",
+        "{name} is one of GatePay's own fields; to change it, use tampered={{…}}",
         "{name} 是 GatePay 自己的字段；请用 tampered={{…}} 修改",
     ),
     "no_field": ("no field {name!r}; there are {names}", "没有字段 {name!r}；可用的有 {names}"),
@@ -408,7 +408,7 @@ PROBLEMS: dict[str, Text] = {
     # -- sentences that start with a placeholder ----------------------------------------------------------------------
     "sending_failed": (
         "{kind} while sending; see the worker's log",
-        "发送时出现 {kind}；处理进程的日志可能有更多信息",
+        "发送时出现 {kind}；请查看 worker 的日志",
     ),
     "job_in_work": ("{job} is running; cancel it first", "{job} 正在处理中；请先取消"),
     "job_gone": ("{job} no longer exists; someone has deleted it", "{job} 已不存在，可能已被删除"),

@@ -293,7 +293,7 @@ REMEDIES: dict[str, Text] = {
         "请在 GatePay 后台升级套餐，或联系 GatePay。",
     ),
     "UnknownFailureError later": (
-        "Ask check_order(out_order_id), and look in GatePay's console, before you create the order again. Then use a "
+        "Query the order with check_order(out_order_id), and look in GatePay's console, before you create it again. Then use a "
         "new out_order_id.",
         "重新下单之前，请先用 check_order(out_order_id) 查询，并在 GatePay 后台查找；再次下单时请使用新的 out_order_id。",
     ),
@@ -376,11 +376,11 @@ REMEDIES: dict[str, Text] = {
     "ProtocolError": (
         "Check .http_status and .excerpt, base_url, and whether a proxy responds instead of GatePay. A 5xx or "
         "429 is usually temporary: try again later.",
-        "请查看 .http_status 和 .excerpt：base_url 是否正确，是否有代理代为响应？5xx 和 429 通常是暂时的，"
+        "请查看 .http_status 和 .excerpt，并检查 base_url，以及是否有代理代为响应。5xx 和 429 通常是暂时的，"
         "稍后再试即可。",
     ),
     "DeadlineExceededError": (
-        "Call it again: any call that raises this error is safe to retry. If it happens often, raise deadline=.",
+        "Call it again: any call that raises this error is safe to retry. If it happens often, increase deadline=.",
         "重新调用即可：抛出该错误的调用都可以安全重试。如果经常发生，请调大 deadline=。",
     ),
     "TransportError unsent": (

@@ -12,7 +12,7 @@ from attrs import frozen
 from gatepay_async.cli import settings
 from gatepay_async.cli.language import current_language, text
 from gatepay_async.cli.output import escape, print_json, wants_json
-from gatepay_async.cli.screens import facts, print_line, print_table
+from gatepay_async.cli.screens import name_value_table, print_line, print_table
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.exchange.failures import describe_error, may_quote
 from gatepay_async.exchange.network import open_transport
@@ -80,7 +80,7 @@ def verify(query: str) -> Status:
         print_json(genuine=True, underpaid=underpaid, **rows)
         return status
     print_line(text("callback.genuine"), style="green")
-    print_table(facts((f"  {name}", value) for name, value in rows.items()))
+    print_table(name_value_table((f"  {name}", value) for name, value in rows.items()))
     if underpaid:
         print_line(text("callback.underpaid", realprice=rows["realprice"], price=rows["price"]), style="red")
     print_line(text("callback.compare"))
@@ -215,7 +215,7 @@ def _parse_address(url: str) -> httpx.URL:
     try:
         if "#" not in url:
             return parse_url(url)
-        reason = text("callback.fragment")  # the query would be behind the "#", and clients don't send that part
+        reason = text("callback.fragment")  # the query would be after the "#", and clients don't send that part
     except BadUrlError as error:
         reason = error.problem.in_(current_language())
     raise HaltError(text("callback.address", url=url, reason=reason))

@@ -145,14 +145,15 @@ def _check_credentials() -> list[Finding]:
     findings: list[Finding] = []
     path = settings.secret_path()
     try:
-        source = settings.source()
-        appkey = source.appkey()
-        source.secret()
+        credentials = settings.credentials()
+        appkey = credentials.appkey()
+        credentials.secret()  # fails if there is no secret
     except HaltError as error:
         return [Finding("credentials", Mark.BAD, error.text, error.todo, Status.USAGE)]
-    where = source.where
-    findings.append(Finding("credentials", Mark.OK, text("doctor.credentials_ok", appkey=appkey, where=where)))
-    if isinstance(source, settings.EnvironmentCredentials) and path is not None and settings.is_world_readable(path):
+    message = text("doctor.credentials_ok", appkey=appkey, where=credentials.secret_location)
+    findings.append(Finding("credentials", Mark.OK, message))
+    from_environment = isinstance(credentials, settings.EnvironmentCredentials)
+    if from_environment and path is not None and settings.is_world_readable(path):
         findings.append(
             Finding(
                 "credentials",
@@ -173,7 +174,7 @@ async def _check_server() -> list[Finding]:
     try:
         async with (
             transport,
-            settings.source().client(transport=transport, deadline=20) as gatepay,
+            settings.credentials().client(transport=transport, deadline=20) as gatepay,
         ):
             products = len((await gatepay.list_products()).products)
     except GatePayError as error:
@@ -251,6 +252,7 @@ class _BodyRecorder(httpx.AsyncBaseTransport):
         try:
             reply = await self._inner.handle_async_request(request)
         except httpx.ConnectError as error:
+            # Its own message may be only "all connection attempts failed". The finding shows the cause.
             raise httpx.ConnectError(root_cause(error)) from error
         try:
             self.body = await reply.aread()

@@ -4,7 +4,7 @@ from difflib import get_close_matches
 
 from gatepay_async.cli.language import current_language, text
 from gatepay_async.cli.output import escape, print_json, wants_json
-from gatepay_async.cli.screens import facts, print_line, print_list, print_table, table
+from gatepay_async.cli.screens import name_value_table, print_line, print_list, print_table, table
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol.catalogue import REFUSALS, Refusal
 from gatepay_async.words import say
@@ -71,11 +71,12 @@ def _print_refusal(refusal: Refusal) -> None:
         ("remedy", say(refusal.remedy, current_language())),
         ("class", refusal.error.__name__),
     )
-    print_table(facts((f"  {text(f'errors.{name}')}", value) for name, value in names))
+    print_table(name_value_table((f"  {text(f'errors.{name}')}", value) for name, value in names))
 
 
 def _print_refusals(refusals: list[Refusal]) -> None:
-    rows = table(*(text(f"errors.{name}") for name in ("where", "number", "cause", "remedy")), right=(1,), whole=(0,))
+    headings = (text(f"errors.{name}") for name in ("where", "number", "cause", "remedy"))
+    rows = table(*headings, right=(1,), unbroken=(0,))
     for refusal in refusals:
         rows.add_row(
             refusal.endpoint,

@@ -11,7 +11,7 @@ from gatepay_async.cli.files.odd import masked
 from gatepay_async.cli.files.reading import Reading
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, print_long_json, wants_json
-from gatepay_async.cli.screens import facts, print_line, print_table
+from gatepay_async.cli.screens import name_value_table, print_line, print_table
 from gatepay_async.cli.status import Status
 from gatepay_async.dedup import FirstLines
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Ledger
@@ -108,7 +108,7 @@ class _DryRun:
 
     def print_summary(self, place: Place) -> None:
         """Print the counts and the first lines of each list."""
-        print_table(facts((text(f"upload.{name}"), f"{count:,}") for name, count in self.counts().items()))
+        print_table(name_value_table((text(f"upload.{name}"), f"{count:,}") for name, count in self.counts().items()))
         if self._samples:
             print_line(text("upload.samples", samples="  ".join(map(escape, self._samples))))
         odd_count = sum(source.odd_count for source in self._inputs)

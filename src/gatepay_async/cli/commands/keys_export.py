@@ -46,7 +46,9 @@ async def export(product_id: int, target: str, excel: bool, thorough: bool, forc
             _open_target(target) as file,
             progress(text("export.doing"), total=None) as update,
             sources.explain_format(),
-            writing.open_writer(path, file, _COLUMNS, fields=_fields_of(target), excel=excel, strict=True) as writer,
+            writing.open_writer(
+                path, file, _COLUMNS, fields=_fields_of(target), excel=excel, refuse_line_breaks=True
+            ) as writer,
         ):
             async for page in listing.pages():
                 writer.write(map(_row, page.keys))

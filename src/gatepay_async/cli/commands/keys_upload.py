@@ -27,9 +27,9 @@ class _UploadCommand:
     failed_lines: Path | None
 
     @property
-    def lines(self) -> int | None:
+    def line_count(self) -> int | None:
         """The number of lines, or None if it is unknown because one of the sources is a pipe."""
-        counts = [source.lines for source in self.sources if source.lines is not None]
+        counts = [source.line_count for source in self.sources if source.line_count is not None]
         return sum(counts) if len(counts) == len(self.sources) else None
 
 
@@ -48,7 +48,7 @@ async def upload(
         ledger.check_failed_lines(failed_lines, sources.find_sources(names))
     inputs = await checking.read_inputs(names, reading, yes=yes)
     command = _UploadCommand(sources.Reader(inputs), inputs, reading, failed_lines)
-    total = command.lines
+    total = command.line_count
     early_error: BaseException | None = None
     with progress(text("upload.doing"), total=total) as update:
 
@@ -70,9 +70,10 @@ async def upload(
 
 def _finish(command: _UploadCommand, report: UploadReport, early_error: BaseException | None) -> Status:
     """Print the report, and the error that ended the upload early, if any. Return the exit status."""
-    left_out, write_error = False, None
+    lines_are_missing, write_error = False, None
     try:
-        left_out = _save_unsent_lines(command, report, was_completed=early_error is None and report.stopped is None)
+        was_completed = early_error is None and report.stopped is None
+        lines_are_missing = _save_unsent_lines(command, report, was_completed=was_completed)
     except HaltError as error:
         write_error = error
     interrupted = early_error is not None
@@ -81,9 +82,9 @@ def _finish(command: _UploadCommand, report: UploadReport, early_error: BaseExce
         command.reader.place,
         failed_lines=command.failed_lines if write_error is None else None,
         as_is=command.reading.as_is,
-        left_out=left_out,
+        lines_are_missing=lines_are_missing,
         interrupted=interrupted,
-        not_read=None if command.lines is None else command.lines - report.read,
+        not_read=None if command.line_count is None else command.line_count - report.read,
     )
     if write_error is not None:
         failures.show_error(write_error)
@@ -110,7 +111,7 @@ def _save_unsent_lines(command: _UploadCommand, report: UploadReport, *, was_com
     unread = _UnreadLines(sources.unread_lines(command.sources, after=report.read) if not was_completed else iter(()))
     with atomic_write(command.failed_lines) as file:
         ledger.write_failed_lines(command.failed_lines, file, report, command.reading, unread)
-    return unread.left_out
+    return unread.lines_are_missing
 
 
 class _UnreadLines:
@@ -123,10 +124,10 @@ class _UnreadLines:
 
     def __init__(self, lines: Iterator[str] | None) -> None:
         self._lines = lines
-        self.left_out = lines is None
+        self.lines_are_missing = lines is None
 
     def __iter__(self) -> Iterator[str]:
         try:
             yield from self._lines or ()
         except HaltError:  # a file was deleted or changed
-            self.left_out = True
+            self.lines_are_missing = True

@@ -20,14 +20,14 @@ from gatepay_async.protocol import invisible
 _MAX_CHARS = 4096  # no appkey or appsecret is longer
 
 
-class Credentials(NamedTuple):
+class TypedCredentials(NamedTuple):
     """The credentials that the user has typed."""
 
     appkey: str
     secret: str
 
 
-def ask_credentials() -> Credentials:
+def ask_credentials() -> TypedCredentials:
     """
     Ask for appkey and appsecret. Without a terminal, read one line of standard input for each.
 
@@ -47,14 +47,14 @@ def ask_credentials() -> Credentials:
         raise
     if not appkey or not secret:
         raise HaltError(text("login.nothing"), todo=text("login.nothing.todo"))
-    return Credentials(appkey, secret)
+    return TypedCredentials(appkey, secret)
 
 
 def _read_line() -> str:
     return invisible.strip(sys.stdin.readline(_MAX_CHARS))
 
 
-async def login(credentials: Credentials, base_url: str, cloud_base_url: str, *, in_file: bool) -> Status:
+async def login(credentials: TypedCredentials, base_url: str, cloud_base_url: str, *, in_file: bool) -> Status:
     """
     Check *credentials* with one call, and save them as a profile.
 
@@ -105,7 +105,7 @@ def _chosen_name() -> str:
     return chosen().profile or os.environ.get("GATEPAY_PROFILE", "")
 
 
-async def _check_credentials_work(stored: StoredCredentials, credentials: Credentials) -> int:
+async def _check_credentials_work(stored: StoredCredentials, credentials: TypedCredentials) -> int:
     """Call GatePay with *credentials*. Return how many products the shop has."""
     stored.use_secret(credentials.secret)
     async with stored.client() as gatepay:

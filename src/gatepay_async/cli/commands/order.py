@@ -5,7 +5,7 @@ import anyio
 from gatepay_async.cli import settings
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import print_json, wants_json
-from gatepay_async.cli.screens import facts, print_table
+from gatepay_async.cli.screens import name_value_table, print_table
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.client import AsyncGatePay
 from gatepay_async.protocol import checks
@@ -35,7 +35,7 @@ async def show(number: str, wait: bool, timeout: int) -> Status:  # noqa: ASYNC1
         names = {"order_id": "order_id"} | {name: f"order_{name}" for name in ("name", "price", "type", "status")}
         print_json(out_order_id=number, **{names[name]: value for name, value in values.items()})
     else:
-        print_table(facts((text(f"order.{name}_is"), value) for name, value in values.items()))
+        print_table(name_value_table((text(f"order.{name}_is"), value) for name, value in values.items()))
     return Status.DONE
 
 
@@ -46,9 +46,9 @@ async def _wait_for_change(
     timeout: int,  # noqa: ASYNC109 -- named after the option
 ) -> OrderStatus:
     """Return the status once it differs from *status*, or immediately if *status* is final."""
-    first = status.order_status
+    first_status = status.order_status
     with anyio.move_on_after(timeout):
-        while status.order_status == first and status.order_status not in _FINAL_STATUSES:
+        while status.order_status == first_status and status.order_status not in _FINAL_STATUSES:
             await anyio.sleep(_POLL_SECONDS)
             try:
                 status = await gatepay.check_order(number)

@@ -15,7 +15,7 @@ from gatepay_async.cli.commands.pay_waiting import open_listener, wait_for_payme
 from gatepay_async.cli.extras import require_extra
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, print_json, wants_json, warn
-from gatepay_async.cli.screens import facts, print_line, print_table, screen
+from gatepay_async.cli.screens import name_value_table, new_console, print_line, print_table
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.client import AsyncGatePay
 from gatepay_async.order_ids import new_out_order_id
@@ -183,7 +183,9 @@ def _print_payment(payment: CreatedOrder) -> None:
             order_url=rows["link"] or None,
         )
         return
-    print_table(facts((text(f"pay.{name}_is"), value) for name, value in rows.items() if value and name != "link"))
+    print_table(
+        name_value_table((text(f"pay.{name}_is"), value) for name, value in rows.items() if value and name != "link")
+    )
     if not payment.url:
         print_line(text("pay.link_lost"))
         return
@@ -200,7 +202,7 @@ def _print_qr_code(address: str) -> None:
     rows = [list(row) for row in segno.make_qr(address, error="l").matrix_iter(border=2)]
     rows.append([0] * len(rows[0]))  # add a row, because a QR code has an odd number of them
     # Print the light modules as white on black: a scanner needs a light border, even on a dark terminal.
-    if len(rows[0]) > screen().width:
+    if len(rows[0]) > new_console().width:
         return
     # By the modules of the upper and the lower row: 0 is light, 1 is dark.
     blocks = {(0, 0): "█", (0, 1): "▀", (1, 0): "▄", (1, 1): " "}
@@ -208,7 +210,7 @@ def _print_qr_code(address: str) -> None:
         print_line(
             "".join(blocks[int(bool(top)), int(bool(bottom))] for top, bottom in zip(upper, lower, strict=True)),
             style="#ffffff on #000000",
-            whole=True,
+            unwrapped=True,
         )
 
 

@@ -9,7 +9,7 @@ from gatepay_async.protocol.errors import GatePayError, OutcomeUnknownError
 from gatepay_async.protocol.models import OrderStatus
 
 # GatePay doesn't document whether order/check finds orders of these endpoints, so an order that isn't found may exist.
-_MAY_EXIST_UNFOUND = ("pay/create", "cloudpay/create")
+_ENDPOINTS_ORDER_CHECK_MAY_MISS = ("pay/create", "cloudpay/create")
 
 
 async def find_order(gatepay: AsyncGatePay, error: OutcomeUnknownError) -> OrderStatus:
@@ -29,7 +29,7 @@ async def find_order(gatepay: AsyncGatePay, error: OutcomeUnknownError) -> Order
     if status is not None:
         warn(text("pay.found", order=order, status=escape(status.order_status)))
         return status
-    key = "not_found" if error.endpoint in _MAY_EXIST_UNFOUND else "probably_not"
+    key = "not_found" if error.endpoint in _ENDPOINTS_ORDER_CHECK_MAY_MISS else "probably_not"
     raise _unsettled(error, "not_found", text(f"pay.{key}", order=order), text(f"pay.{key}.todo"))
 
 

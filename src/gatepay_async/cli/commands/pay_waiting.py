@@ -87,7 +87,7 @@ async def wait_for_payment(
 
     async def handler(callback: Callback) -> None:
         if callback.out_order_id != out_order_id:
-            raise LookupError
+            raise LookupError  # another order: the app responds `fail`, so GatePay delivers the callback again later
         paid.append(callback)
         arrived.set()
 

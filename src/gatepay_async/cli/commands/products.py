@@ -51,8 +51,8 @@ async def watch_stock(below: int, every: float) -> NoReturn:
             if wants_json():
                 print_json(at=now.isoformat(timespec="seconds"), id=product.id, name=product.name, stock=product.stock)
             else:
-                facts = {"number": product.id, "name": escape(product.name), "stock": f"{product.stock:,}"}
-                print_line(f"{now:%H:%M:%S} {text('products.low', **facts)}", style="yellow")
+                values = {"product_id": product.id, "name": escape(product.name), "stock": f"{product.stock:,}"}
+                print_line(f"{now:%H:%M:%S} {text('products.low', **values)}", style="yellow")
 
 
 async def _fetch_catalog() -> Catalog:
@@ -69,14 +69,14 @@ def _print_counts(counts: list[Count]) -> Status:
     if wants_json():
         print_json(
             counts=[
-                {"product": number, "name": name, "stock": stock, "total": total}
-                for number, name, stock, total in counts
+                {"product": product_id, "name": name, "stock": stock, "total": total}
+                for product_id, name, stock, total in counts
             ]
         )
         return Status.DONE
     rows = table(*(text(f"products.{name}") for name in ("id", "name", "stock", "total")), right=(0, 2, 3))
-    for number, name, stock, total in counts:
-        rows.add_row(str(number), escape(name), "" if stock is None else f"{stock:,}", f"{total:,}")
+    for product_id, name, stock, total in counts:
+        rows.add_row(str(product_id), escape(name), "" if stock is None else f"{stock:,}", f"{total:,}")
     print_list(rows)
     return Status.DONE
 
@@ -86,9 +86,9 @@ async def _fetch_counts(product_id: int | None) -> list[Count]:
     async with client() as gatepay:
         products = {product.id: product for product in (await gatepay.list_products()).products}
         product_ids = list(products) if product_id is None else [product_id]
-        totals = {number: (await gatepay.list_card_keys(number)).total for number in product_ids}
-        return [_count_row(number, products.get(number), total) for number, total in totals.items()]
+        totals = {current_id: (await gatepay.list_card_keys(current_id)).total for current_id in product_ids}
+        return [_count_row(current_id, products.get(current_id), total) for current_id, total in totals.items()]
 
 
-def _count_row(number: int, product: Product | None, total: int) -> Count:
-    return (number, "", None, total) if product is None else (number, product.name, product.stock, total)
+def _count_row(product_id: int, product: Product | None, total: int) -> Count:
+    return (product_id, "", None, total) if product is None else (product_id, product.name, product.stock, total)

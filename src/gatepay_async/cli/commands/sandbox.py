@@ -18,7 +18,7 @@ from gatepay_async.cli import env_files
 from gatepay_async.cli.extras import require_extra
 from gatepay_async.cli.language import current_language, text
 from gatepay_async.cli.output import escape, print_json, wants_json
-from gatepay_async.cli.screens import facts, print_line, print_table
+from gatepay_async.cli.screens import name_value_table, print_line, print_table
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.words import say
 from gatepay_async.words.pages import PAGES
@@ -115,7 +115,7 @@ def _print_settings(sandbox: Sandbox, base_url: str, settings: Settings) -> None
         return
     database = settings.database
     where = text("sandbox.memory") if database == ":memory:" else escape(database)
-    print_table(facts([(text("sandbox.console"), console), (text("sandbox.database_at"), where)]))
+    print_table(name_value_table([(text("sandbox.console"), console), (text("sandbox.database_at"), where)]))
     if settings.port is None and f":{DEFAULT_PORT}/" not in base_url:
         print_line(text("sandbox.other_port", port=DEFAULT_PORT))
     if settings.env_file:
@@ -123,7 +123,7 @@ def _print_settings(sandbox: Sandbox, base_url: str, settings: Settings) -> None
     else:
         print_line(text("sandbox.set"))
         for line in setting_lines(settings.shell or guess_shell(), variables):
-            print_line(f"  {line}", whole=True)  # the user copies it
+            print_line(f"  {line}", unwrapped=True)  # the user copies it
     print_line(text("sandbox.until"))
 
 
@@ -152,7 +152,7 @@ def _print_event(event: SandboxEvent) -> None:
         print_json(event=kind, **{**asdict(event), "at": at})
         return
     line, style = _call_line(event) if kind == "call" else _callback_line(event)  # type: ignore[arg-type]  # by kind
-    dot, arrow = _signs()
+    dot, arrow = _dot_and_arrow()
     clock = datetime.fromtimestamp(event.at).astimezone().strftime("%H:%M:%S")
     print_line(f"{clock} {arrow + ' ' if kind == 'callback' else ''}{f' {dot} '.join(line)}", style=style)
 
@@ -191,11 +191,11 @@ def _short(message: str) -> str:
     return escaped if len(escaped) <= _SHOWN_CHARS else f"{escaped[: _SHOWN_CHARS - 3]}..."
 
 
-def _signs() -> tuple[str, str]:
+def _dot_and_arrow() -> tuple[str, str]:
     """Return a dot and an arrow, or similar characters in ASCII if the terminal can't show them."""
-    signs = ("·", "→")
+    characters = ("·", "→")
     try:
-        "".join(signs).encode(sys.stdout.encoding or "ascii")
+        "".join(characters).encode(sys.stdout.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
         return "-", "->"
-    return signs
+    return characters

@@ -11,7 +11,7 @@ from gatepay_async.cli.files.reading import Reading
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, print_json, wants_json, warn
 from gatepay_async.cli.private_file import atomic_write
-from gatepay_async.cli.screens import facts, local_time, print_line, print_list, print_table, progress, table
+from gatepay_async.cli.screens import local_time, name_value_table, print_line, print_list, print_table, progress, table
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol.bulk import Fate
 
@@ -33,7 +33,7 @@ async def list_jobs() -> Status:
         print_line(text("uploads.none"))
         return Status.DONE
     columns = ("job", "name", "product", "state", "keys", "there", "created")
-    rows = table(*(text(f"uploads.{name}") for name in columns), right=(2, 4, 5), whole=(0, 3, 6))
+    rows = table(*(text(f"uploads.{name}") for name in columns), right=(2, 4, 5), unbroken=(0, 3, 6))
     for number, info in infos:
         rows.add_row(
             escape(number[:_SHORT_CHARS]),
@@ -54,7 +54,7 @@ async def show_job(prefix: str, failed_lines: Path | None) -> Status:
         job = await queue.find_job(submitter, prefix)
         info = await job.info()
         if not wants_json():
-            print_table(facts(_job_facts(info)))
+            print_table(name_value_table(_job_facts(info)))
             print_line("")
         if info.state == "working":
             await print_progress(job)

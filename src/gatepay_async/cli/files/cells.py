@@ -12,7 +12,7 @@ from gatepay_async.cli.files.parts import (
     PlainParser,
     SharedTexts,
     end_of_tags,
-    local,
+    local_name,
     safe_parser,
 )
 from gatepay_async.cli.files.reading import HiddenRow
@@ -45,7 +45,7 @@ class SheetRows:
     Args:
         sheet: The XML of the sheet.
         texts: The shared texts, which cells refer to by number.
-        plain: The numbers of the styles that show a text unchanged.
+        plain_styles: The numbers of the styles that show a text unchanged.
         make_cell: Makes the cells that are not shared texts in such a style, for example numbers.
 
     Attributes:
@@ -53,10 +53,10 @@ class SheetRows:
         merged: The merged cells. Complete once all rows were read.
     """
 
-    def __init__(self, sheet: IO[bytes], texts: SharedTexts, plain: frozenset[int], make_cell: MakeCell) -> None:
+    def __init__(self, sheet: IO[bytes], texts: SharedTexts, plain_styles: frozenset[int], make_cell: MakeCell) -> None:
         self._sheet = sheet
         self._texts = texts
-        self._plain = plain
+        self._plain_styles = plain_styles
         self._make_cell = make_cell
         self._number = 0  # of the row that was started last
         self._column_indexes = _ColumnIndexes()
@@ -80,7 +80,7 @@ class SheetRows:
             parser.close()
 
     def _read_with(self, parser: "_RowParser") -> Iterator[Sequence[Row]]:
-        """Yield the rows. Use *parser* where the faster ways can't read the XML."""
+        """Yield the rows. Use *parser* where the faster methods can't read the XML."""
         unread = b""
         while block := self._sheet.read(BLOCK_BYTES):
             unread += block
@@ -164,7 +164,7 @@ class SheetRows:
         if attributes not in self._kind_by_attributes:
             parsed = _attributes_of(attributes)
             kind, style = parsed.get("t", "n"), int(parsed.get("s", 0))
-            self._kind_by_attributes[attributes] = kind, style, kind == "s" and style in self._plain
+            self._kind_by_attributes[attributes] = kind, style, kind == "s" and style in self._plain_styles
         return self._kind_by_attributes[attributes]
 
 
@@ -243,7 +243,7 @@ class _RowParser:
     @property
     def is_at_row(self) -> bool:
         """Whether the next bytes are the start of a row or the end of the table, so ``_SIMPLE_CELL`` may read them."""
-        return self._parser.plain and self._in_table and not self._in_row
+        return self._parser.is_plain and self._in_table and not self._in_row
 
     def close(self) -> None:
         """Break the reference cycle of sheet and parser, which would keep all texts in memory."""
@@ -260,7 +260,7 @@ class _RowParser:
         return complete
 
     def _start_element(self, name: str, attributes: dict[str, str]) -> None:
-        name = local(name)
+        name = local_name(name)
         if name == "c":
             self._start_cell(attributes)
         elif name in {"v", "t"}:
@@ -291,7 +291,7 @@ class _RowParser:
         self._formula = False
 
     def _end_element(self, name: str) -> None:
-        name = local(name)
+        name = local_name(name)
         self._in_value = False
         if name == "c":
             index, kind, style = self._cell

@@ -31,47 +31,50 @@ def looks_like_heading(line: str) -> bool:
 
 def contain_column_name(cells: Sequence[str]) -> bool:
     """Whether one of *cells* is a common name of a column, which no row of card keys contains."""
-    return any(_plain(cell) in _KEYS | _OTHERS for cell in cells)
+    return any(_normalize(cell) in _KEYS | _OTHERS for cell in cells)
 
 
-def choose(first: Sequence[str], wanted: str) -> tuple[int, bool]:
+def choose_column(first_row: Sequence[str], column_option: str) -> tuple[int, bool]:
     """
-    Return the index of the column, and whether the *first* row is a heading.
+    Return the index of the column with the card keys, and whether the *first_row* is a heading.
 
     Args:
-        first: The cells of the first row that isn't blank.
-        wanted: The name or the number of the column, as the user has given it; empty: find it.
+        first_row: The cells of the first row that isn't blank.
+        column_option: The value of ``--column``, a name or a number; empty: find the column.
 
     Raises:
         FileProblemError: The column can't be determined. The facts contain the names of the columns.
     """
-    names = [_plain(cell) for cell in first]
-    heading = contain_column_name(first)
-    filled = [index for index, name in enumerate(names) if name]
-    if wanted.isdecimal():
-        if 1 <= int(wanted) <= len(first):
-            return int(wanted) - 1, heading
-    elif wanted:
-        if names.count(_plain(wanted)) == 1:
-            return names.index(_plain(wanted)), True
+    names = [_normalize(cell) for cell in first_row]
+    is_heading = contain_column_name(first_row)
+    filled_indexes = [index for index, name in enumerate(names) if name]
+    if column_option.isdecimal():
+        if 1 <= int(column_option) <= len(first_row):
+            return int(column_option) - 1, is_heading
+    elif column_option:
+        if names.count(_normalize(column_option)) == 1:
+            return names.index(_normalize(column_option)), True
     elif names.count(EXPORTED) == 1:
         return names.index(EXPORTED), True
-    elif len(filled) == 1:
-        return filled[0], heading
-    if [names[index] for index in filled] == [EXPORTED]:  # a file that the command has written for --failed-lines
-        return filled[0], True
-    key = "sources.no_column" if wanted else "sources.which_column"
-    likely = next((cell.strip() for cell, name in zip(first, names, strict=True) if name in _KEYS), "N")
-    raise FileProblemError(key, wanted=wanted, columns=_listed(first, shown=heading), likely=likely)
+    elif len(filled_indexes) == 1:
+        return filled_indexes[0], is_heading
+    # A file that the command has written for --failed-lines, uploaded with the --column of the first upload.
+    if [names[index] for index in filled_indexes] == [EXPORTED]:
+        return filled_indexes[0], True
+    key = "sources.no_column" if column_option else "sources.which_column"
+    likely = next((cell.strip() for cell, name in zip(first_row, names, strict=True) if name in _KEYS), "N")
+    raise FileProblemError(
+        key, column=column_option, columns=_list_columns(first_row, with_names=is_heading), likely=likely
+    )
 
 
-def _plain(name: str) -> str:
+def _normalize(name: str) -> str:
     """Return *name* in a form that is equal for all common ways to write it."""
     return re.sub(r"[\s_-]+", "_", name.strip(" \t\r\"'“”:：\ufeff").casefold())
 
 
-def _listed(first: Sequence[str], *, shown: bool) -> str:
-    """List the columns by number. Add the names only if *shown* is true, because the first row may hold card keys."""
-    if not shown:
-        return f"1-{len(first)}"
-    return ", ".join(f"{number} ({cell.strip()[:_SHOWN_NAME_CHARS]})" for number, cell in enumerate(first, 1))
+def _list_columns(first_row: Sequence[str], *, with_names: bool) -> str:
+    """List the columns by number. Without a heading, omit the names, because the first row may hold card keys."""
+    if not with_names:
+        return f"1-{len(first_row)}"
+    return ", ".join(f"{number} ({cell.strip()[:_SHOWN_NAME_CHARS]})" for number, cell in enumerate(first_row, 1))

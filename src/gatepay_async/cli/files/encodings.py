@@ -25,7 +25,7 @@ _SAMPLE_CHARS = 20_000  # non-ASCII characters by which Chinese text is recogniz
 _MIN_COMMON_SHARE = 0.8  # the share of common characters among the non-ASCII characters of Chinese text
 
 
-def known_name(name: str) -> str:
+def normalized_name(name: str) -> str:
     """Return the name in ``NAMES`` of an encoding in any spelling, or an empty string if it is unknown."""
     try:
         encoding = codecs.lookup(name.strip()).name

@@ -56,9 +56,9 @@ def parse_plain(file: BinaryIO, encoding: str = "utf-8") -> tuple[int, Iterator[
     return 1, read_lines(file, encoding)
 
 
-def parse_kept(file: BinaryIO, *, first: int) -> tuple[int, Iterator[Cell]]:
-    """Return the card keys of a table that was kept as lines of text. *first* is the number of its first row."""
-    return first, read_lines(file, "utf-8")
+def parse_kept(file: BinaryIO, *, first_line: int) -> tuple[int, Iterator[Cell]]:
+    """Return the card keys of a table that was kept as lines of text. *first_line* is the number of its first row."""
+    return first_line, read_lines(file, "utf-8")
 
 
 def parse_sheet(file: BinaryIO, *, number: int, reading: Reading) -> tuple[int, Iterator[Cell]]:
@@ -84,8 +84,8 @@ def _parse_text(file: BinaryIO, *, encoding: str, reading: Reading) -> tuple[int
 
 
 def _parse_csv(file: BinaryIO, *, encoding: str, reading: Reading, suffix: str) -> tuple[int, Iterator[Cell]]:
-    first, _, keys = keys_of(csv_rows(read_lines(file, encoding), suffix), reading)
-    return first, refuse_exponents(keys)
+    first_row_number, _, keys = keys_of(csv_rows(read_lines(file, encoding), suffix), reading)
+    return first_row_number, refuse_exponents(keys)
 
 
 def _parse_json(file: BinaryIO, *, encoding: str, reading: Reading) -> tuple[int, Iterator[Cell]]:

@@ -42,14 +42,14 @@ AS_STORED = ShownUnchanged()
 def shown_unchanged(format_id: int, code: str | None) -> ShownUnchanged:
     """Return which values a format shows unchanged. *code* is None for a built-in format, which has only an ID."""
     if code is None:
-        plain = format_id in _PLAIN_FORMAT_IDS
-        return ShownUnchanged(plain, plain, text=True)
+        shows_numbers = format_id in _PLAIN_FORMAT_IDS
+        return ShownUnchanged(shows_numbers, shows_numbers, text=True)
     sections = _sections_of(code)
-    plain = _WHOLE_NUMBER.fullmatch(sections[0]) is not None
+    shows_numbers = _WHOLE_NUMBER.fullmatch(sections[0]) is not None
     # A third section replaces the first one for 0. A section that consists of "#" shows 0 as an empty cell.
-    zero = plain and len(sections) < _ZERO_SECTION and not sections[0].startswith("#" * len(sections[0]))
+    shows_zero = shows_numbers and len(sections) < _ZERO_SECTION and not sections[0].startswith("#" * len(sections[0]))
     text_section = sections[-1] if len(sections) == _ALL_SECTIONS or "@" in sections[-1] else "@"
-    return ShownUnchanged(plain, zero, text_section in {"@", "General"})
+    return ShownUnchanged(shows_numbers, shows_zero, text_section in {"@", "General"})
 
 
 def _sections_of(code: str) -> list[str]:

@@ -67,11 +67,11 @@ class Oddities:
     have lost zeros. If most long numbers have only zeros after their 15th digit, a spreadsheet has rounded them.
 
     Args:
-        table: Whether the keys are cells of a table.
+        is_table: Whether the keys are cells of a table.
     """
 
-    def __init__(self, *, table: bool) -> None:
-        self._table = table
+    def __init__(self, *, is_table: bool) -> None:
+        self._is_table = is_table
         self._first_length = 0  # of the first cell that is stored as a number
         self._long_numbers = self._rounded_numbers = 0
         self._rounded_zeros = 0  # the zeros after the 15th digit of all rounded numbers
@@ -81,7 +81,7 @@ class Oddities:
         if type(key) is NumberCell:
             self._first_length = self._first_length or len(key)
             return "" if len(key) == self._first_length else "zeros"
-        kind = _kind_of_sign(key) if self._table else _kind_of_line(key)
+        kind = _kind_of_sign(key) if self._is_table else _kind_of_line(key)
         return kind or ("rounded" if self._is_rounded(key.strip()) else "")
 
     def kind_to_ignore(self) -> str:

@@ -73,7 +73,7 @@ class Package:
     def elements(self, path: str) -> Iterator[tuple[str, dict[str, str]]]:
         """Yield the name and the attributes of each element of a small part."""
         elements: list[tuple[str, dict[str, str]]] = []
-        parser = safe_parser(lambda name, attributes: elements.append((local(name), attributes)))
+        parser = safe_parser(lambda name, attributes: elements.append((local_name(name), attributes)))
         size = 0
         with self.open(path) as part:
             while block := part.read(BLOCK_BYTES):
@@ -94,7 +94,7 @@ class Package:
         sheets: list[Part] = []
         for name, attributes in self.elements(book):
             if name == "sheet":
-                local_attributes = {local(key): value for key, value in attributes.items()}
+                local_attributes = {local_name(key): value for key, value in attributes.items()}
                 kind, target = by_id[local_attributes["id"]]
                 if kind == "worksheet":
                     is_visible = local_attributes.get("state", "visible") == "visible"
@@ -182,7 +182,7 @@ class SharedTexts:
             if end < len(b"</si>"):
                 end = end_of_tags(unread)
             piece, unread = unread[:end], unread[end:]
-            yield self._joined((parser.between_texts and _read_simple_texts(piece)) or parser.read(piece))
+            yield self._joined((parser.is_between_texts and _read_simple_texts(piece)) or parser.read(piece))
         yield self._joined(parser.read(unread, last=True))
 
     def _joined(self, texts: list[bytes]) -> bytes:
@@ -218,9 +218,9 @@ class _TextParser:
         self._after_text = False
 
     @property
-    def between_texts(self) -> bool:
+    def is_between_texts(self) -> bool:
         """Whether the next bytes are the start of a text, so that ``_read_simple_texts`` may read them."""
-        return self._parser.plain and self._after_text
+        return self._parser.is_plain and self._after_text
 
     def read(self, data: bytes, *, last: bool = False) -> list[bytes]:
         """Return the texts that end in *data*."""
@@ -231,7 +231,7 @@ class _TextParser:
         return texts
 
     def _start_of_text(self, name: str, _: dict[str, str]) -> None:
-        name = local(name)
+        name = local_name(name)
         self._phonetic_depth += name == "rPh"
         self._in_text = name == "t" and not self._phonetic_depth
         self._after_text = False
@@ -239,7 +239,7 @@ class _TextParser:
             self._letters.clear()
 
     def _end_of_text(self, name: str) -> None:
-        name = local(name)
+        name = local_name(name)
         self._phonetic_depth -= name == "rPh"
         self._in_text = False
         if name == "si":
@@ -256,8 +256,8 @@ class PlainParser:
     An XML parser that knows whether faster code may read the next bytes in its place.
 
     Attributes:
-        plain: Whether everything so far is UTF-8 without comments, CDATA sections and processing instructions. Inside
-            one of these, bytes may look like elements although they are not.
+        is_plain: Whether everything so far is UTF-8 without comments, CDATA sections and processing instructions.
+            Inside one of these, bytes may look like elements although they are not.
     """
 
     def __init__(
@@ -266,7 +266,7 @@ class PlainParser:
         end: Callable[[str], object],
         letters: Callable[[str], object],
     ) -> None:
-        self.plain = True
+        self.is_plain = True
         self._parser = safe_parser(start, end, letters)
         self._parser.XmlDeclHandler = self._declare
 
@@ -275,7 +275,7 @@ class PlainParser:
         self._parser.Parse(data, last)
         instructions = data.count(b"<?") - data.startswith(_UTF_8_DECLARATIONS)
         if instructions or b"<!" in data or b"\0" in data:  # a NUL is in every tag of UTF-16
-            self.plain = False
+            self.is_plain = False
 
     def close(self) -> None:
         """Break the reference cycle of the parser and its handlers."""
@@ -285,7 +285,7 @@ class PlainParser:
     def _declare(self, _: str, encoding: str | None, __: int) -> None:
         """Handle the XML declaration, which names the encoding."""
         if (encoding or "utf-8").casefold() != "utf-8":
-            self.plain = False
+            self.is_plain = False
 
 
 def safe_parser(
@@ -318,7 +318,7 @@ def end_of_tags(data: bytes) -> int:
     return end
 
 
-def local(name: str) -> str:
+def local_name(name: str) -> str:
     """Return an XML name without its prefix."""
     return name.rpartition(":")[2]
 

@@ -16,7 +16,7 @@ Cell = str | Refused
 Keys = Iterator[Cell]
 _INVALID_JSON = object()  # what _json_value() returns for invalid JSON
 _SEPARATOR = re.compile(r'sep=([^"])', re.IGNORECASE)  # Excel's own first line
-_MAX_ROWS_BELOW_TITLE = 10  # how many rows below a title may be the headings
+_MAX_ROWS_BELOW_TITLE = 10  # how far below a title the headings may be
 _BLOCK_ROWS = 64  # rows to read at once; few, because a row can have 65,536 cells
 _DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
 
@@ -37,29 +37,30 @@ def csv_rows(lines: Iterable[str], suffix: str) -> Iterator[list[str]]:
         start.append(line)
         if line.strip():
             break
-    first = start[-1] if start else ""
-    known = _DELIMITERS[suffix]
-    delimiter = next((character for character in known[1:] if character in first and "," not in first), known[0])
-    separator_line = _SEPARATOR.fullmatch(first.rstrip("\r"))
+    first_line = start[-1] if start else ""
+    delimiters = _DELIMITERS[suffix]
+    used = (character for character in delimiters[1:] if character in first_line and "," not in first_line)
+    delimiter = next(used, delimiters[0])
+    separator_line = _SEPARATOR.fullmatch(first_line.rstrip("\r"))
     if separator_line is not None:
         delimiter, start[-1] = separator_line[1], ""
     rows = csv.reader(map(add, chain(start, source), repeat("\n")), delimiter=delimiter, strict=True)
-    number = 0
-    while block := _next_rows(rows, number):
-        number += len(block)
+    row_number = 0
+    while block := _next_rows(rows, row_number):
+        row_number += len(block)
         yield from block
 
 
-def _next_rows(rows: Iterator[list[str]], number: int) -> list[list[str]]:
-    """Return the next rows, at most ``_BLOCK_ROWS``. *number* is the number of the row before them."""
+def _next_rows(rows: Iterator[list[str]], row_number: int) -> list[list[str]]:
+    """Return the next rows, at most ``_BLOCK_ROWS``. *row_number* is the number of the row before them."""
     block: list[list[str]] = []
     try:
         block.extend(islice(rows, _BLOCK_ROWS))
     except csv.Error:  # the block has the rows before the error
-        raise FileProblemError("sources.no_csv", line=number + len(block) + 1) from None
+        raise FileProblemError("sources.no_csv", line=row_number + len(block) + 1) from None
     except FileProblemError as problem:
         # Replace the number of the line with that of the row, which may have several lines.
-        problem.line = problem.line and number + len(block) + 1
+        problem.line = problem.line and row_number + len(block) + 1
         raise
     return block
 
@@ -112,29 +113,29 @@ def keys_of(
         FileProblemError: The user must name the column, because it isn't clear or is hidden.
     """
     source = iter(rows)
-    number = 0
+    row_number = 0
     for row in source:
-        number += 1
-        first = _without_blanks(row)
-        if first:
+        row_number += 1
+        first_row = _without_blanks(row)
+        if first_row:
             break
     else:
         return 1, 0, iter(())
-    if _is_title(first):
+    if _is_title(first_row):
         next_rows = list(islice(source, _MAX_ROWS_BELOW_TITLE))
-        below = _find_heading(next_rows, number)
-        if below:
-            number, first = number + below, _without_blanks(next_rows[below - 1])
-        source = chain(next_rows[below:], source)
-    index, heading = columns.choose(_names(first), reading.column)
+        distance = _find_heading(next_rows, row_number)
+        if distance:
+            row_number, first_row = row_number + distance, _without_blanks(next_rows[distance - 1])
+        source = chain(next_rows[distance:], source)
+    index, is_heading = columns.choose_column(_names(first_row), reading.column)
     if index in hidden_columns and not reading.column:
         raise FileProblemError("sources.hidden_column")
-    only_column = not reading.column and not any(cell for other, cell in enumerate(first) if other != index)
+    is_only_column = not reading.column and not _has_other_cells(first_row, index)
     blocks = iter(lambda: list(islice(source, _BLOCK_ROWS)), [])
-    keys = chain.from_iterable(_cells(block, index, only_column=only_column) for block in blocks)
-    if heading or reading.skip_heading:
-        return number + 1, index, keys
-    return number, index, chain((_cell(first, index, only_column=only_column),), keys)
+    keys = chain.from_iterable(_cells(block, index, is_only_column=is_only_column) for block in blocks)
+    if is_heading or reading.skip_heading:
+        return row_number + 1, index, keys
+    return row_number, index, chain((_cell(first_row, index, is_only_column=is_only_column),), keys)
 
 
 def _is_title(row: Sequence[Cell]) -> bool:
@@ -142,19 +143,19 @@ def _is_title(row: Sequence[Cell]) -> bool:
     return _count_filled(row) == 1 and not columns.contain_column_name(_names(row))
 
 
-def _find_heading(rows: Sequence[Sequence[Cell]], number: int) -> int:
+def _find_heading(rows: Sequence[Sequence[Cell]], row_number: int) -> int:
     """
-    Find the headings of several columns in *rows*. Return how far below row *number* they are, or 0.
+    Find the headings of several columns in *rows*. Return how far below row *row_number* they are, or 0.
 
     Raises:
         FileProblemError: There is a heading of a single column. The rows above it may be a title or card keys.
     """
-    for index, row in enumerate(rows, 1):
+    for distance, row in enumerate(rows, 1):
         is_single = _count_filled(row) == 1
         if columns.contain_column_name(_names(row)):
             if is_single:
-                raise FileProblemError("sources.title", line=number + index)
-            return index
+                raise FileProblemError("sources.title", line=row_number + distance)
+            return distance
         if not is_single and _count_filled(row):
             break
     return 0
@@ -170,19 +171,24 @@ def _names(row: Sequence[Cell]) -> list[str]:
     return [cell if isinstance(cell, str) else "0" for cell in row]
 
 
-def _cells(rows: list[Sequence[Cell]], index: int, *, only_column: bool) -> Iterable[Cell]:
+def _cells(rows: list[Sequence[Cell]], index: int, *, is_only_column: bool) -> Iterable[Cell]:
     """Return the cell at *index* of each row. This is faster than ``_cell`` if all rows have that cell."""
     lengths = set(map(len, rows))
-    if min(lengths) > index and not (only_column and max(lengths) > 1):
+    if min(lengths) > index and not (is_only_column and max(lengths) > 1):
         return map(itemgetter(index), rows)
-    return [_cell(row, index, only_column=only_column) for row in rows]
+    return [_cell(row, index, is_only_column=is_only_column) for row in rows]
 
 
-def _cell(row: Sequence[Cell], index: int, *, only_column: bool) -> Cell:
-    """Return the cell at *index*. If the table has only this column (*only_column*), refuse a row with more cells."""
-    if only_column and len(row) > 1 and any(cell for other, cell in enumerate(row) if other != index):
+def _cell(row: Sequence[Cell], index: int, *, is_only_column: bool) -> Cell:
+    """Return the cell at *index*. If it should be the only one (*is_only_column*), refuse a row with more cells."""
+    if is_only_column and len(row) > 1 and _has_other_cells(row, index):
         return Refused("sources.more_cells", {})
     return row[index] if index < len(row) else ""
+
+
+def _has_other_cells(row: Sequence[Cell], index: int) -> bool:
+    """Whether *row* has content outside the column with this *index*."""
+    return any(cell for cell_index, cell in enumerate(row) if cell_index != index)
 
 
 def _without_blanks(row: Sequence[Cell]) -> list[Cell]:
@@ -193,15 +199,15 @@ def _without_blanks(row: Sequence[Cell]) -> list[Cell]:
     return cells
 
 
-def _json_column(row: dict[str, Any], wanted: str) -> str:
+def _json_column(row: dict[str, Any], column_option: str) -> str:
     """Return the name of the column with the card keys. The names in the first object serve as the heading."""
     names = list(row)
-    if columns.EXPORTED in names and not wanted:
+    if columns.EXPORTED in names and not column_option:
         return columns.EXPORTED
     if not names:
         raise FileProblemError("sources.which_column", columns="–", likely=columns.EXPORTED)
     try:
-        index, _ = columns.choose(names, wanted)
+        index, _ = columns.choose_column(names, column_option)
     except FileProblemError as problem:
         problem.facts["columns"] = ", ".join(f"{number} ({name[:20]})" for number, name in enumerate(names, 1))
         raise

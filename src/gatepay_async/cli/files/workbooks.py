@@ -44,8 +44,9 @@ class Sheet:
         blocks_to_read = (
             self._without_skipped(block, reading) if HiddenRow in map(type, block) else block for block in blocks
         )
-        first, self._key_index, keys = keys_of(chain.from_iterable(blocks_to_read), reading, hidden_columns)
-        return first, keys
+        rows = chain.from_iterable(blocks_to_read)
+        first_row_number, self._key_index, keys = keys_of(rows, reading, hidden_columns)
+        return first_row_number, keys
 
     def count_covered(self) -> int:
         """
@@ -99,12 +100,12 @@ class _Workbook:
             self.parts, texts, styles = self._package.sheets()
             self._texts = SharedTexts(self._package, texts)
             self._styles = self._package.styles(styles)
-            self._plain = frozenset(number for number, shown in enumerate(self._styles) if shown.text)
+            self._plain_styles = frozenset(number for number, shown in enumerate(self._styles) if shown.text)
 
     def rows(self, part: Part) -> tuple[Iterator[Sequence[Row]], set[int], MergedCells]:
         """Return the rows of a sheet, many at a time; the indexes of hidden columns; and the merged cells."""
         with _refuse_damaged():
-            rows = SheetRows(self._package.open(part.path), self._texts, self._plain, self._value_of)
+            rows = SheetRows(self._package.open(part.path), self._texts, self._plain_styles, self._value_of)
         return _read_rows(rows), rows.hidden_columns, rows.merged
 
     def _value_of(self, kind: str, style: int, letters: str, formula: bool) -> Cell:  # noqa: FBT001 -- faster than a keyword, for a million calls

@@ -64,16 +64,18 @@ class TextWriter(Writer):
 
     Args:
         encoding: The encoding of the file.
-        heading: Whether to write a heading first.
-        strict: Whether to refuse a card key with a line break.
+        with_heading: Whether to write a heading first.
+        refuse_line_breaks: Whether to refuse a card key with a line break.
     """
 
-    def __init__(self, file: BinaryIO, columns: Sequence[str], *, encoding: str, heading: bool, strict: bool) -> None:
+    def __init__(
+        self, file: BinaryIO, columns: Sequence[str], *, encoding: str, with_heading: bool, refuse_line_breaks: bool
+    ) -> None:
         super().__init__(file, columns)
-        self._strict = strict
+        self._refuse_line_breaks = refuse_line_breaks
         errors = "surrogateescape" if encoding not in WIDE else "surrogatepass"
         self._encode = codecs.getincrementalencoder(encoding)(errors).encode
-        if heading:
+        if with_heading:
             file.write(self._encode(f"{EXPORTED}\n"))
 
     def write(self, rows: Iterable[Row]) -> None:
@@ -85,7 +87,7 @@ class TextWriter(Writer):
         """
         for row in rows:
             key = str(row[self._key_index])
-            if self._strict and ("\n" in key or "\r" in key):
+            if self._refuse_line_breaks and ("\n" in key or "\r" in key):
                 raise CantHoldError("export.line_break")
             self._file.write(self._encode(f"{key}\n"))
 
@@ -217,7 +219,7 @@ class ExcelWriter(Writer):
         self._next_row = 1
 
 
-# Files with any other suffix are text files.
+# open_writer() also knows .jsonl and .xlsx, and writes files with any other suffix as text.
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 ENDINGS = (".txt", ".csv", ".tsv", ".jsonl", ".xlsx")
 
@@ -230,9 +232,9 @@ def open_writer(
     *,
     fields: Sequence[str] = (),
     encoding: str = "utf-8",
-    heading: bool = False,
+    with_heading: bool = False,
     excel: bool = False,
-    strict: bool = False,
+    refuse_line_breaks: bool = False,
 ) -> Generator[Writer]:
     """
     Open a writer for the format of *path*. If the block ends without an error, everything is written to *file*.
@@ -243,9 +245,9 @@ def open_writer(
         columns: The names of the columns. One of them is ``EXPORTED``.
         fields: The columns to write to a JSON file; empty: all.
         encoding: The encoding of a text file.
-        heading: Whether a text file gets a heading.
+        with_heading: Whether a text file gets a heading.
         excel: Whether a CSV file is for Excel.
-        strict: Whether to refuse card keys with a line break in a text file.
+        refuse_line_breaks: Whether to refuse card keys with a line break in a text file.
     """
     ending = path.suffix.lower()
     writer: Writer
@@ -260,6 +262,8 @@ def open_writer(
             writer = book = ExcelWriter(file, columns, folder=folder)
             stack.callback(book.close_temporary_files)
         else:
-            writer = TextWriter(file, columns, encoding=encoding, heading=heading, strict=strict)
+            writer = TextWriter(
+                file, columns, encoding=encoding, with_heading=with_heading, refuse_line_breaks=refuse_line_breaks
+            )
         yield writer
         writer.close()

@@ -183,7 +183,7 @@ def test_error_names_the_wrong_variable(
     cases = [
         ({"SSL_CERT_FILE": str(missing)}, f"SSL_CERT_FILE: names {missing}, which can't be read: No such file"),
         ({"SSL_CERT_FILE": str(invalid)}, f"SSL_CERT_FILE: names {invalid}, which holds no certificate"),
-        ({"SSL_CERT_DIR": str(missing)}, f"SSL_CERT_DIR: names {missing}, which is no folder"),
+        ({"SSL_CERT_DIR": str(missing)}, f"SSL_CERT_DIR: names {missing}, which is not a folder"),
         ({"SSL_CERT_DIR": str(empty)}, f"SSL_CERT_DIR: names {empty}, which holds no certificate under its hash"),
         (
             {"HTTPS_PROXY": "http://me:PASSWORD@proxy.example:99999"},
