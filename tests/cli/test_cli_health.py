@@ -15,7 +15,7 @@ from waiting import until
 
 from gatepay_async.cli import health
 from gatepay_async.cli.commands import uploads_work
-from gatepay_async.cli.health import Address, Page, serve_health
+from gatepay_async.cli.health import HealthAddress, Page, serve_health
 from gatepay_async.cli.status import HaltError
 from gatepay_async.cli.worker_metrics import WorkerMetrics
 from gatepay_async.durable import QueueInfo, QueueUnavailableError, Submitter
@@ -25,7 +25,7 @@ from gatepay_async.sandbox import Sandbox
 
 pytestmark = [pytest.mark.sockets, pytest.mark.usefixtures("home")]
 
-LOOPBACK = Address("127.0.0.1", 0)
+LOOPBACK = HealthAddress("127.0.0.1", 0)
 PAGES = {"/healthz": lambda: Page("ok\n"), "/readyz": lambda: Page("not ready\n", 503)}
 
 
@@ -49,7 +49,7 @@ def port_of(messages: list[str]) -> int:
 
 
 @asynccontextmanager
-async def serve_pages(messages: list[str], address: Address = LOOPBACK) -> AsyncIterator[int]:
+async def serve_pages(messages: list[str], address: HealthAddress = LOOPBACK) -> AsyncIterator[int]:
     async with serve_health(address, PAGES):
         yield port_of(messages)
 
@@ -91,7 +91,7 @@ async def test_each_request_gets_its_status(warnings: list[str]) -> None:
 @pytest.mark.anyio
 async def test_silent_clients_are_disconnected(warnings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that sends nothing is disconnected after a timeout; the oldest one immediately if there are too many."""
-    monkeypatch.setattr(health, "_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(health, "_REQUEST_TIMEOUT_S", 0.2)
     async with serve_pages(warnings) as port:
         streams = [await anyio.connect_tcp("127.0.0.1", port) for _ in range(2 * health._MAX_CLIENTS)]
         await streams[0].aclose()
@@ -107,7 +107,7 @@ async def test_request_is_answered_despite_idle_connections(
     warnings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A request gets its reply even if the maximum of clients is connected and idle."""
-    monkeypatch.setattr(health, "_TIMEOUT_S", 60)
+    monkeypatch.setattr(health, "_REQUEST_TIMEOUT_S", 60)
     async with serve_pages(warnings) as port, AsyncExitStack() as stack:
         for _ in range(health._MAX_CLIENTS):
             await stack.enter_async_context(await anyio.connect_tcp("127.0.0.1", port))
@@ -160,14 +160,14 @@ async def test_used_port_is_an_error_and_a_public_address_causes_a_warning(warni
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(HaltError, match="Can't listen on port") as caught:
-            async with serve_pages(warnings, Address("127.0.0.1", taken.getsockname()[1])):
+            async with serve_pages(warnings, HealthAddress("127.0.0.1", taken.getsockname()[1])):
                 raise AssertionError
     assert "each worker on a machine needs its own" in caught.value.todo
-    async with serve_pages(warnings, Address("0.0.0.0", 0)) as port:  # noqa: S104 -- the test needs a public address
+    async with serve_pages(warnings, HealthAddress("0.0.0.0", 0)) as port:  # noqa: S104 -- the test needs a public address
         assert (await send_request(port, b"GET /healthz HTTP/1.1\r\n\r\n")).endswith(b"ok\n")
     assert "Anyone who can reach this address" in warnings[1]
     warnings.clear()
-    async with serve_pages(warnings, Address("::1", 0)):
+    async with serve_pages(warnings, HealthAddress("::1", 0)):
         assert warnings[0].startswith("Health and metrics: http://[::1]:")
 
 
@@ -180,7 +180,7 @@ def test_health_address_is_parsed_or_refused(gatepay: Any) -> None:
         "10.0.0.1:3": ("10.0.0.1", 3),
     }
     for text, expected in addresses.items():
-        address = Address.parse(text)
+        address = HealthAddress.parse(text)
         assert (address.host, address.port) == expected
     for wrong in ("", ":1", "x", "x:1", "1.2.3.4", "1.2.3.4:", "1.2.3.4:65536", "::1:x", "[::1]", "-1"):
         run = gatepay("uploads", "work", f"--health={wrong}")

@@ -323,7 +323,7 @@ def test_file_that_changes_during_the_upload_is_reported(
     write_keys(keys, 700)
     check_sources = checking.check_sources
 
-    def check_and_append(names: list[Path], reading: Reading) -> list[sources.Source]:
+    def check_and_append(names: list[Path], reading: Reading) -> list[sources.InputSource]:
         checked = check_sources(names, reading)
         with keys.open("a") as file:
             file.write("DDDD-4\n")
@@ -346,7 +346,7 @@ def test_file_deleted_after_the_check_is_reported(
     monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 10)  # so that the file counts as large
     check_sources = checking.check_sources
 
-    def check_and_unlink(names: list[Path], reading: Reading) -> list[sources.Source]:
+    def check_and_unlink(names: list[Path], reading: Reading) -> list[sources.InputSource]:
         checked = check_sources(names, reading)
         keys.unlink()
         return checked
@@ -366,7 +366,7 @@ def test_failed_lines_of_a_deleted_file_are_those_read_before(
     file, failed = write_keys(tmp_path / "keys.txt", 20_000), tmp_path / "failed.txt"
     unread_lines = sources.unread_lines
 
-    def unlink_first(checked: list[sources.Source], *, after: int) -> Any:
+    def unlink_first(checked: list[sources.InputSource], *, after: int) -> Any:
         file.unlink()
         return unread_lines(checked, after=after)
 
@@ -441,7 +441,7 @@ def test_unexpected_exception_of_an_upload_is_raised(
 def test_interrupted_pipe_has_status_2(tmp_path: Path) -> None:
     """A pipe that breaks off ends the upload with status 2, although the unread lines can't be written to the file."""
     counts: dict[str, Any] = dict.fromkeys(("read", *COLUMNS), 0)
-    source = sources.Source("standard input", None)
+    source = sources.InputSource("standard input", None)
     command = keys_upload._UploadCommand(sources.Reader([source]), [source], Reading(), tmp_path / "failed.txt")
     error = HaltError("a line without an end")
     assert keys_upload._finish(command, UploadReport(**counts, chunks=()), error) == 2

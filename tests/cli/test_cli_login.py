@@ -241,7 +241,7 @@ def test_hanging_keyring_times_out(login: Any, ring: MemoryKeyring, monkeypatch:
     """A keyring that doesn't respond causes a hint, and then an error after a timeout."""
     released = threading.Event()
     monkeypatch.setattr(keyrings, "_HINT_AFTER_S", 0.01)
-    monkeypatch.setattr(keyrings, "_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(keyrings, "_KEYRING_TIMEOUT_S", 0.01)
 
     def hang(*_: object) -> bool:
         return released.wait(20)

@@ -157,7 +157,7 @@ def test_text_longer_than_a_line_is_refused_during_the_check(tmp_path: Path) -> 
 
 
 def test_more_merged_cells_than_rows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cells, "_MAX_ROWS", 2)
+    monkeypatch.setattr(cells, "_MAX_SHEET_ROWS", 2)
     merged = cells.MergedCells()
     merged.add("A1:B2")
     merged.add("A3:B4")

@@ -43,7 +43,7 @@ _COMMAND_ORDER = (
 )
 
 _SHARED = ("profile", "env_file", "as_json", "fields", "lang")  # options that every command takes
-_MAX_PORT = 65_535
+_HIGHEST_PORT = 65_535
 
 
 class Root(usage.Group):
@@ -210,10 +210,10 @@ def _interval(value: str | float) -> float:
 
 def _listening_address(value: str) -> object:
     """Parse an address to listen on: a port, or a host and a port."""
-    from gatepay_async.cli.health import Address
+    from gatepay_async.cli.health import HealthAddress
 
     try:
-        return Address.parse(value)
+        return HealthAddress.parse(value)
     except ValueError:
         raise typer.BadParameter(text("usage.address", value=output.escape(value))) from None
 
@@ -231,7 +231,7 @@ def _positive_rate(value: str | float) -> float:
 
 def _port_number(value: str | int) -> int:
     """Parse the number of a port. 0 means a free port."""
-    if not str(value).isdecimal() or int(value) > _MAX_PORT:
+    if not str(value).isdecimal() or int(value) > _HIGHEST_PORT:
         raise typer.BadParameter(text("usage.port", value=output.escape(value)))
     return int(value)
 
@@ -282,45 +282,51 @@ def _print_version(value: bool) -> None:
         raise typer.Exit
 
 
-Json = Annotated[bool, typer.Option("--json", help="option.json", expose_value=False)]
-Fields = Annotated[
+JsonOption = Annotated[bool, typer.Option("--json", help="option.json", expose_value=False)]
+FieldsOption = Annotated[
     str, typer.Option("--fields", help="option.fields", metavar="A,B", expose_value=False, parser=_field_names)
 ]
-Lang = Annotated[str, typer.Option("--lang", help="option.lang", expose_value=False, **_choice_option(*LANGUAGES))]
-Profile = Annotated[
+LangOption = Annotated[
+    str, typer.Option("--lang", help="option.lang", expose_value=False, **_choice_option(*LANGUAGES))
+]
+ProfileOption = Annotated[
     str,
     typer.Option("--profile", help="option.profile", metavar="NAME", expose_value=False, callback=choose_profile),
 ]
-EnvFile = Annotated[
+EnvFileOption = Annotated[
     str,
     typer.Option("--env-file", help="option.env_file", metavar="FILE", expose_value=False, callback=choose_env_file),
 ]
-Version = Annotated[
+VersionOption = Annotated[
     bool, typer.Option("--version", "-V", help="option.version", is_eager=True, callback=_print_version)
 ]
-Product = Annotated[int, typer.Option("--product", "-p", help="option.product", metavar="ID", parser=_positive_int)]
-OptionalProduct = Annotated[
+ProductOption = Annotated[
+    int, typer.Option("--product", "-p", help="option.product", metavar="ID", parser=_positive_int)
+]
+OptionalProductOption = Annotated[
     int | None, typer.Option("--product", "-p", help="option.product", metavar="ID", parser=_positive_int)
 ]
-OrderId = Annotated[int, typer.Option("--order-id", help="callback.order_id", metavar="N", parser=_positive_int)]
-Order = Annotated[str, typer.Option("--order", help="callback.order", metavar="TEXT")]
-Price = Annotated[str, typer.Option("--price", help="callback.price", metavar="0.99")]
-RealPrice = Annotated[str, typer.Option("--realprice", help="callback.realprice", metavar="0.99")]
-PayType = Annotated[str, typer.Option("--type", help="option.type", **_choice_option("alipay", "wechat", "onecode"))]
-Extend = Annotated[str, typer.Option("--extend", help="callback.extend", metavar="TEXT")]
-PaidAt = Annotated[
+OrderIdOption = Annotated[int, typer.Option("--order-id", help="callback.order_id", metavar="N", parser=_positive_int)]
+OrderOption = Annotated[str, typer.Option("--order", help="callback.order", metavar="TEXT")]
+PriceOption = Annotated[str, typer.Option("--price", help="callback.price", metavar="0.99")]
+RealPriceOption = Annotated[str, typer.Option("--realprice", help="callback.realprice", metavar="0.99")]
+PayTypeOption = Annotated[
+    str, typer.Option("--type", help="option.type", **_choice_option("alipay", "wechat", "onecode"))
+]
+ExtendOption = Annotated[str, typer.Option("--extend", help="callback.extend", metavar="TEXT")]
+PaidAtOption = Annotated[
     int | None, typer.Option("--paid-at", help="callback.paid_at", metavar="EPOCH", parser=_positive_int)
 ]
-FailedLines = Annotated[
+FailedLinesOption = Annotated[
     Path | None, typer.Option("--failed-lines", help="upload.failed_lines", metavar="FILE", parser=_file_path)
 ]
-Concurrency = Annotated[
+ConcurrencyOption = Annotated[
     Any,  # int | Literal["auto"]; Typer doesn't support unions
     typer.Option("--concurrency", help="upload.concurrency", metavar="N|auto", parser=_concurrency),
 ]
-Job = Annotated[str, typer.Argument(help="uploads.which", metavar="JOB")]
-Forged = Annotated[bool, typer.Option("--forged", help="callback.forged")]
-Post = Annotated[bool, typer.Option("--post", help="callback.post")]
+JobArgument = Annotated[str, typer.Argument(help="uploads.which", metavar="JOB")]
+ForgedOption = Annotated[bool, typer.Option("--forged", help="callback.forged")]
+PostOption = Annotated[bool, typer.Option("--post", help="callback.post")]
 
 _TYPER_SETTINGS: dict[str, Any] = {
     "rich_markup_mode": None,
@@ -336,12 +342,12 @@ callback = typer.Typer(cls=usage.Group, help="callback", **_TYPER_SETTINGS)
 
 @app.callback()
 def _root(
-    profile: Profile = "",
-    env_file: EnvFile = "",
-    as_json: Json = False,
-    fields: Fields = "",
-    lang: Lang = "en",
-    version: Version = False,
+    profile: ProfileOption = "",
+    env_file: EnvFileOption = "",
+    as_json: JsonOption = False,
+    fields: FieldsOption = "",
+    lang: LangOption = "en",
+    version: VersionOption = False,
 ) -> None:
     """Declare the options that all commands share. The parser or callback of each option, or ``Root``, applies it."""
 
@@ -399,8 +405,8 @@ app.add_typer(keys, name="keys")
 @keys.command("upload", cls=usage.WaitingCommand, help="upload")
 def keys_upload(
     files: Annotated[list[Path], typer.Argument(help="upload.files", metavar="FILE", parser=_file_path)],
-    product: Product,
-    concurrency: Concurrency = 4,
+    product: ProductOption,
+    concurrency: ConcurrencyOption = 4,
     column: Annotated[str, typer.Option("--column", help="upload.column_is", metavar="NAME|NUMBER")] = "",
     encoding: Annotated[
         str, typer.Option("--encoding", help="upload.encoding", metavar="NAME", parser=_encoding)
@@ -411,7 +417,7 @@ def keys_upload(
         str | None, typer.Option("--hidden-rows", help="upload.hidden_rows", **_choice_option("upload", "skip"))
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="upload.yes")] = False,
-    failed_lines: FailedLines = None,
+    failed_lines: FailedLinesOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="upload.dry_run")] = False,
     durable: Annotated[bool, typer.Option("--durable", help="upload.durable")] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="upload.no_wait")] = False,
@@ -433,7 +439,7 @@ def keys_upload(
 
 @keys.command("export", cls=usage.WaitingCommand, help="export")
 def keys_export(
-    product: Product,
+    product: ProductOption,
     target: Annotated[str, typer.Option("--output", "-o", help="export.output", metavar="FILE")],
     excel: Annotated[bool, typer.Option("--excel", help="export.excel")] = False,
     thorough: Annotated[bool, typer.Option("--thorough", help="export.thorough")] = False,
@@ -470,7 +476,7 @@ def uploads_list() -> None:
 
 
 @uploads.command("show", cls=usage.WaitingCommand, help="show")
-def uploads_show(job: Job, failed_lines: FailedLines = None) -> None:
+def uploads_show(job: JobArgument, failed_lines: FailedLinesOption = None) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
 
@@ -478,7 +484,7 @@ def uploads_show(job: Job, failed_lines: FailedLines = None) -> None:
 
 
 @uploads.command("watch", cls=usage.WaitingCommand, help="watch")
-def uploads_watch(job: Job, failed_lines: FailedLines = None) -> None:
+def uploads_watch(job: JobArgument, failed_lines: FailedLinesOption = None) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
 
@@ -486,7 +492,7 @@ def uploads_watch(job: Job, failed_lines: FailedLines = None) -> None:
 
 
 @uploads.command("cancel", cls=usage.WaitingCommand, help="cancel")
-def uploads_cancel(job: Job) -> None:
+def uploads_cancel(job: JobArgument) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
 
@@ -494,7 +500,7 @@ def uploads_cancel(job: Job) -> None:
 
 
 @uploads.command("resume", cls=usage.WaitingCommand, help="resume")
-def uploads_resume(job: Job) -> None:
+def uploads_resume(job: JobArgument) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
 
@@ -502,7 +508,7 @@ def uploads_resume(job: Job) -> None:
 
 
 @uploads.command("delete", cls=usage.WaitingCommand, help="delete")
-def uploads_delete(job: Job) -> None:
+def uploads_delete(job: JobArgument) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import uploads
 
@@ -511,7 +517,7 @@ def uploads_delete(job: Job) -> None:
 
 @uploads.command("work", cls=usage.WaitingCommand, help="work")
 def uploads_work(
-    concurrency: Concurrency = 4,
+    concurrency: ConcurrencyOption = 4,
     global_concurrency: Annotated[
         int | None,
         typer.Option("--global-concurrency", help="work.global_concurrency", metavar="N", parser=_positive_int),
@@ -531,8 +537,8 @@ def uploads_work(
 
 @app.command(cls=usage.WaitingCommand, help="pay")
 def pay(
-    pay_type: PayType,
-    product: OptionalProduct = None,
+    pay_type: PayTypeOption,
+    product: OptionalProductOption = None,
     price: Annotated[str, typer.Option("--price", help="pay.price", metavar="10.23")] = "",
     group: Annotated[list[str] | None, typer.Option("--group", help="pay.group", metavar="ID:N,…")] = None,
     cloud: Annotated[bool, typer.Option("--cloud", help="pay.cloud")] = False,
@@ -596,15 +602,15 @@ def callback_verify(query: Annotated[str, typer.Argument(help="verify.query", me
 
 @callback.command("sign", cls=usage.Command, help="sign")
 def callback_sign(
-    order_id: OrderId,
-    order: Order,
-    price: Price,
-    realprice: RealPrice = "",
-    pay_type: PayType = "alipay",
-    extend: Extend = "",
-    paid_at: PaidAt = None,
-    forged: Forged = False,
-    post: Post = False,
+    order_id: OrderIdOption,
+    order: OrderOption,
+    price: PriceOption,
+    realprice: RealPriceOption = "",
+    pay_type: PayTypeOption = "alipay",
+    extend: ExtendOption = "",
+    paid_at: PaidAtOption = None,
+    forged: ForgedOption = False,
+    post: PostOption = False,
 ) -> None:
     from gatepay_async.cli.commands import callback
 
@@ -615,15 +621,15 @@ def callback_sign(
 @callback.command("send", cls=usage.WaitingCommand, help="send")
 def callback_send(
     url: Annotated[str, typer.Argument(help="send.url", metavar="URL")],
-    order_id: OrderId,
-    order: Order,
-    price: Price,
-    realprice: RealPrice = "",
-    pay_type: PayType = "alipay",
-    extend: Extend = "",
-    paid_at: PaidAt = None,
-    forged: Forged = False,
-    post: Post = False,
+    order_id: OrderIdOption,
+    order: OrderOption,
+    price: PriceOption,
+    realprice: RealPriceOption = "",
+    pay_type: PayTypeOption = "alipay",
+    extend: ExtendOption = "",
+    paid_at: PaidAtOption = None,
+    forged: ForgedOption = False,
+    post: PostOption = False,
 ) -> None:
     from gatepay_async.cli import runner
     from gatepay_async.cli.commands import callback

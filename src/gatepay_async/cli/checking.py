@@ -25,7 +25,7 @@ from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, question, wants_json, warn
 from gatepay_async.cli.screens import progress
 from gatepay_async.cli.sources import (
-    Source,
+    InputSource,
     add_nothing_sent,
     explain_problems,
     explain_unreadable,
@@ -40,11 +40,11 @@ from gatepay_async.protocol import invisible
 MAX_BYTES_KEPT = 32 * 2**20  # for all files together
 _MAX_PROBLEMS = 5  # to report; then the check stops, because in a wrong encoding every line has a problem
 _MAX_ODD = 5  # odd lines to show
-_BATCH_LINES = 2000  # lines to check at once
+BATCH_LINES = 2000  # lines to read at once
 _ODD_CHARACTERS = (",", "\t", "<", "&", '"', "'", "`", "E+")  # a line without any of them is not odd
 
 
-async def read_inputs(names: list[Path], reading: Reading, *, yes: bool) -> list[Source]:
+async def read_inputs(names: list[Path], reading: Reading, *, yes: bool) -> list[InputSource]:
     """
     Check all files while a progress bar is shown, and ask the user about odd lines.
 
@@ -59,7 +59,7 @@ async def read_inputs(names: list[Path], reading: Reading, *, yes: bool) -> list
     return checked
 
 
-def check_sources(names: list[Path], reading: Reading) -> list[Source]:
+def check_sources(names: list[Path], reading: Reading) -> list[InputSource]:
     """
     Check whether all lines of all files can be uploaded. Keep up to ``MAX_BYTES_KEPT`` bytes of them in memory.
 
@@ -70,7 +70,7 @@ def check_sources(names: list[Path], reading: Reading) -> list[Source]:
     sources = find_sources(names)
     if reading.column and not any(formats.is_table(source.path, reading) for source in sources):
         raise HaltError(text("sources.no_table"), todo=text("sources.no_table.todo"))
-    checked: list[Source] = []
+    checked: list[InputSource] = []
     free_bytes = MAX_BYTES_KEPT
     for source in sources:
         with add_nothing_sent(), explain_unreadable(source.name), explain_problems(source.name):
@@ -81,7 +81,7 @@ def check_sources(names: list[Path], reading: Reading) -> list[Source]:
     return checked
 
 
-def confirm_odd_lines(sources: list[Source]) -> None:
+def confirm_odd_lines(sources: list[InputSource]) -> None:
     """
     Ask whether odd lines are card keys.
 
@@ -105,7 +105,7 @@ def confirm_odd_lines(sources: list[Source]) -> None:
     raise HaltError(f"{text('odd.these', count=f'{count:,}')} {'; '.join(odd_lines(sources))}", todo=text("odd.todo"))
 
 
-def odd_lines(sources: list[Source]) -> Iterator[str]:
+def odd_lines(sources: list[InputSource]) -> Iterator[str]:
     """Return the first odd lines, masked, each with the reason why it is odd."""
     lines = (
         f"{escape(source.name)}:{odd.line}  {escape(odd.shown)}  {text(f'odd.{odd.kind}')}"
@@ -115,7 +115,7 @@ def odd_lines(sources: list[Source]) -> Iterator[str]:
     return islice(lines, _MAX_ODD)
 
 
-def _check_input(source: Source, reading: Reading, free_bytes: int) -> list[Source]:
+def _check_input(source: InputSource, reading: Reading, free_bytes: int) -> list[InputSource]:
     if source.is_pipe:
         return [_check_pipe(source, reading, free_bytes)]
     with source.open() as file:
@@ -129,7 +129,7 @@ def _check_input(source: Source, reading: Reading, free_bytes: int) -> list[Sour
         return [_check_text(source, file, reading, free_bytes)]
 
 
-def _check_pipe(source: Source, reading: Reading, free_bytes: int) -> Source:
+def _check_pipe(source: InputSource, reading: Reading, free_bytes: int) -> InputSource:
     """Check a pipe, or only its start if it has more than *free_bytes*. The rest is read during the upload."""
     encoding = "utf-8" if reading.encoding == AUTO else reading.encoding
     if reading.as_is:
@@ -148,7 +148,7 @@ def _check_pipe(source: Source, reading: Reading, free_bytes: int) -> Source:
     return evolve(checked, content=content, rest=file, line_count=None)
 
 
-def _check_text(source: Source, file: BinaryIO, reading: Reading, free_bytes: int) -> Source:
+def _check_text(source: InputSource, file: BinaryIO, reading: Reading, free_bytes: int) -> InputSource:
     """Check a text file, which may be a table. A table is kept as lines with one card key each."""
     encoding, parse = formats.parser_for(source.path, file, reading)
     if reading.encoding == AUTO and encoding == "gb18030":
@@ -161,14 +161,14 @@ def _check_text(source: Source, file: BinaryIO, reading: Reading, free_bytes: in
     return _check_table(evolve(source, content=None), first_line, keys, parse, free_bytes)
 
 
-def _check_workbook(source: Source, file: BinaryIO, reading: Reading, free_bytes: int) -> list[Source]:
+def _check_workbook(source: InputSource, file: BinaryIO, reading: Reading, free_bytes: int) -> list[InputSource]:
     """Check a workbook. Return a source for each sheet."""
     if reading.as_is:
         raise FileProblemError("sources.workbook_as_is")
     from gatepay_async.cli.files import workbooks
 
     source = evolve(source, stamp=file_stamp(file))
-    checked: list[Source] = []
+    checked: list[InputSource] = []
     sheets, hidden_count = workbooks.sheets(file)
     for number, sheet in enumerate(sheets):
         part = evolve(source, name=f"{source.name}[{sheet.name}]" if len(sheets) > 1 else source.name)
@@ -192,8 +192,8 @@ def _check_workbook(source: Source, file: BinaryIO, reading: Reading, free_bytes
 
 
 def _check_table(
-    source: Source, first_line: int, keys: Iterator[Cell], parse: formats.Parse, free_bytes: int
-) -> Source:
+    source: InputSource, first_line: int, keys: Iterator[Cell], parse: formats.Parse, free_bytes: int
+) -> InputSource:
     """Check a table. If its card keys have at most *free_bytes*, keep them as lines of text."""
     check = _Check(source.name, first_line, Oddities(is_table=True), max_kept_bytes=free_bytes)
     check.read(keys)
@@ -239,7 +239,7 @@ class _Check:
             FileProblemError: There are no card keys.
             HaltError: Some lines can't be card keys. Raised after the last line, or after ``_MAX_PROBLEMS`` problems.
         """
-        while batch := list(islice(keys, _BATCH_LINES)):
+        while batch := list(islice(keys, BATCH_LINES)):
             self._check_batch(batch)
             self.lines_read += len(batch)
             if len(self._problems) >= _MAX_PROBLEMS:
@@ -249,7 +249,7 @@ class _Check:
         if not self._has_keys:
             raise FileProblemError("sources.empty")
 
-    def result(self, source: Source, parse: formats.Parse) -> Source:
+    def result(self, source: InputSource, parse: formats.Parse) -> InputSource:
         """Return a copy of *source* with the results of the check."""
         if self.oddities is not None:
             del self._odd_counts[self.oddities.kind_to_ignore()]

@@ -12,7 +12,7 @@ from gatepay_async.cli.output import warn
 from gatepay_async.cli.private_file import atomic_write, check_replaceable
 from gatepay_async.cli.status import HaltError
 
-_MAX_BYTES = 256 * 1024  # no .env file is longer
+_MAX_ENV_FILE_BYTES = 256 * 1024  # no .env file is longer
 _OUR_FIRST_LINE = "# Written by `gatepay sandbox`, which replaces it each time it starts."
 
 
@@ -81,10 +81,10 @@ def _read_env(path: str) -> tuple[str, bool]:
     """Return the text of the file, and whether all users can read it."""
     try:
         with Path(path).open("rb") as file:
-            raw = file.read(_MAX_BYTES + 1)
+            raw = file.read(_MAX_ENV_FILE_BYTES + 1)
             mode = os.fstat(file.fileno()).st_mode
     except OSError as error:
         raise HaltError(text("env_file.unreadable", path=path, reason=error.strerror)) from None
-    if len(raw) > _MAX_BYTES:
+    if len(raw) > _MAX_ENV_FILE_BYTES:
         raise HaltError(text("env_file.none", path=path))
     return decoded(raw), os.name == "posix" and bool(mode & stat.S_IROTH)

@@ -23,7 +23,7 @@ from gatepay_async.cli.output import escape, warn
 from gatepay_async.cli.status import HaltError
 
 _MAX_CLIENTS = 16  # at once
-_TIMEOUT_S = 5.0  # for a request and its response
+_REQUEST_TIMEOUT_S = 5.0  # for a request and its response
 _MAX_HEAD_BYTES = 8192
 _RESTART_DELAY_S = 1.0  # after an error of the listener, for example when the system has no sockets left
 _REQUEST_LINE = re.compile(rb"([!-~]+) ([!-~]+) HTTP/1\.[01]\r?\n")
@@ -51,14 +51,14 @@ Pages = Mapping[str, Callable[[], Page]]  # by path, such as ``/metrics``
 
 
 @frozen
-class Address:
+class HealthAddress:
     """The address to listen on."""
 
     host: str
     port: int
 
     @classmethod
-    def parse(cls, address: str) -> Address:
+    def parse(cls, address: str) -> HealthAddress:
         """
         Parse ``PORT``, ``ADDRESS:PORT`` or ``[ADDRESS]:PORT``.
 
@@ -73,7 +73,7 @@ class Address:
 
 
 @asynccontextmanager
-async def serve_health(address: Address, pages: Pages) -> AsyncGenerator[None]:
+async def serve_health(address: HealthAddress, pages: Pages) -> AsyncGenerator[None]:
     """
     Serve *pages* at *address* until the end of the block.
 
@@ -121,7 +121,7 @@ class _Responder:
     async def respond(self, stream: SocketStream) -> None:
         """Respond to one request, unless it takes too long to arrive."""
         async with stream:
-            with anyio.move_on_after(_TIMEOUT_S) as scope:
+            with anyio.move_on_after(_REQUEST_TIMEOUT_S) as scope:
                 if len(self._clients) == _MAX_CLIENTS:
                     self._clients.pop(0).cancel()
                 self._clients.append(scope)

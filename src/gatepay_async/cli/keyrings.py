@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 SERVICE = "gatepay-async"
 _HINT_AFTER_S = 2.0  # then a hint says that the command waits for the keyring
-_TIMEOUT_S = 60.0  # the user may be typing a password
+_KEYRING_TIMEOUT_S = 60.0  # the user may be typing a password
 
 
 def keyring_name() -> str | None:
@@ -109,11 +109,11 @@ def _ask_keyring(work: Callable[[], T]) -> T:
         thread.join(_HINT_AFTER_S)
         if thread.is_alive():
             warn(text("keyring.waiting"))
-            thread.join(_TIMEOUT_S)
+            thread.join(_KEYRING_TIMEOUT_S)
     if results:
         return results[0]
     if not failures:
-        problem = text("keyring.hangs", seconds=f"{_HINT_AFTER_S + _TIMEOUT_S:g}")
+        problem = text("keyring.hangs", seconds=f"{_HINT_AFTER_S + _KEYRING_TIMEOUT_S:g}")
     elif failures == ["KeyringLocked"]:
         problem = text("keyring.locked")
     elif failures == ["NoKeyringError"]:

@@ -35,7 +35,7 @@ def report_status(report: UploadReport) -> Status:
     return failures.error_status(report.stopped or next(errors))
 
 
-def check_failed_lines(failed_lines: Path, inputs: list[sources.Source]) -> None:
+def check_failed_lines(failed_lines: Path, inputs: list[sources.InputSource]) -> None:
     """
     Check, before anything is sent, that *failed_lines* can be written, and isn't one of the input files.
 

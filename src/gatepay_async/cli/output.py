@@ -14,7 +14,7 @@ from gatepay_async.cli.language import text
 from gatepay_async.cli.wrapping import columns_of, wrap_lines
 
 _wants_json: ContextVar[bool] = ContextVar("json", default=False)
-_fields: ContextVar[tuple[str, ...]] = ContextVar("fields", default=())
+_chosen_fields: ContextVar[tuple[str, ...]] = ContextVar("fields", default=())
 _unknown_fields: set[str] = set()  # names in --fields that don't exist, and for which a warning was printed
 
 _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))  # in the order of their file descriptors: 0, 1, 2
@@ -100,7 +100,7 @@ def configure(*, as_json: bool, fields: str = "") -> None:
         fields: The names of the fields to print, separated by commas; empty: all.
     """
     _wants_json.set(as_json or bool(fields))
-    _fields.set(tuple(fields.split(",")) if fields else ())
+    _chosen_fields.set(tuple(fields.split(",")) if fields else ())
     _unknown_fields.clear()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -129,7 +129,7 @@ def json_line(document: dict[str, object]) -> str:
 
 def fields() -> tuple[str, ...]:
     """Return the fields that ``--fields`` selects; empty: all."""
-    return _fields.get()
+    return _chosen_fields.get()
 
 
 def _selected(document: dict[str, object]) -> dict[str, object]:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from gatepay_async.cli.language import text
 from gatepay_async.cli.status import HaltError, Status
 
-_PART = ".part"  # the suffix of temporary files
+_TEMPORARY_SUFFIX = ".part"  # the suffix of temporary files
 _LEFTOVER_SECONDS = 60.0  # a younger temporary file may belong to a running command
 
 
@@ -48,7 +48,7 @@ def remove_leftovers(path: Path) -> None:
     A file younger than a minute is kept, because it may belong to a running command.
     """
     with suppress(OSError):
-        for temporary in path.parent.glob(f".{glob.escape(path.name)}.*{_PART}"):
+        for temporary in path.parent.glob(f".{glob.escape(path.name)}.*{_TEMPORARY_SUFFIX}"):
             with suppress(OSError):
                 if time.time() - temporary.stat().st_mtime > _LEFTOVER_SECONDS:
                     temporary.unlink()
@@ -72,7 +72,7 @@ def _create_temporary(path: Path) -> tuple[int, Path]:
         if path.is_dir() or (path.exists() and not path.is_file()):
             raise HaltError(text("files.no_file", path=path))
         # mkstemp() chooses a unique name, so concurrent commands don't conflict. It creates the file with mode 0600.
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_PART, dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_TEMPORARY_SUFFIX, dir=path.parent)
     except OSError as error:
         raise HaltError(text("files.unwritable", path=path, reason=error.strerror)) from None
     return descriptor, Path(name)

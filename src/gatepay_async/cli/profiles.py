@@ -23,7 +23,7 @@ from gatepay_async.cli.status import HaltError
 DEFAULT_NAME = "default"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")  # part of a file name, so no capitals: some systems ignore case
 _FILE_PREFIX, _FILE_SUFFIX = "profile-", ".json"
-_MAX_BYTES = 16 * 1024  # a longer file can't be a profile
+_MAX_PROFILE_BYTES = 16 * 1024  # a longer file can't be a profile
 
 _non_empty_text: Any = (instance_of(str), min_len(1))
 
@@ -205,7 +205,7 @@ def _read_private(path: Path) -> str | None:
     try:
         with open(path, "rb", opener=_open_without_blocking) as file:
             mode = os.fstat(file.fileno()).st_mode
-            raw = file.read(_MAX_BYTES) if stat.S_ISREG(mode) else b""
+            raw = file.read(_MAX_PROFILE_BYTES) if stat.S_ISREG(mode) else b""
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -26,7 +26,7 @@ from gatepay_async.client import BASE_URL, CLOUD_BASE_URL, AsyncGatePay
 _MAX_SECRET_BYTES = 4096  # no file with a secret is longer
 
 
-class Credentials(Protocol):
+class ShopCredentials(Protocol):
     """The credentials of one shop, and where they come from."""
 
     @property
@@ -156,7 +156,7 @@ class StoredCredentials:
         )
 
 
-def credentials() -> Credentials:
+def credentials() -> ShopCredentials:
     """
     Return the credentials, the same object for the whole run.
 
@@ -166,11 +166,11 @@ def credentials() -> Credentials:
     run = chosen()
     if run.credentials is None:
         run.credentials = _choose_credentials(run.profile)
-    chosen_credentials: Credentials = run.credentials
+    chosen_credentials: ShopCredentials = run.credentials
     return chosen_credentials
 
 
-def _choose_credentials(profile_option: str) -> Credentials:
+def _choose_credentials(profile_option: str) -> ShopCredentials:
     """Choose the source of the credentials. *profile_option* is the value of ``--profile``."""
     if profile_option:
         return _stored(profile_option, above_environment=True)

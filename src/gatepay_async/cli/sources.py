@@ -30,7 +30,7 @@ from gatepay_async.cli.status import HaltError
 
 
 @frozen
-class Source:
+class InputSource:
     """
     One file, one sheet of a workbook, or a pipe.
 
@@ -96,14 +96,14 @@ class _Joined(io.RawIOBase):
         super().close()
 
 
-def find_sources(names: list[Path]) -> list[Source]:
+def find_sources(names: list[Path]) -> list[InputSource]:
     """
     Return the sources for *names*, without reading their content. A file with two names is returned once.
 
     Raises:
         HaltError: A file is missing, or can't be read.
     """
-    sources: dict[object, Source] = {}
+    sources: dict[object, InputSource] = {}
     for name in names:
         with add_nothing_sent():
             source = _find_source(name)
@@ -125,7 +125,7 @@ class Reader:
         HaltError: A line is too long, or a file was deleted or changed since the check. Raised by ``next()``.
     """
 
-    def __init__(self, sources: list[Source], *, accept_changed: bool = False) -> None:
+    def __init__(self, sources: list[InputSource], *, accept_changed: bool = False) -> None:
         self._sources = sources
         self._accept_changed = accept_changed
         self._starts: list[int] = []  # for each source, the number of its first line in the whole input
@@ -164,7 +164,7 @@ class Reader:
                 raise HaltError(text("sources.changed", name=source.name), todo=text("sources.changed.todo"))
 
 
-def _read_source(source: Source, file: BinaryIO) -> Iterator[str]:
+def _read_source(source: InputSource, file: BinaryIO) -> Iterator[str]:
     """Yield the lines of *source*. A refused cell becomes empty: it passed the check, so the file has changed."""
     with explain_problems(source.name):
         _, keys = source.parse(file)
@@ -172,7 +172,7 @@ def _read_source(source: Source, file: BinaryIO) -> Iterator[str]:
             yield key if isinstance(key, str) else ""
 
 
-def includes_file(sources: list[Source], path: Path) -> bool:
+def includes_file(sources: list[InputSource], path: Path) -> bool:
     """Whether the file at *path* is one of *sources*, even under another name."""
     try:
         status = path.stat()
@@ -181,7 +181,7 @@ def includes_file(sources: list[Source], path: Path) -> bool:
     return (status.st_dev, status.st_ino) in [source.identity for source in sources]
 
 
-def unread_lines(sources: list[Source], *, after: int) -> Iterator[str] | None:
+def unread_lines(sources: list[InputSource], *, after: int) -> Iterator[str] | None:
     """Return the lines after the first *after* lines, or None if a source is a pipe, which can't be read again."""
     if any(source.is_pipe for source in sources):
         return None
@@ -283,18 +283,18 @@ def file_stamp(file: BinaryIO) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _find_source(name: Path) -> Source:
+def _find_source(name: Path) -> InputSource:
     """Return the source for a name on the command line; ``-`` is standard input."""
     if str(name) == "-":
         if is_closed("stdin"):
             raise HaltError(text("sources.closed"))
-        return Source(text("sources.stdin"), None, identity=_stdin_identity())
+        return InputSource(text("sources.stdin"), None, identity=_stdin_identity())
     with explain_unreadable(name):
         status = name.stat()
     if stat.S_ISDIR(status.st_mode):
         raise HaltError(text("sources.directory", name=name))
     is_pipe = not stat.S_ISREG(status.st_mode)  # for example a FIFO, or a shell's <(…)
-    return Source(str(name), name, is_pipe, (status.st_dev, status.st_ino))
+    return InputSource(str(name), name, is_pipe, (status.st_dev, status.st_ino))
 
 
 def _stdin_identity() -> object:

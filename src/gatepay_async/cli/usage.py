@@ -18,7 +18,7 @@ from gatepay_async.cli.output import clear_waiting, escape, json_line, show_wait
 from gatepay_async.cli.wrapping import width_of, wrap
 from gatepay_async.words.command import COMMAND
 
-_MIN_COLUMNS, _MAX_COLUMNS = 40, 100  # the width of a help text
+_MIN_WIDTH, _MAX_WIDTH = 40, 100  # the width of a help text
 _MAX_NAME_COLUMNS = 30  # an option that is longer than this, or than 2/5 of the width, gets its own line
 
 # Translated help texts for Typer's own options.
@@ -217,7 +217,7 @@ def _format_help(command: Any, ctx: Any) -> str:
     """Return the help of a command as text, or as JSON with ``--json``."""
     if wants_json():
         return json_line(_describe(command, ctx))
-    width = max(_MIN_COLUMNS, min(_MAX_COLUMNS, shutil.get_terminal_size().columns)) - 1
+    width = max(_MIN_WIDTH, min(_MAX_WIDTH, shutil.get_terminal_size().columns)) - 1
     arguments, options, commands = _params_and_commands(command, ctx)
     usage = [ctx.command_path, text("help.options_there"), *(_argument(param) for param in arguments)]
     usage += [text("help.command_there")] if commands else []

@@ -24,9 +24,9 @@ from gatepay_async.words.problem import message_of
 _MONEY = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")  # such as 0.99
 _REPLY_TIMEOUT_S = 15.0  # GatePay doesn't document its timeout
 _SIGNATURE_CHARS = 32  # hexadecimal digits at the end of the query
-_SHOWN_CHARS = 40  # of a reply's body, to show in a message
+_MAX_SHOWN_CHARS = 40  # of a reply's body, to show in a message
 _FORM_HEADERS = {"content-type": "application/x-www-form-urlencoded"}
-_EXCERPT_CHARS = 200  # of a reply's body, to read
+_MAX_REPLY_CHARS = 200  # of a reply's body, to read
 
 
 @frozen
@@ -129,7 +129,7 @@ class ShopReply:
     def description(self) -> str:
         """The body if it is ``success`` or ``fail``, else its start and the HTTP status, as a text for the user."""
         if self.verdict is Verdict.NEITHER:
-            excerpt = self.text if len(self.text) <= _SHOWN_CHARS else f"{self.text[:_SHOWN_CHARS]}…"
+            excerpt = self.text if len(self.text) <= _MAX_SHOWN_CHARS else f"{self.text[:_MAX_SHOWN_CHARS]}…"
             return f"{excerpt!r} (HTTP {self.status})"
         return f"`{self.text}`"
 
@@ -226,9 +226,9 @@ async def _read_reply(request: AbstractAsyncContextManager[httpx.Response]) -> S
         body = b""
         async for part in reply.aiter_bytes():
             body += part
-            if len(body) > _EXCERPT_CHARS:
+            if len(body) > _MAX_REPLY_CHARS:
                 break
-        return ShopReply(reply.status_code, body.decode("utf-8", "replace")[:_EXCERPT_CHARS])
+        return ShopReply(reply.status_code, body.decode("utf-8", "replace")[:_MAX_REPLY_CHARS])
 
 
 def root_cause(error: BaseException) -> str:

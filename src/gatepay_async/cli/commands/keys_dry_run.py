@@ -1,7 +1,7 @@
 """``gatepay keys upload --dry-run``: shows what would be sent. It sends nothing, and needs no credentials."""
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -19,9 +19,6 @@ from gatepay_async.protocol.chunking import Chunker
 
 _MAX_LINES_SHOWN = 20
 _MAX_SAMPLES = 3  # masked card keys to show
-_BATCH_LINES = 2000  # lines to read and deduplicate at once
-
-Place = Callable[[int], str]
 
 
 def dry_run(names: list[Path], reading: Reading) -> Status:
@@ -58,7 +55,7 @@ class _LineLedger(Ledger):
 class _DryRun:
     """Splits lines into chunks as an upload does, and counts lines and chunks."""
 
-    def __init__(self, inputs: list[sources.Source]) -> None:
+    def __init__(self, inputs: list[sources.InputSource]) -> None:
         self._inputs = inputs
         self._samples: list[str] = []
         self._ledger = _LineLedger()
@@ -69,7 +66,7 @@ class _DryRun:
 
     def read(self, lines: Iterator[str], first_lines: FirstLines) -> None:
         """Read all *lines*. Find duplicates with *first_lines*."""
-        while batch := list(islice(lines, _BATCH_LINES)):
+        while batch := list(islice(lines, checking.BATCH_LINES)):
             self._chunker.read_lines(batch)
             numbers = self._chunker.pending_lines
             repeated = first_lines.find_repeated(numbers, self._chunker.pending_keys)
@@ -92,7 +89,7 @@ class _DryRun:
             "chunks": self._chunks,
         }
 
-    def lists(self, place: Place) -> dict[str, Iterable[object]]:
+    def lists(self, place: ledger.Place) -> dict[str, Iterable[object]]:
         """
         Return the lists of the JSON output by name.
 
@@ -106,7 +103,7 @@ class _DryRun:
             "samples": self._samples,
         }
 
-    def print_summary(self, place: Place) -> None:
+    def print_summary(self, place: ledger.Place) -> None:
         """Print the counts and the first lines of each list."""
         print_table(name_value_table((text(f"upload.{name}"), f"{count:,}") for name, count in self.counts().items()))
         if self._samples:
@@ -132,6 +129,6 @@ class _DryRun:
         self._chunks += len(chunks)
         self._would_send += sum(len(chunk.keys) for chunk in chunks)
 
-    def _repetitions(self, place: Place) -> Iterator[tuple[str, str]]:
+    def _repetitions(self, place: ledger.Place) -> Iterator[tuple[str, str]]:
         pairs = zip(self._duplicate_lines, self._original_lines, strict=True)
         return ((place(duplicate), place(first)) for duplicate, first in pairs)

@@ -30,7 +30,7 @@ from gatepay_async.protocol.models import CardKey
 _COLUMNS = ("id", EXPORTED, "status", "pay_order_id", "created_at", "updated_at")
 
 
-def _row(key: CardKey) -> writing.Row:
+def _row(key: CardKey) -> writing.OutputRow:
     """Return the values of a card key for ``_COLUMNS``."""
     return (key.id, key.content, key.status, key.pay_order_id, key.created_at.isoformat(), key.updated_at.isoformat())
 

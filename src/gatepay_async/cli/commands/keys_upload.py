@@ -22,7 +22,7 @@ class _UploadCommand:
     """The input of an upload, and the file for the card keys that are not known to be on the server."""
 
     reader: sources.Reader
-    sources: list[sources.Source]
+    sources: list[sources.InputSource]
     reading: Reading
     failed_lines: Path | None
 

@@ -13,9 +13,9 @@ from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, print_json, wants_json, warn_interrupted
 from gatepay_async.cli.screens import format_duration, local_time, print_line
 from gatepay_async.cli.status import HaltError, Status
+from gatepay_async.exchange.urls import MAX_PORT
 from gatepay_async.protocol.models import Callback
 
-_MAX_PORT = 65_535
 # How long an order of the sandbox can be paid, and the default of `--timeout`. GatePay doesn't document its limit.
 ORDER_SECONDS = 300
 
@@ -32,7 +32,7 @@ def parse_listen(listen: str, *, wait: bool) -> tuple[str, int] | None:
     if not wait:
         return None
     host, _, port = listen.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > _MAX_PORT:
+    if not host or not port.isdecimal() or int(port) > MAX_PORT:
         raise HaltError(text("pay.address", address=listen))
     return host.strip("[]"), int(port)
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 8765
 _SUCCESS = 100  # the code of a successful reply
-_SHOWN_CHARS = 60  # of a text from outside, such as an order number
+_MAX_FIELD_CHARS = 60  # of a text from outside, such as an order number
 
 
 @frozen
@@ -188,7 +188,7 @@ def _callback_line(event: DeliveryEvent) -> tuple[list[str], str]:
 def _short(message: str) -> str:
     """Shorten a text from outside, and escape it for the terminal."""
     escaped = escape(message)
-    return escaped if len(escaped) <= _SHOWN_CHARS else f"{escaped[: _SHOWN_CHARS - 3]}..."
+    return escaped if len(escaped) <= _MAX_FIELD_CHARS else f"{escaped[: _MAX_FIELD_CHARS - 3]}..."
 
 
 def _dot_and_arrow() -> tuple[str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import anyio
 
 from gatepay_async.cli import queue, settings
-from gatepay_async.cli.health import Address, Page, serve_health
+from gatepay_async.cli.health import HealthAddress, Page, serve_health
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import print_json, wants_json, warn
 from gatepay_async.cli.screens import print_line
@@ -30,7 +30,7 @@ async def work(
     rate: float | None,
     *,
     drain: bool,
-    health: Address | None,
+    health: HealthAddress | None,
 ) -> Status:
     """Work on the jobs of the shop until Ctrl-C, or with *drain* until all jobs have ended."""
     settings.secret()  # if it is missing, fail before the worker starts
@@ -56,7 +56,9 @@ async def work(
 
 
 @asynccontextmanager
-async def _serving_health(address: Address | None, metrics: WorkerMetrics, worker: Worker) -> AsyncGenerator[None]:
+async def _serving_health(
+    address: HealthAddress | None, metrics: WorkerMetrics, worker: Worker
+) -> AsyncGenerator[None]:
     """Serve health checks, from before the worker opens until after it has closed."""
     if address is None:
         yield

@@ -17,17 +17,16 @@ from gatepay_async.cli.files.parts import (
 )
 from gatepay_async.cli.files.reading import HiddenRow
 from gatepay_async.cli.files.tables import Cell
-from gatepay_async.cli.files.uniform_rows import find_uniform_rows
+from gatepay_async.cli.files.uniform_rows import ROW_END, find_uniform_rows
 
-Row = Sequence[Cell]
+SheetRow = Sequence[Cell]
 # Makes a cell from its kind (the XML attribute ``t``), the number of its style, its text, and whether it has a formula.
 MakeCell = Callable[[str, int, str, bool], Cell]
 
-_MAX_ROWS, _MAX_COLUMNS = 1_048_576, 16_384  # the limits of an Excel sheet
+_MAX_SHEET_ROWS, _MAX_SHEET_COLUMNS = 1_048_576, 16_384  # the limits of an Excel sheet
 _MAX_UNREAD_BYTES = 2**20  # of XML to collect until the end of a row is found
 # Small, because a cell in the last column, XFD, makes a row of 16,384 cells: a few bytes of XML can need much memory.
 _PARSER_BYTES = 2**13  # given to the XML parser at once
-_ROW_END = b"</row>"
 _AREA = re.compile(r"\$?([A-Z]{1,3})\$?(\d{1,7}):\$?([A-Z]{1,3})\$?(\d{1,7})")  # such as A1:B2 or $A$1:$B$2
 # Matches a cell or an empty row in the form that nearly all programs write. The match of a row's first cell includes
 # the start of the row. Other forms are read by the XML parser, which takes five times as long.
@@ -66,7 +65,7 @@ class SheetRows:
         self.hidden_columns: set[int] = set()
         self.merged = MergedCells()
 
-    def __iter__(self) -> Iterator[Sequence[Row]]:
+    def __iter__(self) -> Iterator[Sequence[SheetRow]]:
         """
         Yield the rows from row 1 on, many at a time. A row that is missing in the file is empty.
 
@@ -79,13 +78,13 @@ class SheetRows:
         finally:
             parser.close()
 
-    def _read_with(self, parser: "_RowParser") -> Iterator[Sequence[Row]]:
+    def _read_with(self, parser: "_RowParser") -> Iterator[Sequence[SheetRow]]:
         """Yield the rows. Use *parser* where the faster methods can't read the XML."""
         unread = b""
         while block := self._sheet.read(BLOCK_BYTES):
             unread += block
-            end = unread.rfind(_ROW_END) + len(_ROW_END)
-            if end < len(_ROW_END):
+            end = unread.rfind(ROW_END) + len(ROW_END)
+            if end < len(ROW_END):
                 if len(unread) < _MAX_UNREAD_BYTES and parser.is_at_row:
                     continue
                 end = end_of_tags(unread)
@@ -98,7 +97,7 @@ class SheetRows:
     def start_row(self, number: int, rows: list[list[Cell]], *, hidden: bool) -> list[Cell]:
         """Append a new row with this *number* (0: the next) to *rows*, after empty rows for missing ones. Return it."""
         number = number or self._number + 1
-        if not self._number < number <= _MAX_ROWS:
+        if not self._number < number <= _MAX_SHEET_ROWS:
             raise ValueError("the rows of the sheet are not in order")
         if number != self._number + 1:
             rows.extend([] for _ in range(self._number + 1, number))
@@ -113,7 +112,7 @@ class SheetRows:
             row += [""] * _count_missing(len(row), index)
         row.append(self._make_cell(*cell, formula))
 
-    def _uniform_rows(self, piece: bytes) -> Sequence[Row]:
+    def _uniform_rows(self, piece: bytes) -> Sequence[SheetRow]:
         """Return the rows of *piece* if they are uniform, otherwise no rows."""
         uniform = find_uniform_rows(piece)
         if uniform is None:
@@ -211,7 +210,7 @@ def _count_missing(length: int, index: int) -> int:
     Raises:
         ValueError: The row is longer already, or *index* is beyond the last possible column.
     """
-    if not length <= index < _MAX_COLUMNS:
+    if not length <= index < _MAX_SHEET_COLUMNS:
         raise ValueError("the cells of the row are not in order")
     return index - length
 
@@ -280,7 +279,7 @@ class _RowParser:
         elif name == "mergeCell":
             self._sheet.merged.add(attributes.get("ref", ""))
         elif name == "col" and (attributes.get("hidden") in {"1", "true"} or not float(attributes.get("width", 1))):
-            last = min(int(attributes["max"]), _MAX_COLUMNS)
+            last = min(int(attributes["max"]), _MAX_SHEET_COLUMNS)
             self._sheet.hidden_columns.update(range(int(attributes["min"]) - 1, last))
 
     def _start_cell(self, attributes: dict[str, str]) -> None:
@@ -327,7 +326,7 @@ class MergedCells:
         Raises:
             ValueError: There are too many areas.
         """
-        if len(self._areas) == _MAX_ROWS:
+        if len(self._areas) == _MAX_SHEET_ROWS:
             raise ValueError("too many merged cells")
         match = _AREA.fullmatch(area)
         if match is not None:
@@ -345,6 +344,6 @@ class MergedCells:
             for left, top, right, bottom in self._areas
             if left <= index <= right
         ]
-        if sum(map(len, rows)) > _MAX_ROWS:
+        if sum(map(len, rows)) > _MAX_SHEET_ROWS:
             raise ValueError("merged cells overlap")
         return set(chain.from_iterable(rows))

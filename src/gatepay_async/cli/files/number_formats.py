@@ -9,7 +9,7 @@ from attrs import frozen
 _PLAIN_FORMAT_IDS = frozenset({0, 1, 49})
 # The parts of a format code: quoted text, an escaped character, a space as wide as x (_x), a fill of x (*x), anything
 # in brackets, or any other character.
-_PART = re.compile(r'"[^"]*"|\\.|_.|\*.|\[[^\]]*\]|.', re.DOTALL)
+_FORMAT_PART = re.compile(r'"[^"]*"|\\.|_.|\*.|\[[^\]]*\]|.', re.DOTALL)
 _COLOURS = (
     r"black|blue|cyan|green|magenta|red|white|yellow|color ?\d+|黑色|蓝色|青色|绿色|洋红|红色|白色|黄色|颜色 ?\d+"
 )
@@ -55,7 +55,7 @@ def shown_unchanged(format_id: int, code: str | None) -> ShownUnchanged:
 def _sections_of(code: str) -> list[str]:
     """Return the sections of *code*, without the parts that show no characters: colours, languages and spaces."""
     sections = [""]
-    for part in _PART.findall(code):
+    for part in _FORMAT_PART.findall(code):
         if part == ";":
             sections.append("")
         elif not (part[0] == "_" or part in {"* ", '""'} or _COLOUR.fullmatch(part) or _LANGUAGE.fullmatch(part)):

@@ -18,7 +18,7 @@ _INVALID_JSON = object()  # what _json_value() returns for invalid JSON
 _SEPARATOR = re.compile(r'sep=([^"])', re.IGNORECASE)  # Excel's own first line
 _MAX_ROWS_BELOW_TITLE = 10  # how far below a title the headings may be
 _BLOCK_ROWS = 64  # rows to read at once; few, because a row can have 65,536 cells
-_DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
+_POSSIBLE_DELIMITERS = {".csv": ",;\t", ".tsv": "\t"}
 
 
 def csv_rows(lines: Iterable[str], suffix: str) -> Iterator[list[str]]:
@@ -38,7 +38,7 @@ def csv_rows(lines: Iterable[str], suffix: str) -> Iterator[list[str]]:
         if line.strip():
             break
     first_line = start[-1] if start else ""
-    delimiters = _DELIMITERS[suffix]
+    delimiters = _POSSIBLE_DELIMITERS[suffix]
     used = (character for character in delimiters[1:] if character in first_line and "," not in first_line)
     delimiter = next(used, delimiters[0])
     separator_line = _SEPARATOR.fullmatch(first_line.rstrip("\r"))

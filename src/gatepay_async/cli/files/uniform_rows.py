@@ -13,7 +13,7 @@ from itertools import chain
 
 from attrs import frozen
 
-_ROW_END = b"</row>"
+ROW_END = b"</row>"
 _MAX_ROW_BYTES = 2**10  # for a longer row, making the regular expression takes longer than it saves
 # A cell with a number. The groups are the letters of its column, and its attributes.
 _CELL = rb'<c r="([A-Z]{1,2})\d+"([^<>]*)><v>\d+</v></c>'
@@ -41,7 +41,7 @@ class UniformRows:
 
 def find_uniform_rows(piece: bytes) -> UniformRows | None:
     """Return the rows of *piece*, or None if they aren't uniform."""
-    row = piece[: piece.find(_ROW_END) + len(_ROW_END)]
+    row = piece[: piece.find(ROW_END) + len(ROW_END)]
     match = _ROW.fullmatch(row) if len(row) <= _MAX_ROW_BYTES else None
     if match is None:
         return None
@@ -74,7 +74,7 @@ def _find_ranges(pattern: re.Pattern[bytes], piece: bytes, template: bytes) -> l
     second = pattern.match(piece, first.end()) if first else None
     if first is None or second is None:
         return []
-    count = piece.count(_ROW_END)
+    count = piece.count(ROW_END)
     ranges: list[range] = []
     for start, second_value in zip(map(int, first.groups()), map(int, second.groups()), strict=True):
         step = second_value - start

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from attrs import define, field
 
-from gatepay_async.cli.files.cells import MergedCells, Row, SheetRows
+from gatepay_async.cli.files.cells import MergedCells, SheetRow, SheetRows
 from gatepay_async.cli.files.number_formats import AS_STORED, ShownUnchanged
 from gatepay_async.cli.files.parts import DAMAGED, Package, Part, SharedTexts, unescaped
 from gatepay_async.cli.files.reading import FileProblemError, HiddenRow, NumberCell, Reading, Refused
@@ -63,7 +63,7 @@ class Sheet:
             number in covered and any(row[self._key_index : self._key_index + 1]) for number, row in enumerate(rows, 1)
         )
 
-    def _without_skipped(self, rows: Sequence[Row], reading: Reading) -> Iterator[Row]:
+    def _without_skipped(self, rows: Sequence[SheetRow], reading: Reading) -> Iterator[SheetRow]:
         """Yield *rows*, and count the hidden ones. If the user skips hidden rows, they are empty."""
         for row in rows:
             if type(row) is HiddenRow and any(row):
@@ -102,7 +102,7 @@ class _Workbook:
             self._styles = self._package.styles(styles)
             self._plain_styles = frozenset(number for number, shown in enumerate(self._styles) if shown.text)
 
-    def rows(self, part: Part) -> tuple[Iterator[Sequence[Row]], set[int], MergedCells]:
+    def rows(self, part: Part) -> tuple[Iterator[Sequence[SheetRow]], set[int], MergedCells]:
         """Return the rows of a sheet, many at a time; the indexes of hidden columns; and the merged cells."""
         with _refuse_damaged():
             rows = SheetRows(self._package.open(part.path), self._texts, self._plain_styles, self._value_of)
@@ -136,7 +136,7 @@ def _number_cell(value: float, shown: ShownUnchanged) -> Cell:
     return NumberCell(int(value)) if (shown.number if value else shown.zero) else Refused("sources.formatted", {})
 
 
-def _read_rows(rows: SheetRows) -> Iterator[Sequence[Row]]:
+def _read_rows(rows: SheetRows) -> Iterator[Sequence[SheetRow]]:
     with _refuse_damaged():
         yield from rows
 

@@ -17,7 +17,7 @@ from gatepay_async.cli.files.encodings import WIDE
 MAX_ROWS = 1_048_576  # the limit of an Excel sheet
 _MAX_CELL_CHARS = 32_767  # the limit of an Excel cell
 
-Row = Sequence[object]
+OutputRow = Sequence[object]
 
 
 class CantHoldError(Exception):
@@ -50,7 +50,7 @@ class Writer(ABC):
         self._key_index = columns.index(EXPORTED)
 
     @abstractmethod
-    def write(self, rows: Iterable[Row]) -> None:
+    def write(self, rows: Iterable[OutputRow]) -> None:
         """Write the next *rows*."""
 
     @abstractmethod
@@ -78,7 +78,7 @@ class TextWriter(Writer):
         if with_heading:
             file.write(self._encode(f"{EXPORTED}\n"))
 
-    def write(self, rows: Iterable[Row]) -> None:
+    def write(self, rows: Iterable[OutputRow]) -> None:
         """
         Write the next *rows*.
 
@@ -118,7 +118,7 @@ class CsvWriter(Writer):
             file.write(codecs.BOM_UTF8)
         self._writer.writerow(columns)
 
-    def write(self, rows: Iterable[Row]) -> None:
+    def write(self, rows: Iterable[OutputRow]) -> None:
         """Write the next *rows*."""
         for row in rows:
             cells = [f"\t{cell}" if self._excel and isinstance(cell, str) else cell for cell in row]
@@ -145,7 +145,7 @@ class JsonWriter(Writer):
         super().__init__(file, columns)
         self._column_indexes = {name: columns.index(name) if name in columns else None for name in fields or columns}
 
-    def write(self, rows: Iterable[Row]) -> None:
+    def write(self, rows: Iterable[OutputRow]) -> None:
         """Write the next *rows*."""
         for row in rows:
             named = {name: None if index is None else row[index] for name, index in self._column_indexes.items()}
@@ -178,7 +178,7 @@ class ExcelWriter(Writer):
         self._as_text = self._book.add_format({"num_format": "@"})
         self._next_row = MAX_ROWS  # as if a sheet were full: write() then adds the first one
 
-    def write(self, rows: Iterable[Row]) -> None:
+    def write(self, rows: Iterable[OutputRow]) -> None:
         """
         Write the next *rows*.
 
@@ -220,7 +220,7 @@ class ExcelWriter(Writer):
 
 
 # open_writer() also knows .jsonl and .xlsx, and writes files with any other suffix as text.
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_DELIMITER_OF_ENDING = {".csv": ",", ".tsv": "\t"}
 ENDINGS = (".txt", ".csv", ".tsv", ".jsonl", ".xlsx")
 
 
@@ -252,8 +252,8 @@ def open_writer(
     ending = path.suffix.lower()
     writer: Writer
     with ExitStack() as stack:
-        if ending in _DELIMITERS:
-            writer = CsvWriter(file, columns, delimiter=_DELIMITERS[ending], excel=excel)
+        if ending in _DELIMITER_OF_ENDING:
+            writer = CsvWriter(file, columns, delimiter=_DELIMITER_OF_ENDING[ending], excel=excel)
         elif ending == ".jsonl":
             writer = JsonWriter(file, columns, fields=fields)
         elif ending == ".xlsx":
