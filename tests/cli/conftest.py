@@ -52,7 +52,7 @@ def cli_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # Reset the choices of earlier runs in this process.
     language.set_language("en")
     output._wants_json.set(False)
-    output._fields.set(())
+    output._chosen_fields.set(())
 
 
 @pytest.fixture(scope="session")
