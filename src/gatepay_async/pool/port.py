@@ -81,7 +81,7 @@ class Prepared:
 
 
 def do_nothing() -> None:
-    """Do nothing. Called for `on_wait` and `on_turn` if the request doesn't have them."""
+    """Do nothing: the default of the extensions `on_wait` and `on_turn`."""
 
 
 @define
@@ -109,7 +109,7 @@ class Answer:
     Attributes:
         headers: As received.
         fields: The headers' values by lower-case name; see `Head`.
-        body: As received. If it is longer than the caller's limit, it is incomplete, but still longer than the limit.
+        body: As received. A body that exceeds the caller's limit may be cut off, somewhere after the limit.
     """
 
     status: int
