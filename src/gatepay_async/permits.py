@@ -33,7 +33,7 @@ class Permits:
         return self._size
 
     async def acquire(self) -> None:
-        """Wait for a permit, and take it. Other tasks run meanwhile, also if a permit is free."""
+        """Wait for a permit, and take it. Even if one is free, let other tasks run first."""
         if self._taken < self.size() and not self._waiting:
             self._taken += 1
             try:
