@@ -1,5 +1,5 @@
 """
-An async client for GatePay: payments, card keys in bulk, and callbacks that can't be forged.
+An async client for GatePay: create payments, upload card keys in bulk, verify callbacks.
 
 Names are imported when they are first used, so that a program that only verifies callbacks doesn't have to wait for
 the import of an HTTP client. (``if TYPE_CHECKING`` is for type checkers and editors.)

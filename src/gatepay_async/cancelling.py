@@ -42,9 +42,10 @@ def stray_cancellation(where: str) -> GatePayError:
 
 def is_task_cancelled() -> bool:
     """
-    After a cancellation exception: whether this task was cancelled. On trio, the exception proves it.
+    Whether this task was cancelled. Call this only after a cancellation exception.
 
-    On asyncio, it doesn't: awaiting another task or a future that was cancelled raises the same ``CancelledError``.
+    On trio, the exception is proof enough. On asyncio, awaiting another task or a future that was cancelled raises the
+    same ``CancelledError``.
     """
     task = current_asyncio_task()
     return task is None or task.cancelling() > 0

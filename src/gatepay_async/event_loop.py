@@ -41,8 +41,8 @@ def loop_getter() -> Callable[[], object]:
     """
     Return a faster function than ``current_loop``, with the same result.
 
-    If the returned function is called under the other library later (trio instead of asyncio, say), its result differs
-    from every event loop of the library that runs now.
+    If it is called under the other library later (on trio instead of asyncio, say), its result equals none of the event
+    loops of the library that runs now. So comparing event loops still gives the right answer.
     """
     if current_asyncio_task() is None:
         return anyio.lowlevel.current_token
@@ -55,7 +55,7 @@ def current_clock() -> Callable[[], float]:
 
 
 async def run_in_thread(function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
-    """Run *function* in a thread, also if the program's own calls use all threads of anyio's default limiter."""
+    """Run *function* in a thread, even if the program's own calls use all threads of anyio's default limiter."""
     return await anyio.to_thread.run_sync(function, *args, limiter=anyio.CapacityLimiter(1))
 
 

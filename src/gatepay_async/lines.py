@@ -18,13 +18,13 @@ Lines = Iterable[str | bytes] | AsyncIterable[str | bytes]
 LINES_PER_BATCH = 2000  # lines that are read at once; from a file, in a worker thread
 
 
-def read_lines(keys: Lines, on_late_lines: Callable[[list[object]], None]) -> AsyncGenerator[Iterable[object]]:
+def read_lines(keys: Lines, on_cancelled_read: Callable[[list[object]], None]) -> AsyncGenerator[Iterable[object]]:
     """
     Read *keys* as batches of lines.
 
     Args:
         keys: An iterable of lines, or an open file.
-        on_late_lines: Called with the lines that were read from a file when the upload is cancelled.
+        on_cancelled_read: Called if a cancellation interrupts reading from a file, with the lines read so far.
 
     Raises:
         InvalidRequestError: *keys* is not an iterable of lines.
@@ -35,7 +35,7 @@ def read_lines(keys: Lines, on_late_lines: Callable[[list[object]], None]) -> As
     if isinstance(keys, AsyncIterable):
         return _read_async(keys)
     if isinstance(keys, Iterable):
-        return _read_file(keys, on_late_lines) if hasattr(keys, "readline") else _read_all(keys)
+        return _read_file(keys, on_cancelled_read) if hasattr(keys, "readline") else _read_all(keys)
     raise InvalidRequestError(field="keys", problem=Problem("not_iterable", kind=type(keys).__name__))
 
 
@@ -48,13 +48,14 @@ async def _read_async(keys: AsyncIterable[object]) -> AsyncGenerator[Iterable[ob
 async def _read_all(keys: Iterable[object]) -> AsyncGenerator[Iterable[object]]:
     lines = iter(keys)
     for line in lines:
-        # Lazily, for the same reason: the chunker takes out each line itself.
+        # Lazily: the chunker takes the lines one by one. Lines that wait here when the upload ends early would be
+        # missing in its report.
         yield chain((line,), islice(lines, LINES_PER_BATCH - 1))
         await anyio.lowlevel.checkpoint()  # else, an input of blank lines and duplicates would block the event loop
 
 
 async def _read_file(
-    file: Iterable[object], on_late_lines: Callable[[list[object]], None]
+    file: Iterable[object], on_cancelled_read: Callable[[list[object]], None]
 ) -> AsyncGenerator[Iterable[object]]:
     """Read in a worker thread, because reading a disk or a pipe would block the event loop."""
     while True:
@@ -62,7 +63,7 @@ async def _read_file(
         try:
             error = await anyio.to_thread.run_sync(_read_next_lines, file, lines, abandon_on_cancel=True)
         except BaseException:
-            on_late_lines(list(lines))  # don't lose the lines that a slow pipe has already given
+            on_cancelled_read(list(lines))  # don't lose the lines that a slow pipe has already given
             raise
         yield lines
         if error is not None:

@@ -1,4 +1,4 @@
-"""Order numbers that make callbacks safe against moved digits."""
+"""Generates order numbers that start and end with a letter; ``new_out_order_id`` explains why."""
 
 from __future__ import annotations
 

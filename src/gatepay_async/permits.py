@@ -33,7 +33,7 @@ class Permits:
         return self._size
 
     async def acquire(self) -> None:
-        """Wait for a permit, and take it. Other tasks run meanwhile, also if a permit is free."""
+        """Wait for a permit, and take it. Even if one is free, let other tasks run first."""
         if self._taken < self.size() and not self._waiting:
             self._taken += 1
             try:
@@ -70,12 +70,12 @@ class AutoPermits(Permits):
     A fair semaphore whose size follows the results of the attempts that it observes.
 
     Args:
-        most: The largest size.
+        max_size: The largest size.
     """
 
-    def __init__(self, most: int) -> None:
-        super().__init__(most)
-        self._auto = AutoConcurrency(most)
+    def __init__(self, max_size: int) -> None:
+        super().__init__(max_size)
+        self._auto = AutoConcurrency(max_size)
 
     def size(self) -> int:
         """Implement ``Permits.size``."""

@@ -37,7 +37,7 @@ class StockWatch:
         Args:
             fetch: Fetches the products.
             below: A product is low if its stock is below this.
-            every: Pause between two fetches.
+            every: Seconds, or a ``timedelta``, between two fetches.
         """
         checks.check("below", below, checks.positive)
         self._fetch = fetch

@@ -117,7 +117,7 @@ class _Upload:
         return self._report_so_far()
 
     def read_late_lines(self, lines: list[object]) -> None:
-        """Add *lines* that were read while the upload was cancelled."""
+        """Add *lines*, the result of a read that was cancelled with the upload, so that the report counts them."""
         self._chunker.read_lines(lines)
 
     def _report_so_far(self) -> UploadReport:
@@ -160,8 +160,8 @@ class _Upload:
 
     def _close_deduplicator(self) -> None:
         if not self._deduplicator.fits_in_memory(LINES_PER_BATCH):
-            # Deleting a large file takes a while, so a thread does it. It is not a worker thread of anyio, because the
-            # task that waits for one may be cancelled before the thread starts.
+            # There may be a file. Deleting a large one takes a while, so a thread does it. It is not a worker thread of
+            # anyio, because the task that waits for such a thread may be cancelled before the thread starts.
             threading.Thread(target=self._deduplicator.close).start()
 
     async def _read_and_start(

@@ -113,8 +113,8 @@ class PageIterator:
         try:
             replies[number] = await self._send(KaShow(self._product_id, number))
         except InvalidPageError as error:
-            # GatePay refuses a page past the last one with 108. Page 1 always exists, so at the start of a walk, its
-            # refusal is an error. Later, the walk decides what it means.
+            # GatePay refuses a page past the last one with code 108. Page 1 always exists, so at the start of a walk,
+            # its refusal is an error. Later, the walk decides what it means.
             if number > 1 or self._walk.begun:
                 replies[number] = None
             else:

@@ -185,7 +185,7 @@ class Caller:
                     if observer is None:
                         value = read(call, await reply)
                     else:
-                        value = await _observed(observer(call, attempt), call, reply, read)
+                        value = await _read_and_report(observer(call, attempt), call, reply, read)
                 except (RefusedError, ProtocolError, TransportError, ForeignError) as error:
                     failure = error
                 else:
@@ -245,7 +245,9 @@ class Caller:
         return _misuse_error(Problem("other_event_loop") if self._was_opened else Problem("not_open"))
 
 
-async def _observed(end_attempt: EndAttempt, call: C, reply: Awaitable[Reply], read: Callable[[C, Reply], T]) -> T:
+async def _read_and_report(
+    end_attempt: EndAttempt, call: C, reply: Awaitable[Reply], read: Callable[[C, Reply], T]
+) -> T:
     """Await *reply*, read it, and report the end of the attempt to *end_attempt*."""
     http_status: int | None = None
     try:

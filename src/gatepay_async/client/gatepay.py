@@ -161,7 +161,8 @@ class AsyncGatePay(Payments, CardKeys, Queries):
             if self._opens_pool:
                 await run_in_thread(_import_the_rest)
             else:
-                _import_the_rest()  # as importing the user's transport was; a virtual clock must not wait for a thread
+                # Not in a thread: a test with its own transport may use a virtual clock, which doesn't wait for one.
+                _import_the_rest()
         await self._caller.open()
         return self
 

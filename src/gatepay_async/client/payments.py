@@ -106,11 +106,11 @@ class Payments(BaseClient):
 
         Args:
             product_id: One of ``list_products()``.
-            pay_type: As for ``create_anypay``, like the rest.
-            out_order_id: Likewise.
-            custom: Likewise.
-            notify_url: Likewise.
-            return_url: Likewise.
+            pay_type: As for ``create_anypay``.
+            out_order_id: As for ``create_anypay``.
+            custom: As for ``create_anypay``.
+            notify_url: As for ``create_anypay``.
+            return_url: As for ``create_anypay``.
 
         Raises:
             OutcomeUnknownError: The order may or may not exist; ``settle(error)`` asks GatePay.
@@ -143,11 +143,11 @@ class Payments(BaseClient):
 
         Args:
             items: How many of each product: ``{8: 2, 7: 3}``, or pairs. At most 100 products, none twice.
-            pay_type: As for ``create_anypay``, like the rest.
-            out_order_id: Likewise.
-            custom: Likewise.
-            notify_url: Likewise.
-            return_url: Likewise.
+            pay_type: As for ``create_anypay``.
+            out_order_id: As for ``create_anypay``.
+            custom: As for ``create_anypay``.
+            notify_url: As for ``create_anypay``.
+            return_url: As for ``create_anypay``.
 
         Raises:
             OutcomeUnknownError: The order may or may not exist; ``settle(error)`` asks GatePay.
@@ -171,13 +171,13 @@ class Payments(BaseClient):
         """
         Create an order of any amount at GatePay's cloud (云端支付接口, ``cloudpay/create`` at ``cloud_base_url``).
 
-        With another ``base_url`` than GatePay's, set ``cloud_base_url`` too: a sandbox takes both at the same URL.
+        If ``base_url`` isn't GatePay's, set ``cloud_base_url`` too. With a sandbox, both are the same URL.
 
         Args:
-            price: As for ``create_anypay``, like the rest.
-            pay_type: Likewise. One of GatePay's pages says that only ``alipay`` works here.
-            out_order_id: Likewise.
-            custom: Likewise.
+            price: As for ``create_anypay``.
+            pay_type: As for ``create_anypay``. One of GatePay's pages says that only ``alipay`` works here.
+            out_order_id: As for ``create_anypay``.
+            custom: As for ``create_anypay``.
 
         Raises:
             InvalidRequestError: An argument is invalid, or ``cloud_base_url`` is missing; nothing was sent.
@@ -195,8 +195,8 @@ class Payments(BaseClient):
         Use it after an ``OutcomeUnknownError``. If the order is found, it exists. If it isn't found, it may still
         exist: GatePay does not say whether it finds the orders of ``create_payment`` and ``create_cloudpay``.
 
-        It is no proof of payment: GatePay documents only one value of ``order_status``, ``expired``. Deliver because of
-        a callback.
+        It is no proof of payment: GatePay documents only one value of ``order_status``, ``expired``. Deliver only
+        after a verified callback.
 
         Args:
             out_order_id: Your order number. GatePay doesn't say which order it finds if two have the same number.

@@ -31,7 +31,7 @@ class Queries(BaseClient):
 
         **It is never a proof of payment.** Anyone can come back with the same query again, and digits can be moved
         between ``product_id``, ``order_id`` and ``out_order_id`` without breaking the signature. Use it to show a page;
-        deliver because of a callback only.
+        deliver only after a verified callback.
 
         Args:
             query: The raw query string, as received. A leading ``?`` is ignored.
@@ -53,16 +53,16 @@ class Queries(BaseClient):
         skin: Literal[0, 1] | None = None,
     ) -> str:
         """
-        A link to GatePay's quick-pay page (快捷收款, ``pay/any``), where a customer pays any amount; no I/O.
+        Return a link to GatePay's quick-pay page (快捷收款, ``pay/any``), where a customer pays any amount; no I/O.
 
-        **The link is not signed.** Whoever has it can change the price in it, so compare what the callback says was
-        paid with what you want. ``stable`` keeps the page from offering a change, not the link from being changed.
+        **The link is not signed.** Whoever has it can change the price in it, so compare the paid amount in the
+        callback with your price. ``stable`` doesn't prevent that: it only stops the page from offering a change.
 
         Args:
             token: From GatePay's console.
             price: In yuan, above 0. None: the customer decides.
             custom: The callback returns it as ``extend``.
-            stable: The customer can't change on the page what the link gives.
+            stable: The page doesn't let the customer change the values in the link.
             skin: Which of GatePay's two pages: 0 or 1.
 
         Raises:

@@ -33,7 +33,7 @@ def value_or_env(name: str, value: str | None, variable: str) -> str:
 
 def url_or_env(name: str, url: str | None, default: str, *, allow_http: bool) -> str:
     """
-    Return the first that exists of *url*, the environment's URL and *default*, with a slash at its end.
+    Return *url*, or else the environment's URL, or else *default* (which may be empty), with a slash at its end.
 
     Raises:
         InvalidRequestError: The URL is invalid.

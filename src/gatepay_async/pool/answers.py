@@ -67,7 +67,7 @@ class OpenResponse:
             try:
                 await self._connection.finish()
             finally:
-                if self._connection is not slot.connection:  # see OriginPool._send_without_slot
+                if self._connection is not slot.connection:  # an extra one, for this exchange only
                     await self._connection.aclose()
         finally:
             await self._return_slot(slot)

@@ -16,11 +16,11 @@ import httpx
 from gatepay_async.pool.connecting import connect_tcp
 from gatepay_async.pool.owner import PROCESS, loop_of_asyncio
 from gatepay_async.pool.tls import Tls
-from gatepay_async.pool.watching import never, watch
+from gatepay_async.pool.watching import make_readable_check, never_readable
 from gatepay_async.words.problem import Problem, message_of
 
-# For how many turns of the event loop to wait until it has delivered the bytes that the system holds. It needs two;
-# after this many, the connection is not used.
+# A new connection gives the event loop at most this many turns to deliver the bytes that have arrived. Two are normally
+# enough; if bytes are still undelivered after the last turn, the connection is not used.
 MAX_LOOP_TURNS: Final = 100
 
 CLOSED_HERE: Final = Problem("closed_at_this_end")
@@ -55,7 +55,7 @@ class Link(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._forks = PROCESS.forks
         self._transport: asyncio.Transport | None = None
-        self._is_readable: Callable[[], object] = never  # whether the socket has unread bytes
+        self._is_readable: Callable[[], object] = never_readable  # whether the socket has unread bytes
         self._tls: Tls | None = None
         self._handshake_done = tls is None
         self._waiter: asyncio.Future[None] | None = None  # awaited by the task that uses the connection
@@ -85,7 +85,7 @@ class Link(asyncio.Protocol):
         self._wake()
 
     def get_extra_info(self, info: str) -> Any:
-        """Return what httpcore's streams return for *info*: a key of `_ASYNCIO_NAMES` or a name below."""
+        """Return the value that httpcore's streams return for the name *info*; None for an unknown name."""
         if info == "ssl_object":
             return None if self._tls is None else self._tls.object
         if info == "is_readable":
@@ -99,7 +99,7 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self._transport = cast("asyncio.Transport", transport)
-        self._is_readable = watch(transport.get_extra_info("socket").fileno())
+        self._is_readable = make_readable_check(transport.get_extra_info("socket").fileno())
         if self._is_over:  # aclose() was called while it was connecting
             self._abort()
 
@@ -115,7 +115,7 @@ class Link(asyncio.Protocol):
         if exc is not None and not self._is_over:
             self._failure = httpx.ReadError(_reason(exc))
             self._is_over = True
-        self._is_readable = never
+        self._is_readable = never_readable
         self._is_full = False
         self._end()
 

@@ -179,21 +179,21 @@ class Wire(Link):
         """Write a request in parts, each within *seconds*: one with a long body, or with a stream as its body."""
         view = memoryview(outgoing)
         for start in range(0, len(view), MAX_WRITE_BYTES):
-            if start and not await self._is_more_wanted():
+            if start and not await self._should_write_more():
                 return
             await self._write_part(view[start : start + MAX_WRITE_BYTES], seconds)
         if not isinstance(request.body, bytes):
             framing = Framing(request.headers)
             async for part in request.body:
-                if not await self._is_more_wanted():
+                if not await self._should_write_more():
                     return
                 await self._write_part(framing.frame(part), seconds)
             await self._write_part(framing.end(), seconds)
         if self._is_readable():
             self._is_usable = False  # as in data_received()
 
-    async def _is_more_wanted(self) -> bool:
-        """Whether to go on writing: False once the reply is complete or the connection has ended."""
+    async def _should_write_more(self) -> bool:
+        """Whether to write the rest of the request: False once the reply is complete or the connection has ended."""
         await asyncio.sleep(0)  # lets the event loop deliver what has arrived
         return not self._is_answered()
 
@@ -233,7 +233,7 @@ class Wire(Link):
         if self._is_over and not reader.complete:
             if self._failure is not None:
                 raise self._failure
-            half = bool(reader.status)
-            raise httpx.RemoteProtocolError(Problem("half_a_response") if half else Problem("no_response"))
+            has_head = bool(reader.status)
+            raise httpx.RemoteProtocolError(Problem("half_a_response") if has_head else Problem("no_response"))
         if self._is_late:
             raise TooLateError

@@ -52,7 +52,7 @@ class _Race:
         self._group = anyio.create_task_group()
 
     async def run(self, addresses: list[Address]) -> None:
-        """Try each address `HEAD_START` seconds after the one before it, or once that has failed."""
+        """Try each address `HEAD_START` seconds after the one before it, or as soon as that one has failed."""
         async with self._group:
             for address in addresses:
                 finished = anyio.Event()
@@ -71,13 +71,14 @@ class _Race:
         if self.winner is None:
             self.winner = connected
             self._group.cancel_scope.cancel()
-        else:
+        else:  # another address connected in the same turn of the event loop
             connected.close()
 
 
 async def _resolve(host: str, port: int) -> list[Address]:
     """Return the addresses of *host*, IPv6 and IPv4 alternating (RFC 8305, 4)."""
     try:
+        # An IP address is tried first: it needs no look-up in a thread.
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
         infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -89,7 +90,7 @@ async def _resolve(host: str, port: int) -> list[Address]:
 
 
 async def _connect_to_address(address: Address) -> socket.socket:
-    """Return a socket that is connected to *address*. It doesn't block."""
+    """Return a non-blocking socket that is connected to *address*."""
     family, kind, proto, destination = address
     connecting = socket.socket(family, kind, proto)
     try:

@@ -26,7 +26,8 @@ class _Process:
 
 
 PROCESS: Final = _Process()
-getattr(os, "register_at_fork", dict)(after_in_child=PROCESS.note_fork)  # Windows has no such function
+# Windows has no register_at_fork. There, dict() accepts the argument and does nothing with it.
+getattr(os, "register_at_fork", dict)(after_in_child=PROCESS.note_fork)
 
 
 class Owner:

@@ -129,7 +129,7 @@ class WholeResponse:
     Attributes:
         headers: As received.
         fields: The headers' values by lower-case name; see `Head`.
-        body: As received. If it is longer than the caller's limit, it is incomplete, but still longer than the limit.
+        body: As received. A body that exceeds the caller's limit may be cut off, somewhere after the limit.
     """
 
     status: int

@@ -7,7 +7,7 @@ from anyio import EndOfStream
 from anyio.abc import ByteStream
 
 # The bytes before a record's content (RFC 8446, 5.1): type (1), version (2), length (2).
-HEAD: Final = 5
+HEADER_BYTES: Final = 5
 
 
 class Records:
@@ -36,10 +36,10 @@ class Records:
                 length = min(self._missing, len(data) - position)
                 self._missing -= length
             else:
-                length = min(HEAD - len(self._head), len(data) - position)
+                length = min(HEADER_BYTES - len(self._head), len(data) - position)
                 self._head += data[position : position + length]
-                if len(self._head) == HEAD:
-                    self._missing = int.from_bytes(self._head[3:])
+                if len(self._head) == HEADER_BYTES:
+                    self._missing = int.from_bytes(self._head[3:])  # the length
                     self._head = b""
             position += length
 

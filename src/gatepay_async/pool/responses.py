@@ -14,10 +14,10 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from gatepay_async.pool.port import HeaderLines
 from gatepay_async.words.problem import Problem
 
-# The most bytes of a head, and of other data without a body: chunk extensions, trailers, repeated 1xx responses.
+# The most bytes of a head, and of anything else outside the body: chunk extensions, trailers, repeated 1xx responses.
 MAX_HEAD: Final = 64 * 1024
-WITHOUT_BODY: Final = (204, 205, 304)  # statuses without a body; a server may send one nevertheless, late
-FIRST_FINAL: Final = 200  # lower statuses are informational: another response follows
+STATUSES_WITHOUT_BODY: Final = (204, 205, 304)  # although some servers send one, perhaps late
+FIRST_FINAL_STATUS: Final = 200  # lower statuses are informational: another response follows
 SWITCHING_PROTOCOLS: Final = 101
 
 _LINE_ENDS: Final = b"\r\n"
@@ -139,7 +139,7 @@ class ResponseReader:
             return
         parser = self._parser
         status = parser.get_status_code()
-        if status < FIRST_FINAL:
+        if status < FIRST_FINAL_STATUS:
             self._informational = True
             if status == SWITCHING_PROTOCOLS or status < 100:  # noqa: PLR2004 -- HTTP's lowest status
                 self._fail(Problem("unexpected_status"))
@@ -162,7 +162,7 @@ class ResponseReader:
         has_length = b"content-length" in fields
         self.reusable = (
             version == "1.1"
-            and status not in WITHOUT_BODY
+            and status not in STATUSES_WITHOUT_BODY
             and not self._to_head  # the parser still expects a body
             and not (codings and has_length)  # a proxy may have used the other length
             and parser.should_keep_alive()
@@ -203,7 +203,7 @@ class ResponseReader:
             or len(fields) != len(headers)  # a name comes twice
             or fields.get(b"connection", _KEEP_ALIVE).lower() != _KEEP_ALIVE
             or not _NOT_PLAIN.isdisjoint(fields)
-            or status in WITHOUT_BODY
+            or status in STATUSES_WITHOUT_BODY
             or end > MAX_HEAD
         ):
             return False

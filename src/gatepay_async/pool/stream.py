@@ -63,7 +63,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         self._owner = Owner()
         self._stream: ByteStream | None = None
         self._socket: socket.socket | None = None
-        self._queue: Collection[bytes] = ()  # received by anyio, and not read yet
+        self._queue: Collection[bytes] = ()  # the bytes that anyio has read ahead
         self._tls: ssl.SSLObject | None = None
         self._records: RecordStream | None = None
         self._used = False  # a request was sent on this connection
@@ -246,7 +246,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         return self._stream.extra(ATTRIBUTES[info], None)  # noqa: S610 -- anyio's extra(), not Django's
 
     def _use_stream(self, stream: ByteStream) -> None:
-        """Store *stream*, its socket, and the queue of its unread bytes."""
+        """Store *stream*, its socket, and the queue of the bytes that anyio has read ahead."""
         self._stream = stream
         # Stored, because extra() builds a dictionary and the socket is needed before every reuse.
         self._socket = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 -- as above
@@ -285,17 +285,17 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         Raises:
             httpcore.ConnectionNotAvailable: Bytes are unread. They can't be the reply to this request.
         """
-        if not (self.is_quiet() if self._used else self._is_new()):
+        if not (self.is_quiet() if self._used else self._has_no_unread_http()):
             raise httpcore.ConnectionNotAvailable(TOO_EARLY)
         self.request_begun = self._used = True
         on_send, self.on_send = self.on_send, do_nothing
         on_send()
 
-    def _is_new(self) -> bool:
+    def _has_no_unread_http(self) -> bool:
         """
-        Whether a new connection has received no bytes of HTTP.
+        Whether this new connection has received no bytes of HTTP.
 
-        A connection that the server has already closed counts as new too: a request sent on it may still arrive.
+        Unlike `is_quiet`, this is True even if the server has closed the connection: a request may still arrive.
         """
         unread = sum(map(len, self._queue)) + count_waiting(self._socket)
         if self._records is None:

@@ -10,7 +10,7 @@ from typing import Final
 MAX_COUNTED_BYTES: Final = 64 * 1024
 
 
-def watch(descriptor: int) -> Callable[[], object]:
+def make_readable_check(descriptor: int) -> Callable[[], object]:
     """Return a function whose result is true if *descriptor* has unread bytes or the other end has closed it."""
     if not hasattr(select, "poll"):  # Windows: its select(), unlike others, takes descriptors above 1,023
         return lambda: select.select([descriptor], [], [], 0)[0]
@@ -19,8 +19,8 @@ def watch(descriptor: int) -> Callable[[], object]:
     return partial(poll.poll, 0)
 
 
-def never() -> bool:
-    """Return False: the `watch` of a connection that has no socket."""
+def never_readable() -> bool:
+    """Return False: the check of a connection that has no socket."""
     return False
 
 
@@ -30,7 +30,7 @@ def is_readable(raw: socket.socket | None) -> bool:
 
     None and a closed socket count as readable, since the next read fails at once.
     """
-    return raw is None or raw.fileno() < 0 or bool(watch(raw.fileno())())
+    return raw is None or raw.fileno() < 0 or bool(make_readable_check(raw.fileno())())
 
 
 def count_waiting(raw: socket.socket | None) -> int:
