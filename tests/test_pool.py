@@ -321,7 +321,7 @@ async def test_streamed_body_is_not_sent_on_another_connection(monkeypatch: pyte
     """A body that can be read only once is not retried on another connection: part of it may have been read."""
 
     async def refuse(*_: object, **__: object) -> Head:
-        raise NotAvailableError("busy", untouched=False)
+        raise NotAvailableError("busy", body_unread=False)
 
     async def stream() -> AsyncIterator[bytes]:
         yield b"a"

@@ -10,7 +10,7 @@ from odd_replies import REPLIES, OddReply
 
 from gatepay_async.pool.port import Request
 from gatepay_async.pool.requests import Framing, encode, encode_head
-from gatepay_async.pool.responses import MAX_HEAD, ResponseReader
+from gatepay_async.pool.responses import MAX_HEAD_BYTES, ResponseReader
 
 pytestmark = pytest.mark.fast
 
@@ -21,7 +21,7 @@ READ_SIZE = 64 * 1024
 def parse(row: OddReply, pieces: Iterable[bytes]) -> tuple[int, bytes, bool]:
     """Feed *pieces* to a reader. Return the status, the body and whether the connection may be reused."""
     reader = ResponseReader()
-    reader.start(to_head=row.method == "HEAD")
+    reader.start(answers_head=row.method == "HEAD")
     for piece in pieces:
         reader.feed(piece)
         if reader.problem is not None:
@@ -128,7 +128,7 @@ def test_line_breaks_in_single_bytes_are_parts_of_the_body() -> None:
 
 def test_head_up_to_the_limit_is_accepted() -> None:
     """A head just below the limit is accepted. A longer one is rejected even if the response is complete."""
-    for length, is_accepted in ((MAX_HEAD - 100, True), (MAX_HEAD + 1, False)):
+    for length, is_accepted in ((MAX_HEAD_BYTES - 100, True), (MAX_HEAD_BYTES + 1, False)):
         reader = ResponseReader()
         reader.feed(b"HTTP/1.1 200 OK\r\nx-a: " + b"x" * length + b"\r\ncontent-length: 2\r\n\r\nhi")
         assert (reader.complete, reader.problem is None) == (is_accepted, is_accepted)

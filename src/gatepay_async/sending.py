@@ -95,7 +95,7 @@ class PartSender:
                 else:
                     break
         finally:
-            for outcome in parts.leave():
+            for outcome in parts.give_up():
                 self._record(outcome)
 
     async def _send_next(self, parts: Parts) -> None:
@@ -110,7 +110,7 @@ class PartSender:
         except InvalidRequestError as error:
             self.end_with(error)
             outcome = bulk.abandoned(part, error=error)
-        except bulk.ATTEMPTED as error:
+        except bulk.ATTEMPT_ERRORS as error:
             jitter = random.random()  # noqa: S311 -- spreads the calls of many clients; protects no secret
             now, others = self._now(), self._in_flight
             outcome = parts.failed(part, error, began=started_at, now=now, jitter=jitter, others=others)

@@ -154,7 +154,7 @@ async def test_waiting_commits_share_one_call(redis_url: str) -> None:
     async with Redis.from_url(redis_url) as redis:
         for batches, maximum in ((True, 2), (False, 50)):
             store = RedisStore(redis, prefix=f"{batches}:")
-            store._batches = batches
+            store._sends_batches = batches
             calls_before = (await redis.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})["calls"]
             async with anyio.create_task_group() as group:
                 for number in range(50):

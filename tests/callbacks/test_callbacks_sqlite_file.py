@@ -31,7 +31,7 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     fake_machine = Machine()
-    monkeypatch.setattr(sqlite_module, "since_boot", lambda: (fake_machine.boot, fake_machine.uptime))
+    monkeypatch.setattr(sqlite_module, "boot_id_and_seconds", lambda: (fake_machine.boot, fake_machine.uptime))
     return fake_machine
 
 
@@ -127,21 +127,21 @@ async def test_file_of_version_01_is_upgraded(machine: Machine, path: Path) -> N
 
 
 def test_since_boot_returns_the_boot_id_and_the_uptime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """``since_boot`` returns the boot ID and a clock that doesn't go back. Without a boot ID, it is empty."""
-    boot_id, uptime = boot_clock.since_boot()
-    assert boot_clock.since_boot() >= (boot_id, uptime)
+    """``boot_id_and_seconds`` returns the boot ID and a clock that doesn't go back. Without a boot ID, it is empty."""
+    boot_id, uptime = boot_clock.boot_id_and_seconds()
+    assert boot_clock.boot_id_and_seconds() >= (boot_id, uptime)
     boot_clock._boot_id.cache_clear()
     monkeypatch.setattr(boot_clock, "_LINUX_BOOT_ID", tmp_path / "none")
     monkeypatch.delattr("time.CLOCK_BOOTTIME", raising=False)
-    assert boot_clock.since_boot()[0] == ""
+    assert boot_clock.boot_id_and_seconds()[0] == ""
     boot_clock._boot_id.cache_clear()
 
 
 def test_since_boot_counts_the_time_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the system has a clock that includes the time asleep, ``since_boot`` uses it."""
+    """If the system has a clock that includes the time asleep, ``boot_id_and_seconds`` uses it."""
     monkeypatch.setattr("time.CLOCK_BOOTTIME", 7, raising=False)
     monkeypatch.setattr("time.clock_gettime", {7: 12_345.0}.__getitem__, raising=False)
-    assert boot_clock.since_boot()[1] == 12_345.0
+    assert boot_clock.boot_id_and_seconds()[1] == 12_345.0
 
 
 async def test_commit_reaches_the_file_that_replaced_the_opened_one(

@@ -44,7 +44,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     new_clock = Clock()
-    monkeypatch.setattr("gatepay_async.callbacks.sqlite.since_boot", lambda: ("boot", new_clock.now))
+    monkeypatch.setattr("gatepay_async.callbacks.sqlite.boot_id_and_seconds", lambda: ("boot", new_clock.now))
     return new_clock
 
 

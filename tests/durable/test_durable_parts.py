@@ -158,7 +158,7 @@ def test_spooled_lines_are_all_counted(lines: list[str]) -> None:
     assert (len(data), batches.digest(SECRET, data)) == (manifest.size, manifest.digest)
     for batch in spooled.batches:
         batch_data = data[batch.offset : batch.offset + batch.length]
-        batches.check(batch_data, batch, product_id=8, secret=SECRET, source="n")
+        batches.check_unchanged(batch_data, batch, product_id=8, secret=SECRET, source="n")
 
 
 def test_digest_depends_on_the_secret() -> None:
@@ -170,7 +170,7 @@ def test_altered_or_moved_batch_is_refused() -> None:
     """A batch is refused if its bytes are cut or changed, or if its product, number or position differs."""
     without_digest = Batch(0, 0, 3, "", 1, 1, 1)
     batch = evolve(without_digest, digest=batches.digest_of_batch(SECRET, b"KEY", without_digest, product_id=8))
-    batches.check(b"KEY", batch, product_id=8, secret=SECRET, source="n")
+    batches.check_unchanged(b"KEY", batch, product_id=8, secret=SECRET, source="n")
     changes: list[dict[str, Any]] = [{"number": 2}, {"offset": 2}, {"count": 2}, {"first_line": 2}, {"last_line": 2}]
     changed = [evolve(batch, **change) for change in changes]
     wrong = [
@@ -181,7 +181,7 @@ def test_altered_or_moved_batch_is_refused() -> None:
     ]
     for data, changed_batch, product_id in wrong:
         with pytest.raises(SourceChangedError, match="has changed since it was submitted"):
-            batches.check(data, changed_batch, product_id=product_id, secret=SECRET, source="n")
+            batches.check_unchanged(data, changed_batch, product_id=product_id, secret=SECRET, source="n")
 
 
 def test_queues_with_similar_names_use_different_spool_files() -> None:

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 async def first_batch_runs(job: Job, count: int = 3) -> dict[int, RunRow]:
     """Return the runs of the first batch of *job*, by number."""
     names = [run_id(job.id, 0, run_number) for run_number in range(count)]
-    rows = await anyio.to_thread.run_sync(job._store.batches, names)
+    rows = await anyio.to_thread.run_sync(job._store.runs_of_batches, names)
     return {row.task.run_number: row for row in rows.values()}
 
 
@@ -118,7 +118,7 @@ async def test_batch_taken_while_its_job_is_cancelled_is_not_sent(
             def cancel_once_taken(names: list[str]) -> None:
                 assert names == [queued]
                 from_thread.run_sync(release_first.set)
-                wait_until(lambda: not job._store.batches(names)[queued].queued)
+                wait_until(lambda: not job._store.runs_of_batches(names)[queued].queued)
                 cancel_workflows(names)
                 from_thread.run_sync(cancelled.set)
 
@@ -163,7 +163,7 @@ async def name_of_queued_batch(shop: Shop, job: Job) -> str:
     """Return the name of the one batch of three that is still queued while the other two are being sent."""
     await until(lambda: shop.in_flight == 2)
     names = [run_id(job.id, number, 0) for number in range(3)]
-    rows = await anyio.to_thread.run_sync(job._store.batches, names)
+    rows = await anyio.to_thread.run_sync(job._store.runs_of_batches, names)
     [queued] = [name for name in names if rows[name].queued]
     return queued
 

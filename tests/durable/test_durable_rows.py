@@ -218,15 +218,15 @@ async def test_batch_with_an_unreadable_earlier_run_is_not_sent(workspace: Works
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         job = await submit.file(workspace.file(keys_of(3)), product_id=PRODUCT)
-        first = (await anyio.to_thread.run_sync(job._store.batches, [f"{job.id}.0.0"]))[f"{job.id}.0.0"]
+        first = (await anyio.to_thread.run_sync(job._store.runs_of_batches, [f"{job.id}.0.0"]))[f"{job.id}.0.0"]
         await anyio.to_thread.run_sync(job._store.enqueue_run, evolve(first.task, run_number=1))
         alter(workspace, "UPDATE workflow_status SET status = 'SUCCESS' WHERE workflow_uuid = :name", first.task.id)
         alter(workspace, SET_UNREADABLE_BATCH, first.task.id)
         second_run_id = f"{job.id}.0.1"  # batch 0, run 1
         async with uploads.worker():
-            while (await anyio.to_thread.run_sync(job._store.batches, [second_run_id]))[second_run_id].open:
+            while (await anyio.to_thread.run_sync(job._store.runs_of_batches, [second_run_id]))[second_run_id].open:
                 await anyio.sleep(POLL_S)
-        run = (await anyio.to_thread.run_sync(job._store.batches, [second_run_id]))[second_run_id].result
+        run = (await anyio.to_thread.run_sync(job._store.runs_of_batches, [second_run_id]))[second_run_id].result
     assert run is not None
     assert "can't be read" in str(run.stopped)
     assert shop.cut_connections == 0

@@ -338,7 +338,7 @@ async def test_job_that_is_stopped_during_a_query_reports_the_reason(
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
-        store, query_batches = job._store, job._store.batches
+        store, query_batches = job._store, job._store.runs_of_batches
 
         def query_after_the_stop(names: list[str]) -> object:
             while any(row.open for row in query_batches(names).values()):
@@ -475,7 +475,7 @@ async def test_batch_of_a_deleted_job_is_not_sent(workspace: Workspace, shop: Sh
         async with uploads.worker():
             first_run_id = f"{job.id}.0.0"  # batch 0, run 0
             with anyio.fail_after(PATIENCE):
-                while (await anyio.to_thread.run_sync(job._store.batches, [first_run_id]))[first_run_id].open:
+                while (await anyio.to_thread.run_sync(job._store.runs_of_batches, [first_run_id]))[first_run_id].open:
                     await anyio.sleep(POLL_S)
     assert not shop.sent
 
@@ -677,7 +677,7 @@ async def test_closed_worker_requeues_unfinished_batches_at_once(
         async with uploads.worker():
             await until(lambda: shop.in_flight == 1)
         first_run_id = f"{job.id}.0.0"  # batch 0, run 0
-        assert (await anyio.to_thread.run_sync(job._store.batches, [first_run_id]))[first_run_id].queued
+        assert (await anyio.to_thread.run_sync(job._store.runs_of_batches, [first_run_id]))[first_run_id].queued
 
 
 @pytest.mark.slow
@@ -719,7 +719,7 @@ async def test_batch_that_a_closing_worker_takes_is_requeued(workspace: Workspac
         moved = spool_file.rename(workspace.folder / "moved")  # so that reading it would stop the job
         second_run_id = f"{job.id}.0.1"  # batch 0, run 1
         with anyio.fail_after(PATIENCE):
-            while second_run_id not in await anyio.to_thread.run_sync(job._store.batches, [second_run_id]):
+            while second_run_id not in await anyio.to_thread.run_sync(job._store.runs_of_batches, [second_run_id]):
                 await anyio.sleep(POLL_S)
         assert not shop.sent
         moved.rename(spool_file)

@@ -7,7 +7,7 @@ import pytest
 
 from gatepay_async import AsyncGatePay, InvalidRequestError
 from gatepay_async.protocol import invisible
-from gatepay_async.protocol.bulk import MOST_INVISIBLE, Ledger
+from gatepay_async.protocol.bulk import MAX_INVISIBLE_LINES, Ledger
 from gatepay_async.protocol.chunking import Chunker, clean
 from gatepay_async.protocol.signing import Credentials
 
@@ -106,10 +106,10 @@ def test_ordinary_text_has_no_invisible_characters() -> None:
 
 
 def test_report_lists_a_limited_number_of_lines() -> None:
-    """A report lists at most ``MOST_INVISIBLE`` lines with invisible characters."""
+    """A report lists at most ``MAX_INVISIBLE_LINES`` lines with invisible characters."""
     ledger = Ledger()
-    list(Chunker(ledger).chunks(f"A\u200b{number}" for number in range(MOST_INVISIBLE + 10)))
-    assert ledger.report(stopped=None).invisible == tuple(range(1, MOST_INVISIBLE + 1))
+    list(Chunker(ledger).chunks(f"A\u200b{number}" for number in range(MAX_INVISIBLE_LINES + 10)))
+    assert ledger.report(stopped=None).invisible == tuple(range(1, MAX_INVISIBLE_LINES + 1))
 
 
 def test_credentials_are_stripped() -> None:

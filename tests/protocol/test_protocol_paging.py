@@ -485,7 +485,7 @@ def test_row_with_an_unchanged_rank_proves_that_no_earlier_row_was_deleted(
         ]
         history.bracket(snapshots, fresh, oldest=0)
         snapshots += fresh
-    assert history.joins(snapshots[behind], snapshots[ahead]) == joins
+    assert history.proves_no_gap(snapshots[behind], snapshots[ahead]) == joins
 
 
 def test_waiting_page_is_not_read_again() -> None:

@@ -283,7 +283,7 @@ def test_a_dead_server_ends_the_upload() -> None:
                     *[make_part(2)] * 400,
                     took=took,
                 )
-                assert (progress.away, now - start < 40) == (error, True)
+                assert (progress.outage, now - start < 40) == (error, True)
 
 
 def test_overlapping_failures_count_once() -> None:
@@ -294,7 +294,7 @@ def test_overlapping_failures_count_once() -> None:
         assert isinstance(progress.failed(make_part(1), lost_reply(sent=False, attempts=1), began=1, now=2), Resend)
     assert progress.ended is None
     assert isinstance(progress.failed(make_part(1), lost_reply(sent=False, attempts=1), began=3, now=4), ChunkOutcome)
-    assert progress.away is not None
+    assert progress.outage is not None
 
 
 def test_wait_doubles_after_each_failure() -> None:
@@ -329,7 +329,7 @@ def test_run_without_waiting_ends_after_two_failed_calls() -> None:
     outcomes, progress, calls, _ = upload(
         lambda _chunk, _now: lost_reply(), *[make_part(2)] * 5, patience=WITHOUT_WAITING
     )
-    assert (calls, progress.away is not None) == (2, True)
+    assert (calls, progress.outage is not None) == (2, True)
     assert by_fate(outcomes) == {"unknown": 4, "not_sent": 6}
     outcomes, progress, _, _ = upload(lambda _chunk, _now: STORAGE, make_part(1), patience=WITHOUT_WAITING)
     assert (by_fate(outcomes), progress.ended) == ({"not_sent": 1}, None)

@@ -9,7 +9,7 @@ from pathlib import Path
 _LINUX_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-def since_boot() -> tuple[str, float]:
+def boot_id_and_seconds() -> tuple[str, float]:
     """
     Return the ID of the machine's last boot, and the seconds since that boot. All processes get the same values.
 

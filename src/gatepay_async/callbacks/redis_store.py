@@ -103,7 +103,7 @@ class RedisStore:
         self._redis = redis
         self._script = self._redis.register_script(_SCRIPT)
         # Whether one call carries several requests. In a cluster, a script can't use keys on several nodes.
-        self._batches = not isinstance(redis, RedisCluster)
+        self._sends_batches = not isinstance(redis, RedisCluster)
         self._sent: list[tuple[_ScriptRequest, asyncio.Future[str]]] = []  # in the current call
         self._waiting: deque[tuple[_ScriptRequest, asyncio.Future[str]]] = deque()
         self._calling: asyncio.Task[None] | None = None  # calls the script until no request waits
@@ -137,7 +137,7 @@ class RedisStore:
         # Encode here: text that UTF-8 can't encode then fails only its own request, and not the whole call.
         key, facts = f"{self._prefix}{claim.key}".encode(), f"={claim.facts} ".encode()
         request = _ScriptRequest(key, operation, claim.token, facts, expiry)
-        if not self._batches:
+        if not self._sends_batches:
             await self._run_script_once([(request, answer)])
             return answer.result()
         if self._calling is not None and self._calling.get_loop() is not loop:

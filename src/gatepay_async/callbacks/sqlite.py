@@ -16,7 +16,7 @@ import anyio.to_thread
 from attrs import frozen
 
 from gatepay_async.callbacks.batch_worker import BatchWorker, Pending, wake_callers
-from gatepay_async.callbacks.boot_clock import since_boot
+from gatepay_async.callbacks.boot_clock import boot_id_and_seconds
 from gatepay_async.callbacks.sqlite_file import CallbackFile, transaction
 from gatepay_async.callbacks.store import Claim, Standing
 from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
@@ -187,7 +187,7 @@ class _Writer:
             if standing is Standing.MINE and not pending.abandoned:
                 now = self._clock()
                 ends_at, recorded_at = now + claim.lease, now
-                boot_id, claimed_since_boot = since_boot()
+                boot_id, claimed_since_boot = boot_id_and_seconds()
                 row = (claim.key, claim.token, claim.facts, ends_at, recorded_at, boot_id, claimed_since_boot)
                 database.execute(_INSERT_CLAIM, row)
             return standing
@@ -224,7 +224,7 @@ class _Writer:
 
 def _is_lease_running(lease: float, boot_id: str, claimed_since_boot: float) -> bool:
     """Whether a lease is still running that began in the boot *boot_id*. Both numbers are in seconds."""
-    current_boot_id, now = since_boot()
+    current_boot_id, now = boot_id_and_seconds()
     return boot_id == current_boot_id and claimed_since_boot <= now < claimed_since_boot + lease
 
 

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from gatepay_async.protocol.observing import ClientFacts, Connections, RecordResult, outcome_of
+from gatepay_async.protocol.observing import ClientFacts, Connections, RecordResult, outcome_label
 from gatepay_async.protocol.raw import Outgoing
 from gatepay_async.version import __version__
 
@@ -53,7 +53,7 @@ class WorkerMetrics:
             failure = error
             raise
         finally:
-            self._calls[outcome_of(failure)] += 1
+            self._calls[outcome_label(failure)] += 1
             self._seconds += time.monotonic() - started_at
             del failure  # its traceback refers to this frame
 

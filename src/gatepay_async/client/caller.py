@@ -31,7 +31,7 @@ from gatepay_async.protocol.errors import (
 )
 from gatepay_async.protocol.frames import clear_frames
 from gatepay_async.protocol.messages import Reply, encode
-from gatepay_async.protocol.observing import ClientObserver, Connections, EndAttempt, Observer, both
+from gatepay_async.protocol.observing import ClientObserver, Connections, EndAttempt, Observer, combine_observers
 from gatepay_async.protocol.raw import Outgoing, RawCall
 from gatepay_async.protocol.retrying import RetryPolicy, Sent, wait_after
 from gatepay_async.protocol.signing import Credentials
@@ -177,7 +177,7 @@ class Caller:
         in_doubt = False  # whether an earlier attempt failed and may have been carried out
         with _NOBODY if self.observer is None else self.observer.call(call) as call_observer:
             if call_observer is not None:
-                observer = both(observer, call_observer)
+                observer = combine_observers(observer, call_observer)
             while True:
                 attempt += 1
                 try:

@@ -28,7 +28,7 @@ from gatepay_async.otel.spans import SUPPRESS_ERRORS, CurrentSpan, current_trace
 from gatepay_async.protocol.bulk import UploadReport
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.errors import ProtocolError
-from gatepay_async.protocol.observing import ClientFacts, EndAttempt, Observer, RecordResult, outcome_of
+from gatepay_async.protocol.observing import ClientFacts, EndAttempt, Observer, RecordResult, outcome_label
 from gatepay_async.protocol.raw import Outgoing
 from gatepay_async.version import __version__
 
@@ -128,7 +128,7 @@ class _ObservedCall:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        outcome = {"gatepay.outcome": outcome_of(error)}
+        outcome = {"gatepay.outcome": outcome_label(error)}
         failure = None if error is None else error_type(error)
         self._span.end({**outcome, "gatepay.attempts": self._attempts, **code_attributes(error)}, failure)
         with SUPPRESS_ERRORS:

@@ -99,9 +99,9 @@ class Wire(Link):
         elif self._is_readable():
             self._is_usable = False
         if not self._is_usable:
-            raise NotAvailableError(TOO_EARLY, untouched=True)
+            raise NotAvailableError(TOO_EARLY, body_unread=True)
         reader = self._reader
-        reader.start(to_head=request.method == b"HEAD")
+        reader.start(answers_head=request.method == b"HEAD")
         self._read_timeout = timeout.get("read")
         self._is_exchanging, self._is_sent, self._is_last = True, False, request.is_last
         request.hooks.on_send()

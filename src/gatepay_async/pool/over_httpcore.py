@@ -182,5 +182,5 @@ def _to_httpx_error(error: Exception) -> httpx.TransportError:
     """Return the httpx error for an error of httpcore, with the same text."""
     if isinstance(error, httpcore.ConnectionNotAvailable):
         # Some of the caller's stream may have been read.
-        return NotAvailableError(message_of(error), untouched=False)
+        return NotAvailableError(message_of(error), body_unread=False)
     return next(kind(message_of(error)) for base, kind in TRANSLATIONS.items() if isinstance(error, base))

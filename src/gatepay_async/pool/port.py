@@ -17,12 +17,12 @@ class NotAvailableError(httpx.ConnectError):
     The connection can't carry the request, and has written nothing of it.
 
     Attributes:
-        untouched: Whether nothing of the request's body was read either.
+        body_unread: Whether nothing of the request's body was read either.
     """
 
-    def __init__(self, message: str, *, untouched: bool) -> None:
+    def __init__(self, message: str, *, body_unread: bool) -> None:
         super().__init__(message)
-        self.untouched = untouched
+        self.body_unread = body_unread
 
 
 class PoolClosedError(httpx.ConnectError):

@@ -15,7 +15,7 @@ from gatepay_async.pool.port import HeaderLines
 from gatepay_async.words.problem import Problem
 
 # The most bytes of a head, and of anything else outside the body: chunk extensions, trailers, repeated 1xx responses.
-MAX_HEAD: Final = 64 * 1024
+MAX_HEAD_BYTES: Final = 64 * 1024
 STATUSES_WITHOUT_BODY: Final = (204, 205, 304)  # although some servers send one, perhaps late
 FIRST_FINAL_STATUS: Final = 200  # lower statuses are informational: another response follows
 SWITCHING_PROTOCOLS: Final = 101
@@ -53,9 +53,24 @@ class ResponseReader:
     """
 
     __slots__ = (
-        "_ends_with_connection", "_head_parts", "_heads_begun", "_informational", "_missing", "_non_body_bytes",
-        "_parser", "_to_head", "complete", "fields", "headers", "held", "parts", "problem", "reason", "reusable",
-        "status", "surplus",
+        "_answers_head",
+        "_ends_with_connection",
+        "_head_parts",
+        "_heads_begun",
+        "_informational",
+        "_missing",
+        "_non_body_bytes",
+        "_parser",
+        "complete",
+        "fields",
+        "headers",
+        "held",
+        "parts",
+        "problem",
+        "reason",
+        "reusable",
+        "status",
+        "surplus",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -64,12 +79,12 @@ class ResponseReader:
         self._parser.set_dangerous_leniencies(lenient_chunked_length=True)
         self.start()
 
-    def start(self, *, to_head: bool = False) -> None:
+    def start(self, *, answers_head: bool = False) -> None:
         """
         Get ready for the next response.
 
         Args:
-            to_head: Whether the request's method is HEAD: then the response has no body, whatever its headers say.
+            answers_head: Whether the request's method is HEAD: then the response has no body, whatever its headers say.
         """
         self.status = 0
         self.reason = b""
@@ -81,7 +96,7 @@ class ResponseReader:
         self.surplus = False
         self.reusable = False
         self.problem: Problem | None = None
-        self._to_head = to_head
+        self._answers_head = answers_head
         self._ends_with_connection = False  # the response has no length: the end of the connection ends it
         self._informational = False  # the latest head is that of a 1xx response
         self._non_body_bytes = 0  # received since the last part of the body
@@ -100,12 +115,12 @@ class ResponseReader:
             return
         if not (self.status or self._head_parts) and self._read_plain_head(data):
             return
-        if len(data) <= MAX_HEAD:
+        if len(data) <= MAX_HEAD_BYTES:
             self._feed(data)
             return
-        for start in range(0, len(data), MAX_HEAD):
+        for start in range(0, len(data), MAX_HEAD_BYTES):
             if self.problem is None:
-                self._feed(data[start : start + MAX_HEAD])
+                self._feed(data[start : start + MAX_HEAD_BYTES])
 
     def end(self) -> None:
         """Handle the end of the connection. A response without a length ends there."""
@@ -152,7 +167,7 @@ class ResponseReader:
             self._fail(Problem("unsupported_http_version"))
         if codings and (codings != [b"chunked"] or version == "1.0"):
             self._fail(Problem("unsupported_transfer_encoding"))
-        if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD:
+        if sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
             self._fail_too_long()
         if not self._is_http():
             self._fail(Problem("other_protocol"))
@@ -163,11 +178,11 @@ class ResponseReader:
         self.reusable = (
             version == "1.1"
             and status not in STATUSES_WITHOUT_BODY
-            and not self._to_head  # the parser still expects a body
+            and not self._answers_head  # the parser still expects a body
             and not (codings and has_length)  # a proxy may have used the other length
             and parser.should_keep_alive()
         )
-        self.complete = self._to_head
+        self.complete = self._answers_head
         self._ends_with_connection = not codings and not has_length
         self._head_parts = []
 
@@ -192,7 +207,7 @@ class ResponseReader:
     def _read_plain_head(self, data: bytes) -> bool:
         """Read *data* if it is a plain response or begins one. If not, return False: the parser has to read it."""
         head = _PLAIN_HEAD.match(data)
-        if head is None or self._to_head or self.problem is not None:
+        if head is None or self._answers_head or self.problem is not None:
             return False
         headers: HeaderLines = _PLAIN_HEADER.findall(head[3])
         fields = {name.lower(): value for name, value in headers}
@@ -204,7 +219,7 @@ class ResponseReader:
             or fields.get(b"connection", _KEEP_ALIVE).lower() != _KEEP_ALIVE
             or not _NOT_PLAIN.isdisjoint(fields)
             or status in STATUSES_WITHOUT_BODY
-            or end > MAX_HEAD
+            or end > MAX_HEAD_BYTES
         ):
             return False
         self.status, self.reason, self.headers, self.fields = status, head[2], headers, fields
@@ -250,7 +265,7 @@ class ResponseReader:
             self.surplus = True
             return
         self._execute(data)
-        if self._non_body_bytes > MAX_HEAD and not self.complete:
+        if self._non_body_bytes > MAX_HEAD_BYTES and not self.complete:
             self._fail_too_long()
 
     def _execute(self, data: bytes | memoryview) -> None:

@@ -302,7 +302,7 @@ class OriginPool(httpx.AsyncBaseTransport):
                     return connection, await connection.send(request)
                 except NotAvailableError as error:
                     # Nothing was sent, so the new connection below doesn't send the request twice.
-                    if not (error.untouched or isinstance(request.body, bytes)):
+                    if not (error.body_unread or isinstance(request.body, bytes)):
                         raise
             slot.connection = None
             await connection.aclose()

@@ -36,10 +36,10 @@ REFUSALS_OF_EVERY_CHUNK: tuple[type[RefusedError], ...] = (
     EndpointClosedError,
 )
 # The errors that a call to store card keys can raise after its arguments were checked.
-ATTEMPTED = (RefusedError, ProtocolError, TransportError)
+ATTEMPT_ERRORS = (RefusedError, ProtocolError, TransportError)
 Attempted: TypeAlias = RefusedError | ProtocolError | TransportError
 
-MOST_INVISIBLE = 1000  # a report lists at most so many lines with invisible characters
+MAX_INVISIBLE_LINES = 1000  # a report lists at most so many lines with invisible characters
 
 
 class Fate(StrEnum):
@@ -304,7 +304,7 @@ class Ledger:
 
     def note_invisible(self, line: int) -> None:
         """Record that the card key in *line* contains an invisible character."""
-        if len(self.invisible) < MOST_INVISIBLE:
+        if len(self.invisible) < MAX_INVISIBLE_LINES:
             self.invisible.append(line)
 
     def progress(self) -> UploadProgress:

@@ -111,7 +111,7 @@ class ClientFacts:
     connections: Callable[[], Connections | None]
 
 
-def both(first: Observer | None, second: Observer) -> Observer:
+def combine_observers(first: Observer | None, second: Observer) -> Observer:
     """Return an observer that calls *first* and *second*. *second* begins after *first* and ends before it."""
     if first is None:
         return second
@@ -128,7 +128,7 @@ def both(first: Observer | None, second: Observer) -> Observer:
     return observer
 
 
-def outcome_of(error: BaseException | None) -> str:
+def outcome_label(error: BaseException | None) -> str:
     """Return the result of a call as one word: success, refused, unknown, failed or cancelled."""
     if error is None:
         return "success"

@@ -184,7 +184,7 @@ class Walk:
     def _follows(self, page: Snapshot, reached: list[Snapshot]) -> bool:
         """Whether no row can be missing between the rows already yielded and *page*."""
         overlaps = page.ids[0] <= self._last_yielded_id
-        return overlaps or any(self._history.joins(behind, page) for behind in reached)
+        return overlaps or any(self._history.proves_no_gap(behind, page) for behind in reached)
 
     def _unyielded_rows(self, snapshot: Snapshot) -> list[CardKeyPage]:
         """Return the page of *snapshot* without the rows already yielded, and record that the rest is yielded."""

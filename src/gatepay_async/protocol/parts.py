@@ -60,7 +60,7 @@ class Parts:
             self._waiting.extendleft(reversed(verdict.parts))
         return None
 
-    def leave(self) -> Iterator[ChunkOutcome]:
+    def give_up(self) -> Iterator[ChunkOutcome]:
         """Yield the outcomes of all waiting parts, which are not sent, or not sent again."""
         while self._waiting:
             yield self._progress.abandoned(self._waiting.popleft())

@@ -118,7 +118,7 @@ class Progress:
 
     def __init__(self, patience: Patience, *, accepted: bool = False) -> None:
         self.stopped: GatePayError | None = None
-        self.away: GatePayError | None = None
+        self.outage: GatePayError | None = None
         self.accepted = accepted
         self.held_until = -math.inf
         self._patience = patience
@@ -135,7 +135,7 @@ class Progress:
     @property
     def ended(self) -> GatePayError | None:
         """Why the upload has ended, or None."""
-        return self.stopped or self.away
+        return self.stopped or self.outage
 
     @property
     def asks_one_by_one(self) -> bool:
@@ -224,7 +224,7 @@ class Progress:
         if self.ended is None and self._is_keys_fault(counted, error, now):
             return bulk.outcome_of(part, error)
         if self.ended is None and self._is_unavailable(now):
-            self.away = error
+            self.outage = error
         # Without waiting, still call a second time: if other parts succeed in between, these card keys are at fault.
         if self.ended is None and (self._patience.holds or (_would_fail_again(error) and counted.calls == 1)):
             return Resend((counted,), later=True)

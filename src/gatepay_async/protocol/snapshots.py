@@ -198,7 +198,7 @@ class History:
                 if row is not None and not self.may_have_risen(earlier.wave, later.wave):
                     self._brackets.append((earlier, later, row))
 
-    def joins(self, behind: Snapshot, ahead: Snapshot) -> bool:
+    def proves_no_gap(self, behind: Snapshot, ahead: Snapshot) -> bool:
         """
         Whether no row that existed all the time can be missing between two snapshots.
 

@@ -133,7 +133,7 @@ def chunks_of(data: bytes, batch: Batch) -> list[Chunk]:
     ]
 
 
-def check(data: bytes, batch: Batch, *, product_id: int, secret: bytes, source: str) -> None:
+def check_unchanged(data: bytes, batch: Batch, *, product_id: int, secret: bytes, source: str) -> None:
     """
     Check that *data* is the data that was stored as *batch* for *product_id*.
 

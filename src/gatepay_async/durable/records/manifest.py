@@ -9,12 +9,12 @@ from attrs import asdict, field, frozen
 from gatepay_async.durable.records import batches
 from gatepay_async.durable.records.batches import DIGEST_BYTES, MAX_BATCHES, MAX_NAME_CHARS, Batch
 from gatepay_async.durable.records.bounds import check_number, number_field, text_field
-from gatepay_async.protocol.bulk import MOST_INVISIBLE
+from gatepay_async.protocol.bulk import MAX_INVISIBLE_LINES
 from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL
 
 
 def _validate_lines(_: object, __: object, lines: tuple[int, ...]) -> None:
-    check_number(len(lines), maximum=MOST_INVISIBLE)
+    check_number(len(lines), maximum=MAX_INVISIBLE_LINES)
     for line in lines:
         check_number(line)
 

@@ -107,7 +107,7 @@ class JobStore:
         ]
         return {row.workflow_id for row in rows if row.status in OPEN_STATUSES}
 
-    def batches(self, ids: Iterable[str]) -> dict[str, RunRow]:
+    def runs_of_batches(self, ids: Iterable[str]) -> dict[str, RunRow]:
         """
         Read the rows of the runs *ids*. Runs that don't exist are left out.
 

@@ -80,7 +80,7 @@ class Reporter:
             source = batches.spool_name(self._job.id)
             data = await self._spool.read(source, batch.offset, batch.length)
             secret = await self._spool.secret()
-            batches.check(data, batch, product_id=self._job.manifest.product_id, secret=secret, source=source)
+            batches.check_unchanged(data, batch, product_id=self._job.manifest.product_id, secret=secret, source=source)
         except SourceChangedError:
             return None
         return data

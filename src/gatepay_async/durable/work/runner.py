@@ -226,7 +226,7 @@ class Runner:
         """
         batch, source = task.batch, batches.spool_name(task.job)
         names = [run_id(task.job, batch.number, earlier) for earlier in range(task.run_number)]
-        rows = await self._retry_until_available(self._store.batches, names)
+        rows = await self._retry_until_available(self._store.runs_of_batches, names)
         earlier_results = [rows[name].result or BatchResult() for name in names if name in rows]
         if results.all_settled(batch, earlier_results):
             return []  # don't read the spool: the card keys may be deleted already
@@ -235,7 +235,7 @@ class Runner:
                 await self._check_spool_file(task.job, job.manifest)
         data = await self._spool.read(source, batch.offset, batch.length)
         secret = await self._spool_secret()
-        batches.check(data, batch, product_id=task.product_id, secret=secret, source=source)
+        batches.check_unchanged(data, batch, product_id=task.product_id, secret=secret, source=source)
         return results.unsettled_chunks(batches.chunks_of(data, batch), earlier_results)
 
     async def _spool_secret(self) -> bytes:
