@@ -184,6 +184,20 @@ def test_long_pipe_is_checked_at_its_start_only(
     writer.join()
 
 
+def test_long_utf16_pipe_is_not_cut_within_a_character(
+    gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long UTF-16 pipe is accepted, wherever its checked start ends: between the halves of an emoji, for example."""
+    keys = [f"{'😀' * 200}-{number}" for number in range(4)]
+    for max_bytes_kept in range(1000, 1004):
+        monkeypatch.setattr(checking, "MAX_BYTES_KEPT", max_bytes_kept)
+        run = gatepay(
+            *("keys", "upload", "-", "-p", 8, "--encoding", "utf-16-le", "--json"),
+            input="\n".join(keys).encode("utf-16-le"),
+        )
+        assert (run.status, run.json["read"]) == (0, len(keys)), max_bytes_kept
+
+
 def test_stopped_upload_reports_the_lines_not_read(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
     """An upload that stops early reports how many lines of the file were not read."""
     path = tmp_path / "keys.txt"

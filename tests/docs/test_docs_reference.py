@@ -1,10 +1,12 @@
-"""The Chinese reference has a sentence for each name, and an introduction in each section."""
+"""The Chinese reference has a whole docstring for each name, and an introduction in each section."""
 
 import re
 import tomllib
 from collections.abc import Iterator
 from enum import Enum
 from importlib import import_module
+from importlib.util import find_spec
+from inspect import cleandoc, getattr_static
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,12 @@ from gatepay_async.sandbox import FaultKind
 pytestmark = [pytest.mark.sockets, pytest.mark.uncounted]  # importing DBOS takes too long for the fast lane
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "zh" / "reference"
-SENTENCES = tomllib.loads((REFERENCE / "sentences.toml").read_text("utf-8"))
+DOCSTRINGS = {
+    name: cleandoc(docstring)
+    for file in sorted((REFERENCE / "docstrings").glob("*.toml"))
+    for name, docstring in tomllib.loads(file.read_text("utf-8")).items()
+}
+SECTION = re.compile(r"^(Args|Attributes|Returns|Yields|Raises|Example|Examples|Note):\n", re.MULTILINE)
 AUTODOC = re.compile(r"^ *\.\. auto(class|function|method):: (\S+)\n((?: +:\S+:.*\n)*)", re.MULTILINE)
 PAGES = [page for language in ("en", "zh") for page in (REFERENCE.parents[1] / language / "reference").glob("*.md")]
 
@@ -42,11 +49,11 @@ def members(name: str, *, inherited: bool) -> Iterator[str]:
                 yield member
 
 
-def test_each_name_has_a_sentence() -> None:
-    """The table has a sentence for every name in the reference, and for no others."""
+def test_each_name_has_a_chinese_docstring() -> None:
+    """The tables have a docstring for every name in the reference, and for no others."""
     pytest.importorskip("dbos", reason="some pages document the extra `durable`, which is not installed")
     names = {name.removeprefix("gatepay_async.") for name in documented_names()}
-    assert {"missing": names - SENTENCES.keys(), "unused": SENTENCES.keys() - names} == {
+    assert {"missing": names - DOCSTRINGS.keys(), "unused": DOCSTRINGS.keys() - names} == {
         "missing": set(),
         "unused": set(),
     }
@@ -58,12 +65,53 @@ def test_the_reference_lists_all_methods_of_the_client() -> None:
     assert shown <= set(documented_names())
 
 
-@rows(("name", "sentence"), SENTENCES.items)
-def test_sentences_are_chinese(name: str, sentence: str) -> None:
-    """Each sentence is Chinese and ends like a Chinese sentence. Python names are formatted as code."""
-    assert re.search("[\u4e00-\u9fff]", sentence), name
-    assert sentence.endswith(("。", "：")), name
-    assert sentence.count("``") % 2 == 0, name
+@rows(("name", "docstring"), DOCSTRINGS.items)
+def test_docstrings_are_chinese(name: str, docstring: str) -> None:
+    """Each paragraph and each entry is Chinese and ends like a Chinese sentence. Python names are formatted as code."""
+    for paragraph in re.split(r"\n\n|\n(?= {4}\S)", SECTION.sub("", docstring)):
+        text = paragraph.strip()
+        if text and not re.match(r"[>.]{3} |\.\. ", text):
+            assert re.search("[\u4e00-\u9fff]", text), text
+            assert text.endswith(("。", "：", "）", "``", "::")), text
+    assert docstring.count("``") % 2 == 0, name
+
+
+@rows(("name", "docstring"), DOCSTRINGS.items)
+def test_docstrings_have_the_sections_and_entries_of_the_english_ones(name: str, docstring: str) -> None:
+    """Each docstring has as many paragraphs as the English one, the same sections, and in each the same entries."""
+    pytest.importorskip("dbos", reason="some pages document the extra `durable`, which is not installed")
+    pytest.importorskip("redis", reason="some pages document the extra `redis`, which is not installed")
+    english = english_docstring(name)
+    if english is not None:
+        assert sections(docstring) == sections(english), name
+
+
+def english_docstring(name: str) -> str | None:
+    """Return the docstring of a public name, or None for a member of an enum, which has no `__doc__` of its own."""
+    parts = f"gatepay_async.{name}".split(".")
+    length = next(length for length in range(len(parts), 0, -1) if is_module(".".join(parts[:length])))
+    thing: object = import_module(".".join(parts[:length]))
+    for part in parts[length:]:
+        thing = getattr_static(thing, part) if isinstance(thing, type) else getattr(thing, part)
+    function = getattr(thing, "fget", None) or getattr(thing, "__func__", thing)
+    return None if isinstance(thing, Enum) else cleandoc(function.__doc__ or "")
+
+
+def is_module(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):  # a part of the name is not a package
+        return False
+
+
+def sections(docstring: str) -> dict[str, list[str] | int]:
+    """Return the names of the sections, such as ``Args``, and of the entries in each; and the paragraphs above them."""
+    above, *parts = SECTION.split(docstring)
+    entries = [re.findall(r"^ {4}([\w.*, ]+?)(?: \(.*?\))?:", part, re.MULTILINE) for part in parts[1::2]]
+    return {"paragraphs": len(re.split(r"\n\n+", above.strip()))} | {
+        name: found if name not in ("Returns", "Yields", "Example", "Examples") else []
+        for name, found in zip(parts[::2], entries, strict=True)
+    }
 
 
 @rows("page", PAGES)

@@ -141,9 +141,9 @@ def _check_pipe(source: InputSource, reading: Reading, free_bytes: int) -> Input
         context.__exit__(None, None, None)
         complete = evolve(source, is_pipe=False, content=content)
         return _check_text(complete, BytesIO(content), reading, free_bytes)
-    is_wide = encodings.encoding_of_mark(content) in encodings.WIDE or encoding in encodings.WIDE
-    # Cut a wide encoding at a multiple of 4 bytes, the length of its longest character, or else after a whole line.
-    start = content[: len(content) // 4 * 4] if is_wide else content[: content.rfind(b"\n") + 1]
+    wide = next((name for name in (encodings.encoding_of_mark(content), encoding) if name in encodings.WIDE), None)
+    # In a wide encoding, the byte "\n" may be a part of another character.
+    start = content[: content.rfind(b"\n") + 1] if wide is None else encodings.whole_characters(content, wide)
     checked = _check_text(source, BytesIO(start), reading, free_bytes)
     return evolve(checked, content=content, rest=file, line_count=None)
 

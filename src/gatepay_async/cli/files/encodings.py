@@ -15,6 +15,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 MARK_BYTES = 4  # the length of the longest mark
+MAX_CHARACTER_BYTES = 4  # of a character in any of the encodings
 # Encodings in which a line end has more than one byte.
 WIDE = frozenset({"utf-16", "utf-16-le", "utf-16-be", "utf-32"})
 NAMES = ("utf-8", "gb18030", "gbk", "big5", "utf-16", "utf-16-le", "utf-16-be", "utf-32")
@@ -38,6 +39,16 @@ def normalized_name(name: str) -> str:
 def encoding_of_mark(start: bytes) -> str:
     """Return the encoding of the byte-order mark at the *start* of a file, or an empty string."""
     return next((name for mark, name in _MARKS if start.startswith(mark)), "")
+
+
+def whole_characters(content: bytes, encoding: str) -> bytes:
+    """Return *content*, the start of a text in one of the encodings ``WIDE``, without an incomplete last character."""
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    decoder.decode(content[:MARK_BYTES])  # may set the byte order
+    end_start = max(MARK_BYTES, len(content) // MAX_CHARACTER_BYTES * MAX_CHARACTER_BYTES - 2 * MAX_CHARACTER_BYTES)
+    decoder.decode(content[end_start:])
+    incomplete, _ = decoder.getstate()
+    return content[: len(content) - len(incomplete)]
 
 
 def guess(file: BinaryIO) -> str:
