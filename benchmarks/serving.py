@@ -58,7 +58,16 @@ class Served:
 def serving(
     *, latency: float = 0.0, pages: int = 1, workers: int = 0, max_in_flight: int = 0, retry_after: str = ""
 ) -> Iterator[Served]:
-    """Run the server. Pins this process and the server to different CPUs; this process stays pinned."""
+    """
+    Run the server. Pins this process and the server to different CPUs; this process stays pinned.
+
+    Args:
+        latency: Seconds before each reply.
+        pages: The number of pages of card keys.
+        workers: The number of requests that the server processes at once; others queue. 0: no limit.
+        max_in_flight: The number of requests in flight above which a request gets a 429. 0: no limit.
+        retry_after: The Retry-After header of a 429; empty: none.
+    """
     ours, theirs = two_cpus()
     client = place_on(ours)
     command = [sys.executable, "-m", "benchmarks.server", "--latency", str(latency), "--pages", str(pages)]

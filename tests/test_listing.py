@@ -412,7 +412,7 @@ async def test_pages_are_returned_in_order() -> None:
 @pytest.mark.parametrize("prefetch", [1, 4, 16])
 @pytest.mark.parametrize("thorough", [False, True])
 async def test_memory_does_not_grow_with_the_pages(prefetch: int, *, thorough: bool) -> None:
-    """A walk holds about ``prefetch`` pages in memory; with ``thorough``, about two blocks of pages."""
+    """A walk holds about ``prefetch`` pages in memory; a thorough one about two blocks of pages, proven together."""
     shop = SimulatedShop(2000)
     assert len(await ids_of(shop.listing(prefetch=prefetch, thorough=thorough))) == 2000
     assert shop.most_alive <= (2 * max(8, prefetch) if thorough else prefetch) + 4
@@ -577,8 +577,8 @@ async def test_random_changes_lose_no_key(
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # on trio, concurrent calls are answered in any order
-async def test_second_readings_are_repeated_after_a_cancellation() -> None:
-    """After a cancellation, a page that was already read twice is read again: it must be newer than other pages."""
+async def test_cancellation_within_a_wave_loses_no_key() -> None:
+    """If a wave is cancelled after its first page has arrived, while the stock changes, no card key is lost."""
     shop = SimulatedShop(50)
 
     def change(call: int) -> None:
@@ -587,7 +587,7 @@ async def test_second_readings_are_repeated_after_a_cancellation() -> None:
         if call == 7:
             del shop.ids[:5]
         if call == 8:
-            scope.cancel()  # two more pages have been read ahead once, not yet twice
+            scope.cancel()  # of the wave with pages 2 and 1, only page 2 has arrived
 
     shop.on_call = change
     keys = aiter(shop.listing(prefetch=2, thorough=True))

@@ -65,7 +65,7 @@ async def test_empty_write_sends_everything_in_one_piece() -> None:
 
 
 async def test_reading_sends_collected_bytes_first() -> None:
-    """Reading first sends the collected bytes. If that fails, it still reads."""
+    """Reading first sends the collected bytes. If sending fails, it reads anyway: an error is a ReadError."""
     async with connected() as (stream, server_end):
         stream.request_begun = True  # the beginning of the request was sent
         await stream.write(b"question")
@@ -201,11 +201,11 @@ async def test_slow_receiver_raises_write_timeout() -> None:
     async with connected() as (stream, _):
         with pytest.raises(httpcore.WriteTimeout, match="nothing written"):
             await stream.write(b"x" * 50_000_000, timeout=SHORT)
-        assert not stream.is_quiet()
+        assert not stream.is_open_without_unread_bytes()
 
 
 async def test_connection_reset_before_the_first_request_has_no_reply() -> None:
-    """A connection that is reset before its first request ends or raises an error, but has no reply."""
+    """If the server resets a connection before the first request, reading returns no bytes or raises an error."""
     async with connected() as (stream, server_end):
         server_socket = server_end.extra(SocketAttribute.raw_socket)  # noqa: S610 -- anyio's extra(), not Django's
         server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close() sends a reset

@@ -351,7 +351,7 @@ def test_invalid_argument_is_named_in_the_error(memory_shop: Shop, options: dict
 
 
 def test_store_that_deletes_entries_needs_a_shorter_max_age(memory_shop: Shop) -> None:
-    """A store with ``keep`` is accepted if ``max_age`` refuses all callbacks that the store may have deleted."""
+    """A store that deletes its entries after ``keep`` requires a ``max_age`` that is at least 300 s shorter."""
     memory_shop.app(store=MemoryStore(keep=timedelta(days=1)), max_age=86400 - 300)
 
 
@@ -495,6 +495,7 @@ async def test_events_and_logs_contain_no_secret(shop: Shop, caplog: pytest.LogC
         await call(app, query_string)
     assert shop.event_kinds == ["refused", "failed", "handled", "refused", "refused"]
     expected = signed_fields(price="0.01")["sign"]
+    # "canary" is the beginning of the appsecret.
     for text in (caplog.text, repr(shop.events), repr(app), *(str(event.error) for event in shop.events)):
         for secret in (CREDENTIALS.appsecret, signed_fields()["sign"], expected, "canary"):
             assert secret not in text

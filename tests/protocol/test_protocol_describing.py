@@ -1,4 +1,4 @@
-"""Errors describe a reply that doesn't come from GatePay, and never quote it."""
+"""Errors describe a reply that doesn't come from GatePay, without its secrets."""
 
 import pytest
 

@@ -53,7 +53,7 @@ def make_refusal(cls: type[errors.RefusedError]) -> GatePayError:
     ],
 )
 def test_only_transient_failures_are_retried(failure: GatePayError, *, is_retried: bool) -> None:
-    """Transient: no reply, a cut reply, a gateway's error, and code 113. A clear refusal would be repeated."""
+    """Transient: no reply, a cut reply, a gateway's error, and code 113. GatePay would repeat any other refusal."""
     assert is_transient(failure) is is_retried
     wait = wait_after(failure, attempt=1, policy=RetryPolicy(), jitter=0, left=math.inf)
     assert wait == (0.25 if is_retried else None)
@@ -148,6 +148,6 @@ def test_retry_after_header_is_read_as_seconds_or_date(value: str | None, second
 
 @given(st.one_of(st.text(), st.from_regex(r"[A-Z][a-z]{2}, \d{1,30} Jan \d{1,30} \d+:\d+:\d+ [+-]\d+", fullmatch=True)))
 def test_any_retry_after_header_is_none_or_at_least_0(value: str) -> None:
-    """No header raises an error."""
+    """Whatever the header contains, reading it raises no error."""
     seconds: Any = read_retry_after(value, now=NOW + timedelta(days=1))
     assert seconds is None or seconds >= 0

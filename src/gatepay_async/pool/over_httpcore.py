@@ -67,7 +67,7 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
 
     def is_fit(self) -> bool:
         """Whether the connection can carry another request: it is idle and open, and no byte is left unread."""
-        return self.is_available() and self.network.is_quiet() and self._has_read_all()
+        return self.is_available() and self.network.is_open_without_unread_bytes() and self._has_read_all()
 
     def _has_read_all(self) -> bool:
         """Whether httpcore has read no bytes after the end of the last response."""

@@ -7,7 +7,8 @@ It replaces httpcore's own network code for four reasons:
   `NetworkStream` holds the socket from the start, and closing the stream closes it.
 * Closing can't hang, and a cancellation can't interrupt it: see `NetworkStream.aclose`.
 * It is faster: a read without a time-out sets no timer, and a request's head and body are sent in one write.
-* It knows whether there are unread bytes between the socket and httpcore: see `NetworkStream.is_quiet`.
+* It knows whether there are unread bytes between the socket and httpcore: see
+  `NetworkStream.is_open_without_unread_bytes`.
 """
 
 import contextlib
@@ -207,7 +208,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
             self.not_reusable = True
             raise httpcore.WriteError(_reason(error)) from error
 
-    def is_quiet(self) -> bool:
+    def is_open_without_unread_bytes(self) -> bool:
         """
         Whether the connection is open and has no unread bytes.
 
@@ -273,7 +274,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         else:
             with anyio.fail_after(timeout):
                 await stream.send(buffer)
-        if len(buffer) >= MAX_COLLECTED_BYTES and not self.is_quiet():
+        if len(buffer) >= MAX_COLLECTED_BYTES and not self.is_open_without_unread_bytes():
             # The reply came before the whole request was sent. It may be valid. But the server may parse the rest of
             # this request as a second request, and reply to that too.
             self.not_reusable = True
@@ -285,7 +286,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         Raises:
             httpcore.ConnectionNotAvailable: Bytes are unread. They can't be the reply to this request.
         """
-        if not (self.is_quiet() if self._used else self._has_no_unread_http()):
+        if not (self.is_open_without_unread_bytes() if self._used else self._has_no_unread_http()):
             raise httpcore.ConnectionNotAvailable(TOO_EARLY)
         self.request_begun = self._used = True
         on_send, self.on_send = self.on_send, do_nothing
@@ -295,7 +296,8 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         """
         Whether this new connection has received no bytes of HTTP.
 
-        Unlike `is_quiet`, this is True even if the server has closed the connection: a request may still arrive.
+        Unlike `is_open_without_unread_bytes`, this is True even if the server has closed the connection: a request may
+        still arrive.
         """
         unread = sum(map(len, self._queue)) + count_waiting(self._socket)
         if self._records is None:
