@@ -23,6 +23,7 @@ DOCSTRINGS = {
     for name, docstring in tomllib.loads(file.read_text("utf-8")).items()
 }
 SECTION = re.compile(r"^(Args|Attributes|Returns|Yields|Raises|Example|Examples|Note):\n", re.MULTILINE)
+LITERAL_BLOCK = re.compile(r"(?<!\S)::\n(?:\n+ {4}.*)+")
 AUTODOC = re.compile(r"^ *\.\. auto(class|function|method):: (\S+)\n((?: +:\S+:.*\n)*)", re.MULTILINE)
 PAGES = [page for language in ("en", "zh") for page in (REFERENCE.parents[1] / language / "reference").glob("*.md")]
 
@@ -68,9 +69,10 @@ def test_the_reference_lists_all_methods_of_the_client() -> None:
 @rows(("name", "docstring"), DOCSTRINGS.items)
 def test_docstrings_are_chinese(name: str, docstring: str) -> None:
     """Each paragraph and each entry is Chinese and ends like a Chinese sentence. Python names are formatted as code."""
-    for paragraph in re.split(r"\n\n|\n(?= {4}\S)", SECTION.sub("", docstring)):
+    prose = SECTION.sub("", LITERAL_BLOCK.sub("", docstring))
+    for paragraph in re.split(r"\n\n|\n(?= {4}\S)", prose):
         text = paragraph.strip()
-        if text and not re.match(r"[>.]{3} |\.\. ", text):
+        if text and not text.startswith(">>>"):
             assert re.search("[\u4e00-\u9fff]", text), text
             assert text.endswith(("。", "：", "）", "``", "::")), text
     assert docstring.count("``") % 2 == 0, name
@@ -107,7 +109,7 @@ def is_module(name: str) -> bool:
 def sections(docstring: str) -> dict[str, list[str] | int]:
     """Return the names of the sections, such as ``Args``, and of the entries in each; and the paragraphs above them."""
     above, *parts = SECTION.split(docstring)
-    entries = [re.findall(r"^ {4}([\w.*, ]+?)(?: \(.*?\))?:", part, re.MULTILINE) for part in parts[1::2]]
+    entries = [re.findall(r"^ {4}(?! )([\w.*, ]+?)(?: \(.*?\))?:", part, re.MULTILINE) for part in parts[1::2]]
     return {"paragraphs": len(re.split(r"\n\n+", above.strip()))} | {
         name: found if name not in ("Returns", "Yields", "Example", "Examples") else []
         for name, found in zip(parts[::2], entries, strict=True)

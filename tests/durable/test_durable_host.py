@@ -130,7 +130,7 @@ async def test_unsuitable_dbos_of_the_application_raises_an_error(workspace: Wor
         async with uploads.submitter() as submit:
             locks = submit._database.worker_locks(submit._database.engine(connections=2), "gatepay")
         assert locks.acquire("host-1")
-        with pytest.raises(DurableError, match="executor_id is 'host-1'"):
+        with pytest.raises(DurableError, match="executor_id 'host-1'"):
             async with uploads.worker():
                 pass
         locks.release()

@@ -345,7 +345,7 @@ async def test_job_that_is_stopped_during_a_query_reports_the_reason(
                 pass  # until the worker has stopped the job
             return query_batches(names)
 
-        monkeypatch.setattr(store, "batches", query_after_the_stop)
+        monkeypatch.setattr(store, "runs_of_batches", query_after_the_stop)
         assert isinstance((await job.wait(every=POLL_S)).stopped, EndpointClosedError)
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from gatepay_async.cli.language import current_language, text
+from gatepay_async.cli.language import CommandText, current_language, text
 from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol import callback_errors, catalogue, errors
@@ -76,6 +76,19 @@ def problem_of(error: BaseException | None) -> dict[str, object]:
     return {"problem": problem.as_json(current_language())} if isinstance(problem, Problem) else {}
 
 
+def _text_as_json(message: CommandText) -> dict[str, object]:
+    """Return a text of the command in the format of ``Problem.as_json``."""
+    facts = {
+        name: _text_as_json(fact)
+        if isinstance(fact, CommandText)
+        else fact
+        if isinstance(fact, int | float | None)
+        else escape(fact)
+        for name, fact in message.facts.items()
+    }
+    return {"name": message.name, "text": escape(message), "facts": facts}
+
+
 def _without_line(problem: Problem) -> Problem:
     """Return *problem* without the line number, because the report shows file and line next to it."""
     inner = problem.facts["problem"] if problem.name in ("line", "lines") else problem
@@ -104,7 +117,10 @@ def _located_problem(error: errors.GatePayError) -> str:
 def show_error(error: HaltError | errors.GatePayError) -> Status:
     """Print *error*, and return its exit status."""
     if isinstance(error, HaltError):
-        facts = {"type": error.status.name.lower(), **problem_of(error), **error.facts}
+        problem = problem_of(error)
+        if not problem and isinstance(error.text, CommandText):
+            problem = {"problem": _text_as_json(error.text)}
+        facts = {"type": error.status.name.lower(), **problem, **error.facts}
         _print_error(escape(error.text), "", escape(error.todo), facts)
         return error.status
     explanation = explain(error)
@@ -113,12 +129,13 @@ def show_error(error: HaltError | errors.GatePayError) -> Status:
         headline(error),
         explanation.cause,
         explanation.remedy,
-        {"type": type(error).__name__, **problem_of(error), **_existing_attributes(error, names)},
+        {"type": type(error).__name__, **problem_of(error), **existing_attributes(error, names)},
     )
     return error_status(error)
 
 
-def _existing_attributes(error: Exception, names: tuple[str, ...]) -> dict[str, object]:
+def existing_attributes(error: Exception | None, names: tuple[str, ...]) -> dict[str, object]:
+    """Return those attributes of *error* that it has, for JSON."""
     return {name: getattr(error, name) for name in names if hasattr(error, name)}
 
 

@@ -20,9 +20,26 @@ def current_language() -> Lang:
     return _language.get()
 
 
+class CommandText(str):
+    """
+    A text of the command in the current language.
+
+    Attributes:
+        name: Its key in ``COMMAND``, for programs.
+        facts: The values in the text, for programs.
+    """
+
+    __slots__ = ("facts", "name")
+
+    name: str
+    facts: Mapping[str, object]
+
+
 def text(key: str, **values: object) -> str:
-    """Return the text with this *key* in the current language."""
-    return say(COMMAND[key], _language.get(), **values)
+    """Return the text with this *key* in the current language, as a ``CommandText``."""
+    result = CommandText(say(COMMAND[key], _language.get(), **values))
+    result.name, result.facts = key, values
+    return result
 
 
 def choose_language(arguments: list[str], environ: Mapping[str, str], *, encoding: str) -> Lang:

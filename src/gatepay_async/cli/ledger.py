@@ -166,6 +166,7 @@ def _describe_outcome(place: Place, outcome: ChunkOutcome) -> Trouble:
         "todo": todo,
         "error": None if outcome.error is None else type(outcome.error).__name__,
         **failures.problem_of(outcome.error),
+        **failures.existing_attributes(outcome.error, ("code", "message")),
     }
 
 

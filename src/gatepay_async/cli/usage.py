@@ -110,7 +110,7 @@ class Group(TyperGroup):
         if args[0] not in self.commands:
             suggestion = self._nearest(args[0])
             hint = text("usage.meant_command", name=f"{ctx.command_path} {suggestion}") if suggestion else ""
-            raise CommandLineError(text("usage.no_command", name=escape(args[0])) + hint, ctx)
+            raise CommandLineError(text("usage.no_command", name=escape(args[0]), hint=hint), ctx)
         return super().resolve_command(ctx, args)
 
     def _nearest(self, name: str) -> str:
@@ -185,8 +185,8 @@ def _option_problem(error: Any, params: dict[str, Any]) -> str:
     if option in params:
         return text("usage.no_value" if params[option].is_flag else "usage.needs_value", option=escape(option))
     matches = get_close_matches(option, params, n=1)
-    suggestion = text("usage.meant", name=matches[0]) if matches else ""
-    return text("usage.no_option", option=escape(option)) + suggestion
+    hint = text("usage.meant", name=matches[0]) if matches else ""
+    return text("usage.no_option", option=escape(option), hint=hint)
 
 
 def usage_hint(error: Any) -> str:

@@ -510,10 +510,10 @@ COMMAND: dict[str, Text] = {
     "help.options": ("Options", "选项"),
     "help.required": ("[required]", "[必填]"),
     # -- wrong usage --------------------------------------------------------------------------------------------------
-    "usage.no_command": ("Unknown command: {name}.", "没有 {name} 这个命令。"),
+    "usage.no_command": ("Unknown command: {name}.{hint}", "没有 {name} 这个命令。{hint}"),
     "usage.meant": (" Did you mean {name}?", "是不是想用 {name}？"),
     "usage.meant_command": (" Did you mean `{name}`?", "是不是想用 {name}？"),
-    "usage.no_option": ("Unknown option: {option}.", "没有 {option} 这个选项。"),
+    "usage.no_option": ("Unknown option: {option}.{hint}", "没有 {option} 这个选项。{hint}"),
     "usage.missing_command": ("Missing command.", "缺少命令。"),
     "usage.missing": ("Missing {name}.", "缺少 {name}。"),
     "usage.needs_value": ("{option} requires a value.", "{option} 需要一个值。"),
