@@ -34,7 +34,7 @@ def canary(rng: random.Random) -> str:
     )
 
 
-def remains(secret: str, text: str) -> list[str]:
+def find_traces(secret: str, text: str) -> list[str]:
     """Return the parts of *secret* that *text* contains: whole or in pieces, unchanged or escaped."""
     pieces = {piece for piece in re.findall(r"[A-Za-z0-9]+", secret) if len(piece) > (6 if piece.isdigit() else 4)}
     forms = {secret, html.escape(secret), quote_plus(secret), json.dumps(secret)[1:-1], *pieces}

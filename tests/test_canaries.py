@@ -12,7 +12,7 @@ import httpx
 import pytest
 import sniffio
 from anyio.abc import SocketStream
-from canaries import canary, remains, replies
+from canaries import canary, find_traces, replies
 from seeds import fresh_seed
 from servers import raw_server
 
@@ -50,7 +50,7 @@ def calls(gatepay: AsyncGatePay, secret: str) -> list[Callable[[], Awaitable[obj
 
     async def upload() -> None:
         report = await gatepay.upload_card_keys(8, [secret])
-        assert not remains(secret, repr(report))
+        assert not find_traces(secret, repr(report))
         for chunk in report.chunks:
             if chunk.error is not None:
                 raise chunk.error
@@ -97,10 +97,10 @@ async def count_errors(rng: random.Random, leaks: list[str], secrets: list[str],
                             await call()
                         except Exception as error:  # noqa: BLE001 -- any error must not leak
                             errors += 1
-                            remaining = remains(secret, all_texts_of(error))
-                            if remaining:
+                            traces = find_traces(secret, all_texts_of(error))
+                            if traces:
                                 leaks.append(
-                                    f"{secret!r} in {place!r}, call {number}, {type(error).__name__}: {remaining}"
+                                    f"{secret!r} in {place!r}, call {number}, {type(error).__name__}: {traces}"
                                 )
         if transport is not None:
             await transport.aclose()
@@ -121,7 +121,7 @@ def test_no_secret_of_a_reply_leaks(backend: str, caplog: pytest.LogCaptureFixtu
     assert errors > 150 * ROUNDS
     logged = "\n".join(f"{record.getMessage()} {vars(record)}" for record in caplog.records)
     assert "OutcomeUnknownError" in logged
-    assert [secret for secret in secrets if remains(secret, logged)] == []
+    assert [secret for secret in secrets if find_traces(secret, logged)] == []
 
 
 def test_no_secret_of_a_proxys_reply_leaks() -> None:

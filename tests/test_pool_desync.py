@@ -42,7 +42,8 @@ class Row:
     Attributes:
         first_reply: The reply to the first request: parts in one TCP segment, each in its own TLS record.
         while_idle: What the server sends between the two calls.
-        split_record: A TLS record: its first half follows the first reply, the rest the second request.
+        split_record: The content of a TLS record. One half is sent after the first reply, the other just before the
+            second reply.
         raw: Unencrypted bytes after the first reply, in the same TCP segment.
         first_result: The result of the first call: ``"ok"`` or the name of an error.
         connections: The number of connections after the second call, which must get its own reply.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from anyio.abc import SocketStream
 from anyio.from_thread import start_blocking_portal
-from canaries import canary, remains, replies
+from canaries import canary, find_traces, replies
 from servers import raw_server
 
 pytestmark = pytest.mark.sockets
@@ -44,7 +44,7 @@ def test_no_command_prints_a_card_key_of_any_part_of_a_reply(
             for command in COMMANDS:
                 result = gatepay(*command)
                 failures += result.status != 0
-                leak = remains(secret, result.out + result.err)
+                leak = find_traces(secret, result.out + result.err)
                 leaks += [f"{secret!r} in {place!r}: {' '.join(command)}: {leak}"] * bool(leak)
     assert failures > len(PLACES) * 3
     assert not leaks, "\n".join(leaks)

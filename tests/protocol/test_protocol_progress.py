@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gatepay_async.protocol import errors
-from gatepay_async.protocol.bulk import Attempted, Chunk, ChunkOutcome, Fate, abandoned
+from gatepay_async.protocol.bulk import AttemptError, Chunk, ChunkOutcome, Fate, abandoned
 from gatepay_async.protocol.errors import ProtocolError, RefusedError, TransportError
 from gatepay_async.protocol.models import Stored
 from gatepay_async.protocol.progress import Patience, Progress, Resend
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.fast
 
 PATIENCE = Patience()
 # Like a durable worker's: instead of waiting, a later run of the batch sends the card keys again.
-WITHOUT_WAITING = Patience(seconds=0, seconds_at_first=0, attempts=5, attempts_at_first=5, holds=False)
+WITHOUT_WAITING = Patience(seconds=0, seconds_at_first=0, attempts=5, attempts_at_first=5, waits=False)
 
 
 def make_part(count: int = 4, *, in_doubt: bool = False, key: str = "KEY") -> Chunk:
@@ -88,7 +88,7 @@ def by_fate(outcomes: list[ChunkOutcome]) -> dict[str, int]:
 
 def test_card_keys_stay_in_doubt_until_a_reply_says_stored() -> None:
     """Later failures don't end the doubt, not even for the halves of a part."""
-    cases: list[tuple[Attempted, Fate]] = [
+    cases: list[tuple[AttemptError, Fate]] = [
         (make_refusal(errors.DuplicateKeysError), Fate.UNKNOWN),
         (make_refusal(errors.EndpointClosedError), Fate.UNKNOWN),
         (SIGNATURE, Fate.UNKNOWN),

@@ -37,7 +37,7 @@ REFUSALS_OF_EVERY_CHUNK: tuple[type[RefusedError], ...] = (
 )
 # The errors that a call to store card keys can raise after its arguments were checked.
 ATTEMPT_ERRORS = (RefusedError, ProtocolError, TransportError)
-Attempted: TypeAlias = RefusedError | ProtocolError | TransportError
+AttemptError: TypeAlias = RefusedError | ProtocolError | TransportError
 
 MAX_INVISIBLE_LINES = 1000  # a report lists at most so many lines with invisible characters
 
@@ -77,7 +77,7 @@ class Chunk:
     keys: tuple[str, ...] = field(repr=False)
     in_doubt: bool = field(default=False, repr=False)
     doubt: GatePayError | None = field(default=None, repr=False, eq=False)
-    last_error: Attempted | None = field(default=None, repr=False, eq=False)
+    last_error: AttemptError | None = field(default=None, repr=False, eq=False)
     calls: int = field(default=0, repr=False)
     proofs: int = field(default=0, repr=False)
     attempts: int = field(default=0, repr=False)
@@ -147,7 +147,7 @@ def failed(chunk: Chunk, fate: Fate, *, error: GatePayError | None = None, attem
     )
 
 
-def may_have_stored(error: Attempted) -> bool:
+def may_have_stored(error: AttemptError) -> bool:
     """Whether any attempt of a call that ended with *error* may have stored its card keys."""
     if isinstance(error, RefusedError):
         return error.in_doubt
@@ -155,7 +155,7 @@ def may_have_stored(error: Attempted) -> bool:
     return isinstance(error, ProtocolError) or error.sent
 
 
-def outcome_of(chunk: Chunk, error: Attempted) -> ChunkOutcome:
+def outcome_of(chunk: Chunk, error: AttemptError) -> ChunkOutcome:
     """Return the outcome of *chunk* after a call to store it has raised *error*."""
     attempts = chunk.attempts + error.attempts
     if isinstance(error, AlreadyStoredError):
@@ -163,7 +163,7 @@ def outcome_of(chunk: Chunk, error: Attempted) -> ChunkOutcome:
     return _not_stored(chunk, error, attempts=attempts)
 
 
-def _not_stored(chunk: Chunk, error: Attempted, *, attempts: int) -> ChunkOutcome:
+def _not_stored(chunk: Chunk, error: AttemptError, *, attempts: int) -> ChunkOutcome:
     """Return the outcome after a failed call. An unknown outcome has the error of the call that made it unknown."""
     if may_have_stored(error):
         return failed(chunk, Fate.UNKNOWN, error=error, attempts=attempts)

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from gatepay_async.protocol.bulk import Attempted, Chunk, ChunkOutcome
+from gatepay_async.protocol.bulk import AttemptError, Chunk, ChunkOutcome
 from gatepay_async.protocol.progress import Progress, Resend
 
 
@@ -43,7 +43,7 @@ class Parts:
         return self._waiting.popleft()
 
     def failed(
-        self, part: Chunk, error: Attempted, *, began: float, now: float, jitter: float, others: int
+        self, part: Chunk, error: AttemptError, *, began: float, now: float, jitter: float, others: int
     ) -> ChunkOutcome | None:
         """
         Handle a failed call for *part*. The arguments are those of ``Progress.failed``.

@@ -18,7 +18,7 @@ from typing import TypeAlias
 from attrs import evolve, frozen
 
 from gatepay_async.protocol import bulk
-from gatepay_async.protocol.bulk import Attempted, Chunk, ChunkOutcome, Fate
+from gatepay_async.protocol.bulk import AttemptError, Chunk, ChunkOutcome, Fate
 from gatepay_async.protocol.errors import (
     AlreadyStoredError,
     GatePayError,
@@ -31,7 +31,8 @@ from gatepay_async.protocol.errors import (
 from gatepay_async.protocol.models import Stored
 from gatepay_async.protocol.retrying import Sent, is_transient
 
-# FastAdmin's input filter changes these before GatePay checks the signature, so it replies 106 to a right secret.
+# The input filter of GatePay's framework, FastAdmin, changes these characters before GatePay checks the signature. So
+# GatePay rejects the signature even if the secret is right.
 _CHANGED_BY_FILTER = frozenset("&<>\"'")
 
 # Each halving costs some credit, so that a server which refuses everything gets few calls. A success gives some back:
@@ -42,7 +43,8 @@ _REFUSED_COST = 1.0  # for a refusal by GatePay, which has read the card keys
 _AMBIGUOUS_COST = 4.0  # for a failure of GatePay's database or a gateway, which may affect all card keys
 _EARLY_COST = 20.0  # for an unclear failure before the first success, when the URL or the secret may be wrong
 
-# After so many rejected signatures without a success, the secret counts as wrong: one for a part and one for each half.
+# After so many rejected signatures without a success, the secret counts as wrong. Three are one for a part and one for
+# each of its halves.
 _REJECTED_WITHOUT_SUCCESS = 3
 _MAX_REFUSED_PARTS = 10  # after so many parts in a row that were refused and not halved, the upload ends
 
@@ -52,7 +54,9 @@ _CALLS_BEFORE_HALVING = 3
 # After so many failed calls, with a success of another part between each two, the card keys are at fault.
 _PROOFS = 3
 _PROOFS_WITHOUT_CONNECTION = 6  # the same if the calls never reached GatePay
-_CALLS_IN_MANY_RUNS = 5  # after so many, in runs far apart, a single card key of a durable upload is at fault
+# After so many failed calls in several runs of its batch, a single card key of a durable upload is at fault, even if no
+# other part succeeded between them: the runs are far apart.
+_CALLS_IN_MANY_RUNS = 5
 _MAX_PAUSE_DOUBLINGS = 30  # enough for a wait of years; more could overflow a float
 _RETRY_LATER = frozenset({408, 425, 429, 503})  # the server asks to retry later; the content is not at fault
 
@@ -71,7 +75,8 @@ class Patience:
         first_wait: Seconds before the same card keys are sent again. Each round of failed calls doubles the wait.
         longest_wait: The upper limit of that wait, in seconds.
         longest_hold: The longest ``Retry-After``, in seconds, for which nothing is sent.
-        holds: Whether parts wait for an unavailable server. If not, each gets its outcome at its first failure.
+        waits: Whether parts wait for an unavailable server. If not, each gets its outcome at its first failure, or
+            after a second call that can show whether its card keys are at fault. Another run sends the others again.
     """
 
     seconds: float = 20.0
@@ -81,7 +86,7 @@ class Patience:
     first_wait: float = 0.25
     longest_wait: float = 4.0
     longest_hold: float = 60.0
-    holds: bool = True
+    waits: bool = True
 
 
 @frozen
@@ -111,7 +116,7 @@ class Progress:
 
     Attributes:
         stopped: The refusal that every part would get, or None.
-        away: The error of the last failed call if the server counts as unavailable, else None.
+        outage: The error of the last failed call if the server counts as unavailable, else None.
         accepted: Whether GatePay has accepted a call, so the appsecret is right.
         held_until: Send nothing before that time: the server has asked for it.
     """
@@ -124,7 +129,7 @@ class Progress:
         self._patience = patience
         self._credit = _FULL_CREDIT
         self._refused = 0  # parts in a row that were refused without having been halved
-        self._rejected = 0  # rejected signatures before the first success that the card keys' text doesn't explain
+        self._rejected = 0  # rejected signatures before the first success, except of parts that the filter changes
         # The failed calls since GatePay last replied. Calls that overlap count as one round.
         self._last_answered = -math.inf  # when GatePay last replied
         self._failing_since = math.inf
@@ -149,11 +154,11 @@ class Progress:
 
     def abandoned(self, part: Chunk) -> ChunkOutcome:
         """Return the outcome of *part*, which is not sent, or not sent again, because the upload has ended."""
-        # Half of a refused part would count as refused, although perhaps only the other half is at fault.
+        # Otherwise half of a refused part would count as refused, although perhaps only the other half is at fault.
         return self._as_not_sent(bulk.abandoned(part, error=self.ended))
 
     def failed(
-        self, part: Chunk, error: Attempted, *, began: float, now: float, jitter: float = 0.0, others: int = 0
+        self, part: Chunk, error: AttemptError, *, began: float, now: float, jitter: float = 0.0, others: int = 0
     ) -> NextStep:
         """
         Decide what to do after the call for *part* has failed.
@@ -183,13 +188,13 @@ class Progress:
 
     def _handle_first_rejection(self, part: Chunk, error: SignatureRejectedError, others: int) -> NextStep:
         """
-        Handle a 106 before the first success: the secret is wrong, or a character in this part breaks the signature.
+        Handle a signature rejected before the first success: the secret is wrong, or a character in *part* breaks it.
 
         Other replies show which it is: first those of the calls in flight, then those of the two halves.
         """
         self._rejected += 1
-        is_only_key = len(part.keys) == 1 and part.last_error is None
-        if not others and (is_only_key or self._rejected >= _REJECTED_WITHOUT_SUCCESS):
+        is_chunk_of_one_key = len(part.keys) == 1 and part.last_error is None  # it has no halves to ask about
+        if not others and (is_chunk_of_one_key or self._rejected >= _REJECTED_WITHOUT_SUCCESS):
             self.stopped = self.stopped or error
         if self.ended is None and len(part.keys) > 1:
             return Resend(_halves(part, error), later=True)
@@ -214,7 +219,7 @@ class Progress:
         """Whether a rejected signature may be caused by the text of *part*."""
         return self.accepted or any(not _CHANGED_BY_FILTER.isdisjoint(key) for key in part.keys)
 
-    def _handle_no_success(self, part: Chunk, error: Attempted, now: float, jitter: float) -> NextStep:
+    def _handle_no_success(self, part: Chunk, error: AttemptError, now: float, jitter: float) -> NextStep:
         """Handle a call without a reply from GatePay, or with a failure of its database."""
         counted = self._count_failure(part, error, now, jitter)
         if self.ended is None and _would_fail_again(error) and len(part.keys) > 1 and self._pay_for_halving(error):
@@ -225,18 +230,19 @@ class Progress:
             return bulk.outcome_of(part, error)
         if self.ended is None and self._is_unavailable(now):
             self.outage = error
-        # Without waiting, still call a second time: if other parts succeed in between, these card keys are at fault.
-        if self.ended is None and (self._patience.holds or (_would_fail_again(error) and counted.calls == 1)):
+        # Even if parts don't wait, send this one twice: if other parts succeed in between, its card keys are at fault.
+        if self.ended is None and (self._patience.waits or (_would_fail_again(error) and counted.calls == 1)):
             return Resend((counted,), later=True)
-        return self._as_not_sent(bulk.outcome_of(part, error))  # GatePay's database may be down
+        # "Storage failed" isn't final, even though it is a refusal: perhaps GatePay's database is down.
+        return self._as_not_sent(bulk.outcome_of(part, error))
 
     def _as_not_sent(self, outcome: ChunkOutcome) -> ChunkOutcome:
         """Return *outcome*, but as "not sent" instead of "refused" if another run will send the card keys again."""
-        if self._patience.holds or outcome.fate is not Fate.REFUSED:
+        if self._patience.waits or outcome.fate is not Fate.REFUSED:
             return outcome
         return evolve(outcome, fate=Fate.NOT_SENT)
 
-    def _count_failure(self, part: Chunk, error: Attempted, now: float, jitter: float) -> Chunk:
+    def _count_failure(self, part: Chunk, error: AttemptError, now: float, jitter: float) -> Chunk:
         """Return *part* with one more failed call. Hold all parts if the server has asked for it."""
         is_first = part.failed_at == -math.inf
         retry_after = error.retry_after if isinstance(error, ProtocolError) else None
@@ -251,31 +257,32 @@ class Progress:
             not_before=now + self._wait_seconds(part) * (1 - jitter / 2),
         )
 
-    def _may_be_keys_fault(self, part: Chunk, counted: Chunk, error: Attempted, now: float) -> bool:
+    def _may_be_keys_fault(self, part: Chunk, counted: Chunk, error: AttemptError, now: float) -> bool:
         """Whether one card key in *part* may have caused the failure. *counted* is *part* with this failure counted."""
         if len(part.keys) == 1 or _never_reached_gatepay(error):
             return False
         is_half = part.last_error is not None and part.calls == 0  # the other half will show what is at fault
         # Before the first success, this may be the only part: no other part could show what is at fault.
-        may_be_only_part = self._patience.holds and self._last_answered == -math.inf
+        may_be_only_part = self._patience.waits and self._last_answered == -math.inf
         soon = (is_half or may_be_only_part) and not self._is_unavailable(now)
         return soon or counted.calls >= _CALLS_BEFORE_HALVING
 
-    def _is_keys_fault(self, part: Chunk, error: Attempted, now: float) -> bool:
-        """Whether the card keys of *part* are at fault, because other parts succeed. *part* counts this failure."""
-        is_single = len(part.keys) == 1
-        if is_single and _would_fail_again(error) and not self._patience.holds and part.calls >= _CALLS_IN_MANY_RUNS:
+    def _is_keys_fault(self, counted: Chunk, error: AttemptError, now: float) -> bool:
+        """Whether card keys are at fault, because other parts succeed. *counted*: their part, this failure included."""
+        is_single = len(counted.keys) == 1
+        if is_single and _would_fail_again(error) and not self._patience.waits and counted.calls >= _CALLS_IN_MANY_RUNS:
             return True
         if self._last_answered == -math.inf:
             return False
-        if is_single and _would_fail_again(error) and self._rounds <= part.calls:
-            return part.calls > 1  # other calls have succeeded in between
+        if is_single and _would_fail_again(error) and self._rounds <= counted.calls:
+            # As far as the counts show, only calls for this card key have failed since GatePay last replied.
+            return counted.calls > 1
         if self._rounds <= 1:
-            return part.proofs >= _proofs_needed(error)
+            return counted.proofs >= _proofs_needed(error)
         # If this is the last card key, no other part can succeed. Then it is enough that no other part has failed.
-        return is_single and self._patience.holds and self._is_unavailable(now) and self._rounds <= part.calls
+        return is_single and self._patience.waits and self._is_unavailable(now) and self._rounds <= counted.calls
 
-    def _pay_for_halving(self, error: Attempted) -> bool:
+    def _pay_for_halving(self, error: AttemptError) -> bool:
         """Spend credit for halving a part. False: too little credit is left."""
         is_early = isinstance(error, ProtocolError) and self._last_answered == -math.inf
         return self._spend_credit(_EARLY_COST if is_early else _AMBIGUOUS_COST)
@@ -297,7 +304,7 @@ class Progress:
         doublings = max(self._rounds, part.calls + 1) - 1
         return min(self._patience.longest_wait, self._patience.first_wait * 2.0 ** min(doublings, _MAX_PAUSE_DOUBLINGS))
 
-    def _record_no_success(self, error: Attempted, began: float, now: float) -> None:
+    def _record_no_success(self, error: AttemptError, began: float, now: float) -> None:
         self._failing_since = min(self._failing_since, max(began, self._last_answered))
         if began >= self._round_ended:
             self._rounds += 1
@@ -318,7 +325,7 @@ class Progress:
         self._credit = min(_FULL_CREDIT, self._credit + _PER_SUCCESS)
 
 
-def _halves(part: Chunk, error: Attempted) -> tuple[Chunk, ...]:
+def _halves(part: Chunk, error: AttemptError) -> tuple[Chunk, ...]:
     return _to_resend(part, error).halves()
 
 
@@ -326,24 +333,24 @@ def _delayed_halves(part: Chunk) -> tuple[Chunk, ...]:
     return tuple(evolve(half, not_before=part.not_before) for half in part.halves())
 
 
-def _to_resend(part: Chunk, error: Attempted) -> Chunk:
+def _to_resend(part: Chunk, error: AttemptError) -> Chunk:
     """Return *part* for sending it again after *error*. If it may be stored, it is in doubt."""
     if bulk.may_have_stored(error):
         return evolve(part, in_doubt=True, doubt=error, last_error=error)
     return evolve(part, last_error=error)
 
 
-def _proofs_needed(error: Attempted) -> int:
+def _proofs_needed(error: AttemptError) -> int:
     """How many successes of other parts prove that the card keys are at fault."""
     return _PROOFS_WITHOUT_CONNECTION if _never_reached_gatepay(error) else _PROOFS
 
 
-def _would_fail_again(error: Attempted) -> bool:
+def _would_fail_again(error: AttemptError) -> bool:
     """Whether the reply would be the same if the same card keys were sent again."""
     return isinstance(error, StorageFailedError) or not is_transient(error)
 
 
-def _never_reached_gatepay(error: Attempted) -> bool:
+def _never_reached_gatepay(error: AttemptError) -> bool:
     """Whether GatePay can't have read the card keys."""
     if isinstance(error, TransportError):
         return not error.sent

@@ -36,7 +36,7 @@ def list_all_products(connection: Connection) -> list[ProductStock]:
 
 
 def make_order(order_service: OrderService, form: OrderForm) -> int | str:
-    """Create the order. Return its number or, if the form is invalid, the name of the error text."""
+    """Create the order. Return its ``order_id`` or, if the form is invalid, the name of the error text."""
     if form.pay_type not in CONSOLE_PAY_TYPES or not is_positive(form.quantity) or not is_positive(form.product):
         return "order_wrong"
     quantity, product_id = int(form.quantity), int(form.product)
@@ -62,6 +62,6 @@ def make_order(order_service: OrderService, form: OrderForm) -> int | str:
             )
             expires_after = order_service.options.expires_after
             expires = None if expires_after is None else now + expires_after
-            page_id = orders.insert(connection, order, now=int(now), expires=expires)
-            return orders.order_id_of_page(connection, page_id)
+            payment_page_id = orders.insert(connection, order, now=int(now), expires=expires)
+            return orders.order_id_of_page(connection, payment_page_id)
     return "order_wrong"

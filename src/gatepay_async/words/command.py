@@ -1601,8 +1601,8 @@ COMMAND: dict[str, Text] = {
         "4. 收到回调：订单 {order} 已支付 ￥{price}，验签通过。",
     ),
     "demo.forged": ("5. Rejected a forged callback.", "5. 伪造的回调已被拒绝。"),
-    "demo.held": ("Everything works.", "一切正常。"),
-    "demo.not_held": ("Something does NOT work; see above.", "有步骤不正常，见上文。"),
+    "demo.ok": ("Everything works.", "一切正常。"),
+    "demo.failed": ("Something does NOT work; see above.", "有步骤不正常，见上文。"),
     "demo.next": (
         "Next: run `gatepay sandbox` to try it yourself, or `gatepay doctor` with your own account.",
         "接下来：运行 gatepay sandbox 亲自试试，或用自己的账号运行 gatepay doctor。",

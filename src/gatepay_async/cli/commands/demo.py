@@ -50,7 +50,7 @@ async def run_demo() -> Status:
     if wants_json():
         print_json(ok=ok, uploaded=results[0], listed=results[1], paid=results[2])
     else:
-        print_line(text("demo.held" if ok else "demo.not_held"), style="bold green" if ok else "bold red")
+        print_line(text("demo.ok" if ok else "demo.failed"), style="bold green" if ok else "bold red")
         print_line(text("demo.next"))
     return Status.DONE if ok else Status.PARTLY
 

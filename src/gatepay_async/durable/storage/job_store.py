@@ -138,7 +138,11 @@ class JobStore:
         )
 
     def cancel_foreign_rows(self, executor: str) -> None:
-        """Cancel rows that *executor* has taken and that aren't batches: they count against the global concurrency."""
+        """
+        Cancel rows that *executor* has taken and that aren't batches.
+
+        DBOS counts them against ``global_concurrency``, the limit for all workers together.
+        """
         rows = self._list_readable(queue_name=self._queue, status="PENDING", executor_id=executor, **_METADATA_ONLY)
         foreign = [
             row.workflow_id for row in rows if (row.name, row.class_name, row.config_name) != (BATCH, None, None)
