@@ -15,12 +15,13 @@ from gatepay_async.client.caller import Caller
 from gatepay_async.client.card_keys import CardKeys
 from gatepay_async.client.payments import Payments
 from gatepay_async.client.queries import Queries
-from gatepay_async.client.settings import check_kind, check_transport, cloud_url_or_env, url_or_env, value_or_env
+from gatepay_async.client.settings import check_transport, cloud_url_or_env, url_or_env, value_or_env
 from gatepay_async.event_loop import run_in_thread
 from gatepay_async.exchange.attempts import Attempts
 from gatepay_async.exchange.libraries import classes
 from gatepay_async.exchange.opening import open_exchange
 from gatepay_async.protocol import checks
+from gatepay_async.protocol.checks import check_instance
 from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.frames import scrub_errors
@@ -117,9 +118,9 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         checks.check("max_connections", max_connections, checks.positive)
         if http_client is not None and transport is not None:
             raise InvalidRequestError(field="transport", problem=Problem("client_and_transport"))
-        check_kind("http_client", http_client, *classes("AsyncClient"))
+        check_instance("http_client", http_client, *classes("AsyncClient"))
         check_transport(transport, *classes("AsyncBaseTransport"))
-        check_kind("retry", retry, RetryPolicy)
+        check_instance("retry", retry, RetryPolicy)
         self._deadline = math.inf if deadline is None else deadline
         self._timeout = math.inf if timeout is None else timeout
         self._max_connections = max_connections

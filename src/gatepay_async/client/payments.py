@@ -9,8 +9,8 @@ import anyio
 
 from gatepay_async.client.base import BaseClient
 from gatepay_async.client.caller import scrub_errors_async
-from gatepay_async.client.settings import check_kind
 from gatepay_async.protocol.calls import PayCreate
+from gatepay_async.protocol.checks import check_instance
 from gatepay_async.protocol.errors import OrderNotFoundError, OutcomeUnknownError, ProtocolError, TransportError
 from gatepay_async.protocol.models import OrderStatus, Payment, PaymentLink, PayType
 
@@ -231,7 +231,7 @@ class Payments(BaseClient):
             TransportError: GatePay did not answer the last call; call this again later.
             ProtocolError: The reply to the last call is not GatePay's; call this again later.
         """
-        check_kind("error", error, OutcomeUnknownError)
+        check_instance("error", error, OutcomeUnknownError)
         failure: TransportError | ProtocolError | None = None
         for wait in _SETTLE_DELAYS_S:
             await anyio.sleep(wait)

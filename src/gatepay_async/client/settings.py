@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gatepay_async.exchange.loopback import is_loopback
 from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.protocol import checks, invisible
+from gatepay_async.protocol.checks import check_instance
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.words.problem import Problem
 
@@ -94,20 +95,8 @@ def _url_problem(url: httpx.URL, allow_http: bool) -> Problem | None:  # noqa: F
     return None
 
 
-def check_kind(name: str, value: object, *kinds: type) -> None:
-    """
-    Check the type of the argument *name*, which may be None.
-
-    Raises:
-        InvalidRequestError: *value* is neither None nor an instance of one of *kinds*.
-    """
-    if value is not None and not isinstance(value, kinds):
-        problem = Problem("wrong_type", wanted=kinds[0].__name__, kind=type(value).__name__)
-        raise InvalidRequestError(field=name, problem=problem)
-
-
 def check_transport(transport: object, *kinds: type) -> None:
-    """Check the argument ``transport`` as ``check_kind`` does."""
+    """Check the argument ``transport``: None, or an instance of one of *kinds*."""
     if transport == "aiohttp":  # an earlier version accepted this
         raise InvalidRequestError(field="transport", problem=Problem("aiohttp_transport"))
-    check_kind("transport", transport, *kinds)
+    check_instance("transport", transport, *kinds)

@@ -100,6 +100,7 @@ class DurableUploads:
         checks.check("concurrency", concurrency, checks.concurrency)
         if global_concurrency is not None:
             checks.check("global_concurrency", global_concurrency, checks.positive)
+        checks.check_instance("rate", rate, Rate)
         return Worker(
             self._database,
             self._queue,
@@ -116,6 +117,7 @@ class DurableUploads:
         """Convert the argument *spool*. None: use a folder next to the SQLite file."""
         if isinstance(spool, str):
             return FolderSpool(spool)
+        checks.check_instance("spool", spool, Spool)
         if spool is not None:
             return spool
         file = self._database.file

@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import AsyncIterable, Callable
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from typing import Final, cast
 
 import anyio
@@ -67,8 +68,8 @@ class OriginPool(httpx.AsyncBaseTransport):
     Args:
         origin: A URL whose scheme, host and port are used; its path is ignored.
         max_connections: The most connections at once, including those that are being opened or closed.
-        keepalive_expiry: Seconds after which an idle connection is closed instead of reused. There is no background
-            task: later calls close it.
+        keepalive_expiry: Seconds, or a `timedelta`, after which an idle connection is closed instead of reused. There
+            is no background task: later calls close it.
         ssl_context: The TLS context. None: httpx's default, made once, in a thread, when the first connection is
             opened.
         uds: The path of a Unix socket to connect to, whatever the host.
@@ -84,7 +85,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         origin: httpx.URL | str,
         *,
         max_connections: int = 100,
-        keepalive_expiry: float = 15.0,
+        keepalive_expiry: float | timedelta = 15.0,
         ssl_context: ssl.SSLContext | None = None,
         uds: str | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -92,7 +93,9 @@ class OriginPool(httpx.AsyncBaseTransport):
         if max_connections < 1:
             raise ValueError(f"max_connections must be at least 1, not {max_connections}")
         self._origin = origin_of(httpx.URL(origin))
-        self._keepalive_expiry = keepalive_expiry
+        self._keepalive_expiry = (
+            keepalive_expiry.total_seconds() if isinstance(keepalive_expiry, timedelta) else keepalive_expiry
+        )
         self._opener = Opener(self._origin, ssl_context, uds)
         self._clock = clock
         self._slots: Slots[Connection] = Slots(max_connections)

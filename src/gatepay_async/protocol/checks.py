@@ -42,6 +42,13 @@ def check(name: str, value: object, rule: Any) -> None:
     rule(None, _Field(name), value)
 
 
+def check_instance(name: str, value: object, *kinds: type) -> None:
+    """Require that the parameter *name* of a function is an instance of one of *kinds*, or None."""
+    if value is not None and not isinstance(value, kinds):
+        problem = Problem("wrong_type", wanted=kinds[0].__name__, kind=type(value).__name__)
+        raise InvalidRequestError(field=name, problem=problem)
+
+
 def positive(_: object, attribute: Any, value: Any) -> None:
     """Require a whole number above 0. ``True`` is refused."""
     if isinstance(value, bool) or not isinstance(value, int):

@@ -3,12 +3,12 @@
 try:
     from gatepay_async.sandbox.callback_urls import CallbackUrlError
     from gatepay_async.sandbox.database import LaterVersionError
-    from gatepay_async.sandbox.deliveries import Delivery
+    from gatepay_async.sandbox.deliveries import Delivery, DeliveryState
     from gatepay_async.sandbox.events import CallEvent, DeliveryEvent
     from gatepay_async.sandbox.faults import Fault, FaultKind
     from gatepay_async.sandbox.options import Options
     from gatepay_async.sandbox.order_service import NoCallbackError
-    from gatepay_async.sandbox.orders import Order
+    from gatepay_async.sandbox.orders import Order, OrderState
     from gatepay_async.sandbox.request_log import SeenRequest
     from gatepay_async.sandbox.sandbox import Sandbox
     from gatepay_async.sandbox.server import PortTakenError
@@ -24,12 +24,14 @@ __all__ = [
     "CallbackUrlError",
     "Delivery",
     "DeliveryEvent",
+    "DeliveryState",
     "Fault",
     "FaultKind",
     "LaterVersionError",
     "NoCallbackError",
     "Options",
     "Order",
+    "OrderState",
     "PortTakenError",
     "Sandbox",
     "SeenRequest",

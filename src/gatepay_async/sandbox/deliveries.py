@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable
+from enum import StrEnum
 
 from attrs import field, frozen
 
@@ -74,6 +75,15 @@ class ClaimedDelivery:
     body: str | None = field(repr=False)
 
 
+class DeliveryState(StrEnum):
+    """The state of a delivery."""
+
+    WAITING = "waiting"
+    SENDING = "sending"
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+
+
 @frozen(kw_only=True)
 class Delivery:
     """
@@ -97,7 +107,7 @@ class Delivery:
     delivery_id: int
     order_id: int
     attempt: int
-    state: str
+    state: DeliveryState
     due_at: float
     url: str | None = field(repr=False)
     body: str | None = field(repr=False)
@@ -126,10 +136,10 @@ def _delivery(row: sqlite3.Row) -> Delivery:
     )
 
 
-def _delivery_state(row: sqlite3.Row) -> str:
+def _delivery_state(row: sqlite3.Row) -> DeliveryState:
     if row["answered"] is None:
-        return "waiting" if row["claimed"] is None else "sending"
-    return "accepted" if row["problem"] is None else "refused"
+        return DeliveryState.WAITING if row["claimed"] is None else DeliveryState.SENDING
+    return DeliveryState.ACCEPTED if row["problem"] is None else DeliveryState.REFUSED
 
 
 def urls_of(order: Order, shop: ShopState | None, *, notify_both: bool) -> dict[str, str]:

@@ -4,6 +4,7 @@ The faults that a test or a user can add: their kinds, and which requests they h
 :mod:`gatepay_async.sandbox.fault_injection` injects them.
 """
 
+from datetime import timedelta
 from enum import StrEnum
 from random import Random
 from threading import Lock
@@ -36,6 +37,10 @@ class FaultKind(StrEnum):
     """The refusal ``code`` with the endpoint's text. The call is not carried out."""
 
 
+def _without_timedelta(value: float | timedelta) -> float:
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
 @frozen
 class Fault:
     """
@@ -48,12 +53,12 @@ class Fault:
         probability: The probability that it hits a matching request, from 0 to 1.
         seed: The seed of the random numbers for *probability*. The same seed hits the same requests.
         skip: How many matching requests to let pass first.
-        seconds: The delay of SLOW and DRIP.
+        seconds: The delay of SLOW and DRIP, as a number or a ``timedelta``.
         retry_after: The ``Retry-After`` of RATE_LIMITED: seconds, or the text of the header.
         code: The code of CODE, which requires it.
 
     Raises:
-        ValueError: *kind* is unknown, or *kind* is CODE and *code* is missing.
+        ValueError: *kind* is unknown, *kind* is CODE and *code* is missing, or a number is out of its range.
     """
 
     kind: FaultKind = field(converter=FaultKind)
@@ -62,13 +67,22 @@ class Fault:
     probability: float = field(default=1.0, kw_only=True)
     seed: int = field(default=0, kw_only=True)
     skip: int = field(default=0, kw_only=True)
-    seconds: float = field(default=1.0, kw_only=True)
+    seconds: float = field(default=1.0, converter=_without_timedelta, kw_only=True)
     retry_after: int | str = field(default=1, kw_only=True)
     code: int = field(default=0, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         if self.kind is FaultKind.CODE and not self.code:
             raise ValueError("Fault(FaultKind.CODE) needs code=…, the number to refuse with")
+        ranges = {
+            "times": self.times is None or self.times >= 1,
+            "probability": 0 <= self.probability <= 1,
+            "skip": self.skip >= 0,
+            "seconds": self.seconds >= 0,
+        }
+        for name, is_within in ranges.items():
+            if not is_within:
+                raise ValueError(f"Fault: {name}={getattr(self, name)} is out of range")
 
 
 @frozen

@@ -7,9 +7,10 @@ import secrets
 import sqlite3
 from collections.abc import Mapping
 from decimal import Decimal
+from enum import StrEnum
 
 import segno
-from attrs import frozen
+from attrs import field, frozen
 
 __all__ = [
     "NewOrder",
@@ -68,6 +69,14 @@ class NewOrder:
     return_url: str | None = None
 
 
+class OrderState(StrEnum):
+    """The state of an order."""
+
+    PENDING = "pending"
+    PAID = "paid"
+    EXPIRED = "expired"
+
+
 @frozen(kw_only=True)
 class Order:
     """
@@ -105,7 +114,7 @@ class Order:
     price: Decimal
     pay_type: str
     custom: str
-    state: str
+    state: OrderState = field(converter=OrderState)
     created_at: int
     expires_at: float | None = None
     paid_at: int | None = None
