@@ -58,9 +58,9 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Stop coverage during tests marked `uncounted`: they cover no further lines, and coverage doubles their time."""
+    """Stop coverage in tests marked `without_coverage`: they cover no further lines, and it doubles their time."""
     coverage = sys.modules.get("coverage")
-    counter = coverage.Coverage.current() if coverage and item.get_closest_marker("uncounted") else None
+    counter = coverage.Coverage.current() if coverage and item.get_closest_marker("without_coverage") else None
     if counter is None:
         return (yield)
     counter.stop()

@@ -18,7 +18,7 @@ from gatepay_async import AsyncGatePay
 from gatepay_async.exchange import trust
 from gatepay_async.sandbox import Sandbox
 
-pytestmark = [pytest.mark.sockets, pytest.mark.uncounted]
+pytestmark = [pytest.mark.sockets, pytest.mark.without_coverage]
 
 BLOCKING: list[tuple[Any, str]] = [
     (builtins, "open"),

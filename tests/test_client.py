@@ -411,7 +411,7 @@ async def test_client_without_time_limits_works(sandbox: Sandbox, base_url: str)
 # -- retries ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize("kind", [*LOST_REPLY_FAULTS, FaultKind.RATE_LIMITED, FaultKind.BAD_GATEWAY])
 async def test_reads_are_retried(gatepay: AsyncGatePay, sandbox: Sandbox, kind: FaultKind) -> None:
     """A call that only reads is retried after any failure, three times."""
@@ -435,7 +435,7 @@ async def test_create_card_keys_is_retried(gatepay: AsyncGatePay, sandbox: Sandb
     assert [sandbox.keys(8).count(key) for key in ("AAA", "BBB")] == [1, 1]
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize("kind", [*LOST_REPLY_FAULTS, FaultKind.BAD_GATEWAY])
 async def test_payment_is_not_retried(gatepay: AsyncGatePay, sandbox: Sandbox, kind: FaultKind) -> None:
     """A payment whose reply is lost is never retried, and the error says what to do."""
@@ -534,7 +534,7 @@ async def test_outcome_is_unknown_if_the_success_is_unreadable() -> None:
     assert caught.value.__cause__.path == "data.order_type"
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize("code", [101, 105, 107, 109, 199])
 async def test_refusals_are_not_retried(gatepay: AsyncGatePay, sandbox: Sandbox, code: int) -> None:
     sandbox.fault(Fault(FaultKind.CODE, code=code, times=None))

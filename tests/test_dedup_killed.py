@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from waiting import PATIENCE
 
-pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
+pytestmark = [pytest.mark.slow, pytest.mark.without_coverage]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="open files are read from /proc")

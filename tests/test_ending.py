@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from waiting import PATIENCE, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
+pytestmark = [pytest.mark.slow, pytest.mark.without_coverage]
 
 TESTS = Path(__file__).parent
 # Two tests that handle SIGTERM themselves: through the command's runner, and on asyncio's event loop.

@@ -15,7 +15,7 @@ from waiting import PATIENCE, until
 
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
-pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
+pytestmark = [pytest.mark.slow, pytest.mark.without_coverage]
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

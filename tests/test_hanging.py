@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from waiting import PATIENCE
 
-pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
+pytestmark = [pytest.mark.slow, pytest.mark.without_coverage]
 
 TESTS = Path(__file__).parent
 # Tests that hang in different ways, some followed by one that must pass. The stacks must contain `never`, `never_ends`.

@@ -328,7 +328,7 @@ async def test_a_new_page_is_requested_again(*, clamps: bool) -> None:
     assert sorted(shop.calls) == [1, 1, 2, 2, 3, 3, 4, 4]  # every page is read again, because the stock changed
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize("clamps", [False, True])
 @pytest.mark.parametrize("page", [3, 4, 999])
 async def test_a_walk_from_beyond_the_last_page_is_empty(*, clamps: bool, page: int) -> None:
@@ -339,7 +339,7 @@ async def test_a_walk_from_beyond_the_last_page_is_empty(*, clamps: bool, page: 
             assert await contents_of(gatepay.list_card_keys(8, page=page, thorough=True)) == []
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize("clamps", [False, True])
 @pytest.mark.parametrize("prefetch", [1, 8])
 async def test_a_full_last_page_ends_the_walk(*, clamps: bool, prefetch: int) -> None:
@@ -369,7 +369,7 @@ async def test_a_page_that_vanished_ends_the_walk(prefetch: int) -> None:
 # --- Concurrency -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize("prefetch", [1, 2, 8, 100])
 async def test_prefetching_keeps_the_order(full_sandbox: Sandbox, gatepay: AsyncGatePay, prefetch: int) -> None:
     """For any ``prefetch`` the card keys are the same, in the same order, with one request per page."""
@@ -378,7 +378,7 @@ async def test_prefetching_keeps_the_order(full_sandbox: Sandbox, gatepay: Async
     assert busy_connections(gatepay) == 0
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 # 300 rows are 30 pages. 8 of them are requested before their number is known, so 22 pages are left.
 @pytest.mark.parametrize(("prefetch", "limit"), [(1, 1), (2, 2), (8, 8), (100, 22)])
 @pytest.mark.parametrize("thorough", [False, True])
@@ -408,7 +408,7 @@ async def test_pages_are_returned_in_order() -> None:
     assert received == shop.ids
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize("prefetch", [1, 4, 16])
 @pytest.mark.parametrize("thorough", [False, True])
 async def test_memory_does_not_grow_with_the_pages(prefetch: int, *, thorough: bool) -> None:
@@ -418,7 +418,7 @@ async def test_memory_does_not_grow_with_the_pages(prefetch: int, *, thorough: b
     assert shop.most_alive <= (2 * max(8, prefetch) if thorough else prefetch) + 4
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize("prefetch", [1, 3, 100])
 async def test_thorough_reads_few_pages_twice(full_sandbox: Sandbox, gatepay: AsyncGatePay, prefetch: int) -> None:
     """``thorough`` needs extra requests only for the first page, the last page, and one page of each block."""
@@ -431,7 +431,7 @@ async def test_thorough_reads_few_pages_twice(full_sandbox: Sandbox, gatepay: As
 # --- A stock that changes ----------------------------------------------------------------------------------
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize(
     ("prefetch", "deleted", "at_the_start"), [(1, 1, True), (1, 51, False), (8, 1, False), (8, 51, True)]
 )
@@ -758,7 +758,7 @@ async def test_tasks_can_share_an_iterator(tasks: int) -> None:
 # --- Failures ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize(
     "fault",
     [

@@ -9,7 +9,7 @@ from own_httpx import httpx
 
 from gatepay_async import AsyncGatePay, OutcomeUnknownError, RefusedError, RetryPolicy
 
-pytestmark = [pytest.mark.fast, pytest.mark.uncounted, pytest.mark.anyio]
+pytestmark = [pytest.mark.fast, pytest.mark.without_coverage, pytest.mark.anyio]
 
 ORDER: dict[str, Any] = {
     "product_id": 8,

@@ -8,7 +8,7 @@ from servers import http, raw_server
 
 from gatepay_async import AsyncGatePay, OutcomeUnknownError, RetryPolicy
 
-pytestmark = [pytest.mark.slow, pytest.mark.uncounted, pytest.mark.anyio]
+pytestmark = [pytest.mark.slow, pytest.mark.without_coverage, pytest.mark.anyio]
 
 COMMON = {"pay_type": "alipay", "out_order_id": "T-1001-X", "custom": "c"}
 LINK = http(b'{"code":100,"data":{"pay_url":"https://h/1"}}')

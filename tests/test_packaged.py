@@ -10,7 +10,7 @@ import packaged
 import pytest
 from tables import rows
 
-pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
+pytestmark = [pytest.mark.fast, pytest.mark.without_coverage]
 
 ROOT = Path(__file__).parents[1]
 DIST_INFO = "gatepay_async-1.0.dist-info"

@@ -79,7 +79,7 @@ CLIENT_OPTIONS: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize("transport", CLIENT_OPTIONS)
 async def test_check_order_sends_a_get_with_a_signed_query(transport: str) -> None:
     """The request has no body. It is the same over our own pool and over the user's client or transport."""
@@ -197,7 +197,7 @@ def make_client(server: RawServer, **options: Any) -> AsyncGatePay:
     return AsyncGatePay("K", "S", **{"retry": QUICK, **urls, **options})
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @each_kind
 async def test_create_sends_one_signed_post_and_returns_a_link(kind: str) -> None:
     """Each method sends one signed POST: for a cloud payment to the cloud server, otherwise to GatePay's."""
@@ -246,7 +246,7 @@ async def test_order_is_not_sent_again_when_its_response_is_cut_off(kind: str) -
     assert len(server.bodies) == len(steps) + 1
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @each_kind
 async def test_create_is_retried_if_no_byte_was_sent(kind: str) -> None:
     """Several attempts fail to connect. The order is created once."""

@@ -335,7 +335,7 @@ async def test_streamed_body_is_not_sent_on_another_connection(monkeypatch: pyte
         assert state(pool)[0] == 0
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize("target", ["/mute", "/noise", "/stop"])
 async def test_sent_request_is_not_retried(target: str) -> None:
     """A request that was sent is not sent again after a missing, invalid or incomplete reply. Its slot is released."""

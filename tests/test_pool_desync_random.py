@@ -18,7 +18,7 @@ from seeds import fresh_seed
 from gatepay_async import AsyncGatePay, GatePayError, RetryPolicy
 from gatepay_async.pool import OriginPool
 
-pytestmark = [pytest.mark.slow, pytest.mark.uncounted, pytest.mark.hang_limit(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.without_coverage, pytest.mark.hang_limit(180)]
 
 SEED = fresh_seed()
 EXCHANGES = int(os.environ.get("GATEPAY_TEST_EXCHANGES") or 350)  # on each event loop, with and without TLS

@@ -46,7 +46,7 @@ def test_the_public_api_equals_public_api_txt(module: str) -> None:
     assert committed == current, "\n".join(["python tests/public_api.py > tests/public_api.txt", *changes])
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @each_module
 def test_every_public_name_is_in_the_reference(module: str) -> None:
     """Each public name has an entry in the reference documentation."""

@@ -12,7 +12,7 @@ from delivering import reply_to
 from gatepay_async.callbacks import CallbackApp, SQLiteStore
 from gatepay_async.testing import signed_callback
 
-pytestmark = [pytest.mark.sockets, pytest.mark.uncounted]
+pytestmark = [pytest.mark.sockets, pytest.mark.without_coverage]
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

@@ -27,7 +27,7 @@ from waiting import wait_until
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 from gatepay_async.testing import signed_callback
 
-pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
+pytestmark = [pytest.mark.slow, pytest.mark.without_coverage]
 
 RECIPES = Path(__file__).parents[1] / "examples" / "recipes"
 UVICORN = "uvicorn {name}:app --no-access-log --host 127.0.0.1 --port {port}"

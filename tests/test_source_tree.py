@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 from lanes import LANES, lane_of_module, pytest_ignore_collect
 
-pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
+pytestmark = [pytest.mark.fast, pytest.mark.without_coverage]
 
 ROOT = Path(__file__).parents[1]
 HIDDEN_SOURCE_FOLDERS = {".ci", ".github"}

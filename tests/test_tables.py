@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tables import RowsFailedError, rows
 
-pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
+pytestmark = [pytest.mark.fast, pytest.mark.without_coverage]
 
 
 def test_all_failed_rows_are_reported() -> None:

@@ -280,7 +280,7 @@ async def test_an_input_without_keys_sends_nothing(sandbox: Sandbox, gatepay: As
 # --- Bounds ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize("concurrency", [1, 3, 8])
 async def test_concurrency_limits_the_calls_in_flight(concurrency: int) -> None:
     """The largest number of calls in flight is ``concurrency``."""
@@ -436,7 +436,7 @@ def fault_id(fault: Fault) -> str:
     return fault.kind.value
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize("fault", NOT_CARRIED_OUT, ids=fault_id)
 async def test_a_failed_call_is_retried(sandbox: Sandbox, gatepay: AsyncGatePay, fault: Fault) -> None:
     """A chunk that the server doesn't store at the first attempt is stored at the second."""
@@ -448,7 +448,7 @@ async def test_a_failed_call_is_retried(sandbox: Sandbox, gatepay: AsyncGatePay,
     assert report.ok
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize("fault", CARRIED_OUT, ids=fault_id)
 @pytest.mark.parametrize("existing", [0, 600])
 async def test_a_retry_after_a_lost_reply_is_already_there(
@@ -526,7 +526,7 @@ async def test_keys_are_not_sent_without_a_connection(quick: RetryPolicy) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 async def test_random_faults_lose_no_key(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
     """With frequent random faults, each card key is on the server once, or in the report with its error."""
     for kind in (FaultKind.CUT_BEFORE, FaultKind.CUT_AFTER, FaultKind.HALF_JSON, FaultKind.BAD_GATEWAY):
@@ -718,7 +718,7 @@ async def test_keys_that_the_server_considers_equal_are_split(first: int, second
         assert before.last_line + 1 == after.first_line
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize(
     ("kind", "code"), [(DuplicateKeysError, 109), (EmptyContentError, 110), (TooManyKeysError, 111)]
 )

@@ -4,7 +4,7 @@ import pytest
 import upload_fuzz
 from seeds import fresh_seed
 
-pytestmark = [pytest.mark.slow, pytest.mark.uncounted, pytest.mark.hang_limit(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.without_coverage, pytest.mark.hang_limit(180)]
 
 
 def test_reports_of_many_random_uploads_agree_with_the_server() -> None:

@@ -9,7 +9,7 @@ import virtual_time
 
 from gatepay_async import AsyncGatePay, Fate, RetryPolicy, TransportError, UploadReport
 
-pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
+pytestmark = [pytest.mark.fast, pytest.mark.without_coverage]
 
 
 class Pausing(httpx.AsyncBaseTransport):

@@ -125,7 +125,7 @@ FILES: dict[str, Callable[[AsyncExitStack, Path], Any]] = {
 }
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize("kind", IN_MEMORY)
 async def test_iterables_are_uploaded_in_order(kind: str) -> None:
     """Any iterable or async iterable of text or bytes is uploaded completely, in order, with 500 card keys per call."""
@@ -144,7 +144,7 @@ async def test_sets_are_uploaded_in_any_order(kind: type[set[str]]) -> None:
     assert sorted(server.stored) == KEYS
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 @pytest.mark.parametrize("kind", FILES)
 async def test_open_files_are_uploaded_by_line(tmp_path: Path, kind: str, ending: str) -> None:
@@ -172,7 +172,7 @@ async def test_anyio_files_are_uploaded_by_line(tmp_path: Path, mode: str) -> No
     assert server.stored == KEYS[:1_001]
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize("line_count", [0, 1, 1_999, 2_000, 2_001, 4_000])
 async def test_the_end_of_a_file_is_found_after_a_full_read(line_count: int) -> None:
     """The end of a file is found, even if it comes after a full read of 2,000 lines by the worker thread."""
@@ -181,7 +181,7 @@ async def test_the_end_of_a_file_is_found_after_a_full_read(line_count: int) -> 
     assert report.read == report.stored == line_count
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize(("count", "sizes"), [(0, []), (499, [499]), (500, [500]), (501, [500, 1]), (1_000, [500] * 2)])
 async def test_chunks_have_500_keys_and_the_last_one_the_rest(count: int, sizes: list[int]) -> None:
     """Chunks have 500 card keys. The last one has the rest, and no chunk is empty."""
@@ -336,7 +336,7 @@ async def test_on_progress_must_be_callable() -> None:
     assert (caught.value.field, server.sizes) == ("on_progress", [])
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
 async def test_a_utf_16_file_is_refused(encoding: str) -> None:
     """Each line of a UTF-16 file is refused: its bytes are mostly valid UTF-8, but contain NULs."""

@@ -5,7 +5,7 @@ from seeds import fresh_seed
 from test_walks_simulated import WALKS
 from walk_simulator import SERVERS, check, simulate
 
-pytestmark = [pytest.mark.slow, pytest.mark.uncounted, pytest.mark.hang_limit(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.without_coverage, pytest.mark.hang_limit(180)]
 
 
 def test_more_random_walks_keep_the_contract() -> None:

@@ -244,7 +244,7 @@ INVALID_CALLBACKS: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize(("changes", "field"), [pytest.param(*rest, id=name) for name, *rest in INVALID_CALLBACKS])
 async def test_changed_field_is_refused_and_named_in_the_event(
     memory_shop: Shop, changes: dict[str, str | None], field: str
@@ -261,7 +261,7 @@ async def test_changed_field_is_refused_and_named_in_the_event(
     assert memory_shop.handled == []
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize("name", [*signed_fields()])
 @pytest.mark.parametrize("value", ["same", "other"])
 async def test_repeated_field_is_refused(memory_shop: Shop, name: str, value: str) -> None:

@@ -12,7 +12,7 @@ from seeds import fresh_seed
 from gatepay_async.callbacks import MemoryStore
 from gatepay_async.protocol.callback import SIGNED
 
-pytestmark = [pytest.mark.slow, pytest.mark.uncounted, pytest.mark.hang_limit(180), pytest.mark.anyio]
+pytestmark = [pytest.mark.slow, pytest.mark.without_coverage, pytest.mark.hang_limit(180), pytest.mark.anyio]
 
 ROUNDS = 2_500
 GENUINE: dict[str, Any] = {

@@ -21,7 +21,7 @@ from gatepay_async.protocol.signing import Credentials
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 async def test_repeated_callback_is_handled_once(shop: Shop) -> None:
     """A callback that is delivered five times is handled once, and each delivery gets ``success``."""
     app = shop.app()
@@ -30,7 +30,7 @@ async def test_repeated_callback_is_handled_once(shop: Shop) -> None:
     assert len(shop.handled) == 1
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 async def test_each_order_id_is_handled(shop: Shop) -> None:
     """Callbacks with different ``order_id`` are different payments, and all are handled."""
     app = shop.app()
@@ -38,7 +38,7 @@ async def test_each_order_id_is_handled(shop: Shop) -> None:
     assert [callback.order_id for callback in shop.handled] == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 async def test_two_shops_can_share_a_store(shop: Shop) -> None:
     """Callbacks of two shops with the same ``order_id`` are both handled, though the shops share a store."""
     other_credentials = Credentials("other-key", CREDENTIALS.appsecret)
@@ -64,7 +64,7 @@ async def test_handled_order_id_with_another_order_or_price_is_refused(shop: Sho
     assert len(shop.handled) == 1
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 async def test_handler_that_raises_runs_again_at_the_next_delivery(shop: Shop) -> None:
     """If the handler raises, the delivery gets ``fail``, and the next delivery runs the handler again."""
     shop.failures = [RuntimeError("expected"), CallbackError(problem="expected, too")]
@@ -153,7 +153,7 @@ async def deliver_concurrently(shop: Shop, app: Any, handler: BlockingHandler, *
     return answers
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 async def test_concurrent_deliveries_run_the_handler_once(shop: Shop) -> None:
     """Of ten concurrent deliveries, one is handled. The others wait for it and get ``success``."""
     handler = BlockingHandler()

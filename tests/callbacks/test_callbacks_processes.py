@@ -91,7 +91,7 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_uvicorn_serves_the_app(servers: Servers, client: httpx.AsyncClient, tmp_path: Path) -> None:
-    """Uvicorn serves the app without a framework: GET, POST, refused, too long and other methods."""
+    """Uvicorn serves the app without a framework: a GET, a POST, no fields, a body that is too long, and a HEAD."""
     url, process = servers.start(str(tmp_path / "callbacks.sqlite3"))
     servers.let_handlers_finish()
     text = query().decode()
@@ -116,7 +116,7 @@ async def test_uvicorn_serves_the_app(servers: Servers, client: httpx.AsyncClien
     assert await anyio.to_thread.run_sync(process.wait) in (0, -15)
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 async def test_concurrent_deliveries_over_four_processes_are_handled_once(
     servers: Servers, client: httpx.AsyncClient, shared_store: str
 ) -> None:
@@ -137,7 +137,7 @@ async def test_concurrent_deliveries_over_four_processes_are_handled_once(
     assert servers.handled() == ["67848"]
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 async def test_concurrent_payments_over_two_processes_are_each_handled_once(
     servers: Servers, client: httpx.AsyncClient, shared_store: str
 ) -> None:

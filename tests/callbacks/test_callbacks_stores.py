@@ -67,7 +67,7 @@ async def clocked_store(request: pytest.FixtureRequest, tmp_path: Path, clock: C
         await new_store.aclose()
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 async def test_claim_is_held_until_it_is_released(store: Store) -> None:
     """Only one token can claim a callback, until that token releases it."""
     assert await store.claim(FIRST_DELIVERY) is Standing.MINE
@@ -79,7 +79,7 @@ async def test_claim_is_held_until_it_is_released(store: Store) -> None:
     assert await store.claim(SECOND_DELIVERY) is Standing.MINE
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 async def test_committed_callback_stays_handled(store: Store) -> None:
     """A committed callback can't be claimed, released, or committed with another token."""
     assert await store.claim(FIRST_DELIVERY) is Standing.MINE
@@ -99,7 +99,7 @@ async def test_only_the_holder_can_commit(store: Store) -> None:
     assert await store.claim(SECOND_DELIVERY) is Standing.TAKEN
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 async def test_callback_that_nobody_claims_can_be_committed(store: Store) -> None:
     """A callback without a current claim can be committed: it was handled, even if its lease has ended meanwhile."""
     assert await store.commit(FIRST_DELIVERY) is True

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.uncounted]  # real processes: pytest replaces the streams of its own
+pytestmark = [pytest.mark.slow, pytest.mark.without_coverage]  # real processes: pytest replaces the streams of its own
 
 Run = Callable[..., tuple[int, str]]
 FULL_DEVICE = Path("/dev/full")

@@ -11,7 +11,7 @@ from typer.main import get_command
 
 from gatepay_async.cli.app import app
 
-pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
+pytestmark = [pytest.mark.slow, pytest.mark.without_coverage]
 
 PROGRAM = Path(__file__).parents[1] / "every_command.py"
 TESTED_ROWS = ("login", "products", "keys upload, no such product", "keys export", "pay", "errors")

@@ -8,7 +8,7 @@ from cli_terminal import Open, run
 
 from gatepay_async.sandbox import Sandbox
 
-pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
+pytestmark = [pytest.mark.slow, pytest.mark.without_coverage]
 
 
 def test_login_hides_the_secret_and_stores_it_in_one_file(

@@ -357,7 +357,7 @@ def test_errors_of_an_unknown_endpoint_or_code_is_a_usage_error(
     assert expected in run.err
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize(
     "kind",
     sorted({refusal.error.__name__ for refusal in REFUSALS.values()} | {meaning.error for meaning in ERROR_MEANINGS}),

@@ -19,7 +19,7 @@ from waiting import PATIENCE, wait_until
 
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
-pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
+pytestmark = [pytest.mark.slow, pytest.mark.without_coverage]
 
 INITIAL_KEYS = 89  # card keys that the sandbox's product 8 has from the start
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 BUILT = Path(os.environ.get("GATEPAY_TEST_DOCS", ""))
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.uncounted,
+    pytest.mark.without_coverage,
     pytest.mark.skipif(
         "GATEPAY_TEST_DOCS" not in os.environ, reason="the pages are not built; `nox -s docs` builds them"
     ),

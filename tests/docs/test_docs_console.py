@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.uncounted, pytest.mark.hang_limit(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.without_coverage, pytest.mark.hang_limit(180)]
 
 ROOT = Path(__file__).parents[2]
 TRANSCRIPTS = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "transcripts.py")))

@@ -11,7 +11,7 @@ import pytest
 
 import gatepay_async
 
-pytestmark = [pytest.mark.sockets, pytest.mark.uncounted]  # starts a process
+pytestmark = [pytest.mark.sockets, pytest.mark.without_coverage]  # starts a process
 
 PACKAGE = Path(gatepay_async.__file__).parent
 CONTRIBUTING = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text("utf-8")

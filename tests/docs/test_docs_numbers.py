@@ -9,7 +9,7 @@ from attrs import asdict
 
 from gatepay_async import AsyncGatePay, RetryPolicy
 
-pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
+pytestmark = [pytest.mark.fast, pytest.mark.without_coverage]
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -14,7 +14,7 @@ from tables import rows
 
 from gatepay_async.sandbox import FaultKind
 
-pytestmark = [pytest.mark.sockets, pytest.mark.uncounted]  # importing DBOS takes too long for the fast lane
+pytestmark = [pytest.mark.sockets, pytest.mark.without_coverage]  # importing DBOS takes too long for the fast lane
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "zh" / "reference"
 DOCSTRINGS = {

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from rich.text import Text
 
-pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
+pytestmark = [pytest.mark.slow, pytest.mark.without_coverage]
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "docs" / "images"

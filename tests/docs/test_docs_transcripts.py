@@ -9,7 +9,7 @@ import anyio
 import pytest
 from tables import rows
 
-pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
+pytestmark = [pytest.mark.fast, pytest.mark.without_coverage]
 
 ROOT = Path(__file__).parents[2]
 TRANSCRIPTS = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "transcripts.py")))

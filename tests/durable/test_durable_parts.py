@@ -61,7 +61,7 @@ ERRORS = [
 ]
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_error_survives_a_round_trip_through_json(error: GatePayError) -> None:
     """An error that is read from JSON has the same class, attributes and texts as before."""

@@ -10,7 +10,7 @@ import pytest
 from shared_postgres import shared
 from waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.uncounted]
+pytestmark = [pytest.mark.slow, pytest.mark.without_coverage]
 
 USER_PROGRAM = """
 import sys

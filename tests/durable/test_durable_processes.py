@@ -54,7 +54,7 @@ async def test_other_workers_finish_the_batches_of_a_killed_worker(
         assert coded[4:-4] not in text
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 async def test_worker_that_joins_keeps_to_the_common_rate(workspace: Workspace, shop: Shop) -> None:
     """When a second worker starts, both together keep to the rate at once, before the first one has noticed it."""
     workspace.stamped = True

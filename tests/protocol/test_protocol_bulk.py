@@ -30,7 +30,7 @@ from gatepay_async.protocol.errors import (
     TransportError,
 )
 
-pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
+pytestmark = [pytest.mark.fast, pytest.mark.without_coverage]
 
 
 def make_chunks(*lines: Any) -> tuple[list[Chunk], UploadReport]:

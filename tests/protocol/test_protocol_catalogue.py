@@ -23,7 +23,7 @@ from gatepay_async.protocol.payment_calls import CALLS
 from gatepay_async.words import LANGUAGES, Lang, Text, say
 from gatepay_async.words.refusals import CAUSES, ENDPOINTS, REMEDIES
 
-pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
+pytestmark = [pytest.mark.fast, pytest.mark.without_coverage]
 
 # The codes that the endpoints from anypay/create on share. GatePay documented these endpoints later.
 SHARED = (*range(101, 111), 199)

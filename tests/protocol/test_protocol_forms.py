@@ -9,7 +9,7 @@ from tables import rows
 
 from gatepay_async.protocol.messages import encode_form
 
-pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
+pytestmark = [pytest.mark.fast, pytest.mark.without_coverage]
 
 texts_to_escape = st.text(st.sampled_from("AZaz09_.-~%+ &=\n")) | st.text(st.sampled_from("A%+ \r卡"))
 

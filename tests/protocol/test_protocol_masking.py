@@ -5,7 +5,7 @@ import pytest
 from gatepay_async.protocol.catalogue import REFUSALS
 from gatepay_async.protocol.masking import mask
 
-pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
+pytestmark = [pytest.mark.fast, pytest.mark.without_coverage]
 
 SIGNATURE = "0123456789abcdef0123456789abcdef"
 # text, masked text, masked text in strict mode, which keeps only known words ("": the same)

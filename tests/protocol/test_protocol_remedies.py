@@ -14,7 +14,7 @@ from gatepay_async.protocol.messages import Reply, decode
 from gatepay_async.protocol.payment_calls import CALLS
 from gatepay_async.words.command import COMMAND
 
-pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
+pytestmark = [pytest.mark.fast, pytest.mark.without_coverage]
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 # The characters that GatePay's input filter changes, as the remedies list them.

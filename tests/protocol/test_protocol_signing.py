@@ -15,7 +15,7 @@ from gatepay_async.protocol.messages import encode
 from gatepay_async.protocol.payment_calls import CALLS
 from gatepay_async.protocol.signing import Credentials, is_signed, sign
 
-pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
+pytestmark = [pytest.mark.fast, pytest.mark.without_coverage]
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "signatures.json").read_text(encoding="utf-8"))[
     "signatures"

@@ -188,7 +188,7 @@ def test_fault_applies_to_one_request_by_default(sandbox: Sandbox, call: Any) ->
     assert [call("product/show").status_code for _ in range(3)] == [502, 200, 200]
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize(
     ("options", "codes"),
     [

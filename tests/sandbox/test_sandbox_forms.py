@@ -12,7 +12,7 @@ from tables import rows
 
 from gatepay_async.sandbox.forms import MalformedFormError, read_form
 
-pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
+pytestmark = [pytest.mark.fast, pytest.mark.without_coverage]
 
 FORM = "application/x-www-form-urlencoded"
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "signatures.json").read_bytes())["signatures"]

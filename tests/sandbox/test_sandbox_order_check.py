@@ -6,7 +6,7 @@ import pytest
 
 from gatepay_async.sandbox import Sandbox
 
-pytestmark = [pytest.mark.sockets, pytest.mark.uncounted]
+pytestmark = [pytest.mark.sockets, pytest.mark.without_coverage]
 
 
 def test_reply_is_the_documented_example(call: Any, sandbox: Sandbox) -> None:

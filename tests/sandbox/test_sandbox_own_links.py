@@ -8,7 +8,7 @@ import pytest
 
 from gatepay_async.sandbox import Sandbox
 
-pytestmark = [pytest.mark.sockets, pytest.mark.uncounted]
+pytestmark = [pytest.mark.sockets, pytest.mark.without_coverage]
 
 
 def test_links_stay_local_for_paths_that_look_like_hosts(

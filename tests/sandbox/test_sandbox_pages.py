@@ -198,7 +198,7 @@ def test_unknown_action_changes_nothing(url: str, sandbox: Sandbox, call: Any) -
     assert sandbox.orders()[0].state == "pending"
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize("state", ["pending", "paid", "expired", "late"])
 @pytest.mark.parametrize("console", [False, True])
 def test_texts_of_users_are_escaped(state: str, console: bool, sandbox: Sandbox, call: Any) -> None:  # noqa: FBT001 -- a parameter of pytest

@@ -51,7 +51,7 @@ def test_all_pages_contain_each_key_once(sandbox: Sandbox, call: Any) -> None:
     assert [row["content"] for row in rows] == sandbox.keys(8)
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize(("count", "last"), [(0, 1), (1, 1), (50, 1), (51, 2), (100, 2), (101, 3)])
 def test_last_page_is_the_number_of_pages(count: int, last: int, clock: Any, connect_to: Any) -> None:
     """last_page is the number of pages with rows, or 1 if there are no rows."""

@@ -32,7 +32,7 @@ def test_format_price_is_exact_or_has_phps_rounding_errors() -> None:
         assert format_price(fen, quantity, "17 digits") == seventeen_digits
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize(
     ("php_floats", "number"), [(None, "5.7"), ("shortest", "5.699999999999999"), ("17 digits", "5.6999999999999993")]
 )

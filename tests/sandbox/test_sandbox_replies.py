@@ -171,7 +171,7 @@ def test_unknown_order_raises_lookup_error(sandbox: Sandbox) -> None:
 BEIJING = timezone(timedelta(hours=8))
 
 
-@pytest.mark.uncounted
+@pytest.mark.without_coverage
 @pytest.mark.parametrize(
     ("payment", "realprice", "paytime"),
     [

@@ -14,7 +14,7 @@ from gatepay_async.sandbox.endpoints import ENDPOINTS
 from gatepay_async.sandbox.signatures import is_signed, signature
 from gatepay_async.sandbox.signed_queries import callback_query
 
-pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
+pytestmark = [pytest.mark.fast, pytest.mark.without_coverage]
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "signatures.json").read_bytes())["signatures"]
 CALLS = [vector for vector in VECTORS if vector["kind"] in ENDPOINTS]

@@ -13,7 +13,7 @@ from gatepay_async import sandbox
 from gatepay_async.sandbox import FaultKind
 from gatepay_async.words.pages import PAGES
 
-pytestmark = [pytest.mark.fast, pytest.mark.uncounted]
+pytestmark = [pytest.mark.fast, pytest.mark.without_coverage]
 
 HERE = Path(str(sandbox.__file__)).parent
 TEMPLATES = {path.name: path.read_text("utf-8") for path in (HERE / "templates").glob("*.html")}

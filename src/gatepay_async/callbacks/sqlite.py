@@ -128,7 +128,7 @@ class _Writer:
         self._worker = BatchWorker(self.carry_out)
 
     async def do(self, operation: _Operation, claim: Claim) -> Any:
-        """Carry out an operation, and return its result. After a cancellation, a waiting claim is not made."""
+        """Carry out an operation, and return its result. A claim that waits when its caller is cancelled isn't made."""
         return await self._worker.do(_StoreRequest(operation, claim))
 
     def carry_out(self, batch: Sequence[Pending[_StoreRequest]]) -> None:
@@ -213,6 +213,7 @@ class _Writer:
             return Standing.TAKEN if is_held else Standing.MINE
         if self._keep is not None and self._clock() > recorded_at + self._keep:
             return Standing.MINE
+        # The facts are a digest of the fields that must be the same in every delivery of a payment.
         return Standing.HANDLED if facts == claim.facts else Standing.CONFLICT
 
     def _is_old_lease_running(self, claim: Claim, ends_at: float, recorded_at: float) -> bool:

@@ -138,8 +138,8 @@ def _handling_signals(signals: _Signals, signal_numbers: tuple[int, ...]) -> Gen
     """
     Handle the signals *signal_numbers* like Ctrl-C. asyncio handles SIGINT unless it is one of *signal_numbers*.
 
-    A signal that is ignored when the command starts (``nohup``, a background job) stays ignored. A command that ignores
-    Ctrl-C still ends with SIGTERM.
+    A signal that is ignored when the command starts (``nohup``, a background job) stays ignored. The others are still
+    handled: SIGTERM ends a command that ignores Ctrl-C.
     """
     before = {number: signal.getsignal(number) for number in signal_numbers}
     handled = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}

@@ -31,10 +31,10 @@ class Watch(Protocol):
 
     def interrupted(self) -> None:
         """
-        The request was cancelled.
+        The request was cancelled. If not by the attempt's own deadline, ``reports_sending`` must become False.
 
-        If the cancellation didn't come from the attempt's own deadline, the user's code may catch it and then send
-        the request without calling ``sending``.
+        The user's code (a hook, a transport) may then have cancelled it, to send it in another way that doesn't call
+        ``sending``.
         """
 
     def sending(self) -> None:

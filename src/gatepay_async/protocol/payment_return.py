@@ -36,7 +36,7 @@ _RETURN_FORM = QueryForm(
 )
 
 
-@scrub_errors
+@scrub_errors  # the traceback of an error must not show the query
 def verify_return(query: str | bytes, credentials: Credentials) -> PaymentReturn:
     """
     Check the fields and the signature of the query.
