@@ -7,6 +7,7 @@ import ssl
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -249,7 +250,7 @@ async def test_many_concurrent_calls_respect_the_limit() -> None:
 
 async def test_expired_connection_is_closed_and_not_reused() -> None:
     clock = Clock()
-    async with serving() as server, OriginPool(server.url, keepalive_expiry=15, clock=clock) as pool:
+    async with serving() as server, OriginPool(server.url, keepalive_expiry=timedelta(seconds=15), clock=clock) as pool:
         await call(pool, server)
         clock.now += 14.9
         assert await call(pool, server) == "1"

@@ -340,6 +340,8 @@ async def test_handler_can_be_any_async_callable(memory_shop: Shop) -> None:
         ({"max_age": timedelta(seconds=-1)}, "max_age"),
         ({"max_age": "1 h"}, "max_age"),
         ({"store": MemoryStore(keep=86400)}, "max_age"),
+        ({"store": 3}, "store"),
+        ({"on_event": 3}, "on_event"),
         ({"store": MemoryStore(keep=86400), "max_age": 86400 - 299}, "max_age"),
     ],
 )

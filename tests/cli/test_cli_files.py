@@ -94,6 +94,7 @@ def test_heading_in_a_text_file_needs_an_option(gatepay: Any, shop: Sandbox, tmp
     shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=ENDPOINT_CLOSED))
     run = gatepay("keys", "upload", path, *options, "--json")
     assert (run.status, run.json["troubles"][0]["first"]) == (3, f"{path}:2")
+    assert run.json["troubles"][0]["code"] == ENDPOINT_CLOSED
     assert failed.read_text() == "content\nAAAA\nBBBB\n"
     assert gatepay("keys", "upload", failed, *options[:-2]).status == 0
     assert shop.keys(8)[-2:] == ["AAAA", "BBBB"]

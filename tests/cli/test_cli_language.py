@@ -186,6 +186,19 @@ def test_usage_error_is_printed_in_both_languages(gatepay: Any, arguments: list[
         assert text in run.err
 
 
+def test_usage_error_as_json_has_the_name_and_values_of_its_text(gatepay: Any) -> None:
+    """With --json, a usage error has a `problem` with the name of its text, its values, and those of texts in it."""
+    error = gatepay("keys", "count", "-p", "0", "--json", "--lang", "zh").json["error"]
+    assert error["problem"] == {
+        "name": "usage.bad",
+        "text": error["headline"],
+        "facts": {
+            "name": "--product",
+            "problem": {"name": "usage.number", "text": "0（必须是大于 0 的整数）", "facts": {"value": "0"}},
+        },
+    }
+
+
 def test_usage_error_with_json_is_json(gatepay: Any) -> None:
     run = gatepay("nope", "--json")
     assert run.status == 2
