@@ -1,7 +1,7 @@
 """
 For .ci/run: which sessions are left to run, and how long those that ran took.
 
-    nox -l --json | python .ci/sessions.py tests|beside
+    nox -l --json | python .ci/sessions.py foreground|background
     python .ci/sessions.py times REPORT...
 """
 
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 # These run no tests that wait for anything, so they may be slowed down by others.
-BESIDE = ("lint", "workflows", "typing", "bare", "extras", "docs", "build")
+BACKGROUND = ("lint", "workflows", "typing", "bare", "extras", "docs", "build")
 
 if sys.argv[1] == "times":
     print(f"\n{'session':28} {'seconds':>8}  result")
@@ -21,5 +21,5 @@ if sys.argv[1] == "times":
 else:
     for each in json.load(sys.stdin):
         # The README's second command has run `tests`.
-        if each["session"] != "tests" and (each["name"] in BESIDE) == (sys.argv[1] == "beside"):
+        if each["session"] != "tests" and (each["name"] in BACKGROUND) == (sys.argv[1] == "background"):
             print(each["session"])

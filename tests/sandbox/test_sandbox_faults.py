@@ -266,7 +266,7 @@ def test_code_fault_needs_a_code() -> None:
         Fault(FaultKind.CODE)
 
 
-@rows("numbers", [{"times": 0}, {"probability": 1.1}, {"probability": -1}, {"skip": -1}, {"seconds": -1}])
+@rows("numbers", [{"times": -1}, {"probability": 1.1}, {"probability": -1}, {"skip": -1}, {"seconds": -1}])
 def test_number_out_of_its_range_is_rejected(numbers: dict[str, Any]) -> None:
     """A fault with a number out of its range is rejected, and the error names the argument."""
     with pytest.raises(ValueError, match=f"{next(iter(numbers))}=.* is out of range"):

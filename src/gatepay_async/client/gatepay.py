@@ -183,8 +183,7 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         passed ``http_client``, this is that client. If you passed ``transport``, this is a client over it, from the
         same library (httpx or httpx2).
 
-        Raises:
-            InvalidRequestError: This client is not open.
+        If this client is not open, ``InvalidRequestError`` is raised.
         """
         return self._caller.http()
 

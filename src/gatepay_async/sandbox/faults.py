@@ -75,7 +75,7 @@ class Fault:
         if self.kind is FaultKind.CODE and not self.code:
             raise ValueError("Fault(FaultKind.CODE) needs code=…, the number to refuse with")
         ranges = {
-            "times": self.times is None or self.times >= 1,
+            "times": self.times is None or self.times >= 0,
             "probability": 0 <= self.probability <= 1,
             "skip": self.skip >= 0,
             "seconds": self.seconds >= 0,
