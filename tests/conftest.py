@@ -17,7 +17,7 @@ from hypothesis.internal.intervalsets import IntervalSet
 from surroundings import normalise_environment, normalise_signals, socket_folder
 
 from gatepay_async import AsyncGatePay, RetryPolicy
-from gatepay_async.protocol.progress import Patience
+from gatepay_async.protocol.patience import Patience
 from gatepay_async.sandbox import Sandbox, orders
 
 pytest_plugins = ["lanes"]

@@ -21,7 +21,8 @@ from gatepay_async.protocol import bulk, checks
 from gatepay_async.protocol.bulk import Chunk, OnProgress, UploadReport
 from gatepay_async.protocol.chunking import Chunker
 from gatepay_async.protocol.errors import InvalidRequestError
-from gatepay_async.protocol.progress import Patience, Progress
+from gatepay_async.protocol.patience import Patience
+from gatepay_async.protocol.progress import Progress
 from gatepay_async.sending import PartSender, SendChunk
 from gatepay_async.words.problem import Problem
 

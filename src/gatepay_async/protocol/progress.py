@@ -29,6 +29,7 @@ from gatepay_async.protocol.errors import (
     TransportError,
 )
 from gatepay_async.protocol.models import Stored
+from gatepay_async.protocol.patience import Patience
 from gatepay_async.protocol.retrying import Sent, is_transient
 
 # The input filter of GatePay's framework, FastAdmin, changes these characters before GatePay checks the signature. So
@@ -59,34 +60,6 @@ _PROOFS_WITHOUT_CONNECTION = 6  # the same if the calls never reached GatePay
 _CALLS_IN_MANY_RUNS = 5
 _MAX_PAUSE_DOUBLINGS = 30  # enough for a wait of years; more could overflow a float
 _RETRY_LATER = frozenset({408, 425, 429, 503})  # the server asks to retry later; the content is not at fault
-
-
-@frozen(kw_only=True)
-class Patience:
-    """
-    When the server counts as unavailable. Both conditions must be met: the time and the number of attempts.
-
-    Attributes:
-        seconds: The time without a success since the beginning of the first failed call.
-        seconds_at_first: The same before the first success.
-        attempts: The number of failed attempts in a row.
-        attempts_at_first: The same before the first success. Three are one for a part and one for each half: if a
-            single card key makes the server fail, one of the halves succeeds.
-        first_wait: Seconds before the same card keys are sent again. Each round of failed calls doubles the wait.
-        longest_wait: The upper limit of that wait, in seconds.
-        longest_hold: The longest ``Retry-After``, in seconds, for which nothing is sent.
-        waits: Whether parts wait for an unavailable server. If not, each gets its outcome at its first failure, or
-            after a second call that can show whether its card keys are at fault. Another run sends the others again.
-    """
-
-    seconds: float = 20.0
-    seconds_at_first: float = 5.0
-    attempts: int = 2
-    attempts_at_first: int = 3
-    first_wait: float = 0.25
-    longest_wait: float = 4.0
-    longest_hold: float = 60.0
-    waits: bool = True
 
 
 @frozen

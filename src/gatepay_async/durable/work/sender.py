@@ -12,7 +12,8 @@ from gatepay_async.durable.records import results
 from gatepay_async.durable.records.results import BatchResult
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate
 from gatepay_async.protocol.errors import GatePayError, InvalidRequestError
-from gatepay_async.protocol.progress import Patience, Progress
+from gatepay_async.protocol.patience import Patience
+from gatepay_async.protocol.progress import Progress
 from gatepay_async.sending import PartSender, SendChunk
 from gatepay_async.words.problem import Problem
 
