@@ -10,7 +10,8 @@ from gatepay_async.protocol import errors
 from gatepay_async.protocol.bulk import AttemptError, Chunk, ChunkOutcome, Fate, abandoned
 from gatepay_async.protocol.errors import ProtocolError, RefusedError, TransportError
 from gatepay_async.protocol.models import Stored
-from gatepay_async.protocol.progress import Patience, Progress, Resend
+from gatepay_async.protocol.patience import Patience
+from gatepay_async.protocol.progress import Progress, Resend
 from gatepay_async.protocol.retrying import Sent
 
 pytestmark = pytest.mark.fast
