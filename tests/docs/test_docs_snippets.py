@@ -154,7 +154,12 @@ def surroundings(folder: Path, files: list[Block]) -> Iterator[Sandbox]:
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.chdir(folder)
-        for name, value in {"APPKEY": sandbox.appkey, "APPSECRET": sandbox.appsecret, "BASE_URL": base_url}.items():
+        for name, value in {
+            "APPKEY": sandbox.appkey,
+            "APPSECRET": sandbox.appsecret,
+            "BASE_URL": base_url,
+            "CLOUD_BASE_URL": base_url,
+        }.items():
             patch.setenv(f"GATEPAY_{name}", value)
         # The settings of durable uploads. The page uses PostgreSQL and a shared folder instead.
         patch.setenv("GATEPAY_UPLOADS", "sqlite:///uploads.sqlite3")

@@ -45,7 +45,7 @@ def check(name: str, value: object, rule: Any) -> None:
 def check_instance(name: str, value: object, *kinds: type) -> None:
     """Require that the parameter *name* of a function is an instance of one of *kinds*, or None."""
     if value is not None and not isinstance(value, kinds):
-        problem = Problem("wrong_type", wanted=kinds[0].__name__, kind=type(value).__name__)
+        problem = Problem("not_instance", wanted=kinds[0].__name__, kind=type(value).__name__)
         raise InvalidRequestError(field=name, problem=problem)
 
 
