@@ -1,4 +1,7 @@
-"""Sphinx extensions of this documentation: the catalogue of errors, file names above code, and search in Chinese."""
+"""
+Sphinx extensions of this documentation: the catalogue of errors, file names above code, the signatures of classes, and
+search in Chinese.
+"""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -124,13 +127,20 @@ class PropertyDocstrings:
             lines[:] = self._lines
 
 
-def hide_constructors(
+def change_signature(
     _app: Sphinx, what: str, _name: str, thing: object, _options: object, signature: str | None, result: str | None
 ) -> tuple[str | None, str | None]:
     """Hide the constructor of a class without ``Args:``, because only this package creates instances."""
     if what == "class" and "Args:" not in (thing.__doc__ or "") and not is_built_by_fields(thing):
         return "", None
-    return signature, result
+    return signature and with_defaults(thing, signature), result
+
+
+def with_defaults(thing: object, signature: str) -> str:
+    """Show the defaults of an attrs class by their values. Sphinx shows the code that attrs has generated for them."""
+    defaults = {field.name: field.default for field in getattr(thing, "__attrs_attrs__", ())}
+    signature = re.sub(r"\battr_dict\['(\w+)'\]\.default", lambda match: repr(defaults[match[1]]), signature)
+    return re.sub(r"= NOTHING\b", "= ...", signature)  # created for each instance
 
 
 def is_built_by_fields(thing: object) -> bool:
@@ -143,7 +153,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("catalogue", Catalogue)
     app.add_search_language(SearchHan)
     app.connect("source-read", name_files)
-    app.connect("autodoc-process-signature", hide_constructors)
+    app.connect("autodoc-process-signature", change_signature)
     properties = PropertyDocstrings()
     app.connect("autodoc-process-docstring", properties.save, priority=400)  # before napoleon, which has 500
     app.connect("autodoc-process-docstring", properties.restore, priority=600)

@@ -73,7 +73,7 @@ class CardKeyListing:
 
     def pages(self) -> AsyncIterator[CardKeyPage]:
         """
-        Iterate over the pages from the first one on. No page is empty.
+        Iterate over the pages from the listing's ``page`` on. No page is empty.
 
         If the stock changes during the walk, a page contains only card keys that were not on an earlier one.
         """

@@ -132,6 +132,14 @@ def test_the_chinese_reference_replaces_docstrings() -> None:
     assert "Edit this page" not in page
 
 
+@each_language
+def test_signatures_show_defaults(language: str) -> None:
+    """The signature of an attrs class shows its defaults, not the code that attrs has generated for them."""
+    texts = {name: html.unescape(re.sub(r"<[^>]+>", "", text)) for name, text in pages(language).items()}
+    assert "durable.Rate(limit: int, *, per: Seconds = 1.0)" in texts["reference/durable.html"]
+    assert [name for name, text in texts.items() if "attr_dict" in text or "= NOTHING" in text] == []
+
+
 def test_the_root_page_links_to_both_languages() -> None:
     """The page without a language in its URL links to both languages."""
     text = (BUILT / "index.html").read_text("utf-8")

@@ -85,9 +85,9 @@ class CallbackApp:
     answered with ``success``. If the handler raises, is cancelled, takes too long or its process dies, the answer is
     ``fail`` or none, and the next delivery runs it again (GatePay makes three more, a minute apart).
 
-    **At least once**: your handler can run twice in one case only: its process dies after the handler finishes and
-    before the store commits. For exactly once, record the payment in your own database, in the transaction in which
-    you deliver::
+    **At least once**: your handler can run again after it has failed half-way. It can also run again after it has
+    returned: if the process dies or the store fails before the store commits, or if the store loses its records. For
+    exactly once, record the payment in your own database, in the transaction in which you deliver::
 
         CREATE TABLE paid (order_id BIGINT PRIMARY KEY, …);
 
@@ -110,9 +110,9 @@ class CallbackApp:
     which must be a form, and ignores the query string. Both kinds may leave out ``appkey``.
 
     The response is the word ``success`` or ``fail``, as ``text/plain``. The HTTP status is 200 for ``success``. For
-    ``fail`` it is 400 if the callback was refused, 500 if an error happened on your side, 405 for a method other than
-    GET and POST, and 408 if the body doesn't arrive in time. GatePay documents only the two words; the status is for
-    your proxies and alarms.
+    ``fail`` it is 400 if the callback was refused or underpaid, 500 if an error happened on your side, 405 for a method
+    other than GET and POST, and 408 if the body doesn't arrive in time. GatePay documents only the two words; the
+    status is for your proxies and alarms.
 
     Args:
         handler: ``async def handler(callback)``, or an object with an async ``__call__``. If it raises, the answer is
@@ -122,14 +122,17 @@ class CallbackApp:
         store: Records handled callbacks: a ``SQLiteStore``, ``RedisStore`` or ``MemoryStore``. Several applications may
             share one store.
         max_age: A callback is refused if the customer paid longer ago than this, in seconds or as a ``timedelta``.
-            Leave GatePay time for its retries: an hour rather than a minute. None: any age is accepted.
+            Leave GatePay time for its retries: an hour rather than a minute. A payment dated more than 300 seconds in
+            the future is refused, too. None: any time is accepted. If the store has a ``keep``, ``max_age`` is
+            required, and must be at least 300 seconds smaller.
         lookup: ``async def lookup(out_order_id)``: returns the price of the order from your own record, as a
             ``Decimal``, or None if you have no such order. A callback with another ``price`` is refused. With or
             without *lookup*, ``price`` is compared with ``realprice``, the amount that the customer really paid.
         shortfall: How much less than ``price`` the customer may have paid, in yuan, as a ``Decimal`` or text. 0: no
             less. GatePay doesn't document how far ``price`` and ``realprice`` may differ.
-        on_event: A function, plain or async, that is called with a ``CallbackEvent`` for each delivery. It is
-            awaited for at most five seconds. An error that it raises is only logged.
+        on_event: A function, plain or async, that is called with a ``CallbackEvent`` for each delivery, but not after a
+            405, a 408 or a client that disconnects before its body is complete. It is awaited for at most five seconds.
+            An error that it raises is only logged.
         timeout: Seconds for *lookup* and *handler* together, at most 3600. A concurrent delivery of the same payment
             waits as long for the result. Work that can't be cancelled (a thread) continues after the timeout; if it
             takes ten seconds more, the next delivery may run concurrently with it.

@@ -38,10 +38,12 @@ class CallbackEvent:
         kind: ``handled``: the handler has returned, and the store has recorded that; answered with ``success``.
             ``repeated``: it was handled before; ``success``. ``underpaid``: it is genuine, but the customer paid less
             than ``shortfall`` allows; ``fail``, and a later callback of the same order is handled if it is paid in
-            full. ``refused``: it doesn't verify, or the order isn't yours; ``fail``. ``failed``: the handler,
-            ``lookup`` or the store failed, or took too long; ``fail``, and GatePay may retry.
-        order_id: GatePay's number; None if the callback doesn't verify, because then anyone may have written it.
-        out_order_id: Your order number; None if the callback doesn't verify.
+            full. ``refused``: it doesn't verify, ``max_age`` doesn't allow its time, the order isn't yours or has
+            another price, or the same ``order_id`` was handled before with another order number or price; ``fail``.
+            ``failed``: the handler, ``lookup`` or the store failed, or took too long; ``fail``, and GatePay may retry.
+        order_id: GatePay's number. None if the callback doesn't verify, because then anyone may have written it, or if
+            ``max_age`` doesn't allow its time.
+        out_order_id: Your order number. None in the same cases.
         error: Why the callback was refused, underpaid or failed: a ``CallbackError``, or the error that the handler,
             ``lookup`` or the store raised. None if there was no error.
     """

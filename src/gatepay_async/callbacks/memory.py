@@ -29,8 +29,9 @@ class MemoryStore:
     record. After a restart, a callback that is retried or replayed is handled again.
 
     Args:
-        keep: How long a handled callback is remembered, in seconds or as a ``timedelta``; None: until the process ends
-            (some 500 bytes each).
+        keep: How long a handled callback is remembered, in seconds or as a ``timedelta``. ``CallbackApp`` then requires
+            a ``max_age`` that is at least 300 seconds smaller, so that older callbacks can't be replayed. None: until
+            the process ends (some 500 bytes each).
         clock: Returns the time in seconds; replace it in tests.
 
     Raises:

@@ -78,7 +78,8 @@ class RedisStore:
         redis: A client of ``redis.asyncio``, which you close, or a URL: ``redis://…``, ``rediss://…``, ``unix://…``.
         prefix: The start of all Redis keys.
         keep: How long a handled callback is remembered, in seconds or as a ``timedelta``. ``CallbackApp`` then requires
-            a smaller ``max_age``, so that older callbacks can't be replayed. None: for ever (some 150 bytes each).
+            a ``max_age`` that is at least 300 seconds smaller, so that older callbacks can't be replayed. None: for
+            ever (some 150 bytes each).
 
     Raises:
         InvalidRequestError: *redis* is another client, or *keep* is not a valid duration.

@@ -52,7 +52,8 @@ class SQLiteStore:
     Args:
         path: The file. If it doesn't exist, it is created; its folder must exist.
         keep: How long a handled callback is remembered, in seconds or as a ``timedelta``. ``CallbackApp`` then requires
-            a smaller ``max_age``, so that older callbacks can't be replayed. None: for ever (some 150 bytes each).
+            a ``max_age`` that is at least 300 seconds smaller, so that older callbacks can't be replayed. None: for
+            ever (some 150 bytes each).
         clock: Returns the time in epoch seconds; replace it in tests.
 
     Raises:

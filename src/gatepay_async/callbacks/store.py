@@ -26,7 +26,7 @@ class Claim:
         key: Identifies the payment: the shop and its ``order_id``. Each payment is handled once.
         token: Identifies the delivery. Commit and release work only with the token of the current claim, so that a late
             delivery can't change the record of the next one.
-        facts: A digest of the fields that must be the same in every delivery of this payment.
+        facts: A digest of ``price`` and ``out_order_id``, which must be the same in every delivery of this payment.
         lease: Seconds after which others may claim the callback, in case the process has died.
     """
 

@@ -62,10 +62,11 @@ class CardKeys(BaseClient):
         Args:
             product_id: One of ``list_products()``.
             page: The page to fetch, or the first page to iterate over; from 1.
-            prefetch: Pages fetched concurrently and held in memory; the card keys still come in order. The first ones
-                (at most 8) are requested before the number of pages is known.
+            prefetch: The largest number of pages to fetch concurrently; the card keys still come in order. Up to three
+                times as many pages are held in memory. Without ``thorough``, the first ones (at most 8) are requested
+                before the number of pages is known.
             thorough: Also detect a deletion that ``total`` doesn't show. This makes about one extra call for every
-                seven, and holds up to 24 pages in memory (or three times ``prefetch``, if that is more).
+                seven, and holds up to 42 pages in memory (or three times ``prefetch``, if that is more).
 
         Raises:
             InvalidRequestError: An argument is invalid. Raised by this call; other errors are raised while you await
@@ -135,11 +136,12 @@ class CardKeys(BaseClient):
             The report: every line read is in exactly one column.
 
         Raises:
-            InvalidRequestError: *keys* has an unsupported type, or a text file was opened with the wrong encoding.
+            InvalidRequestError: An argument is invalid; nothing was read, so there is no ``.report``. Or a text file
+                was opened with the wrong encoding; then ``.report`` is the report so far, as in all cases below.
             sqlite3.Error: The temporary file can't be written (the disk is full, for example).
             GatePayError: *keys* or *on_progress* awaited something that was cancelled, while the upload itself was not.
             BaseException: An error from *keys* or *on_progress*, raised after the chunks in flight have ended; or a
-                cancellation. In each case ``.report`` of the exception is the report so far.
+                cancellation.
         """
         from gatepay_async.permits import AutoPermits  # noqa: PLC0415 -- opening the client imported it
         from gatepay_async.upload import upload  # noqa: PLC0415 -- opening the client imported it

@@ -62,10 +62,11 @@ class AsyncGatePay(Payments, CardKeys, Queries):
             a ``repr`` or an error.
         base_url: The default is ``GATEPAY_BASE_URL``, or else ``https://gatepay.io/api/``.
         cloud_base_url: The base URL of ``create_cloudpay``; GatePay's agents have their own. The default is
-            ``GATEPAY_CLOUD_BASE_URL``, or else ``https://cloud.gatepay.io/api/``. If ``base_url`` isn't GatePay's,
-            there is no default, and ``create_cloudpay`` raises ``InvalidRequestError``. This prevents a test with a
-            sandbox from creating a real order. For the same reason, if you pass ``base_url``,
-            ``GATEPAY_CLOUD_BASE_URL`` is ignored unless ``GATEPAY_BASE_URL`` is the same URL.
+            ``GATEPAY_CLOUD_BASE_URL``, or else ``https://cloud.gatepay.io/api/``. Two exceptions prevent a test with a
+            sandbox from creating a real order. First, if you pass ``base_url``, ``GATEPAY_CLOUD_BASE_URL`` is ignored,
+            unless ``GATEPAY_BASE_URL`` (or its default) is the same URL. Second, ``https://cloud.gatepay.io/api/`` is
+            the default only if the client's base URL is GatePay's. If none of these URLs applies, ``create_cloudpay``
+            raises ``InvalidRequestError``.
         timeout: Seconds, or a ``timedelta``, for one attempt, from connecting to the last byte; None: no limit. Waiting
             for one of ``max_connections`` doesn't count.
         deadline: Seconds, or a ``timedelta``, for a whole call, including waits and retries; None: no limit.

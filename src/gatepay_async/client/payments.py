@@ -211,7 +211,9 @@ class Payments(BaseClient):
     @scrub_errors_async
     async def settle(self, error: OutcomeUnknownError) -> OrderStatus | None:
         """
-        Ask GatePay for an order whose response was lost: ``check_order`` five times, over 15 seconds.
+        Ask GatePay for an order whose response was lost: ``check_order`` up to five times.
+
+        It waits 0, 1, 2, 4 and 8 seconds before these calls: 15 seconds in all. The calls themselves take more time.
 
         If this returns an ``OrderStatus``, the order exists. Don't create it again. The payment URL was in the lost
         response: if you have no other way to send the customer there, let the order expire.

@@ -21,7 +21,9 @@ class DurableError(GatePayError):
 
 class SourceChangedError(DurableError):
     """
-    The stored card keys of an upload were deleted or changed. None of the changed ones is sent.
+    The card keys in the spool were deleted or changed, or an input changed while it was read.
+
+    No changed card key is sent.
 
     Attributes:
         source: The name of the file or object.

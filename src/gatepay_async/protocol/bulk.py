@@ -46,7 +46,7 @@ class Fate(StrEnum):
     """The result of a chunk: the column of the report that counts its lines."""
 
     STORED = "stored"  # on the server: new there, or there already
-    REFUSED = "refused"  # not on the server: refused by GatePay or by us
+    REFUSED = "refused"  # not stored by this upload: refused by GatePay or by us
     UNKNOWN = "unknown"  # sent, but no valid reply arrived
     NOT_SENT = "not_sent"  # no byte of the request has left, or GatePay refused it in a way that isn't final
 
@@ -234,9 +234,11 @@ class UploadReport(Counts):
         duplicates: Lines that repeat an earlier card key of the input.
         stored: New to the server. (A success whose sentence can't be read counts here.)
         already_there: The server had them, perhaps from an earlier attempt of this upload.
-        refused: Refused by GatePay, or the line can't be a card key; not on the server.
+        refused: Refused by GatePay, or the line can't be a card key. This upload has not stored them; an earlier one
+            may have.
         unknown: Sent, but no valid reply arrived: they may or may not be on the server.
-        not_sent: Not on the server: never sent, or not stored and not finally refused.
+        not_sent: Never sent, or refused in a way that isn't final, so that another try may succeed. This upload has not
+            stored them; an earlier one may have.
         chunks: The result of each chunk, in the order of the input.
         stopped: Why the upload ended before its input did, or None.
         whole: Whether the input was read to its end. False if it raised an error or the upload was cancelled.

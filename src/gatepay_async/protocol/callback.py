@@ -64,7 +64,8 @@ def parse_callback(query: str | bytes, *, appkey: str, appsecret: str | Sequence
       ``out_order_id`` and ``price``.
     - Deliver once for each ``order_id``: the same callback can arrive several times.
 
-    ``gatepay_async.callbacks.CallbackApp`` does all three.
+    ``gatepay_async.callbacks.CallbackApp`` does all three. For the second one, pass it ``lookup``. The choice of order
+    numbers is still up to you.
 
     Args:
         query: The raw text, as received: the query string of a GET (``scope["query_string"]``; a leading ``?`` is

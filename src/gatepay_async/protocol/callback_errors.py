@@ -8,7 +8,11 @@ from gatepay_async.words.problem import Problem
 
 class CallbackError(GatePayError):
     """
-    A callback doesn't verify: answer ``fail``, and don't deliver.
+    A callback must not be accepted: answer ``fail``, and don't deliver.
+
+    It doesn't verify, or it is genuine but too old (``StaleCallbackError``). ``CallbackApp`` also reports this error if
+    the callback differs from your record or is underpaid. ``AsyncGatePay.parse_return`` raises it for the query of a
+    return URL that doesn't verify.
 
     Attributes:
         field: The field at fault, or None.
@@ -32,4 +36,4 @@ class CallbackSignatureError(CallbackError):
 
 
 class StaleCallbackError(CallbackError):
-    """The callback is genuine, but older than you accept."""
+    """The callback is genuine, but older than you accept, or more than 300 seconds in the future."""

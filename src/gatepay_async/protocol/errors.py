@@ -20,7 +20,7 @@ All errors of this package, as one tree. The branch says whose fault an error is
     ├── TransportError                        no reply came
     │   └── DeadlineExceededError                 before the call's deadline
     ├── OutcomeUnknownError                   a call that must not be sent twice may have been carried out
-    ├── CallbackError                         a callback doesn't verify
+    ├── CallbackError                         a callback must not be accepted
     │   ├── MalformedCallbackError                a field is missing, comes twice or has the wrong form
     │   ├── CallbackSignatureError                not signed with your secret
     │   └── StaleCallbackError                    signed, but too old
@@ -223,7 +223,7 @@ class UnexpectedParameterError(RefusedError):
 
 
 class CallbackUrlMissingError(RefusedError):
-    """The shop has not set the URLs in GatePay's console."""
+    """The shop has not entered its callback URL, or its return URL, in GatePay's console."""
 
 
 class AppKeyExpiredError(RefusedError):

@@ -95,8 +95,9 @@ class Delivery:
         attempt: From 1 to 4.
         state: ``waiting`` (until ``due_at``), ``sending``, ``accepted`` (the answer was ``success``), or ``refused``.
         due_at: When to send it.
-        url: The URL that was called, including the signed query of a GET, so not in the ``repr``; None: not sent yet.
-        body: The signed form that was POSTed, so not in the ``repr``; None: it was a GET, or is not sent yet.
+        url: The URL that was called, including the signed query of a GET, so not in the ``repr``. None: not sent yet,
+            or the URL was removed before the attempt.
+        body: The signed form that was POSTed, so not in the ``repr``. None: it was a GET, or ``url`` is None.
         sent_at: When it was sent; None: not yet.
         answered_at: When the answer arrived or the attempt failed; None: not yet.
         status: The HTTP status of the answer; None: no answer.

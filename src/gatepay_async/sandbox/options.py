@@ -84,7 +84,7 @@ class Options:
         params: The contents of ``params`` in the reply to a new order. ``signed``: all fields of the call.
             ``unsigned``: the fields without ``appkey`` and ``sign``. ``absent``: there is no ``params``. ``as shown``:
             as in GatePay's examples, signed for ``anypay`` and ``cloudpay``, otherwise unsigned.
-        pay_path: The path of ``pay_url``. Both paths show the same page.
+        pay_path: The path of ``pay_url``: ``/pay/api`` or ``/pay/index``. Both show the same page.
         refuse_extra: Whether a field that isn't documented is refused with 106; False: it is ignored.
         urls_required: Whether the later endpoints return 108 if neither the call nor the shop has a return URL, and 109
             if neither has a callback URL.

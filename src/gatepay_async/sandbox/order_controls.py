@@ -130,7 +130,8 @@ class OrderControls(ShopControls):
 
         Raises:
             LookupError: No order has that number.
-            NoCallbackError: The order is not paid, or its shop has no callback URL.
+            NoCallbackError: The order is not paid, or there is no URL to call: the order has no ``notify_url`` and its
+                shop has no callback URL, or its shop was removed.
         """
         self._order_service.send_again(_order_number(order))
 

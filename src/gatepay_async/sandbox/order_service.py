@@ -22,7 +22,7 @@ MAX_AMOUNT = Decimal("9999999.99")
 
 
 class NoCallbackError(ValueError):
-    """No callback can be sent: the order is not paid, or its shop has no callback URL."""
+    """No callback can be sent: the order is not paid, or neither it nor its shop has a callback URL."""
 
 
 def check_amount(amount: Decimal) -> Decimal:
@@ -129,7 +129,8 @@ class OrderService:
 
         Raises:
             LookupError: No order has that number.
-            NoCallbackError: The order is not paid, or its shop has no callback URL.
+            NoCallbackError: The order is not paid, or neither it nor its shop has a callback URL, or its shop was
+                removed.
         """
         with self.open() as (connection, _):
             order = orders.get(connection, order_id)

@@ -100,7 +100,7 @@ class Sandbox(OrderControls):
 
         Raises:
             ValueError: *host* is not 127.0.0.1.
-            PortTakenError: The port is in use.
+            PortTakenError: The port is in use, or requires privileges.
             RuntimeError: The server's thread failed before it accepted connections.
         """
         server = LoopbackServer(self.app, host=host, port=port)
@@ -123,6 +123,8 @@ class Sandbox(OrderControls):
     def fault(self, fault: Fault) -> None:
         """
         Add a fault after the existing ones. A request is hit by the first fault that matches and is not used up.
+
+        A fault with ``skip`` or ``probability`` may let a matching request pass. Then a later fault can hit it.
 
         Raises:
             ValueError: The endpoint of the fault doesn't exist.

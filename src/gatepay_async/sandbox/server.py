@@ -36,7 +36,7 @@ class LoopbackServer:
 
     Raises:
         ValueError: *host* is not 127.0.0.1.
-        PortTakenError: The port is in use.
+        PortTakenError: The port is in use, or requires privileges.
     """
 
     def __init__(self, app: ASGIApp, *, host: str, port: int) -> None:

@@ -67,7 +67,12 @@ class ShopControls:
         raise LookupError(f"no shop has the appkey {appkey!r}")
 
     def shop(self, appkey: str | None = None) -> ShopState | None:
-        """Return the state of a shop (None: of shop one), or None if it was removed."""
+        """
+        Return the state of a shop (None: of shop one), or None if it was removed.
+
+        Raises:
+            LookupError: No shop has that appkey.
+        """
         with self._database.transaction() as connection:
             return shops.find_shop(connection, self._admin_id(appkey))
 
@@ -107,6 +112,7 @@ class ShopControls:
 
         Raises:
             CallbackUrlError: A URL is invalid, or the callback URL leads to another machine.
+            LookupError: No shop has that appkey.
             ValueError: A payment type is neither ``wechat`` nor ``alipay``.
         """
         # The default of each setting is `...`, because None is a value of some of them.
@@ -138,7 +144,12 @@ class ShopControls:
             callback_urls.check(url, beyond_loopback=self._options.callbacks_beyond_loopback)
 
     def remove_shop(self, appkey: str | None = None) -> None:
-        """Remove a shop (None: shop one). Its appkey stays valid: ``pay/create`` returns 107, and ``ka/…`` 104."""
+        """
+        Remove a shop (None: shop one). Its appkey stays valid: ``pay/create`` returns 107, and ``ka/…`` 104.
+
+        Raises:
+            LookupError: No shop has that appkey.
+        """
         with self._database.transaction() as connection:
             shops.remove_shop(connection, self._admin_id(appkey))
 

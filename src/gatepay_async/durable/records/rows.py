@@ -47,7 +47,7 @@ class QueueInfo:
 
     Attributes:
         waiting: Batches that wait for a free worker.
-        delayed: Batches that are retried later, because GatePay didn't reply.
+        delayed: Batches that are retried later, because GatePay gave no final answer or the spool couldn't be read.
         running: Batches that workers are running.
         oldest_waiting: When the oldest waiting batch was queued (with a time zone), or None.
     """
