@@ -8,6 +8,7 @@ import pytest
 from browser.running_shop import RunningShop
 from playwright.sync_api import BrowserContext, Page, expect
 
+from gatepay_async import new_out_order_id
 from gatepay_async.sandbox import Fault, FaultKind
 
 pytestmark = pytest.mark.slow
@@ -21,7 +22,7 @@ RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "be
 def pages(shop: RunningShop) -> dict[str, str]:
     """The URLs of every page in each of its states, by name."""
     # More orders than a page of the list shows.
-    urls = [shop.create_payment(out_order_id=f"T-{number}-X") for number in range(1, 25)]
+    urls = [shop.create_payment(out_order_id=new_out_order_id()) for _ in range(24)]
     sandbox = shop.sandbox
     sandbox.pay(2)
     sandbox.expire(3)

@@ -169,6 +169,7 @@ def test_long_pipe_is_checked_at_its_start_only(
 ) -> None:
     """Only the start of a long pipe is checked before the upload; later invalid lines are refused when read."""
     monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 1000)
+    monkeypatch.setattr(checking, "_MIN_PIPE_BYTES", 0)
     text = "".join(f"卡密-{number:04}\n" for number in range(700))
     for encoding in ("utf-8", "utf-16", "gb18030"):
         run = gatepay("keys", "upload", "-", "-p", 8, "--json", input=text.encode(encoding))
@@ -189,6 +190,7 @@ def test_long_utf16_pipe_is_not_cut_within_a_character(
     gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A long UTF-16 pipe is accepted, wherever its checked start ends: between the halves of an emoji, for example."""
+    monkeypatch.setattr(checking, "_MIN_PIPE_BYTES", 0)
     keys = [f"{'😀' * 200}-{number}" for number in range(4)]
     for max_bytes_kept in range(1000, 1004):
         monkeypatch.setattr(checking, "MAX_BYTES_KEPT", max_bytes_kept)
@@ -197,6 +199,35 @@ def test_long_utf16_pipe_is_not_cut_within_a_character(
             input="\n".join(keys).encode("utf-16-le"),
         )
         assert (run.status, run.json["read"]) == (0, len(keys)), max_bytes_kept
+
+
+def test_pipe_after_a_long_input_is_read(
+    gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe is read even if an earlier file has used up the memory for checked inputs."""
+    monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 1000)
+    path = tmp_path / "long.txt"
+    for size in (990, 1000):  # some bytes are left, or none
+        path.write_text("A" * (size // 2 - 1) + "\n" + "B" * (size // 2 - 1) + "\n")
+        run = gatepay("keys", "upload", path, "-", "-p", 8, "--dry-run", "--json", input="LAST-KEY-1\nLAST-KEY-2\n")
+        assert (run.status, run.json["would_send"]) == (0, 4), size
+
+
+def test_long_table_in_a_pipe_is_refused(
+    gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table in a pipe is refused if it doesn't fit into memory. It was uploaded with whole rows as card keys."""
+    monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 1000)
+    monkeypatch.setattr(checking, "_MIN_PIPE_BYTES", 0)
+    fifo = tmp_path / "keys.csv"
+    os.mkfifo(fifo)
+    content = "id,content\n" + "".join(f"{number},KEY-{number}\n" for number in range(200))
+    writer = Thread(target=fifo.write_text, args=(content,))
+    writer.start()
+    run = gatepay("keys", "upload", fifo, "-p", 8, "--json")
+    writer.join()
+    problem = run.json["error"]["problem"]["facts"]["problem"]
+    assert (run.status, problem["name"], shop.requests) == (2, "sources.long_table", [])
 
 
 def test_stopped_upload_reports_the_lines_not_read(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:

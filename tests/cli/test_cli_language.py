@@ -165,6 +165,8 @@ def test_version_option_prints_the_version(gatepay: Any) -> None:
         (["keys", "count", "--prduct", "8"], "--prduct. Did you mean --product?", "是不是想用 --product？"),
         (["keys", "count", "--product"], "--product requires a value.", "--product 需要一个值。"),
         (["demo", "--json=1"], "--json does not take a value.", "--json 不带值。"),
+        (["keys", "--help=1"], "--help does not take a value.", "--help 不带值。"),
+        (["--hlep"], "Unknown option: --hlep. Did you mean --help?", "是不是想用 --help？"),
         (["demo", "a", "b"], "Unexpected argument: a b", "多余的参数：a b"),
         (["keys", "count", "-p", "0"], "for --product: 0 (must be a whole number above 0)", "--product 取值无效：0"),
         (["keys", "count", "-p", "x\x1b"], r": x\x1b (must", r"：x\x1b（必须"),

@@ -828,7 +828,7 @@ async def test_invalid_worker_options_are_refused(workspace: Workspace, shop: Sh
         uploads.worker(global_concurrency=0)
     with pytest.raises(InvalidRequestError, match="rate: must be an instance of Rate, not of int"):
         uploads.worker(rate=3)  # type: ignore[arg-type]  # the test passes a wrong type
-    with pytest.raises(InvalidRequestError, match="spool: must be an instance of Spool, not of int"):
+    with pytest.raises(InvalidRequestError, match="spool: must be a Spool: int has no secret, put, read, delete"):
         DurableUploads(AsyncGatePay, database="sqlite:///x", spool=3)  # type: ignore[arg-type]  # the same
     with pytest.raises(InvalidRequestError, match="per"):
         Rate(1, per=None)  # type: ignore[arg-type]  # the test passes a wrong type

@@ -16,7 +16,7 @@ from gatepay_async.callbacks.once import Handler, Lookup, Once
 from gatepay_async.callbacks.store import Store
 from gatepay_async.protocol.callback import credentials_of, verify_callback
 from gatepay_async.protocol.callback_errors import CallbackError, MalformedCallbackError, StaleCallbackError
-from gatepay_async.protocol.checks import check_instance
+from gatepay_async.protocol.checks import check_members
 from gatepay_async.protocol.durations import Seconds, to_seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.frames import scrub_errors
@@ -160,7 +160,7 @@ class CallbackApp:
         _check_async("handler", handler)
         if lookup is not None:
             _check_async("lookup", lookup)
-        check_instance("store", store, Store)
+        check_members("store", store, "Store", ("claim", "commit", "release", "keep"))
         if on_event is not None and not callable(on_event):
             raise InvalidRequestError(field="on_event", problem=Problem("not_callable", kind=type(on_event).__name__))
         self._appkey = appkey

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from attrs import frozen
 
@@ -36,7 +36,6 @@ class Claim:
     lease: float
 
 
-@runtime_checkable
 class Store(Protocol):
     """
     Records which callbacks were handled. Each method may raise; the answer to GatePay is then ``fail``.

@@ -38,6 +38,7 @@ from gatepay_async.cli.status import HaltError
 from gatepay_async.protocol import invisible
 
 MAX_BYTES_KEPT = 32 * 2**20  # for all files together
+_MIN_PIPE_BYTES = 2 * MAX_LINE_BYTES  # of a pipe are kept in any case, so that its first line can be checked
 _MAX_PROBLEMS = 5  # to report; then the check stops, because in a wrong encoding every line has a problem
 _MAX_ODD = 5  # odd lines to show
 BATCH_LINES = 2000  # lines to read at once
@@ -75,7 +76,7 @@ def check_sources(names: list[Path], reading: Reading) -> list[InputSource]:
     for source in sources:
         with add_nothing_sent(), explain_unreadable(source.name), explain_problems(source.name):
             parts = _check_input(source, reading, free_bytes)
-        free_bytes -= sum(len(part.content or b"") for part in parts)
+        free_bytes = max(1, free_bytes - sum(len(part.content or b"") for part in parts))  # 0: see _Check
         checked += parts
     memory.release_memory()
     return checked
@@ -130,17 +131,21 @@ def _check_input(source: InputSource, reading: Reading, free_bytes: int) -> list
 
 
 def _check_pipe(source: InputSource, reading: Reading, free_bytes: int) -> InputSource:
-    """Check a pipe, or only its start if it has more than *free_bytes*. The rest is read during the upload."""
+    """Check a pipe, or only its start if it has many more than *free_bytes*. The rest is read during the upload."""
     encoding = "utf-8" if reading.encoding == AUTO else reading.encoding
     if reading.as_is:
         return evolve(source, parse=partial(formats.parse_plain, encoding=encoding))
     context = source.open()
     file = context.__enter__()  # not a with block: the upload reads the rest of a long pipe
-    content = file.read(free_bytes + 1)
-    if len(content) <= free_bytes:
+    max_bytes = max(free_bytes, _MIN_PIPE_BYTES)
+    content = file.read(max_bytes + 1)
+    if len(content) <= max_bytes:
         context.__exit__(None, None, None)
         complete = evolve(source, is_pipe=False, content=content)
         return _check_text(complete, BytesIO(content), reading, free_bytes)
+    if formats.is_table(source.path, reading):
+        context.__exit__(None, None, None)
+        raise FileProblemError("sources.long_table", most=f"{max_bytes / 2**20:.0f}")
     wide = next((name for name in (encodings.encoding_of_mark(content), encoding) if name in encodings.WIDE), None)
     # In a wide encoding, the byte "\n" may be a part of another character.
     start = content[: content.rfind(b"\n") + 1] if wide is None else encodings.whole_characters(content, wide)
@@ -183,7 +188,7 @@ def _check_workbook(source: InputSource, file: BinaryIO, reading: Reading, free_
         if sheet.hidden_rows:
             note = text(f"sources.hidden_{reading.hidden_rows}", name=escape(part.name), count=f"{sheet.hidden_rows:,}")
             warn(note)
-        free_bytes -= len(checked[-1].content or b"")
+        free_bytes = max(1, free_bytes - len(checked[-1].content or b""))
     if hidden_count:
         warn(text("sources.hidden_sheets", name=escape(source.name), count=hidden_count))
     if not checked:
@@ -297,7 +302,8 @@ class _Check:
 
     def _combine_problems(self) -> HaltError:
         """Return one error for all recorded problems."""
-        message = text("sources.and").join(problem for problem, _ in self._problems)
+        problems = [problem for problem, _ in self._problems]
+        message = problems[0] if len(problems) == 1 else text("sources.and").join(problems)
         return file_error(self.name, message, self._problems[0][1].key)
 
 

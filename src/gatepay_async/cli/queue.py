@@ -63,6 +63,8 @@ def explain_errors() -> Generator[None]:
     except BrokenPipeError:  # standard output was closed, which is not an error of the queue
         raise
     except OSError as error:
+        if error.filename is None:  # an error of writing: the disk is full, for example
+            raise HaltError(text("queue.unwritable", reason=error.strerror), status=Status.NO_OUTPUT) from None
         raise HaltError(text("queue.file", path=error.filename, reason=error.strerror)) from None
 
 

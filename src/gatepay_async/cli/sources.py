@@ -249,6 +249,7 @@ _REMEDIES = {
     "sources.hidden_column": "sources.hidden_column.todo",
     "sources.merged": "sources.merged.todo",
     "sources.too_large": "sources.too_large.todo",
+    "sources.long_table": "sources.long_table.todo",
     **dict.fromkeys(
         ("sources.more_cells", "sources.no_csv", "sources.no_json", "sources.no_json_text"), "sources.table.todo"
     ),

@@ -171,7 +171,7 @@ def usage_problem(error: Any) -> str:
     if isinstance(error, CommandLineError):
         return error.message
     if hasattr(error, "option_name"):
-        return _option_problem(error, {name: param for param in command.params for name in param.opts})
+        return _option_problem(error, {name: param for param in command.get_params(error.ctx) for name in param.opts})
     if isinstance(error, typer.BadParameter):
         name = _param_name(error.param)
         is_missing = hasattr(error, "param_type")

@@ -117,8 +117,8 @@ class DurableUploads:
         """Convert the argument *spool*. None: use a folder next to the SQLite file."""
         if isinstance(spool, str):
             return FolderSpool(spool)
-        checks.check_instance("spool", spool, Spool)
         if spool is not None:
+            checks.check_members("spool", spool, "Spool", ("secret", "put", "read", "delete"))
             return spool
         file = self._database.file
         if file is None:

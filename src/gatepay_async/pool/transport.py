@@ -262,7 +262,9 @@ class OriginPool(httpx.AsyncBaseTransport):
             raise TypeError("an asynchronous transport can't send a body that is read synchronously")
         method, target, headers = request.method.encode("ascii"), request.url.raw_path, request.headers
         is_last = "close" in headers.get("connection", "").lower().replace(" ", "").split(",")
-        hooks = Hooks(**{name: request.extensions[name] for name in HOOK_NAMES if name in request.extensions})
+        hooks = Hooks(
+            **{name: request.extensions[name] for name in HOOK_NAMES if request.extensions.get(name) is not None}
+        )
         return Request(method, target, headers.raw, body, hooks, request.extensions, is_last=is_last)
 
     async def _acquire(self, request: Request, expired: Slot[Connection] | None) -> Slot[Connection]:

@@ -49,6 +49,18 @@ def check_instance(name: str, value: object, *kinds: type) -> None:
         raise InvalidRequestError(field=name, problem=problem)
 
 
+def check_members(name: str, value: object, wanted: str, members: tuple[str, ...]) -> None:
+    """
+    Require that the parameter *name* of a function is an object with certain methods and attributes.
+
+    Unlike ``isinstance`` with a protocol, this accepts an object that delegates to another one.
+    """
+    missing = [member for member in members if isinstance(value, type) or not hasattr(value, member)]
+    if missing:
+        problem = Problem("lacks_members", wanted=wanted, kind=type(value).__name__, missing=", ".join(missing))
+        raise InvalidRequestError(field=name, problem=problem)
+
+
 def positive(_: object, attribute: Any, value: Any) -> None:
     """Require a whole number above 0. ``True`` is refused."""
     if isinstance(value, bool) or not isinstance(value, int):

@@ -990,6 +990,11 @@ COMMAND: dict[str, Text] = {
         "add --hidden-rows skip to leave them out, or --hidden-rows upload to upload them, too",
         "不上传这些行请加 --hidden-rows skip；也要上传请加 --hidden-rows upload",
     ),
+    "sources.long_table": (
+        "is a table from a pipe with more than {most} MiB; only the start of such a pipe is checked before the upload",
+        "是来自管道、超过 {most} MiB 的表格；这样的管道在上传前只能检查开头",
+    ),
+    "sources.long_table.todo": ("save the table as a file, and upload that", "请先存成文件再上传"),
     "sources.too_large": ("the texts of the workbook take more than {most} MiB", "工作簿中的文字超过 {most} MiB"),
     "sources.too_large.todo": (
         "save the sheet with the card keys as a CSV file, and upload that",
@@ -1193,6 +1198,7 @@ COMMAND: dict[str, Text] = {
         "请检查 GATEPAY_UPLOADS、数据库是否在运行，以及磁盘是否已满。已提交的任务仍保存在其中。",
     ),
     "queue.file": ("Can't use {path}: {reason}.", "无法使用 {path}：{reason}。"),
+    "queue.unwritable": ("Can't write the queue or its card keys: {reason}.", "无法写入上传队列或其卡密：{reason}。"),
     "queue.folder": ("Can't create {path}: {reason}", "无法创建 {path}：{reason}"),
     "queue.none": ("There is no upload {prefix}.", "没有编号为 {prefix} 的任务。"),
     "queue.several": ("Several uploads have an ID that starts with {prefix}.", "有多个任务的编号以 {prefix} 开头。"),
@@ -1575,8 +1581,8 @@ COMMAND: dict[str, Text] = {
     ),
     "errors.no_code.todo": ("`gatepay errors` lists all codes", "用 gatepay errors 查看全部"),
     "errors.no_endpoint": (
-        "Unknown endpoint: {endpoint} (choose from {endpoints}).",
-        "没有 {endpoint} 这个接口（可选 {endpoints}）。",
+        "Unknown endpoint: {endpoint} (choose from {endpoints}).{hint}",
+        "没有 {endpoint} 这个接口（可选 {endpoints}）。{hint}",
     ),
     # -- the demonstration --------------------------------------------------------------------------------------------
     "demo.where": ("The sandbox is running on this machine at {url}", "沙箱已在本机运行：{url}"),

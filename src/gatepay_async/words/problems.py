@@ -405,6 +405,7 @@ PROBLEMS: dict[str, Text] = {
     "no_field": ("no field {name!r}; there are {names}", "没有字段 {name!r}；可用的有 {names}"),
     "not_dict": ("must be a dict, not {kind}", "必须是 dict，而不是 {kind}"),
     "wrong_type": ("must be a {wanted}, not {kind}", "必须是 {wanted}，而不是 {kind}"),
+    "lacks_members": ("must be a {wanted}: {kind} has no {missing}", "必须是 {wanted}：{kind} 没有 {missing}"),
     "not_instance": ("must be an instance of {wanted}, not of {kind}", "必须是 {wanted} 的实例，而不是 {kind}"),
     # -- sentences that start with a placeholder ----------------------------------------------------------------------
     "sending_failed": (

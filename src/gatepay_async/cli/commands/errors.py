@@ -46,8 +46,7 @@ def _check_arguments(endpoint: str, code: str) -> None:
     if endpoint and endpoint not in ENDPOINTS:
         matches = get_close_matches(endpoint, ENDPOINTS, n=1)
         hint = text("usage.meant", name=matches[0]) if matches else ""
-        problem = text("errors.no_endpoint", endpoint=endpoint, endpoints=", ".join(ENDPOINTS))
-        raise HaltError(problem + hint)
+        raise HaltError(text("errors.no_endpoint", endpoint=endpoint, endpoints=", ".join(ENDPOINTS), hint=hint))
     if code and not code.isdecimal():
         raise HaltError(text("usage.bad", name="CODE", problem=text("usage.number", value=escape(code))))
 

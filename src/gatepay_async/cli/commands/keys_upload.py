@@ -84,7 +84,8 @@ def _finish(command: _UploadCommand, report: UploadReport, early_error: BaseExce
         as_is=command.reading.as_is,
         lines_are_missing=lines_are_missing,
         interrupted=interrupted,
-        not_read=None if command.line_count is None else command.line_count - report.read,
+        # A file that grew during the upload has more lines than were counted.
+        not_read=None if command.line_count is None else max(0, command.line_count - report.read),
     )
     if write_error is not None:
         failures.show_error(write_error)

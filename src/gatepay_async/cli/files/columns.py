@@ -76,5 +76,5 @@ def _normalize(name: str) -> str:
 def _list_columns(first_row: Sequence[str], *, with_names: bool) -> str:
     """List the columns by number. Without a heading, omit the names, because the first row may hold card keys."""
     if not with_names:
-        return f"1-{len(first_row)}"
+        return f"1-{len(first_row)}" if len(first_row) > 1 else "1"
     return ", ".join(f"{number} ({cell.strip()[:_SHOWN_NAME_CHARS]})" for number, cell in enumerate(first_row, 1))

@@ -23,7 +23,6 @@ _OWNER_ONLY = 0o600  # the mode of new files
 _POSIX = os.name == "posix"
 
 
-@runtime_checkable
 class Spool(Protocol):
     """
     Holds card keys from submission until they are sent. Submitters write them, workers read them.
