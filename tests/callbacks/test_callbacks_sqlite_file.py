@@ -4,6 +4,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +162,13 @@ async def test_commit_reaches_the_file_that_replaced_the_opened_one(
     reopened = SQLiteStore(path)
     assert await reopened.claim(OTHER_CLAIM) is Standing.HANDLED
     await reopened.aclose()
+
+
+async def test_file_that_cannot_be_upgraded_is_closed(path: Path) -> None:
+    """If the schema can't be created, the call raises SQLite's error, and the file is closed."""
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE callback_at (name)")  # the name of our index
+    store = SQLiteStore(path)
+    with pytest.raises(sqlite3.OperationalError, match="callback_at"):
+        await store.claim(CLAIM)
+    await store.aclose()

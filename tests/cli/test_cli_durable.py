@@ -1,5 +1,6 @@
 """Tests of ``keys upload --durable`` and ``uploads``: queueing, interrupting and resuming uploads."""
 
+import errno
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ from durable_workspace import POLL_S, poll_often
 
 from gatepay_async.cli import output, queue
 from gatepay_async.cli.commands import keys_durable, uploads, uploads_work
+from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.durable import QueueUnavailableError
 from gatepay_async.durable.records import batches
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
@@ -210,6 +212,16 @@ def test_spool_that_is_a_file_is_named(
     with pytest.raises(BrokenPipeError), queue.explain_errors():
         raise BrokenPipeError
     assert not shop.requests
+
+
+def test_full_disk_of_the_queue_has_status_5() -> None:
+    """An error of writing, which has no path, is reported as one of the output, with the system's reason."""
+    with (
+        pytest.raises(HaltError, match="Can't write the queue or its card keys: No space left") as caught,
+        queue.explain_errors(),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert caught.value.status is Status.NO_OUTPUT
 
 
 @pytest.mark.slow

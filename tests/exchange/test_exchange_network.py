@@ -3,6 +3,7 @@
 import os
 import shutil
 import ssl
+import sys
 from pathlib import Path
 
 import httpx
@@ -13,6 +14,7 @@ from gatepay_async import AsyncGatePay, InvalidRequestError
 from gatepay_async.exchange import proxies, trust
 from gatepay_async.exchange.loopback import is_loopback
 from gatepay_async.exchange.network import network_settings_for
+from gatepay_async.exchange.opening import exchange_over
 from gatepay_async.exchange.over_pool import MAX_PREPARED, OverPool
 from gatepay_async.exchange.proxies import Bypass, Proxy, is_listed, proxy_for
 from gatepay_async.exchange.urls import BadUrlError, parse_url
@@ -226,3 +228,10 @@ def test_invisible_characters_around_a_base_url_are_removed(monkeypatch: pytest.
             with pytest.raises(InvalidRequestError) as caught:
                 AsyncGatePay()
         assert caught.value.field == variable
+
+
+def test_own_pool_is_not_imported_for_a_users_transport(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a user's transport, the own pool isn't imported: that takes as long as importing everything else."""
+    monkeypatch.delitem(sys.modules, "gatepay_async.pool")
+    exchange_over(httpx.MockTransport(lambda _: httpx.Response(200)), ours=False)
+    assert "gatepay_async.pool" not in sys.modules
