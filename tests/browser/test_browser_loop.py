@@ -223,7 +223,7 @@ def test_quick_payment_from_the_console_is_called_back(shop: RunningShop, window
     page = window(locale="zh-CN").new_page()
     page.goto(f"{shop.root}/shops")
     page.get_by_text("返回地址、过期跳转地址").first.click()
-    page.get_by_role("link", name="打开快捷支付页面").first.click()
+    page.get_by_role("link", name="打开快捷收款页面").first.click()
     page.get_by_label("金额（元）").fill("1.88")
     page.get_by_label("联系方式或备注").fill("terry")
     page.get_by_label("支付宝").check()
