@@ -22,7 +22,7 @@ from gatepay_async.words.problem import Problem
 
 # The most bytes of one write.
 MAX_WRITE_BYTES: Final = 64 * 1024
-# With more unread bytes of a reply than this, the connection stops receiving.
+# The most unread bytes of a reply that is read in parts.
 MAX_UNREAD_BYTES: Final = 256 * 1024
 
 NO_TIMEOUT: Final[dict[str, float | None]] = {}
@@ -32,7 +32,7 @@ TOO_EARLY: Final = Problem("spoke_too_early")
 class Wire(Link):
     """A `port.Connection` that connects for its first request and carries one request after the other."""
 
-    __slots__ = ("_is_last", "_is_new", "_is_paused", "_is_sent", "_read_timeout", "_reader")
+    __slots__ = ("_is_last", "_is_new", "_is_paused", "_is_sent", "_max_unread", "_read_timeout", "_reader")
 
     def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None, uds: str | None) -> None:
         super().__init__(host, port, tls=tls, uds=uds)
@@ -41,6 +41,7 @@ class Wire(Link):
         self._is_last = False  # the request has `Connection: close`
         self._is_sent = False  # the whole request was written to the transport
         self._is_paused = False  # reading is paused
+        self._max_unread = MAX_UNREAD_BYTES  # with more unread bytes than this, the connection stops receiving
         self._read_timeout: float | None = None
 
     # -- called by the pool ------------------------------------------------------------------------------------------
@@ -59,26 +60,20 @@ class Wire(Link):
         on_send()
         reader = self._reader
         reader.start()
-        self._is_exchanging, self._is_sent, self._is_last, self._read_timeout = True, False, False, None
+        self._is_exchanging, self._is_sent, self._is_last, self._max_unread = True, False, False, max_bytes
         self._wake_at(deadline)
         try:
             self._write_out(outgoing)
             self._is_sent = True
-            body = await self.read()
-            if reader.parts or not reader.complete:
-                body = await self._read_rest(body, max_bytes)
+            while not reader.complete and reader.held <= max_bytes:
+                self._raise_if_lost()
+                await self._wait()
+            body = b"".join(reader.parts)
+            reader.parts.clear()
             return WholeResponse(reader.status, reader.headers, reader.fields, body)
         finally:
             self._exchange_deadline, self._is_late = math.inf, False
             await self.finish()
-
-    async def _read_rest(self, first_part: bytes, max_bytes: int) -> bytes:
-        """Return *first_part* and the rest of the body. Stop once there are more than *max_bytes* bytes."""
-        parts, size = [first_part], len(first_part)
-        while size <= max_bytes and (part := await self.read()):
-            parts.append(part)
-            size += len(part)
-        return b"".join(parts)
 
     async def send(self, request: Request) -> Head:
         """
@@ -104,6 +99,7 @@ class Wire(Link):
         reader.start(answers_head=request.method == b"HEAD")
         self._read_timeout = timeout.get("read")
         self._is_exchanging, self._is_sent, self._is_last = True, False, request.is_last
+        self._max_unread = MAX_UNREAD_BYTES
         request.hooks.on_send()
         if len(outgoing) <= MAX_WRITE_BYTES and isinstance(request.body, bytes):
             self._write_out(outgoing)
@@ -162,7 +158,7 @@ class Wire(Link):
         reader.feed(data)
         if reader.problem is not None:
             self._give_up()
-        elif reader.held > MAX_UNREAD_BYTES and not self._is_paused and self._transport is not None:
+        elif reader.held > self._max_unread and not self._is_paused and self._transport is not None:
             self._is_paused = True
             self._transport.pause_reading()
         self._wake()
