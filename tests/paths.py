@@ -121,8 +121,13 @@ async def pay(gatepay: AsyncGatePay, number: int) -> None:
     )
 
 
-async def read_page(gatepay: AsyncGatePay, number: int) -> None:
-    """Read one page of a listing."""
+async def await_page(gatepay: AsyncGatePay, number: int) -> None:
+    """Await one page of a listing."""
+    await gatepay.list_card_keys(PRODUCT, page=number)
+
+
+async def iterate_over_page(gatepay: AsyncGatePay, number: int) -> None:
+    """Iterate over one page of a listing. This also proves that no card key is missing before it."""
     async for _ in gatepay.list_card_keys(PRODUCT, page=number).pages():
         break
 
@@ -233,7 +238,8 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         entered = {
             "a payment": asyncio.run(entered_by(pay)),
-            "one page of a listing": asyncio.run(entered_by(read_page)),
+            "one page of a listing, awaited": asyncio.run(entered_by(await_page)),
+            "one page of a listing, iterated over": asyncio.run(entered_by(iterate_over_page)),
             "one durable batch": asyncio.run(entered_by_a_batch(Path(folder))),
         }
         for name, functions in entered.items():
