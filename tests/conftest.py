@@ -6,7 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ending
 import hanging
@@ -19,6 +19,9 @@ from surroundings import normalise_environment, normalise_signals, socket_folder
 from gatepay_async import AsyncGatePay, RetryPolicy
 from gatepay_async.protocol.patience import Patience
 from gatepay_async.sandbox import Sandbox, orders
+
+if TYPE_CHECKING:
+    from telemetry_exported import Exported
 
 pytest_plugins = ["lanes"]
 
@@ -147,3 +150,14 @@ async def gatepay(sandbox: Sandbox, base_url: str) -> AsyncIterator[AsyncGatePay
     """Return a client of shop one, over a real socket."""
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, retry=QUICK) as gatepay:
         yield gatepay
+
+
+@pytest.fixture
+def exported() -> "Iterator[Exported]":
+    """Create telemetry providers for one test, and record what they export."""
+    from telemetry_exported import Exported  # noqa: PLC0415 -- slow to import, and few tests need it
+
+    exported = Exported()
+    yield exported
+    exported.tracer_provider.shutdown()
+    exported.meter_provider.shutdown()

@@ -1,6 +1,5 @@
 """Telemetry of durable uploads. A batch's row holds the trace context that links the batch to its submission."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,17 +16,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio, pytest.mark.usefixtures("small_batches")]
 
 on_sqlite = pytest.mark.parametrize("workspace", ["sqlite"], indirect=True)
-
-
-@pytest.fixture
-def exported() -> "Iterator[Exported]":
-    """Create telemetry providers for one test, and record what they export."""
-    from telemetry_exported import Exported  # noqa: PLC0415 -- slow to import, and few tests need it
-
-    exported = Exported()
-    yield exported
-    exported.tracer_provider.shutdown()
-    exported.meter_provider.shutdown()
 
 
 @on_sqlite
