@@ -1,9 +1,11 @@
 """AsyncGatePay: its arguments, opening and closing, time limits, retries, and the user's own httpx objects."""
 
 import asyncio
+import errno
 import gzip
 import json
 import math
+import os
 import ssl
 import threading
 from datetime import UTC, datetime
@@ -19,7 +21,7 @@ import trustme
 from anyio.abc import SocketStream
 from httpx_aiohttp import AiohttpTransport
 from own_httpx import httpx
-from servers import http, raw_server, read_request
+from servers import free_port, http, raw_server, read_request
 from waiting import PATIENCE, until
 
 from gatepay_async import (
@@ -582,6 +584,18 @@ async def test_error_says_sent_if_any_attempt_sent(sandbox: Sandbox) -> None:
         with pytest.raises(TransportError, match="ConnectError") as caught:
             await gatepay.create_card_keys(8, ["AAA"])
     assert caught.value.sent
+
+
+@pytest.mark.parametrize("has_own_pool", [True, False])
+async def test_unreachable_servers_are_reported_in_the_systems_words(*, has_own_pool: bool) -> None:
+    """The error and its cause say "Connection refused", without an address, which would be masked."""
+    transport = None if has_own_pool else httpx.AsyncHTTPTransport()
+    base_url = f"http://127.0.0.1:{free_port()}/"
+    async with AsyncGatePay("key", "secret", base_url=base_url, transport=transport, retry=QUICK) as gatepay:
+        with pytest.raises(TransportError) as caught:
+            await gatepay.list_products()
+    assert caught.value.problem == f"ConnectError: {os.strerror(errno.ECONNREFUSED)}"
+    assert str(caught.value.__cause__) == os.strerror(errno.ECONNREFUSED)
 
 
 async def test_waits_double_with_jitter(sandbox: Sandbox, base_url: str, waits: RecordedWaits) -> None:

@@ -6,6 +6,10 @@ It says whether a byte of the request may have left, and never quotes a reply.
 
 from __future__ import annotations
 
+import os
+import socket
+import ssl
+from errno import errorcode
 from functools import partial
 from typing import Any, cast
 
@@ -28,6 +32,9 @@ NO_REPLY_ERRORS = (httpx.HTTPError, httpx.StreamError, *LOWER_LAYER_ERRORS)
 # The text of these errors comes from the system or from our pool. All others may quote a reply, also a proxy's: h11 has
 # "illegal header line: bytearray(b'…')", and a ProxyError contains the proxy's status line.
 _NEVER_QUOTING = ("NetworkError", "TimeoutException")
+
+# Errors of the operating system that have numbers of their own, not those of `errno`.
+_WITH_OTHER_NUMBERS = (ssl.SSLError, socket.gaierror)
 
 
 def is_unanswered(error: Exception) -> bool:
@@ -53,10 +60,10 @@ def may_quote(error: Exception) -> bool:
     return not isinstance(error, (*classes(*_NEVER_QUOTING), *LOWER_LAYER_ERRORS))
 
 
-def describe_error(error: Exception, message: str | None = None) -> Problem:
-    """Return the class of *error* and its text, or *message*, with possible quotes from replies masked."""
+def describe_error(error: Exception) -> Problem:
+    """Return the class of *error* and its reason, with possible quotes from replies masked."""
     hide = partial(mask, strict=may_quote(error))
-    text = message_of(error) if message is None else message
+    text = _text_of_cause(error)
     reason = text.with_facts(hide) if isinstance(text, Problem) else hide(text)
     name = type(error).__name__
     kind = Problem(name) if name in HTTPX_ERRORS else name
@@ -69,5 +76,27 @@ def _without_request(error: Exception) -> Exception | None:
     if base_class is None:
         return None
     copy = base_class.__new__(type(error))
-    base_class.__init__(copy, mask(str(error)))
+    base_class.__init__(copy, mask(_text_of_cause(error)))
     return cast("Exception", copy)
+
+
+def _text_of_cause(error: Exception) -> str:
+    """
+    Return the operating system's text for the error that has caused *error*, or else the text of *error*.
+
+    The other texts say less: "All connection attempts failed", or "Connect call failed" with an address to be masked.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        number: Any = getattr(cause, "errno", None)
+        if isinstance(cause, OSError) and number in errorcode and not isinstance(cause, _WITH_OTHER_NUMBERS):
+            return os.strerror(number)
+        cause = _cause_of(cause)
+    return message_of(error)
+
+
+def _cause_of(error: BaseException) -> BaseException | None:
+    """Return the error from which *error* was raised, or the first one of a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.exceptions[0]
+    return error.__cause__ or error.__context__  # httpcore raises its errors `from None`

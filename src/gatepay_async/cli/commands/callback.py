@@ -14,12 +14,11 @@ from gatepay_async.cli.language import current_language, text
 from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.screens import name_value_table, print_line, print_table
 from gatepay_async.cli.status import HaltError, Status
-from gatepay_async.exchange.failures import describe_error, may_quote
+from gatepay_async.exchange.failures import describe_error
 from gatepay_async.exchange.network import open_transport
 from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.protocol.callback import parse_callback
 from gatepay_async.testing import signed_callback
-from gatepay_async.words.problem import message_of
 
 _MONEY = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")  # such as 0.99
 _REPLY_TIMEOUT_S = 15.0  # GatePay doesn't document its timeout
@@ -200,8 +199,7 @@ async def send_callback(url: str, query: str, *, post: bool = False) -> ShopRepl
                     return await _read_reply(client.stream("POST", url, content=query, headers=_FORM_HEADERS))
                 return await _read_reply(client.stream("GET", f"{url}{'&' if '?' in url else '?'}{query}"))
             except Exception as error:  # noqa: BLE001 -- with SOCKS proxies, httpcore raises errors of many classes
-                problem = describe_error(error, None if may_quote(error) else root_cause(error))
-                reason = problem.in_(current_language())
+                reason = describe_error(error).in_(current_language())
     # Not chained, because the error contains the URL with the signature.
     raise HaltError(
         text("callback.unreachable", url=url, reason=reason),
@@ -229,13 +227,3 @@ async def _read_reply(request: AbstractAsyncContextManager[httpx.Response]) -> S
             if len(body) > _MAX_REPLY_CHARS:
                 break
         return ShopReply(reply.status_code, body.decode("utf-8", "replace")[:_MAX_REPLY_CHARS])
-
-
-def root_cause(error: BaseException) -> str:
-    """Return the message of the innermost error. Outer ones may only say "all connection attempts failed"."""
-    message = ""
-    current: BaseException | None = error
-    while current is not None:
-        message = message_of(current) or message
-        current = current.__cause__ or current.__context__
-    return message

@@ -11,7 +11,7 @@ import httpx
 from attrs import frozen
 
 from gatepay_async.cli import failures, settings
-from gatepay_async.cli.commands.callback import CallbackFields, Verdict, root_cause, send_callback, signed_query
+from gatepay_async.cli.commands.callback import CallbackFields, Verdict, send_callback, signed_query
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.screens import print_line, wrap_indented
@@ -249,11 +249,7 @@ class _BodyRecorder(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send *request* through the inner transport, and record the body of the response."""
-        try:
-            reply = await self._inner.handle_async_request(request)
-        except httpx.ConnectError as error:
-            # Its own message may be only "all connection attempts failed". The finding shows the cause.
-            raise httpx.ConnectError(root_cause(error)) from error
+        reply = await self._inner.handle_async_request(request)
         try:
             self.body = await reply.aread()
         finally:
