@@ -14,13 +14,13 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import anyio
-import httpx as default_httpx  # creates the TLS context, even if own_httpx is httpx2
+import httpx as default_httpx  # creates the TLS context, even if selected_httpx is httpx2
 import pytest
 import respx
 import trustme
 from anyio.abc import SocketStream
 from httpx_aiohttp import AiohttpTransport
-from own_httpx import httpx
+from selected_httpx import httpx
 from servers import free_port, http, raw_server, read_request
 from waiting import PATIENCE, until
 

@@ -106,6 +106,7 @@ async def test_service_maps_errors_to_statuses(
     service: httpx.AsyncClient, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, fault: Fault, status: int
 ) -> None:
     """Sold out, unavailable and unknown outcome each have their own status, and no order is created twice."""
+    # If the outcome is unknown, the service asks for the order with `settle()`: here without waiting.
     monkeypatch.setattr("gatepay_async.client.payments._SETTLE_DELAYS_S", (0.0, 0.0))
     sandbox.fault(fault)
     reply = await service.post("/payments", json={"product_id": 8, "email": "terry@example.com"})

@@ -5,7 +5,7 @@ import logging
 from typing import Any
 
 import pytest
-from own_httpx import httpx
+from selected_httpx import httpx
 
 from gatepay_async import AsyncGatePay, OutcomeUnknownError, RefusedError, RetryPolicy
 

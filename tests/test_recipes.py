@@ -126,7 +126,7 @@ def recipe(
         "PYTHONUNBUFFERED": "1",
     }
     if request.param == "aiohttp_shop":
-        environment["PYTHONASYNCIODEBUG"] = "1"  # makes aiohttp print its access log, if it is enabled
+        environment["PYTHONASYNCIODEBUG"] = "1"  # then aiohttp prints its access log, unless the recipe turns it off
     with served(request.param, folder, environment) as url, httpx.Client(base_url=url, trust_env=False) as browser:
         recipe = Recipe(sandbox, browser, folder)
         yield recipe

@@ -10,7 +10,7 @@ from urllib.parse import quote_plus
 import anyio
 import pytest
 from anyio.abc import SocketStream
-from own_httpx import httpx
+from selected_httpx import httpx
 from servers import http, raw_server
 from waiting import until
 

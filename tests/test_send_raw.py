@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from anyio.abc import SocketStream
-from own_httpx import httpx
+from selected_httpx import httpx
 from servers import http, raw_server
 from tables import rows
 

@@ -161,7 +161,7 @@ def surroundings(folder: Path, files: list[Block]) -> Iterator[Sandbox]:
             "CLOUD_BASE_URL": base_url,
         }.items():
             patch.setenv(f"GATEPAY_{name}", value)
-        # The settings of durable uploads. The page uses PostgreSQL and a shared folder instead.
+        # For durable uploads: SQLite and a local folder, where the page has PostgreSQL and a shared folder.
         patch.setenv("GATEPAY_UPLOADS", "sqlite:///uploads.sqlite3")
         patch.setenv("GATEPAY_UPLOADS_SPOOL", str(folder / "spool"))
         yield sandbox
@@ -218,9 +218,9 @@ def run_tests(name: str) -> None:
         "error",
         *PLUGIN_OPTIONS,
     ]
-    strict = ["-o", "asyncio_default_fixture_loop_scope=function"]
+    fixture_scope = ["-o", "asyncio_default_fixture_loop_scope=function"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *strict, name], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "pytest", *options, *fixture_scope, name], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -231,7 +231,7 @@ def matches(printed: str, shown: str) -> bool:
 
 
 def lane_marks(program: Program) -> list[pytest.MarkDecorator]:
-    """Mark programs that take seconds as slow: those with a queue, with tests or in another process."""
+    """Mark a program as slow if it takes seconds: with durable uploads, with tests, or in its own process."""
     is_slow = (
         program.block.page.stem in NEEDS
         or program.block.title.startswith("test_")

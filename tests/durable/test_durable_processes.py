@@ -57,13 +57,13 @@ async def test_other_workers_finish_the_batches_of_a_killed_worker(
 @pytest.mark.without_coverage
 async def test_worker_that_joins_keeps_to_the_common_rate(workspace: Workspace, shop: Shop) -> None:
     """When a second worker starts, both together keep to the rate at once, before the first one has noticed it."""
-    workspace.stamped = True
+    workspace.stamped = True  # each call has a header with its time, for shop.times
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, workspace.process(shop, concurrency=1, rate=(10, 0.5)):
         job = await submit.file(workspace.file(keys_of(200_000)), product_id=PRODUCT)
         async with workspace.process(shop, concurrency=1, rate=(10, 0.5)):
             joined = len(shop.times)
-            # During the first half of these calls, the new worker sends nothing: the first hasn't noticed it yet.
+            # These calls take six seconds. For three, the new worker waits until the first has noticed it.
             await until(lambda: len(shop.times) >= min(joined + 120, 400))
         await job.cancel()
     assert len(shop.times) > joined

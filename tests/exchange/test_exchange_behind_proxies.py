@@ -9,8 +9,8 @@ import anyio
 import pytest
 import trustme
 from anyio.abc import SocketStream
-from own_httpx import httpx
 from proxy_server import REFUSALS, ProxyServer, proxy_server
+from selected_httpx import httpx
 from servers import RawServer, http, raw_server
 
 from gatepay_async import AsyncGatePay, GatePayError, OutcomeUnknownError, OutOfStockError, RetryPolicy, TransportError

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.abc import SocketStream
-from own_httpx import httpx
+from selected_httpx import httpx
 from servers import http, raw_server
 
 from gatepay_async import (

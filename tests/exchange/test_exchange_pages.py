@@ -7,8 +7,8 @@ import httpx
 import pytest
 import trustme
 from anyio.abc import SocketStream
-from own_httpx import httpx as user_httpx
 from proxy_server import proxy_server
+from selected_httpx import httpx as user_httpx
 from servers import http, raw_server
 
 from gatepay_async import AsyncGatePay, InvalidRequestError

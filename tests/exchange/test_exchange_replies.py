@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 import pytest
-from own_httpx import httpx
+from selected_httpx import httpx
 
 from gatepay_async.exchange.over_pool import _read_response
 from gatepay_async.exchange.port import BadReplyError

@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 from canaries import replies
 from opentelemetry import metrics, trace
-from own_httpx import httpx
+from selected_httpx import httpx
 from waiting import until
 
 from gatepay_async import (

@@ -122,7 +122,7 @@ def test_chunks_hold_each_card_key_once_with_its_first_line(inputs: list[list[An
 
 
 def assert_in_flight(ledger: Ledger, *, at_least: int) -> None:
-    """Assert that each line is counted or in flight. The chunker may hold more lines than the chunks so far."""
+    """Assert that each line is counted or in flight: *at_least* those in chunks, and those that the chunker holds."""
     progress = ledger.progress()
     assert progress.read == progress.blank + progress.duplicates + progress.refused + progress.in_flight
     assert progress.in_flight >= at_least
@@ -141,7 +141,7 @@ results = st.sampled_from(
     [
         "all stored",
         "half stored",
-        "unreadable",
+        "stored, count unknown",
         "not sent",
         refusal(errors.AlreadyStoredError),
         refusal(errors.StorageFailedError),
@@ -161,7 +161,7 @@ def outcomes_of(chunk: Chunk, results: Iterator[Any]) -> Iterator[ChunkOutcome]:
         yield bulk.stored(chunk, count=len(chunk.keys), attempts=1)
     elif result == "half stored":
         yield bulk.stored(chunk, count=len(chunk.keys) // 2, attempts=1)
-    elif result == "unreadable":
+    elif result == "stored, count unknown":
         yield bulk.stored(chunk, count=None, attempts=1)
     elif result == "not sent":
         yield failed(chunk, Fate.NOT_SENT)
@@ -415,7 +415,7 @@ def test_report_without_failures_is_ok_unless_the_upload_was_stopped() -> None:
 
 
 class Word(str):
-    """A text of a class of the user's own."""
+    """A subclass of ``str``, as users may define it."""
 
     __slots__ = ()
 

@@ -36,13 +36,13 @@ def describe(body: bytes, *, content_type: str = "", keys: Iterable[str] = (), s
         body: The decoded body.
         content_type: The content type of the reply. It is shown if it is a known one.
         keys: Card keys that were sent.
-        strict: Show only titles and field names that consist of listed words.
+        strict: In titles and field names, show only the words that `vocabulary` lists.
     """
     parts = [_media_type(content_type), "1 byte" if len(body) == 1 else f"{len(body)} bytes"]
     title = _TITLE.search(body[:_TITLE_SCAN_BYTES].decode("utf-8", "replace"))
     if title is not None:
-        # Mask before and after blanks are collapsed: a card key may contain several blanks, or line breaks may split
-        # it.
+        # Masked twice: before blanks are collapsed, because a card key may contain several, and afterwards, because a
+        # line break may split one.
         shown = mask(html.unescape(title[1]), keys=keys, strict=strict)
         parts.append(f'titled "{mask(" ".join(shown.split()), keys=keys, strict=strict)}"')
     elif len(body) <= _MAX_JSON_BYTES:

@@ -13,14 +13,14 @@ _EXISTS_QUERIES = {
     False: "SELECT 1 FROM card_key WHERE product_id = ? AND content = ?",
     True: "SELECT 1 FROM card_key WHERE product_id = ? AND folded = ?",
 }
-# A run is a block of 1,024 ids; `card_key_run` counts the card keys of each. The query finds the run of the card key
-# that comes after :skipped others; `before` is the number of card keys in earlier runs.
+# A run is a block of 1,024 ids; `card_key_run` counts the card keys of each. The query finds the run in which a page
+# starts, after :skipped card keys; `before` is the number of card keys in earlier runs.
 _RUN_QUERY = """
 SELECT run << 10 AS first, before FROM (
     SELECT run, keys, sum(keys) OVER (ORDER BY run) - keys AS before FROM card_key_run WHERE product_id = :product_id)
 WHERE before <= :skipped AND :skipped < before + keys
 """
-# The id of the first card key of a page, counted from the start of its run.
+# The id of a page's first card key. The OFFSET is its position among the card keys of the run.
 _FIRST_QUERY = "SELECT id FROM card_key WHERE product_id = ? AND id >= ? ORDER BY id LIMIT 1 OFFSET ?"
 _PAGE_QUERY = """
 SELECT card_key.id, product.admin_id, card_key.product_id AS pay_product_id,
