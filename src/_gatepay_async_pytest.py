@@ -1,7 +1,8 @@
 """
 A pytest plugin with the fixtures ``gatepay``, ``gatepay_sandbox`` and others, for the tests of your own shop.
 
-It also keeps tests from creating real orders: in a test, a default client can only call this machine.
+It also keeps tests from creating real orders: in a test, a default client, which is one without its own ``http_client``
+or ``transport``, can only call this machine.
 
 Once the package is installed, pytest imports this file in every session. So it is a small module outside of the
 package. It imports the SDK only when a test uses a fixture.
@@ -35,9 +36,8 @@ gatepay: both anyio's plugin and pytest-asyncio would run this test, each in its
 loop. Remove one of the two marks, or set asyncio_mode = "strict"."""
 
 
-# Whether clients without their own http_client or transport may call other machines. The last item applies: each
-# session and each test adds an item, and sessions can be nested (pytester). Outside of pytest, the list is empty, and
-# all calls are allowed.
+# Whether default clients may call other machines. The last item applies: each session and each test adds an item, and
+# sessions can be nested (pytester). Outside of pytest, the list is empty, and all calls are allowed.
 _live_calls_allowed: list[bool] = []
 
 
@@ -127,7 +127,7 @@ def gatepay_environment(
 
 @pytest.fixture
 def gatepay(request: pytest.FixtureRequest) -> AsyncGatePay:
-    """An open AsyncGatePay for shop one of gatepay_sandbox, for async tests with anyio or pytest-asyncio."""
+    """An open AsyncGatePay for gatepay_sandbox's first shop, for async tests with anyio or pytest-asyncio."""
     # anyio's plugin and pytest-asyncio need different kinds of async fixtures. So there is an async fixture for each,
     # and this fixture, which is not async, uses that of the plugin that runs the test.
     client: AsyncGatePay = request.getfixturevalue(_fixture_for(request))

@@ -16,7 +16,8 @@ def raw_workbook(sheet: str | bytes, *, texts: str = "", formats: tuple[str, ...
         sheet: The XML of the sheet, or the contents of ``<worksheet>``.
         texts: The contents of ``<sst>``, the shared strings.
         formats: Number formats; cells with ``s="1"`` have the first one.
-        parts: The XML of ``book``, ``relationships`` or ``root``, instead of the default.
+        parts: The XML of other files, instead of the default: ``book`` is the workbook, ``relationships`` has its
+            relationships, and ``root`` those of the whole package.
     """
     codes = "".join(f'<numFmt numFmtId="{170 + number}" formatCode="{code}"/>' for number, code in enumerate(formats))
     styles = "".join(f'<xf numFmtId="{170 + number}"/>' for number in range(len(formats)))

@@ -850,7 +850,7 @@ async def test_proxy_from_environment_is_used(monkeypatch: pytest.MonkeyPatch, v
         assert proxy.heads[0].startswith(b"POST http://gatepay.example/api/product/show ")
         assert isinstance(proxies.proxy_for(httpx.URL(shop)), proxies.Proxy)
         monkeypatch.setenv("no_proxy", "gatepay.example")
-        assert proxies.proxy_for(httpx.URL(shop)) == proxies.Bypass(listed=True)
+        assert proxies.proxy_for(httpx.URL(shop)) == proxies.Bypass(host_excluded=True)
 
 
 async def test_loopback_bypasses_the_proxy(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox, base_url: str) -> None:

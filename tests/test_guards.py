@@ -1,4 +1,4 @@
-"""Rules for the source code: public names, layers, forbidden imports and names, and reasons for exceptions."""
+"""Rules for the source code: public names, layers, forbidden imports and names, and reasons for ignored rules."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from attrs import frozen
-from tables import rows
+from tables import rows  # runs a test once per row, as one pytest test
 
 import gatepay_async
 from gatepay_async import callbacks
@@ -149,7 +149,7 @@ MAY_READ_ENVIRONMENT = ("client.settings", "exchange.proxies", "exchange.trust")
 SHARED_NAMES = {
     "_common_fields": "a class and its base",
     "_instrument": "called by `otel.instrument` on any object that it instruments",
-    "_reason": "the text of a connection error: asyncio's own, or the cause of anyio's",
+    "_reason": "says why a connection failed; asyncio's errors and anyio's have the reason in different places",
 }
 # Modules for I/O, waiting, clocks, randomness and the environment. protocol/ imports none of them.
 SIDE_EFFECT_MODULES = {
@@ -223,7 +223,7 @@ def defined_names(nodes: list[ast.AST], module: ast.Module) -> Iterator[str]:
 
 
 def dotted(node: ast.expr) -> str:
-    """Return an attribute as written. If its object is an expression, only the part after that: ``.appsecret``."""
+    """Return a name with dots: ``os.environ``. After another expression, as in ``f().appsecret``: ``.appsecret``."""
     if isinstance(node, ast.Attribute):
         return f"{dotted(node.value)}.{node.attr}"
     return node.id if isinstance(node, ast.Name) else ""
@@ -363,7 +363,7 @@ def test_skipped_tests_have_reasons(path: Path) -> None:
 
 
 def test_selected_tests_of_anywhere_exist() -> None:
-    """Each test that `tests/anywhere.py` selects by its name exists; that program doesn't run in CI."""
+    """Each test that `tests/anywhere.py` names exists. Without this, only the weekly run notices a renamed test."""
     selected = re.findall(
         r'^    "(tests/[\w/]+\.py)(?:::(\w+))?",$', (ROOT / "tests/anywhere.py").read_text("utf-8"), re.MULTILINE
     )

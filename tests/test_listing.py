@@ -111,7 +111,7 @@ def page_of(*ids: int, number: int, last: int, total: int) -> CardKeyPage:
             content=f"SECRET-{row}",
             created_at=NOON,
             updated_at=NOON,
-            status="soldin",
+            status="soldin",  # as in GatePay's example
         )
         for row in ids
     )
@@ -135,7 +135,7 @@ async def contents_of(keys: CardKeyListing | AsyncIterator[CardKey]) -> list[str
 async def take_all(keys: AsyncIterator[CardKey], received: list[int]) -> None:
     """Append the ids to *received*, so that they are kept if the walk is cancelled."""
     async for key in keys:
-        received.append(key.id)  # noqa: PERF401 -- a comprehension would lose it
+        received.append(key.id)  # noqa: PERF401 -- a cancelled comprehension returns no ids
 
 
 async def cancel_when_blocked(scope: anyio.CancelScope) -> None:

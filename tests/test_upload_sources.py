@@ -26,7 +26,7 @@ from gatepay_async.upload import upload
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
-# More lines than a worker thread reads of a file at a time, and not a multiple of the chunk size.
+# More lines than a worker thread takes from a file at once (2,000), and not a multiple of the chunk size.
 KEYS = [f"KEY-{number:05d}" for number in range(4_101)]
 
 
@@ -41,7 +41,7 @@ class Server:
         await anyio.lowlevel.checkpoint()
         self.stored += call.keys
         self.sizes.append(len(call.keys))
-        return Sent(Stored(len(call.keys), ""), 1)
+        return Sent(Stored(len(call.keys), ""), attempts=1)
 
     async def upload(self, keys: Any, *, concurrency: int = 1) -> UploadReport:
         with anyio.fail_after(PATIENCE):
@@ -274,7 +274,7 @@ async def test_mixed_line_ends_are_removed(tmp_path: Path) -> None:
 
 
 async def test_repetitions_in_later_chunks_are_left_out() -> None:
-    """A card key that repeats in a later chunk is sent once. Line numbers count the lines that are left out."""
+    """A card key that repeats in a later chunk is sent once. The lines left out count in the line numbers."""
     server = Server()
     report = await server.upload([*KEYS[:700], "", *KEYS[:700], *KEYS[:800]], concurrency=3)
     assert sorted(server.stored) == KEYS[:800]
@@ -284,7 +284,7 @@ async def test_repetitions_in_later_chunks_are_left_out() -> None:
 
 
 async def test_invalid_lines_are_refused_by_line_number() -> None:
-    """A line break inside a line, half a character, or an object that isn't text is refused; other lines are stored."""
+    """A line break inside a line, a lone surrogate, or an object that isn't text is refused; other lines are stored."""
     server = Server()
     lines = ["AAA", "one\ntwo", "BBB", "\ud83d", None, 5, ["CCC"], "DDD", b"x\ry", b"\xff\xfe"]
     report = await server.upload(lines)
@@ -598,4 +598,5 @@ async def test_files_are_split_at_line_feeds_only(tmp_path: Path) -> None:
     server = Server()
     with path.open(encoding="utf-8") as file:
         report = await server.upload(file)
+    # `invisible` has the numbers of the lines that contain an invisible character.
     assert (server.stored, report.invisible) == (keys, (1, 2, 3, 4))

@@ -49,9 +49,9 @@ def signed_callback(
         unsigned = signed_callback(appkey=appkey, appsecret=appsecret, tampered={"sign": None})
         underpaid = signed_callback(appkey=appkey, appsecret=appsecret, price="9.99", realprice="0.01")
 
-    Send it as GatePay would: as the query string of a GET to your callback URL, or, as GatePay does since May 2019, as
-    the body of a POST without the appkey (``tampered={"appkey": None}``). To repeat a delivery, send the same text
-    again.
+    Send it in one of GatePay's two forms: as the query string of a GET to your callback URL, or as the body of a POST
+    without the appkey (``tampered={"appkey": None}``). The POST is the newer form, used since May 2019. To repeat a
+    delivery, send the same text again.
 
     Args:
         appkey: The appkey that your shop expects.

@@ -84,7 +84,7 @@ def test_no_proxy_entries_may_have_any_common_form() -> None:
 def test_proxy_variables_have_an_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """The scheme's variable comes before ALL_PROXY, and lower case before upper case. Loopback hosts use no proxy."""
     shop = httpx.URL("https://gatepay.io/api/")
-    assert proxy_for(shop) == Bypass(listed=False)
+    assert proxy_for(shop) == Bypass(host_excluded=False)
     monkeypatch.setenv("ALL_PROXY", " me:secret@all.example:1 ")
     proxy = proxy_for(shop)
     assert isinstance(proxy, Proxy)
@@ -95,16 +95,16 @@ def test_proxy_variables_have_an_order(monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = proxy_for(shop)
     assert isinstance(proxy, Proxy)
     assert (proxy.address, proxy.variable) == ("[fd00::7]:3128", "https_proxy")
-    assert proxy_for(httpx.URL("https://127.0.0.1/")) == Bypass(listed=True)
+    assert proxy_for(httpx.URL("https://127.0.0.1/")) == Bypass(host_excluded=True)
     monkeypatch.setenv("no_proxy", "gatepay.io")
-    assert proxy_for(shop) == Bypass(listed=True)
+    assert proxy_for(shop) == Bypass(host_excluded=True)
 
 
 def test_system_proxy_is_used_except_for_excluded_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     """The proxy and the excluded hosts come from the system's settings. An invalid proxy raises an error."""
     monkeypatch.setattr(proxies, "getproxies", lambda: {"https": "http://system.example:8080"})
     monkeypatch.setattr(proxies, "proxy_bypass", lambda host: host == "gatepay.io")
-    assert proxy_for(httpx.URL("https://gatepay.io/")) == Bypass(listed=True)
+    assert proxy_for(httpx.URL("https://gatepay.io/")) == Bypass(host_excluded=True)
     proxy = proxy_for(httpx.URL("https://other.example/"))
     assert isinstance(proxy, Proxy)
     assert (proxy.address, proxy.variable) == ("system.example:8080", "")

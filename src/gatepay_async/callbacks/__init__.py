@@ -1,6 +1,9 @@
 """
 Receiving callbacks: an ASGI application, and the stores that record which callbacks were handled.
 
+Before a callback is handled, a store gets a ``Claim`` to it. It answers with a ``Standing``: whether the callback is
+free, being handled, or was handled before.
+
 ``RedisStore`` is here, too, with the extra ``redis``.
 """
 

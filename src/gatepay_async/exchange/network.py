@@ -44,7 +44,7 @@ def network_settings_for(url: httpx.URL, *, trust_env: bool = True) -> NetworkSe
     Raises:
         InvalidRequestError: The environment names an invalid proxy or missing certificates. ``.field`` is the variable.
     """
-    route = proxy_for(url) if trust_env else Bypass(listed=False)
+    route = proxy_for(url) if trust_env else Bypass(host_excluded=False)
     proxy = route if isinstance(route, Proxy) else None
     needs_tls = url.scheme == "https" or (proxy is not None and proxy.url.scheme == "https")
     # A context that nothing uses stays empty, because loading certificates is slow.

@@ -46,10 +46,10 @@ class Bypass:
     No proxy is used for a URL.
 
     Attributes:
-        listed: Whether a proxy is set, but NO_PROXY or the system's settings exclude this host.
+        host_excluded: Whether a proxy is set, but NO_PROXY or the system's settings exclude this host.
     """
 
-    listed: bool
+    host_excluded: bool
 
 
 def proxy_for(url: httpx.URL) -> Proxy | Bypass:
@@ -64,11 +64,11 @@ def proxy_for(url: httpx.URL) -> Proxy | Bypass:
     settings = getproxies()
     kind = next((name for name in (url.scheme, "all") if settings.get(name, "").strip()), None)
     if kind is None:
-        return Bypass(listed=False)
+        return Bypass(host_excluded=False)
     # Without NO_PROXY, use the exceptions of the system's settings: the proxy may be from there too.
     listed = is_listed(url, settings["no"]) if "no" in settings else bool(proxy_bypass(url.host))
     if is_loopback(url.host) or listed:
-        return Bypass(listed=True)
+        return Bypass(host_excluded=True)
     variable = next((name for name in (f"{kind}_proxy", f"{kind.upper()}_PROXY") if os.environ.get(name)), "")
     return Proxy(_parse_proxy(settings[kind].strip(), variable or f"{kind.upper()}_PROXY"), variable)
 

@@ -45,6 +45,7 @@ def make_order(order_service: OrderService, form: OrderForm) -> int | str:
     with order_service.open() as (connection, now):
         for account in shops.accounts(connection):
             product = shops.find_product(connection, account.admin_id, product_id)
+            # An account stays when its shop is removed.
             if product is None or shops.find_shop(connection, account.admin_id) is None:
                 continue
             if card_keys.stock(connection, product_id) < quantity:
@@ -56,7 +57,8 @@ def make_order(order_service: OrderService, form: OrderForm) -> int | str:
                 name=product.name,
                 price=product.price * quantity,
                 pay_type=form.pay_type,
-                # Letters at both ends, as in new_out_order_id(), so that no digit can be moved to another signed field.
+                # Letters at both ends, as in new_out_order_id(). A signature joins the fields without separators, so a
+                # digit at an end could be moved to the field next to it.
                 out_order_id=form.out_order_id.strip() or f"C{secrets.token_hex(4).upper()}X",
                 custom=form.custom,
             )

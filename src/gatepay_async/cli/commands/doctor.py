@@ -128,7 +128,7 @@ def _check_proxy() -> Finding:
         about = "server" if error.field == "GATEPAY_BASE_URL" else "proxy"
         return Finding(about, Mark.BAD, failures.headline(error), failures.explain(error).remedy, Status.USAGE)
     if isinstance(proxy, Bypass):
-        message = text("doctor.proxy_bypassed", host=url.host) if proxy.listed else text("doctor.no_proxy")
+        message = text("doctor.proxy_bypassed", host=url.host) if proxy.host_excluded else text("doctor.no_proxy")
         return Finding("proxy", Mark.OK, message)
     return Finding("proxy", Mark.WARN, text("doctor.through", proxy=proxy.address), text("doctor.through.todo"))
 
