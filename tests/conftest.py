@@ -119,12 +119,12 @@ def impatient_uploads() -> Iterator[None]:
     """Let uploads end after eight failed calls in a row, without waits."""
     impatient = Patience(
         seconds=0,
-        seconds_at_first=0,
+        seconds_before_first_success=0,
         attempts=8,
-        attempts_at_first=8,
+        attempts_before_first_success=8,
         first_wait=0.001,
         longest_wait=0.01,
-        longest_hold=0,
+        retry_after_limit=0,
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gatepay_async.upload.PATIENCE", impatient)

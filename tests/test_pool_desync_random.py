@@ -1,4 +1,4 @@
-"""Random test: no call gets the reply to another call, whatever the server sends. Each reply repeats its call's tag."""
+"""Random test: no call gets the reply to another call, whatever the server sends. Most replies repeat a call's tag."""
 
 import os
 import random
@@ -26,9 +26,9 @@ CALLERS = 6
 # No row of this table is a valid reply of GatePay, so none can be taken for the reply to a call.
 USABLE = [row for row in REPLIES if row.method == "POST" and 0 < len(row.sent) < 10_000]
 ODD, ENDING = [row for row in USABLE if not row.ends], [row for row in USABLE if row.ends]
-# How the server replies, with relative frequencies. "split": in two TCP segments; "extra": followed by other bytes;
-# "record": by other bytes in their own TLS record; "half": by half of such a record; "odd": with a row of REPLIES.
-# Those in CLOSING close the connection.
+# How the server replies, with relative frequencies. "split": in two TCP segments. "extra": with other bytes after the
+# reply. "record": with other bytes after it, in a TLS record of their own. "half": with a part of such a record after
+# it. "odd": with a row of REPLIES. Those in CLOSING close the connection.
 BEHAVIOURS = {
     "normal": 30, "split": 15, "chunked": 5, "extra": 15, "record": 10, "half": 5, "no content": 6, "odd": 6,
     "cut": 5, "close": 4, "silent": 1, "odd end": 2, "reset": 1,

@@ -51,7 +51,7 @@ def members(name: str, *, inherited: bool) -> Iterator[str]:
 
 
 def test_each_name_has_a_chinese_docstring() -> None:
-    """The tables have a docstring for every name in the reference, and for no others."""
+    """The TOML files have a docstring for every name in the reference, and for no others."""
     pytest.importorskip("dbos", reason="some pages document the extra `durable`, which is not installed")
     names = {name.removeprefix("gatepay_async.") for name in documented_names()}
     assert {"missing": names - DOCSTRINGS.keys(), "unused": DOCSTRINGS.keys() - names} == {
@@ -68,7 +68,7 @@ def test_the_reference_lists_all_methods_of_the_client() -> None:
 
 @rows(("name", "docstring"), DOCSTRINGS.items)
 def test_docstrings_are_chinese(name: str, docstring: str) -> None:
-    """Each paragraph and each entry is Chinese and ends like a Chinese sentence. Python names are formatted as code."""
+    """Each paragraph and each entry is Chinese and ends like a Chinese sentence. Double backticks come in pairs."""
     prose = SECTION.sub("", LITERAL_BLOCK.sub("", docstring))
     for paragraph in re.split(r"\n\n|\n(?= {4}\S)", prose):
         text = paragraph.strip()
@@ -107,7 +107,7 @@ def is_module(name: str) -> bool:
 
 
 def sections(docstring: str) -> dict[str, list[str] | int]:
-    """Return the names of the sections, such as ``Args``, and of the entries in each; and the paragraphs above them."""
+    """Return the number of paragraphs above the sections, and the names of the entries in each (``Args``, …)."""
     above, *parts = SECTION.split(docstring)
     entries = [re.findall(r"^ {4}(?! )([\w.*, ]+?)(?: \(.*?\))?:", part, re.MULTILINE) for part in parts[1::2]]
     return {"paragraphs": len(re.split(r"\n\n+", above.strip()))} | {

@@ -243,7 +243,7 @@ def test_walk_that_starts_after_the_last_page_yields_nothing(past_end: str) -> N
 @rows("past_end", ["empty", "echo"])
 @rows("count", [0, 3, 4])
 def test_walk_ends_despite_a_last_page_that_is_never_reached(count: int, past_end: str, *, thorough: bool) -> None:
-    """If ``last_page`` is far too large and the server repeats its last rows, the first repetition ends the walk."""
+    """If ``last_page`` is far too large, the first page that is empty or repeats rows ends the walk."""
     server = make_server(count, 2, past_end=past_end)
     yielded_ids = walk(
         lambda requested: evolve(server.show(requested), last_page=10**9), thorough=thorough, max_waves=9
@@ -405,7 +405,8 @@ def test_pages_of_a_wave_with_different_totals_are_held_back() -> None:
     state.receive(
         [1, 2], {number: page_of(2 * number - 1, 2 * number, total=8, number=number, last=4) for number in (1, 2)}
     )
-    # A row is added, page 4 is read, row 1 is deleted, page 3 is read: now row 5 is on page 2.
+    # Row 1 is deleted, rows 9 and 10 are added, page 4 is read, row 10 is deleted, page 3 is read: now row 5 is on
+    # page 2.
     fourth = page_of(8, 9, total=9, number=4, last=5)
     third = page_of(6, 7, total=8, number=3, last=4)
     assert state.receive([3, 4], {3: third, 4: fourth}) == []
@@ -424,7 +425,7 @@ def test_refused_page_in_a_wave_counts_as_a_deletion() -> None:
 
 
 @rows(
-    ("before", "after", "has_vanished", "changed"),
+    ("before", "after", "page_has_vanished", "changed"),
     [
         ([8], [8], False, (False, False)),
         ([8], [7], False, (True, False)),
@@ -438,14 +439,14 @@ def test_refused_page_in_a_wave_counts_as_a_deletion() -> None:
     ],
 )
 def test_history_reports_possible_falls_and_rises_of_the_total(
-    before: list[int], after: list[int], changed: tuple[bool, bool], *, has_vanished: bool
+    before: list[int], after: list[int], changed: tuple[bool, bool], *, page_has_vanished: bool
 ) -> None:
     """Only the totals of the two waves and of the waves between count. Earlier and later waves don't."""
     history = History(thorough=False)
-    history.begin_wave([1, 99], has_vanished=True)
-    wave_before = history.begin_wave(before, has_vanished=False)
-    wave_after = history.begin_wave(after, has_vanished=has_vanished)
-    history.begin_wave([1, 99], has_vanished=True)
+    history.begin_wave([1, 99], page_has_vanished=True)
+    wave_before = history.begin_wave(before, page_has_vanished=False)
+    wave_after = history.begin_wave(after, page_has_vanished=page_has_vanished)
+    history.begin_wave([1, 99], page_has_vanished=True)
     assert (
         history.may_have_fallen(wave_before, wave_after),
         history.may_have_risen(wave_before, wave_after),
@@ -453,9 +454,9 @@ def test_history_reports_possible_falls_and_rises_of_the_total(
 
 
 @rows(
-    # Each page of a wave: (number, id of the first row). `behind` and `ahead` are indexes of two of all these pages.
-    # `joins`: whether it is known that no row between them is missing.
-    ("waves", "behind", "ahead", "joins"),
+    # Each wave is a list of pages: (number, id of the first row). `behind` and `ahead` choose two pages, counted from 0
+    # through all waves. `no_gap`: whether it is proven that no row between these two is missing.
+    ("waves", "behind", "ahead", "no_gap"),
     [
         ([[(3, 5)], [(1, 1)], [(2, 3)], [(3, 5)]], 1, 2, True),
         ([[(3, 5)], [(2, 3)], [(3, 5)]], 1, 2, True),
@@ -472,20 +473,20 @@ def test_history_reports_possible_falls_and_rises_of_the_total(
     ],
 )
 def test_row_with_an_unchanged_rank_proves_that_no_earlier_row_was_deleted(
-    waves: list[list[tuple[int, int]]], behind: int, ahead: int, *, joins: bool
+    waves: list[list[tuple[int, int]]], behind: int, ahead: int, *, no_gap: bool
 ) -> None:
     """The proof holds only for rows before that row, and only between the two times at which it was read."""
     history = History(thorough=True)
     snapshots: list[Snapshot] = []
     for pages in waves:
-        wave = history.begin_wave([8], has_vanished=False)
+        wave = history.begin_wave([8], page_has_vanished=False)
         fresh = [
             snapshot_of_page(number, page_of(first, first + 1, total=8, number=number, last=4), wave)
             for number, first in pages
         ]
-        history.bracket(snapshots, fresh, oldest=0)
+        history.record_unchanged_ranks(snapshots, fresh, oldest=0)
         snapshots += fresh
-    assert history.proves_no_gap(snapshots[behind], snapshots[ahead]) == joins
+    assert history.proves_no_gap(snapshots[behind], snapshots[ahead]) == no_gap
 
 
 def test_waiting_page_is_not_read_again() -> None:
@@ -497,7 +498,7 @@ def test_waiting_page_is_not_read_again() -> None:
 
 
 def test_rise_of_the_total_invalidates_a_page_read_earlier() -> None:
-    """A page read before its predecessor doesn't follow it if ``total`` rose between the two reads."""
+    """If page 2 was read before page 1, and ``total`` rose in between, a row may be missing between the two pages."""
     state = Walk(first=1, thorough=False)
     state.receive([1], {1: page_of(3, 4, total=7, number=1, last=4)})
     state.receive([2], {2: page_of(6, 7, total=6, number=2, last=3)})  # row 3 was deleted: row 5 is on page 1

@@ -18,7 +18,9 @@ pytestmark = pytest.mark.fast
 
 PATIENCE = Patience()
 # Like a durable worker's: instead of waiting, a later run of the batch sends the card keys again.
-WITHOUT_WAITING = Patience(seconds=0, seconds_at_first=0, attempts=5, attempts_at_first=5, waits=False)
+WITHOUT_WAITING = Patience(
+    seconds=0, seconds_before_first_success=0, attempts=5, attempts_before_first_success=5, waits=False
+)
 
 
 def make_part(count: int = 4, *, in_doubt: bool = False, key: str = "KEY") -> Chunk:

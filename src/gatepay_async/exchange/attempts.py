@@ -171,7 +171,7 @@ class Attempts:
         if failure is None:
             raise self._timeout_error(call, attempt)
         if isinstance(failure, UnansweredError):
-            sent = attempt.sent or not failure.proven
+            sent = attempt.sent or not failure.unsent_if_unreported
             hide = partial(hide_keys, keys=call.secrets())
             problem, cause = failure.problem.with_facts(hide), failure.cause
             if cause is not None:
@@ -192,7 +192,7 @@ class Attempts:
 def _to_public_error(call: Outgoing, failure: Exception, attempt: _Attempt) -> Exception:
     """Return the public error for *failure*. A ``ForeignError`` is returned itself, with ``.sent`` set."""
     if isinstance(failure, ForeignError):
-        failure.sent = attempt.sent or not failure.proven
+        failure.sent = attempt.sent or not failure.unsent_if_unreported
     if isinstance(failure, BadReplyError):
         return ProtocolError(
             endpoint=call.path,

@@ -42,17 +42,17 @@ def is_unanswered(error: Exception) -> bool:
     return isinstance(error, (*classes("HTTPError", "StreamError"), *LOWER_LAYER_ERRORS))
 
 
-def unanswered_error(error: Exception, *, proven: bool) -> UnansweredError:
+def unanswered_error(error: Exception, *, unsent_if_unreported: bool) -> UnansweredError:
     """
     Return the error to raise for *error*.
 
     Args:
         error: The error of a transport.
-        proven: Whether the transport reports when it sends; see ``UnansweredError``.
+        unsent_if_unreported: Whether the transport reports when it begins to send; see ``UnansweredError``.
     """
     cause = None if may_quote(error) else _without_request(error)
-    proven = proven or isinstance(error, classes(*_NEVER_SENT))
-    return UnansweredError(describe_error(error), cause=cause, proven=proven)
+    unsent_if_unreported = unsent_if_unreported or isinstance(error, classes(*_NEVER_SENT))
+    return UnansweredError(describe_error(error), cause=cause, unsent_if_unreported=unsent_if_unreported)
 
 
 def may_quote(error: Exception) -> bool:
@@ -83,6 +83,8 @@ def _without_request(error: Exception) -> Exception | None:
 def _text_of_cause(error: Exception) -> str:
     """
     Return the operating system's text for the error that has caused *error*, or else the text of *error*.
+
+    The text may be a ``Problem``, which is a ``str``.
 
     The other texts say less: "All connection attempts failed", or "Connect call failed" with an address to be masked.
     """

@@ -76,7 +76,7 @@ class OverClient:
         elif _is_raised_in(error, hooks["request"]):
             # Request hooks run before the request is sent. But an `auth` may send several requests, so an earlier
             # request may have left.
-            return ForeignError(error, proven=self._client.auth is None)
+            return ForeignError(error, unsent_if_unreported=self._client.auth is None)
         elif isinstance(error, classes("HTTPError")) and not _is_about(error, request):
             return ForeignError(error)  # the error of another request, which an `auth` has made
         return await _classify(error, request, trace)
@@ -134,7 +134,7 @@ async def _make_attempt(
         if not _is_stray_cancellation(error):
             raise
         problem = Problem("foreign_cancellation")
-        outcome = UnansweredError(problem, cause=None, proven=False)
+        outcome = UnansweredError(problem, cause=None, unsent_if_unreported=False)
     # Raised outside the `except`, so that httpx's error is not chained: it holds the request.
     if isinstance(outcome, Reply):
         return outcome
@@ -149,7 +149,7 @@ async def _classify(error: Any, request: Any, trace: Trace) -> AttemptOutcome:
     # recorded them.
     traced = trace.has_traced(error)
     if traced or is_unanswered(error):
-        return unanswered_error(error, proven=traced)
+        return unanswered_error(error, unsent_if_unreported=traced)
     return ForeignError(error)
 
 
@@ -160,7 +160,7 @@ async def _reply_of_error(error: Any) -> AttemptOutcome:
     except BadReplyError as bad:
         return bad
     except errors("HTTPError") as broken:
-        return unanswered_error(broken, proven=False)
+        return unanswered_error(broken, unsent_if_unreported=False)
     except Exception as other:  # noqa: BLE001 -- the response may not be httpx's
         return ForeignError(other)
 

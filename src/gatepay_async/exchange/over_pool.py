@@ -65,7 +65,7 @@ class OverPool:
         except httpx.ReadTimeout:  # raised only at the attempt's deadline: both functions have no other time limit
             failure: Exception = OutOfTimeError()
         except NO_REPLY_ERRORS as error:
-            failure = unanswered_error(error, proven=True)
+            failure = unanswered_error(error, unsent_if_unreported=True)
         raise failure
 
     async def send(self, method: str, url: str, body: bytes, watch: Watch) -> Reply:
@@ -80,7 +80,7 @@ class OverPool:
             response = await self._transport.post(prepared, body, hooks)
             return _to_reply(await response.read_whole(max_bytes=MAX_REPLY_BYTES))
         except NO_REPLY_ERRORS as error:
-            failure = unanswered_error(error, proven=True)
+            failure = unanswered_error(error, unsent_if_unreported=True)
         raise failure
 
     def _hooks(self, url: str, watch: Watch) -> Hooks:

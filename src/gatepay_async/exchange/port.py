@@ -92,15 +92,15 @@ class UnansweredError(Exception):
     Attributes:
         problem: Why there is none. It never quotes a reply.
         cause: The exception to chain, or None if that exception may quote a reply.
-        proven: Whether a missing call of ``Watch.sending`` proves that no byte has left. True if the code that failed
-            always calls it before the first byte leaves.
+        unsent_if_unreported: Whether a missing call of ``Watch.sending`` proves that no byte has left. True
+            if the code that failed always calls it before the first byte leaves.
     """
 
-    def __init__(self, problem: Problem, *, cause: Exception | None, proven: bool) -> None:
+    def __init__(self, problem: Problem, *, cause: Exception | None, unsent_if_unreported: bool) -> None:
         super().__init__(problem)
         self.problem = problem
         self.cause = cause
-        self.proven = proven
+        self.unsent_if_unreported = unsent_if_unreported
 
 
 class ForeignError(Exception):
@@ -109,14 +109,14 @@ class ForeignError(Exception):
 
     Attributes:
         error: The error that the code raised.
-        proven: See ``UnansweredError``.
+        unsent_if_unreported: See ``UnansweredError``.
         sent: Whether a byte of the request may have left. The code that made the attempt sets it (``attempts.py``).
     """
 
-    def __init__(self, error: Exception, *, proven: bool = False) -> None:
+    def __init__(self, error: Exception, *, unsent_if_unreported: bool = False) -> None:
         super().__init__(type(error).__name__)
         self.error = error
-        self.proven = proven
+        self.unsent_if_unreported = unsent_if_unreported
         self.sent = True
 
 

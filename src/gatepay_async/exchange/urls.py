@@ -8,7 +8,7 @@ from gatepay_async.protocol import invisible
 from gatepay_async.words.problem import Problem
 
 MAX_PORT = 65_535
-# In a host name and in each label of it, which is a part between dots (RFC 1035, 2.3.4).
+# The limits for a host name, and for each of its labels, the parts between the dots (RFC 1035, 2.3.4).
 _MAX_HOST_CHARS, _MAX_LABEL_CHARS = 253, 63
 
 

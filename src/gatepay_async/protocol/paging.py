@@ -119,11 +119,11 @@ class Walk:
         pages = [page for page in replies.values() if page is not None]
         refused = [number for number, page in replies.items() if page is None]
         highest = max([self._last, *map(last_page, pages)])
-        has_vanished = any(number <= highest for number in refused)
-        wave = self._history.begin_wave([page.total for page in pages], has_vanished=has_vanished)
+        page_has_vanished = any(number <= highest for number in refused)
+        wave = self._history.begin_wave([page.total for page in pages], page_has_vanished=page_has_vanished)
         # The stock has also changed if the replies differ from each other or from the wave before.
         stocks = {(page.total, page.per_page) for page in pages}
-        self.drifted |= has_vanished or len(stocks) > 1 or not stocks <= {self._stock or next(iter(stocks), None)}
+        self.drifted |= page_has_vanished or len(stocks) > 1 or not stocks <= {self._stock or next(iter(stocks), None)}
         self._stock = max(stocks, default=self._stock)
         self._last = max(map(last_page, pages), default=self._last)
         self._last = max(1, min([self._last, *(number - 1 for number in refused)]))
@@ -141,7 +141,7 @@ class Walk:
         If more pages wait to be yielded than the plan allows, drop the oldest of them.
         """
         self._kept = [snapshot for snapshot in self._kept if snapshot.wave.number >= oldest or snapshot is self._behind]
-        self._history.bracket(self._kept, fresh, oldest=oldest)
+        self._history.record_unchanged_ranks(self._kept, fresh, oldest=oldest)
         self._kept += fresh
         waiting = [snapshot for snapshot in self._kept if snapshot.page is not None]
         for snapshot in waiting[: -self._plan.pages_kept]:

@@ -12,22 +12,22 @@ class Patience:
 
     Attributes:
         seconds: The time without a success since the beginning of the first failed call.
-        seconds_at_first: The same before the first success.
+        seconds_before_first_success: The same, as long as no call has succeeded yet.
         attempts: The number of failed attempts in a row.
-        attempts_at_first: The same before the first success. Three are one for a part and one for each half: if a
-            single card key makes the server fail, one of the halves succeeds.
+        attempts_before_first_success: The same, as long as no call has succeeded yet. Three are one for a part and one
+            for each half: if a single card key makes the server fail, one of the halves succeeds.
         first_wait: Seconds before the same card keys are sent again. Each round of failed calls doubles the wait.
         longest_wait: The upper limit of that wait, in seconds.
-        longest_hold: The longest ``Retry-After``, in seconds, for which nothing is sent.
+        retry_after_limit: The longest time, in seconds, for which a ``Retry-After`` stops all sending.
         waits: Whether parts wait for an unavailable server. If not, each gets its outcome at its first failure, or
             after a second call that can show whether its card keys are at fault. Another run sends the others again.
     """
 
     seconds: float = 20.0
-    seconds_at_first: float = 5.0
+    seconds_before_first_success: float = 5.0
     attempts: int = 2
-    attempts_at_first: int = 3
+    attempts_before_first_success: int = 3
     first_wait: float = 0.25
     longest_wait: float = 4.0
-    longest_hold: float = 60.0
+    retry_after_limit: float = 60.0
     waits: bool = True

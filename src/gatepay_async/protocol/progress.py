@@ -220,7 +220,7 @@ class Progress:
         is_first = part.failed_at == -math.inf
         retry_after = error.retry_after if isinstance(error, ProtocolError) else None
         if retry_after is not None:
-            self.held_until = max(self.held_until, now + min(retry_after, self._patience.longest_hold))
+            self.held_until = max(self.held_until, now + min(retry_after, self._patience.retry_after_limit))
         return evolve(
             _to_resend(part, error),
             calls=part.calls + 1,
@@ -270,7 +270,7 @@ class Progress:
         patience = self._patience
         seconds, attempts = patience.seconds, patience.attempts
         if self._last_answered == -math.inf:
-            seconds, attempts = patience.seconds_at_first, patience.attempts_at_first
+            seconds, attempts = patience.seconds_before_first_success, patience.attempts_before_first_success
         return self._attempts >= attempts and now - self._failing_since >= seconds
 
     def _wait_seconds(self, part: Chunk) -> float:

@@ -149,17 +149,17 @@ class History:
         self._latest = FRONT.wave
         self._totals: tuple[int, int] | None = None  # the lowest and highest `total` of the latest wave
         # Pairs of snapshots that show a row at the same rank, with the id of that row.
-        self._brackets: list[tuple[Snapshot, Snapshot, int]] = []
+        self._unchanged_ranks: list[tuple[Snapshot, Snapshot, int]] = []
 
-    def begin_wave(self, totals: Sequence[int], *, has_vanished: bool) -> Wave:
+    def begin_wave(self, totals: Sequence[int], *, page_has_vanished: bool) -> Wave:
         """
         Record a wave, and return it.
 
         Args:
             totals: The `total` of each reply, in any order.
-            has_vanished: A page was refused although another reply says that it exists.
+            page_has_vanished: A page was refused although another reply says that it exists.
         """
-        falls, rises, changed_within = self._latest.falls_until_end, self._latest.rises_until_end, has_vanished
+        falls, rises, changed_within = self._latest.falls_until_end, self._latest.rises_until_end, page_has_vanished
         if totals:
             low, high = min(totals), max(totals)
             # Compare the extremes: the replies of a wave have no order.
@@ -179,7 +179,9 @@ class History:
         """Whether `total` may have risen between a reply of *since* and a reply of *until* (None: the latest wave)."""
         return (until or self._latest).rises_until_end > since.rises
 
-    def bracket(self, earlier_snapshots: Sequence[Snapshot], fresh: Sequence[Snapshot], *, oldest: int) -> None:
+    def record_unchanged_ranks(
+        self, earlier_snapshots: Sequence[Snapshot], fresh: Sequence[Snapshot], *, oldest: int
+    ) -> None:
         """
         For a thorough walk, record the rows that have kept their rank between two snapshots.
 
@@ -190,13 +192,13 @@ class History:
         """
         if not self._thorough:
             return
-        self._brackets = [bracket for bracket in self._brackets if bracket[0].wave.number >= oldest]
+        self._unchanged_ranks = [entry for entry in self._unchanged_ranks if entry[0].wave.number >= oldest]
         for later in fresh:
             for earlier in earlier_snapshots:
                 row = earlier.shared_id(later)
                 # A rank can also stay the same because some rows before it were deleted and others restored.
                 if row is not None and not self.may_have_risen(earlier.wave, later.wave):
-                    self._brackets.append((earlier, later, row))
+                    self._unchanged_ranks.append((earlier, later, row))
 
     def proves_no_gap(self, behind: Snapshot, ahead: Snapshot) -> bool:
         """
@@ -209,7 +211,7 @@ class History:
         if ahead.start <= 0 or ahead.start > behind.end:
             return ahead.start <= 0  # no row comes before the first one
         if self._thorough:
-            return self._was_read_backwards(behind, ahead) or self._is_bracketed(behind, ahead)
+            return self._was_read_backwards(behind, ahead) or self._later_row_kept_rank(behind, ahead)
         return self._total_shows_no_gap(behind, ahead)
 
     def proves_end(self, behind: Snapshot, at: Snapshot) -> bool:
@@ -229,11 +231,11 @@ class History:
         """Whether *behind* was read after *ahead*: then a row that moved out of *ahead* meanwhile is in *behind*."""
         return ahead.wave.number < behind.wave.number and not self.may_have_risen(ahead.wave, behind.wave)
 
-    def _is_bracketed(self, behind: Snapshot, ahead: Snapshot) -> bool:
+    def _later_row_kept_rank(self, behind: Snapshot, ahead: Snapshot) -> bool:
         """Whether a later row kept its rank while both pages were read. Then no row before it was deleted."""
         return any(
             row >= ahead.ids[0] and _lies_within(behind, first, second) and _lies_within(ahead, first, second)
-            for first, second, row in self._brackets
+            for first, second, row in self._unchanged_ranks
         )
 
 

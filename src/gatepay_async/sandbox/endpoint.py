@@ -31,7 +31,7 @@ class CallRefusedError(Exception):
 
     Args:
         cause: Why the call is refused.
-        field: The name of the field at fault, or of the signed fields; never a value.
+        field: The name of the field at fault; for a wrong signature, the names of the signed fields. Never a value.
     """
 
     def __init__(self, cause: Cause, field: str = "") -> None:
@@ -74,8 +74,8 @@ class Endpoint(ABC):
         method: ``POST``: the fields are a form in the body. ``GET``: they are in the query.
         signed: The signed fields, in order, without the appkey.
         refusals: The endpoint's table of codes.
-        carry_out: Carries out a call whose signature is valid. It gets the context, the caller's admin id and the
-            fields, and returns ``data`` or raises CallRefusedError.
+        carry_out: Carries out a call whose signature is valid. It gets the context, the number of the shop's
+            owner (GatePay's ``admin_id``) and the fields, and returns ``data`` or raises CallRefusedError.
     """
 
     path: str
@@ -104,7 +104,7 @@ class Endpoint(ABC):
     @abstractmethod
     def authenticate(self, context: CallContext, form: FormFields) -> int:
         """
-        Check fields, signature and shop. Return the caller's admin id.
+        Check fields, signature and shop. Return the number of the shop's owner (``admin_id``).
 
         Raises:
             CallRefusedError: A check failed.

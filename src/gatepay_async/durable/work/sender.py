@@ -20,7 +20,13 @@ from gatepay_async.words.problem import Problem
 # A run gives up after five failed attempts in a row. That is more than one call makes, because a single call may fail
 # for its own card keys. No part waits here while the server is down: the queue delays the next run, for much longer.
 _PATIENCE = Patience(
-    seconds=0, seconds_at_first=0, attempts=5, attempts_at_first=5, first_wait=0, longest_hold=0, waits=False
+    seconds=0,
+    seconds_before_first_success=0,
+    attempts=5,
+    attempts_before_first_success=5,
+    first_wait=0,
+    retry_after_limit=0,
+    waits=False,
 )
 
 
