@@ -206,7 +206,8 @@ def test_a_wrong_secret_takes_few_calls() -> None:
     for others in (3, 2, 1):
         verdict = progress.failed(make_part(1), SIGNATURE, began=0, now=1, others=others)
         assert isinstance(verdict, ChunkOutcome)
-        assert (verdict.fate, progress.ended, progress.asks_one_by_one) == (Fate.REFUSED, None, True)
+        assert (verdict.fate, progress.ended) == (Fate.REFUSED, None)
+        assert progress.seconds_to_wait(make_part(), now=1, in_flight=others) == math.inf
     progress.failed(make_part(500), SIGNATURE, began=0, now=1)
     assert progress.stopped is SIGNATURE
 
@@ -220,7 +221,7 @@ def test_key_that_breaks_the_signature_of_the_first_call_is_isolated() -> None:
             make_part(500),
         )
         assert (place, by_fate(outcomes), progress.ended) == (place, {"stored": 499, "refused": 1}, None)
-        assert (place, calls <= 20, progress.asks_one_by_one) == (place, True, False)
+        assert (place, calls <= 20, progress.seconds_to_wait(make_part(), now=1, in_flight=3)) == (place, True, 0)
 
 
 def test_rejected_signature_is_blamed_on_card_keys_if_the_secret_is_right() -> None:
@@ -319,10 +320,10 @@ def test_wait_doubles_after_each_failure() -> None:
 def test_nothing_is_sent_before_the_time_in_retry_after() -> None:
     """The wait is limited to a minute. Jitter doesn't change it."""
     progress = Progress(PATIENCE)
-    assert progress.held_until == -math.inf
+    assert progress.seconds_to_wait(make_part(), now=0, in_flight=3) == 0
     for asked, until in ((7.0, 7.0), (3.0, 7.0), (3600.0, 60.0)):
         progress.failed(make_part(1), unexpected_reply(429, wait=asked), began=0, now=0, jitter=1.0)
-        assert progress.held_until == until
+        assert progress.seconds_to_wait(make_part(), now=0, in_flight=3) == until
 
 
 def test_run_without_waiting_ends_after_two_failed_calls() -> None:

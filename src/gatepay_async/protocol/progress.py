@@ -91,15 +91,14 @@ class Progress:
         stopped: The refusal that every part would get, or None.
         outage: The error of the last failed call if the server counts as unavailable, else None.
         accepted: Whether GatePay has accepted a call, so the appsecret is right.
-        held_until: Send nothing before that time: the server has asked for it.
     """
 
     def __init__(self, patience: Patience, *, accepted: bool = False) -> None:
         self.stopped: GatePayError | None = None
         self.outage: GatePayError | None = None
         self.accepted = accepted
-        self.held_until = -math.inf
         self._patience = patience
+        self._held_until = -math.inf  # send nothing before that time: the server has asked for it
         self._credit = _FULL_CREDIT
         self._refused = 0  # parts in a row that were refused without having been halved
         self._rejected = 0  # rejected signatures before the first success, except of parts that the filter changes
@@ -115,10 +114,18 @@ class Progress:
         """Why the upload has ended, or None."""
         return self.stopped or self.outage
 
-    @property
-    def asks_one_by_one(self) -> bool:
-        """Whether to have only one call in flight, because the appsecret may be wrong."""
-        return self._rejected > 0 and not self.accepted
+    def seconds_to_wait(self, part: Chunk, *, now: float, in_flight: int) -> float:
+        """
+        Return how long *part*, the next one, must wait. 0: send it now. Infinity: wait for a call in flight.
+
+        Args:
+            part: The part.
+            now: The time on the caller's clock.
+            in_flight: The number of calls in flight.
+        """
+        if in_flight and self._rejected and not self.accepted:
+            return math.inf  # the appsecret may be wrong: make one call after the other
+        return max(0.0, max(part.not_before, self._held_until) - now)
 
     def answered(self, part: Chunk, answer: Sent[Stored], *, now: float) -> ChunkOutcome:
         """Return the outcome of *part*, which was stored by a call that has ended *now*."""
@@ -220,7 +227,7 @@ class Progress:
         is_first = part.failed_at == -math.inf
         retry_after = error.retry_after if isinstance(error, ProtocolError) else None
         if retry_after is not None:
-            self.held_until = max(self.held_until, now + min(retry_after, self._patience.longest_hold))
+            self._held_until = max(self._held_until, now + min(retry_after, self._patience.longest_hold))
         return evolve(
             _to_resend(part, error),
             calls=part.calls + 1,
