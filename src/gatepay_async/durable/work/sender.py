@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 
+import anyio
 from attrs import evolve
 
-from gatepay_async.cancelling import CancellationWatch
+from gatepay_async.cancelling import is_task_cancelled
 from gatepay_async.durable.errors import DurableError
 from gatepay_async.durable.records import results
 from gatepay_async.durable.records.results import BatchResult
@@ -58,14 +59,12 @@ class BatchSender:
 
     async def send_chunks(self, chunks: Iterable[Chunk]) -> BatchResult:
         """Send *chunks*. The result has an outcome for each part, and ``has_next_run`` if another run is worth it."""
-        watch = CancellationWatch()
         try:
             await self._sender.send_chunks(chunks)
-        except BaseException as error:
-            # A CancelledError without a cancellation comes from the transport. It stops the job, like other errors.
-            if not watch.is_cancellation(error) or watch.task_was_cancelled():
+        except anyio.get_cancelled_exc_class() as error:
+            if is_task_cancelled():
                 raise
-            self._sender.end_with(error)
+            self._sender.end_with(error)  # the transport's own CancelledError; it stops the job, like other errors
         return self._result()
 
     def _result(self) -> BatchResult:
