@@ -33,7 +33,7 @@ class JobManifest:
         count: Card keys to send.
         batches: The number of batches.
         size: The size of the spool file in bytes.
-        digest: The ``Digest`` of the spool file.
+        digest: The ``keyed_digest()`` of the spool file, in hexadecimal.
         refused: Where the spool file has the lines that can't be card keys; None: there are none.
         problems: Where the spool file has the problems of those lines; None: there are none.
         invisible: Lines whose card key holds an invisible character, as in ``UploadReport``.

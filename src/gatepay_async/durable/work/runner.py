@@ -15,7 +15,6 @@ from gatepay_async.durable.errors import (
     UnreadableRowError,
 )
 from gatepay_async.durable.records import batches, results
-from gatepay_async.durable.records.batches import Digest
 from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.durable.records.results import BatchResult
 from gatepay_async.durable.records.rows import BatchTask, run_id
@@ -251,13 +250,13 @@ class Runner:
             SourceChangedError: The file has changed.
         """
         source = batches.spool_name(name)
-        digest = Digest(await self._spool_secret())
+        digest = batches.keyed_digest(await self._spool_secret())
         for offset in range(0, manifest.size, READ_BYTES):
             piece = await self._spool.read(source, offset, min(READ_BYTES, manifest.size - offset))
             if not piece:
                 break  # the file is shorter than the manifest says; the digests will differ
             digest.update(piece)
-        if digest.text() != manifest.digest:
+        if digest.hexdigest() != manifest.digest:
             raise SourceChangedError(source=source, problem=Problem("source_changed"))
         self._checked_jobs.add(name)
 
