@@ -13,8 +13,8 @@ from durable_workspace import POLL_S, PRODUCT, Workspace, adds_up, keys_of
 
 from gatepay_async import AlreadyStoredError, EmptyContentError, StorageFailedError, TransportError
 from gatepay_async.durable.records import results
-from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.durable.records.results import BatchResult
+from gatepay_async.durable.records.rows import JobManifest
 from gatepay_async.durable.work import runner
 from gatepay_async.durable.work.sender import BatchSender
 from gatepay_async.protocol.bulk import Chunk, Fate

@@ -27,8 +27,8 @@ from gatepay_async.durable import FolderSpool, Rate, SourceChangedError
 from gatepay_async.durable.errors import DurableError
 from gatepay_async.durable.records import batches, stored_errors
 from gatepay_async.durable.records.batches import Batch
-from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.durable.records.results import BatchResult
+from gatepay_async.durable.records.rows import JobManifest
 from gatepay_async.durable.spool import writer
 from gatepay_async.durable.storage import worker_locks
 from gatepay_async.durable.storage.database import QueueDatabase

@@ -14,7 +14,7 @@ from gatepay_async.dedup import SpillingDeduplicator
 from gatepay_async.durable.errors import SourceChangedError
 from gatepay_async.durable.records import batches
 from gatepay_async.durable.records.batches import Batch, keyed_digest
-from gatepay_async.durable.records.manifest import JobManifest
+from gatepay_async.durable.records.rows import JobManifest
 from gatepay_async.protocol.bulk import Chunk, Ledger
 from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL
 from gatepay_async.protocol.chunking import Chunker

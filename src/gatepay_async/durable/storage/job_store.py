@@ -22,9 +22,16 @@ from dbos import error as dbos_error
 from gatepay_async.durable.errors import DurableError, UnreadableRowError
 from gatepay_async.durable.records import results
 from gatepay_async.durable.records.batches import Batch
-from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.durable.records.results import BatchResult
-from gatepay_async.durable.records.rows import OPEN_STATUSES, QUEUED_STATUSES, BatchTask, JobRow, QueueInfo, RunRow
+from gatepay_async.durable.records.rows import (
+    OPEN_STATUSES,
+    QUEUED_STATUSES,
+    BatchTask,
+    JobManifest,
+    JobRow,
+    QueueInfo,
+    RunRow,
+)
 from gatepay_async.durable.storage import pickle_guard
 from gatepay_async.words.problem import Problem
 

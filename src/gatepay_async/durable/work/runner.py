@@ -15,9 +15,8 @@ from gatepay_async.durable.errors import (
     UnreadableRowError,
 )
 from gatepay_async.durable.records import batches, results
-from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.durable.records.results import BatchResult
-from gatepay_async.durable.records.rows import BatchTask, run_id
+from gatepay_async.durable.records.rows import BatchTask, JobManifest, run_id
 from gatepay_async.durable.spool.folder import Spool
 from gatepay_async.durable.storage.database import in_thread
 from gatepay_async.durable.storage.job_store import JobStore
