@@ -158,12 +158,6 @@ class Runner:
 
     async def _send_batch(self, task: BatchTask, job: _JobState, deadline: float) -> BatchResult:
         """Send the card keys of the batch that are not settled yet. Return the result of this run."""
-
-        async def may_send() -> bool:
-            # Take the permit first. Otherwise, calls that the rate allows would wait for permits, and then be sent
-            # in a burst.
-            return await self._take_permit(deadline) and await self._wait_for_turn(job, deadline)
-
         if self.closing:
             return BatchResult(has_next_run=True)
         try:
@@ -183,24 +177,26 @@ class Runner:
         if chunks and not await self._is_still_ours(task):
             return BatchResult([bulk.abandoned(chunk) for chunk in chunks])
         sender = BatchSender(
-            self._send, task.product_id, may_send, on_sent=self._release_permit, accepted=self._accepted
+            self._send,
+            task.product_id,
+            partial(self._may_send, job, deadline),
+            on_sent=self._release_permit,
+            accepted=self._accepted,
         )
         try:
             return await sender.send_chunks(chunks)
         finally:
             self._accepted = self._accepted or sender.accepted
 
-    async def _take_permit(self, deadline: float) -> bool:
-        """Wait for a permit until *deadline*. Return whether we have one."""
-        if self._permits is None:
-            return True
-        with anyio.move_on_after(deadline - anyio.current_time()):
-            await self._permits.acquire()
-            return True
-        return False
-
-    async def _wait_for_turn(self, job: _JobState, deadline: float) -> bool:
-        """Wait until the rate allows a call. Return whether to make it; if not, the permit is released."""
+    async def _may_send(self, job: _JobState, deadline: float) -> bool:
+        """Wait for a permit, and until the rate allows a call. Return whether to make it; if not, we hold no permit."""
+        # Take the permit first. Otherwise, calls that the rate allows would wait for permits, and then be sent in a
+        # burst.
+        if self._permits is not None:
+            with anyio.move_on_after(deadline - anyio.current_time()) as waiting:
+                await self._permits.acquire()
+            if waiting.cancelled_caught:
+                return False
         allowed = False
         try:
             await self._rate_limiter.acquire()
