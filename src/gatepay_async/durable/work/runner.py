@@ -21,11 +21,12 @@ from gatepay_async.durable.spool.folder import Spool
 from gatepay_async.durable.storage.database import in_thread
 from gatepay_async.durable.storage.job_store import JobStore
 from gatepay_async.durable.work.rate_limiter import RateLimiter
-from gatepay_async.durable.work.sender import BatchSender
+from gatepay_async.durable.work.sender import BATCH_PATIENCE, send_batch
 from gatepay_async.permits import AutoPermits
 from gatepay_async.protocol import bulk
 from gatepay_async.protocol.bulk import Chunk, Fate
 from gatepay_async.protocol.observing import Telemetry
+from gatepay_async.protocol.progress import Progress
 from gatepay_async.sending import SendChunk
 from gatepay_async.words.problem import Problem
 
@@ -149,15 +150,15 @@ class Runner:
     async def _send_observed(self, task: BatchTask, job: _JobState, deadline: float) -> BatchResult:
         """Send the batch, and report it to the telemetry, if there is any."""
         if self._telemetry is None:
-            return await self._send_batch(task, job, deadline)
+            return await self._check_and_send(task, job, deadline)
         queue = task.job.rpartition(":")[0]
         with self._telemetry.batch(queue, task.id, job.trace_context) as record:
-            result = await self._send_batch(task, job, deadline)
+            result = await self._check_and_send(task, job, deadline)
             record(result.columns(), result.stopped)
         return result
 
-    async def _send_batch(self, task: BatchTask, job: _JobState, deadline: float) -> BatchResult:
-        """Send the card keys of the batch that are not settled yet. Return the result of this run."""
+    async def _check_and_send(self, task: BatchTask, job: _JobState, deadline: float) -> BatchResult:
+        """Check the batch, then send its card keys that are not settled yet. Return the result of this run."""
         if self.closing:
             return BatchResult(has_next_run=True)
         try:
@@ -176,17 +177,14 @@ class Runner:
         # sent, so nothing may be sent.
         if chunks and not await self._is_still_ours(task):
             return BatchResult([bulk.abandoned(chunk) for chunk in chunks])
-        sender = BatchSender(
-            self._send,
-            task.product_id,
-            partial(self._may_send, job, deadline),
-            on_sent=self._release_permit,
-            accepted=self._accepted,
-        )
+        progress = Progress(BATCH_PATIENCE, accepted=self._accepted)
+        may_send = partial(self._may_send, job, deadline)
         try:
-            return await sender.send_chunks(chunks)
+            return await send_batch(
+                self._send, task.product_id, chunks, progress, may_send=may_send, on_sent=self._release_permit
+            )
         finally:
-            self._accepted = self._accepted or sender.accepted
+            self._accepted = self._accepted or progress.accepted
 
     async def _may_send(self, job: _JobState, deadline: float) -> bool:
         """Wait for a permit, and until the rate allows a call. Return whether to make it; if not, we hold no permit."""
