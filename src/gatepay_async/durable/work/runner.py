@@ -93,7 +93,7 @@ class Runner:
         # The task object most recently passed to run(), by run ID. The worker may lose a run and take it again while
         # the first execution is still in progress. Then only the second one may go on.
         self._latest: dict[str, BatchTask] = {}
-        self._cached_secret = b""
+        self._spool_secret = b""  # read once, before the first check
         self._accepted = False  # GatePay has accepted a call with this worker's appsecret
         self.idle_jobs: set[str] = set()
         self.lock_lost = False
@@ -217,33 +217,31 @@ class Runner:
             UnreadableRowError: The row of an earlier run can't be read.
         """
         batch, source = task.batch, batches.spool_name(task.job)
-        names = [run_id(task.job, batch.number, earlier) for earlier in range(task.run_number)]
-        rows = await self._retry_until_available(self._store.runs_of_batches, names)
-        earlier_results = [rows[name].result or BatchResult() for name in names if name in rows]
-        if results.all_settled(batch, earlier_results):
-            return []  # don't read the spool: the card keys may be deleted already
+        earlier_results: list[BatchResult] = []
+        if task.run_number:
+            names = [run_id(task.job, batch.number, earlier) for earlier in range(task.run_number)]
+            rows = await self._retry_until_available(self._store.runs_of_batches, names)
+            earlier_results = [rows[name].result or BatchResult() for name in names if name in rows]
+            if results.all_settled(batch, earlier_results):
+                return []  # don't read the spool: the card keys may be deleted already
         async with job.check_lock:
             if task.job not in self._checked_jobs:
-                await self._check_spool_file(task.job, job.manifest)
+                await self._check_spool_file(source, job.manifest)
+                self._checked_jobs.add(task.job)
         data = await self._spool.read(source, batch.offset, batch.length)
-        secret = await self._spool_secret()
-        batches.check_unchanged(data, batch, product_id=task.product_id, secret=secret, source=source)
-        return results.unsettled_chunks(batches.chunks_of(data, batch), earlier_results)
+        batches.check_unchanged(data, batch, product_id=task.product_id, secret=self._spool_secret, source=source)
+        chunks = batches.chunks_of(data, batch)
+        return results.unsettled_chunks(chunks, earlier_results) if earlier_results else chunks
 
-    async def _spool_secret(self) -> bytes:
-        """Return the spool's secret, which is read only once."""
-        self._cached_secret = self._cached_secret or await self._spool.secret()
-        return self._cached_secret
-
-    async def _check_spool_file(self, name: str, manifest: JobManifest) -> None:
+    async def _check_spool_file(self, source: str, manifest: JobManifest) -> None:
         """
         Check that the whole spool file is as it was submitted. This is done once per job, before anything is sent.
 
         Raises:
             SourceChangedError: The file has changed.
         """
-        source = batches.spool_name(name)
-        digest = batches.keyed_digest(await self._spool_secret())
+        self._spool_secret = self._spool_secret or await self._spool.secret()
+        digest = batches.keyed_digest(self._spool_secret)
         for offset in range(0, manifest.size, READ_BYTES):
             piece = await self._spool.read(source, offset, min(READ_BYTES, manifest.size - offset))
             if not piece:
@@ -251,7 +249,6 @@ class Runner:
             digest.update(piece)
         if digest.hexdigest() != manifest.digest:
             raise SourceChangedError(source=source, problem=Problem("source_changed"))
-        self._checked_jobs.add(name)
 
     async def _load_job(self, name: str) -> _JobState | None:
         """Read the job's row, and update and return its state. None: the job was deleted."""
