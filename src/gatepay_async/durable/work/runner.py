@@ -167,15 +167,14 @@ class Runner:
             return BatchResult(stopped=error)
         except Exception:  # noqa: BLE001 -- a shared folder or a bucket may be unavailable for a while
             return BatchResult(has_next_run=True, unanswered=True)
-        if not job.active:
+        if not chunks or not job.active:
             return BatchResult([bulk.abandoned(chunk) for chunk in chunks])
-        begun_before = bool(chunks) and await self._retry_until_available(self._store.mark_begun, task.id)
-        if begun_before:
+        if await self._retry_until_available(self._store.mark_begun, task.id):
             # An earlier execution of this run ended without a result: any of its card keys may be on the server.
             chunks = [evolve(chunk, in_doubt=True) for chunk in chunks]
         # Check this after mark_begun. If the run is cancelled before it is marked, its row says that nothing was
         # sent, so nothing may be sent.
-        if chunks and not await self._is_still_ours(task):
+        if not await self._is_still_ours(task):
             return BatchResult([bulk.abandoned(chunk) for chunk in chunks])
         progress = Progress(BATCH_PATIENCE, accepted=self._accepted)
         may_send = partial(self._may_send, job, deadline)
