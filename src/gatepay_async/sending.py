@@ -105,7 +105,7 @@ class PartSender:
         self._in_flight += 1
         try:
             sent = await self._send(KaCreate(self._product_id, part.keys))
-            next_step = self._progress.answered(part, sent, now=anyio.current_time())
+            next_step = self._progress.succeeded(part, sent, now=anyio.current_time())
         except InvalidRequestError as error:
             self.end_with(error)
             next_step = bulk.abandoned(part, error=error)

@@ -69,7 +69,7 @@ def upload(
             calls, now = calls + 1, now + took
             error = error_of(current, began)
             if error is None:
-                outcomes.append(progress.answered(current, STORED, now=now))
+                outcomes.append(progress.succeeded(current, STORED, now=now))
                 continue
             verdict = progress.failed(current, error, began=began, now=now)
             if isinstance(verdict, ChunkOutcome):
@@ -263,7 +263,7 @@ def test_success_resets_the_failure_count() -> None:
     """A success between two outages resets the time and the count of failures."""
     progress = Progress(Patience(seconds=20))
     for start in range(0, 60, 15):
-        progress.answered(make_part(1), STORED, now=start)
+        progress.succeeded(make_part(1), STORED, now=start)
         for now in (start + 1, start + 8):
             progress.failed(make_part(1), lost_reply(), began=now, now=now + 1)
         assert progress.ended is None, start
@@ -291,7 +291,7 @@ def test_a_dead_server_ends_the_upload() -> None:
 def test_overlapping_failures_count_once() -> None:
     """A hundred calls that fail at the same moment count as one failed attempt."""
     progress = Progress(Patience(seconds=0, attempts=2))
-    progress.answered(make_part(1), STORED, now=1)
+    progress.succeeded(make_part(1), STORED, now=1)
     for _ in range(100):
         assert isinstance(progress.failed(make_part(1), lost_reply(sent=False, attempts=1), began=1, now=2), Resend)
     assert progress.ended is None
@@ -302,7 +302,7 @@ def test_overlapping_failures_count_once() -> None:
 def test_wait_doubles_after_each_failure() -> None:
     """The wait doubles up to a limit. Jitter shortens it."""
     progress = Progress(PATIENCE)
-    progress.answered(make_part(1), STORED, now=0)
+    progress.succeeded(make_part(1), STORED, now=0)
     waiting, now = make_part(1), 0.0
     waits = []
     for _ in range(6):

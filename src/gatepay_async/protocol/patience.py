@@ -10,11 +10,13 @@ class Patience:
     """
     When the server counts as unavailable. Both conditions must be met: the time and the number of attempts.
 
+    ``progress`` says what a clear reply is.
+
     Attributes:
-        seconds: The time without a success since the beginning of the first failed call.
-        seconds_at_first: The same before the first success.
+        seconds: The time without a clear reply since the beginning of the first failed call.
+        seconds_at_first: The same before the first clear reply.
         attempts: The number of failed attempts in a row.
-        attempts_at_first: The same before the first success. Three are one for a part and one for each half: if a
+        attempts_at_first: The same before the first clear reply. Three are one for a part and one for each half: if a
             single card key makes the server fail, one of the halves succeeds.
         first_wait: Seconds before the same card keys are sent again. Each round of failed calls doubles the wait.
         longest_wait: The upper limit of that wait, in seconds.
