@@ -119,9 +119,9 @@ def impatient_uploads() -> Iterator[None]:
     """Let uploads end after eight failed calls in a row, without waits."""
     impatient = Patience(
         seconds=0,
-        seconds_before_first_success=0,
+        seconds_before_first_reply=0,
         attempts=8,
-        attempts_before_first_success=8,
+        attempts_before_first_reply=8,
         first_wait=0.001,
         longest_wait=0.01,
         retry_after_limit=0,

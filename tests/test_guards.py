@@ -57,7 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dedup": {"protocol", "sqlite_files"},
     "lines": {"protocol", "words"},
     "permits": {"protocol"},
-    "sending": {"event_loop", "protocol"},
+    "sending": {"protocol"},
     "upload": {"cancelling", "dedup", "lines", "permits", "protocol", "sending", "words"},
     "client": {
         "client",

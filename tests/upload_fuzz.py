@@ -22,9 +22,10 @@ from attrs import define, field
 from gatepay_async import AsyncGatePay, Fate, RetryPolicy, UploadReport
 from gatepay_async.durable.records import results
 from gatepay_async.durable.records.results import BatchResult
-from gatepay_async.durable.work.sender import BatchSender
+from gatepay_async.durable.work.sender import BATCH_PATIENCE, send_batch
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Ledger
 from gatepay_async.protocol.chunking import Chunker
+from gatepay_async.protocol.progress import Progress
 
 MAX_SECONDS = 6 * 3600.0  # virtual seconds
 
@@ -332,9 +333,9 @@ async def _run_durable(seed: int) -> str:
                 calls_left -= 1
                 return calls_left >= 0
 
-            run = await BatchSender(gatepay._send_card_keys, 8, may_send).send_chunks(
-                results.unsettled_chunks(chunks, rows)
-            )
+            unsettled = results.unsettled_chunks(chunks, rows)
+            progress = Progress(BATCH_PATIENCE)
+            run = await send_batch(gatepay._send_card_keys, 8, unsettled, progress, may_send=may_send)
             rows.append(BatchResult.from_row(json.loads(json.dumps(run.to_row()))))
             _check_durable(results.merge_runs(rows), chunks, server)
             await anyio.sleep(rng.choice((0.1, 2.0, 60.0)))

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 
 import anyio
 
-from gatepay_async.event_loop import current_clock
 from gatepay_async.protocol import bulk
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.models import Stored
-from gatepay_async.protocol.parts import Parts
-from gatepay_async.protocol.progress import Progress
+from gatepay_async.protocol.progress import NextStep, Progress, Resend
 from gatepay_async.protocol.retrying import Sent
 
 SendChunk = Callable[[KaCreate], Awaitable[Sent[Stored]]]
@@ -30,7 +29,7 @@ def _ignore_sent() -> None:
 
 class PartSender:
     """
-    Sends the parts of one upload. ``Progress`` decides what a reply means, ``Parts`` what is sent next.
+    Sends the parts of one upload. ``Progress`` decides what each reply means.
 
     Args:
         send: Sends a call, and retries it where that helps.
@@ -63,7 +62,6 @@ class PartSender:
         self._on_sent = on_sent
         self._in_flight = 0  # calls that are not answered yet
         self._changed: anyio.Event | None = None  # set when a call or the upload ends; None: nobody waits
-        self._now = current_clock()
 
     @property
     def has_ended(self) -> bool:
@@ -78,56 +76,54 @@ class PartSender:
 
     async def send_chunks(self, chunks: Iterable[Chunk]) -> None:
         """Send *chunks*, one call at a time; other tasks may send other chunks. Record each part, even after errors."""
-        parts = Parts(self._progress, chunks)
+        waiting = deque(chunks)  # parts to send, the next one first: chunks, and later also halves of them
         try:
-            while parts and self.error is None:
-                wait = parts.seconds_to_wait(now=self._now(), in_flight=self._in_flight)
-                if wait > 0:
+            while waiting and not self.has_ended:
+                now = anyio.current_time()
+                seconds = self._progress.seconds_to_wait(waiting[0], now=now, in_flight=self._in_flight)
+                if seconds > 0:
                     if self._changed is None:
                         self._changed = anyio.Event()
-                    with anyio.move_on_after(wait):
+                    with anyio.move_on_after(seconds):
                         await self._changed.wait()
                 elif await self._may_send():
                     try:
-                        await self._send_next(parts)
+                        await self._send_next(waiting)
                     finally:
                         self._on_sent()
                 else:
                     break
         finally:
-            for outcome in parts.give_up():
-                self._record(outcome)
+            while waiting:
+                self._record(self._progress.abandoned(waiting.popleft()))
 
-    async def _send_next(self, parts: Parts) -> None:
-        """Send the next part. Record its outcome, unless *parts* sends it again."""
-        part = parts.take()
-        # After a cancellation or a bug, this outcome is recorded.
-        outcome: ChunkOutcome | None = bulk.failed(part, Fate.UNKNOWN)
-        started_at = self._now()
+    async def _send_next(self, waiting: deque[Chunk]) -> None:
+        """Send the next part. Record its outcome, or put it back into *waiting*, whole or in halves."""
+        part = waiting.popleft()
+        next_step: NextStep | None = None  # it stays None after a cancellation or a bug
+        began = anyio.current_time()
+        self._in_flight += 1
         try:
-            sent = await self._send_part(part)
-            outcome = self._progress.answered(part, sent, now=self._now())
+            sent = await self._send(KaCreate(self._product_id, part.keys))
+            next_step = self._progress.succeeded(part, sent, now=anyio.current_time())
         except InvalidRequestError as error:
             self.end_with(error)
-            outcome = bulk.abandoned(part, error=error)
+            next_step = bulk.abandoned(part, error=error)
         except bulk.ATTEMPT_ERRORS as error:
             jitter = random.random()  # noqa: S311 -- spreads the calls of many clients; protects no secret
-            now, others = self._now(), self._in_flight
-            outcome = parts.failed(part, error, began=started_at, now=now, jitter=jitter, others=others)
+            now, others = anyio.current_time(), self._in_flight - 1
+            next_step = self._progress.failed(part, error, began=began, now=now, jitter=jitter, others=others)
         except Exception as error:  # noqa: BLE001 -- the transport's own; the upload raises it
             self.end_with(error)
         finally:
-            if outcome is not None:
-                self._record(outcome)
-
-    async def _send_part(self, part: Chunk) -> Sent[Stored]:
-        self._in_flight += 1
-        try:
-            return await self._send(KaCreate(self._product_id, part.keys))
-        finally:
             self._in_flight -= 1
-            # The waiting tasks run only when this one awaits next, after it has handled the reply.
             self._wake_all()
+            if not isinstance(next_step, Resend):
+                self._record(next_step or bulk.failed(part, Fate.UNKNOWN))
+            elif next_step.later:
+                waiting.extend(next_step.parts)
+            else:
+                waiting.extendleft(reversed(next_step.parts))
 
     def _wake_all(self) -> None:
         if self._changed is not None:

@@ -13,13 +13,14 @@ from durable_workspace import POLL_S, PRODUCT, Workspace, adds_up, keys_of
 
 from gatepay_async import AlreadyStoredError, EmptyContentError, StorageFailedError, TransportError
 from gatepay_async.durable.records import results
-from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.durable.records.results import BatchResult
+from gatepay_async.durable.records.rows import JobManifest
 from gatepay_async.durable.work import runner
-from gatepay_async.durable.work.sender import BatchSender
+from gatepay_async.durable.work.sender import BATCH_PATIENCE, send_batch
 from gatepay_async.protocol.bulk import Chunk, Fate
 from gatepay_async.protocol.calls import KaCreate
 from gatepay_async.protocol.models import Stored
+from gatepay_async.protocol.progress import Progress
 from gatepay_async.protocol.retrying import Sent
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
@@ -69,7 +70,7 @@ async def run_once(
         calls -= 1
         return calls >= 0
 
-    result = await BatchSender(send, 8, may_send).send_chunks(chunks)
+    result = await send_batch(send, 8, chunks, Progress(BATCH_PATIENCE), may_send=may_send)
     return BatchResult.from_row(json.loads(json.dumps(result.to_row())))
 
 
@@ -181,7 +182,7 @@ async def test_cancelled_error_from_a_transport_stops_the_job() -> None:
     async def always() -> bool:
         return True
 
-    run = await BatchSender(send, 8, always).send_chunks([CHUNK, CHUNK])
+    run = await send_batch(send, 8, [CHUNK, CHUNK], Progress(BATCH_PATIENCE), may_send=always)
     assert [outcome.fate for outcome in run.outcomes] == [Fate.UNKNOWN, Fate.NOT_SENT]
     assert str(run.stopped) == "CancelledError while sending; see the worker's log"
 

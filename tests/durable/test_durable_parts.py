@@ -27,8 +27,8 @@ from gatepay_async.durable import FolderSpool, Rate, SourceChangedError
 from gatepay_async.durable.errors import DurableError
 from gatepay_async.durable.records import batches, stored_errors
 from gatepay_async.durable.records.batches import Batch
-from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.durable.records.results import BatchResult
+from gatepay_async.durable.records.rows import JobManifest
 from gatepay_async.durable.spool import writer
 from gatepay_async.durable.storage import worker_locks
 from gatepay_async.durable.storage.database import QueueDatabase
@@ -155,7 +155,7 @@ def test_spooled_lines_are_all_counted(lines: list[str]) -> None:
     refused = manifest.refused.count if manifest.refused else 0
     assert manifest.read == len(lines) == manifest.blank + manifest.duplicates + manifest.count + refused
     data = target.getvalue()
-    assert (len(data), batches.digest(SECRET, data)) == (manifest.size, manifest.digest)
+    assert (len(data), batches.keyed_digest(SECRET, data).hexdigest()) == (manifest.size, manifest.digest)
     for batch in spooled.batches:
         batch_data = data[batch.offset : batch.offset + batch.length]
         batches.check_unchanged(batch_data, batch, product_id=8, secret=SECRET, source="n")
@@ -163,7 +163,7 @@ def test_spooled_lines_are_all_counted(lines: list[str]) -> None:
 
 def test_digest_depends_on_the_secret() -> None:
     """Digests with different secrets differ, so that card keys can't be guessed from the database alone."""
-    assert batches.digest(b"a" * 32, b"KEY") != batches.digest(b"b" * 32, b"KEY")
+    assert batches.keyed_digest(b"a" * 32, b"KEY").digest() != batches.keyed_digest(b"b" * 32, b"KEY").digest()
 
 
 def test_altered_or_moved_batch_is_refused() -> None:

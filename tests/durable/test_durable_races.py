@@ -56,15 +56,15 @@ async def test_requeued_run_supersedes_the_earlier_run(
     uploads = workspace.uploads(shop)
     taken, superseded = anyio.Event(), anyio.Event()
     async with uploads.submitter() as submit, uploads.worker() as this_worker:
-        runner, send_batch = this_worker._runner, this_worker._runner._send_batch
+        runner, check_and_send = this_worker._runner, this_worker._runner._check_and_send
 
         async def wait_until_superseded(*_: object) -> BatchResult:
-            monkeypatch.setattr(runner, "_send_batch", send_batch)
+            monkeypatch.setattr(runner, "_check_and_send", check_and_send)
             taken.set()
             await superseded.wait()
             return BatchResult(has_next_run=True)
 
-        monkeypatch.setattr(runner, "_send_batch", wait_until_superseded)
+        monkeypatch.setattr(runner, "_check_and_send", wait_until_superseded)
         job = await submit.file(workspace.file(keys_of(1000)), product_id=PRODUCT)
         await taken.wait()
         await anyio.to_thread.run_sync(job._store.requeue, [run_id(job.id, 0, 0)])

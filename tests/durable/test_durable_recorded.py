@@ -20,9 +20,8 @@ from durable_workspace import POLL_S, Workspace, adds_up
 
 from gatepay_async import EmptyContentError, EndpointClosedError, Fate, TransportError
 from gatepay_async.durable import JobState
-from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.durable.records.results import BatchResult
-from gatepay_async.durable.records.rows import BatchTask
+from gatepay_async.durable.records.rows import BatchTask, JobManifest
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 

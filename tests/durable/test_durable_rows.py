@@ -23,7 +23,7 @@ from waiting import until
 from gatepay_async.durable import DurableError, FolderSpool
 from gatepay_async.durable.errors import QueueUnavailableError, UnreadableRowError
 from gatepay_async.durable.records import batches
-from gatepay_async.durable.records.manifest import JobManifest
+from gatepay_async.durable.records.rows import JobManifest
 from gatepay_async.durable.storage import job_store
 from gatepay_async.durable.storage.database import in_thread
 from gatepay_async.durable.work.runner import Runner

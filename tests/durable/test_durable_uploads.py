@@ -775,7 +775,8 @@ async def test_auto_concurrency_rises_up_to_the_limit(workspace: Workspace, shop
         assert permits is not None
         for _ in range(permits._auto.limit):
             await permits.acquire()
-        assert not await this_worker._runner._take_permit(anyio.current_time() + POLL_S)
+        state = runner._JobState(active=True, manifest=job._row.manifest)
+        assert not await this_worker._runner._may_send(state, anyio.current_time() + POLL_S)
     assert (report.stored, report.ok, set(shop.sent.values())) == (10_000, True, {1})
     assert 4 < shop.most_in_flight <= 12
 

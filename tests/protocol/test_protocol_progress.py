@@ -19,7 +19,7 @@ pytestmark = pytest.mark.fast
 PATIENCE = Patience()
 # Like a durable worker's: instead of waiting, a later run of the batch sends the card keys again.
 WITHOUT_WAITING = Patience(
-    seconds=0, seconds_before_first_success=0, attempts=5, attempts_before_first_success=5, waits=False
+    seconds=0, seconds_before_first_reply=0, attempts=5, attempts_before_first_reply=5, waits=False
 )
 
 
@@ -71,7 +71,7 @@ def upload(
             calls, now = calls + 1, now + took
             error = error_of(current, began)
             if error is None:
-                outcomes.append(progress.answered(current, STORED, now=now))
+                outcomes.append(progress.succeeded(current, STORED, now=now))
                 continue
             verdict = progress.failed(current, error, began=began, now=now)
             if isinstance(verdict, ChunkOutcome):
@@ -208,7 +208,8 @@ def test_a_wrong_secret_takes_few_calls() -> None:
     for others in (3, 2, 1):
         verdict = progress.failed(make_part(1), SIGNATURE, began=0, now=1, others=others)
         assert isinstance(verdict, ChunkOutcome)
-        assert (verdict.fate, progress.ended, progress.asks_one_by_one) == (Fate.REFUSED, None, True)
+        assert (verdict.fate, progress.ended) == (Fate.REFUSED, None)
+        assert progress.seconds_to_wait(make_part(), now=1, in_flight=others) == math.inf
     progress.failed(make_part(500), SIGNATURE, began=0, now=1)
     assert progress.stopped is SIGNATURE
 
@@ -222,7 +223,7 @@ def test_key_that_breaks_the_signature_of_the_first_call_is_isolated() -> None:
             make_part(500),
         )
         assert (place, by_fate(outcomes), progress.ended) == (place, {"stored": 499, "refused": 1}, None)
-        assert (place, calls <= 20, progress.asks_one_by_one) == (place, True, False)
+        assert (place, calls <= 20, progress.seconds_to_wait(make_part(), now=1, in_flight=3)) == (place, True, 0)
 
 
 def test_rejected_signature_is_blamed_on_card_keys_if_the_secret_is_right() -> None:
@@ -264,7 +265,7 @@ def test_success_resets_the_failure_count() -> None:
     """A success between two outages resets the time and the count of failures."""
     progress = Progress(Patience(seconds=20))
     for start in range(0, 60, 15):
-        progress.answered(make_part(1), STORED, now=start)
+        progress.succeeded(make_part(1), STORED, now=start)
         for now in (start + 1, start + 8):
             progress.failed(make_part(1), lost_reply(), began=now, now=now + 1)
         assert progress.ended is None, start
@@ -292,7 +293,7 @@ def test_a_dead_server_ends_the_upload() -> None:
 def test_overlapping_failures_count_once() -> None:
     """A hundred calls that fail at the same moment count as one failed attempt."""
     progress = Progress(Patience(seconds=0, attempts=2))
-    progress.answered(make_part(1), STORED, now=1)
+    progress.succeeded(make_part(1), STORED, now=1)
     for _ in range(100):
         assert isinstance(progress.failed(make_part(1), lost_reply(sent=False, attempts=1), began=1, now=2), Resend)
     assert progress.ended is None
@@ -303,7 +304,7 @@ def test_overlapping_failures_count_once() -> None:
 def test_wait_doubles_after_each_failure() -> None:
     """The wait doubles up to a limit. Jitter shortens it."""
     progress = Progress(PATIENCE)
-    progress.answered(make_part(1), STORED, now=0)
+    progress.succeeded(make_part(1), STORED, now=0)
     waiting, now = make_part(1), 0.0
     waits = []
     for _ in range(6):
@@ -321,10 +322,10 @@ def test_wait_doubles_after_each_failure() -> None:
 def test_nothing_is_sent_before_the_time_in_retry_after() -> None:
     """The wait is limited to a minute. Jitter doesn't change it."""
     progress = Progress(PATIENCE)
-    assert progress.held_until == -math.inf
+    assert progress.seconds_to_wait(make_part(), now=0, in_flight=3) == 0
     for asked, until in ((7.0, 7.0), (3.0, 7.0), (3600.0, 60.0)):
         progress.failed(make_part(1), unexpected_reply(429, wait=asked), began=0, now=0, jitter=1.0)
-        assert progress.held_until == until
+        assert progress.seconds_to_wait(make_part(), now=0, in_flight=3) == until
 
 
 def test_run_without_waiting_ends_after_two_failed_calls() -> None:

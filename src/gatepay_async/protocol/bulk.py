@@ -66,7 +66,7 @@ class Chunk:
         last_error: The error of the last call, if the card keys are to be sent again; None: not sent yet.
         calls: Failed calls with exactly these card keys so far.
         proofs: How many of those calls count as proof that these card keys are at fault: the first one, and each later
-            one if another call has succeeded since the one before.
+            one if GatePay has given a clear reply to another call since the one before.
         attempts: Attempts of those calls, retries included.
         failed_at: When the last of those calls ended.
         not_before: The earliest time to send the card keys again, on the caller's clock.
@@ -84,10 +84,10 @@ class Chunk:
     failed_at: float = field(default=-math.inf, repr=False)
     not_before: float = field(default=-math.inf, repr=False)
 
-    def halves(self) -> tuple[Chunk, Chunk]:
+    def halves(self, *, not_before: float = -math.inf) -> tuple[Chunk, Chunk]:
         """Return the first half and the rest. The chunk must have at least two card keys."""
         middle = len(self.keys) // 2
-        new = evolve(self, calls=0, proofs=0, attempts=0, failed_at=-math.inf, not_before=-math.inf)
+        new = evolve(self, calls=0, proofs=0, attempts=0, failed_at=-math.inf, not_before=not_before)
         first = evolve(new, lines=self.lines[:middle], keys=self.keys[:middle])
         return first, evolve(new, lines=self.lines[middle:], keys=self.keys[middle:])
 

@@ -10,12 +10,14 @@ class Patience:
     """
     When the server counts as unavailable. Both conditions must be met: the time and the number of attempts.
 
+    ``progress`` says what a clear reply is.
+
     Attributes:
-        seconds: The time without a success since the beginning of the first failed call.
-        seconds_before_first_success: The same, as long as no call has succeeded yet.
+        seconds: The time without a clear reply since the beginning of the first failed call.
+        seconds_before_first_reply: The same before the first clear reply.
         attempts: The number of failed attempts in a row.
-        attempts_before_first_success: The same, as long as no call has succeeded yet. Three are one for a part and one
-            for each half: if a single card key makes the server fail, one of the halves succeeds.
+        attempts_before_first_reply: The same before the first clear reply. Three are one for a part and one for each
+            half: if a single card key makes the server fail, one of the halves succeeds.
         first_wait: Seconds before the same card keys are sent again. Each round of failed calls doubles the wait.
         longest_wait: The upper limit of that wait, in seconds.
         retry_after_limit: The longest time, in seconds, for which a ``Retry-After`` stops all sending.
@@ -24,9 +26,9 @@ class Patience:
     """
 
     seconds: float = 20.0
-    seconds_before_first_success: float = 5.0
+    seconds_before_first_reply: float = 5.0
     attempts: int = 2
-    attempts_before_first_success: int = 3
+    attempts_before_first_reply: int = 3
     first_wait: float = 0.25
     longest_wait: float = 4.0
     retry_after_limit: float = 60.0

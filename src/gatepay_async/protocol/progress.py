@@ -8,6 +8,9 @@ Every failure raises three questions:
 3. Are these card keys at fault, or is the server unavailable? If GatePay can't store one card key, the others must not
    suffer, so the part is halved. If the server is unavailable, it must not be flooded, so the part waits. A single
    failure doesn't show which of the two it is. Usually, the results of other parts show it.
+
+A *clear reply* says that GatePay has stored the card keys, or why it refuses them. All other failures are *unclear*: no
+reply, the error page of a gateway, or "storage failed", which may be the fault of a card key or of GatePay's database.
 """
 
 from __future__ import annotations
@@ -40,23 +43,22 @@ _CHANGED_BY_FILTER = frozenset("&<>\"'")
 # to find one bad card key among 500 takes nine failed calls, and nine successful ones for the other halves.
 _FULL_CREDIT = 400.0
 _PER_SUCCESS = 16.0
-_REFUSED_COST = 1.0  # for a refusal by GatePay, which has read the card keys
-_AMBIGUOUS_COST = 4.0  # for a failure of GatePay's database or a gateway, which may affect all card keys
-_EARLY_COST = 20.0  # for an unclear failure before the first success, when the URL or the secret may be wrong
+_REFUSED_COST = 1.0  # after a refusal by GatePay, which has read the card keys
+_UNCLEAR_COST = 4.0  # after an unclear failure, which all card keys may meet
+_EARLY_COST = 20.0  # at the start, when the URL or the secret may be wrong
 
 # After so many rejected signatures without a success, the secret counts as wrong. Three are one for a part and one for
 # each of its halves.
-_REJECTED_WITHOUT_SUCCESS = 3
+_MAX_REJECTIONS = 3
 _MAX_REFUSED_PARTS = 10  # after so many parts in a row that were refused and not halved, the upload ends
 
-# After so many failed calls for the same card keys, they are halved, whatever happens to other parts. Before the first
-# success, and for a half, one failed call is enough, because there may be no other part that could succeed.
+# After so many unclear failures of the same card keys, they are halved, whatever happens to other parts.
 _CALLS_BEFORE_HALVING = 3
-# After so many failed calls, with a success of another part between each two, the card keys are at fault.
+# After so many unclear failures, with a clear reply to another part between each two, the card keys are at fault.
 _PROOFS = 3
 _PROOFS_WITHOUT_CONNECTION = 6  # the same if the calls never reached GatePay
-# After so many failed calls in several runs of its batch, a single card key of a durable upload is at fault, even if no
-# other part succeeded between them: the runs are far apart.
+# After so many unclear failures in several runs of its batch, a single card key of a durable upload is at fault. No
+# other part need get a clear reply between them, because the runs are far apart.
 _CALLS_IN_MANY_RUNS = 5
 _MAX_PAUSE_DOUBLINGS = 30  # enough for a wait of years; more could overflow a float
 _RETRY_LATER = frozenset({408, 425, 429, 503})  # the server asks to retry later; the content is not at fault
@@ -91,39 +93,46 @@ class Progress:
         stopped: The refusal that every part would get, or None.
         outage: The error of the last failed call if the server counts as unavailable, else None.
         accepted: Whether GatePay has accepted a call, so the appsecret is right.
-        held_until: Send nothing before that time: the server has asked for it.
     """
 
     def __init__(self, patience: Patience, *, accepted: bool = False) -> None:
         self.stopped: GatePayError | None = None
         self.outage: GatePayError | None = None
         self.accepted = accepted
-        self.held_until = -math.inf
         self._patience = patience
+        self._held_until = -math.inf  # send nothing before that time: the server has asked for it
         self._credit = _FULL_CREDIT
-        self._refused = 0  # parts in a row that were refused without having been halved
-        self._rejected = 0  # rejected signatures before the first success, except of parts that the filter changes
-        # The failed calls since GatePay last replied. Calls that overlap count as one round.
-        self._last_answered = -math.inf  # when GatePay last replied
-        self._failing_since = math.inf
-        self._rounds = 0
-        self._round_ended = -math.inf
-        self._attempts = 0
+        self._refused_parts = 0  # in a row that were refused, and not halved because the credit was spent
+        self._rejections = 0  # signatures rejected before the first success, except of parts that the filter changes
+        self._last_clear_reply = -math.inf  # when it arrived
+        # The unclear failures since then. Calls that overlap count as one round.
+        self._failing_since = math.inf  # when the first of these calls began
+        self._failed_rounds = 0
+        self._round_ended = -math.inf  # when the first call of the last round ended
+        self._failed_attempts = 0  # of the first call of each round, retries included
 
     @property
     def ended(self) -> GatePayError | None:
         """Why the upload has ended, or None."""
         return self.stopped or self.outage
 
-    @property
-    def asks_one_by_one(self) -> bool:
-        """Whether to have only one call in flight, because the appsecret may be wrong."""
-        return self._rejected > 0 and not self.accepted
+    def seconds_to_wait(self, part: Chunk, *, now: float, in_flight: int) -> float:
+        """
+        Return how long *part*, the next one, must wait. 0: send it now. Infinity: wait for a call in flight.
 
-    def answered(self, part: Chunk, answer: Sent[Stored], *, now: float) -> ChunkOutcome:
+        Args:
+            part: The part.
+            now: The time on the caller's clock.
+            in_flight: The number of calls in flight.
+        """
+        if in_flight and self._rejections and not self.accepted:
+            return math.inf  # the appsecret may be wrong: make one call after the other
+        return max(0.0, max(part.not_before, self._held_until) - now)
+
+    def succeeded(self, part: Chunk, sent: Sent[Stored], *, now: float) -> ChunkOutcome:
         """Return the outcome of *part*, which was stored by a call that has ended *now*."""
         self._record_success(now)
-        return bulk.stored(part, count=answer.value.stored, attempts=part.attempts + answer.attempts)
+        return bulk.stored(part, count=sent.value.stored, attempts=part.attempts + sent.attempts)
 
     def abandoned(self, part: Chunk) -> ChunkOutcome:
         """Return the outcome of *part*, which is not sent, or not sent again, because the upload has ended."""
@@ -152,25 +161,25 @@ class Progress:
             self._record_success(now)
             return bulk.outcome_of(part, error)
         if isinstance(error, RefusedError) and not isinstance(error, StorageFailedError):
-            self._record_reply(now)
-            if isinstance(error, SignatureRejectedError) and not self._is_about_content(part):
+            self._record_clear_reply(now)
+            if isinstance(error, SignatureRejectedError) and not self._may_break_signature(part):
                 return self._handle_first_rejection(part, error, others)
             return self._handle_refusal(part, error)
-        self._record_no_success(error, began, now)
-        return self._handle_no_success(part, error, now, jitter)
+        self._record_unclear_failure(error, began, now)
+        return self._handle_unclear_failure(part, error, now, jitter)
 
     def _handle_first_rejection(self, part: Chunk, error: SignatureRejectedError, others: int) -> NextStep:
         """
         Handle a signature rejected before the first success: the secret is wrong, or a character in *part* breaks it.
 
-        Other replies show which it is: first those of the calls in flight, then those of the two halves.
+        Other replies show which it is: first those to the calls in flight, then those to the two halves.
         """
-        self._rejected += 1
-        is_chunk_of_one_key = len(part.keys) == 1 and part.last_error is None  # it has no halves to ask about
-        if not others and (is_chunk_of_one_key or self._rejected >= _REJECTED_WITHOUT_SUCCESS):
+        self._rejections += 1
+        has_no_halves = len(part.keys) == 1 and part.last_error is None  # and is no half itself
+        if not others and (has_no_halves or self._rejections >= _MAX_REJECTIONS):
             self.stopped = self.stopped or error
         if self.ended is None and len(part.keys) > 1:
-            return Resend(_halves(part, error), later=True)
+            return Resend(_to_resend(part, error).halves(), later=True)
         return bulk.outcome_of(part, error)
 
     def _handle_refusal(self, part: Chunk, error: RefusedError) -> NextStep:
@@ -182,30 +191,32 @@ class Progress:
             self.stopped = self.stopped or error
         if self.ended is None and len(part.keys) > 1:
             if self._spend_credit(cost):
-                return Resend(_halves(part, error))
-            self._refused += 1
-            if self._refused >= _MAX_REFUSED_PARTS or isinstance(error, SignatureRejectedError):
+                return Resend(_to_resend(part, error).halves())
+            self._refused_parts += 1
+            if self._refused_parts >= _MAX_REFUSED_PARTS or isinstance(error, SignatureRejectedError):
                 self.stopped = error
         return bulk.outcome_of(part, error)
 
-    def _is_about_content(self, part: Chunk) -> bool:
-        """Whether a rejected signature may be caused by the text of *part*."""
+    def _may_break_signature(self, part: Chunk) -> bool:
+        """Whether a character in *part* may be why its signature was rejected. If the secret is right, one must be."""
         return self.accepted or any(not _CHANGED_BY_FILTER.isdisjoint(key) for key in part.keys)
 
-    def _handle_no_success(self, part: Chunk, error: AttemptError, now: float, jitter: float) -> NextStep:
-        """Handle a call without a reply from GatePay, or with a failure of its database."""
+    def _handle_unclear_failure(self, part: Chunk, error: AttemptError, now: float, jitter: float) -> NextStep:
+        """Handle an unclear failure: halve the part, give it up, or send it again later."""
         counted = self._count_failure(part, error, now, jitter)
-        if self.ended is None and _would_fail_again(error) and len(part.keys) > 1 and self._pay_for_halving(error):
-            return Resend(counted.halves())
-        if self.ended is None and self._may_be_keys_fault(part, counted, error, now) and self._pay_for_halving(error):
-            return Resend(_delayed_halves(counted), later=True)
-        if self.ended is None and self._is_keys_fault(counted, error, now):
-            return bulk.outcome_of(part, error)
-        if self.ended is None and self._is_unavailable(now):
-            self.outage = error
-        # Even if parts don't wait, send this one twice: if other parts succeed in between, its card keys are at fault.
-        if self.ended is None and (self._patience.waits or (_would_fail_again(error) and counted.calls == 1)):
-            return Resend((counted,), later=True)
+        if self.ended is None:
+            if _would_fail_again(error) and len(part.keys) > 1 and self._pay_for_halving(error):
+                return Resend(counted.halves())
+            if self._may_be_keys_fault(part, error, now) and self._pay_for_halving(error):
+                return Resend(counted.halves(not_before=counted.not_before), later=True)
+            if self._is_keys_fault(counted, error, now):
+                return bulk.outcome_of(part, error)
+            if self._is_unavailable(now):
+                self.outage = error
+            elif self._patience.waits or (_would_fail_again(error) and counted.calls == 1):
+                # Even if parts don't wait, send this one twice: if other parts get clear replies in between, its card
+                # keys are at fault.
+                return Resend((counted,), later=True)
         # "Storage failed" isn't final, even though it is a refusal: perhaps GatePay's database is down.
         return self._as_not_sent(bulk.outcome_of(part, error))
 
@@ -216,49 +227,51 @@ class Progress:
         return evolve(outcome, fate=Fate.NOT_SENT)
 
     def _count_failure(self, part: Chunk, error: AttemptError, now: float, jitter: float) -> Chunk:
-        """Return *part* with one more failed call. Hold all parts if the server has asked for it."""
-        is_first = part.failed_at == -math.inf
-        retry_after = error.retry_after if isinstance(error, ProtocolError) else None
-        if retry_after is not None:
-            self.held_until = max(self.held_until, now + min(retry_after, self._patience.retry_after_limit))
+        """Return *part* with one more failed call, and with the time before which it isn't sent again."""
+        is_proof = part.failed_at == -math.inf or self._last_clear_reply > part.failed_at
         return evolve(
             _to_resend(part, error),
             calls=part.calls + 1,
-            proofs=part.proofs + (is_first or self._last_answered > part.failed_at),
+            proofs=part.proofs + is_proof,
             attempts=part.attempts + error.attempts,
             failed_at=now,
             not_before=now + self._wait_seconds(part) * (1 - jitter / 2),
         )
 
-    def _may_be_keys_fault(self, part: Chunk, counted: Chunk, error: AttemptError, now: float) -> bool:
-        """Whether one card key in *part* may have caused the failure. *counted* is *part* with this failure counted."""
+    def _may_be_keys_fault(self, part: Chunk, error: AttemptError, now: float) -> bool:
+        """Whether one card key in *part* may have caused the failure, so that halving can find it."""
         if len(part.keys) == 1 or _never_reached_gatepay(error):
             return False
         is_half = part.last_error is not None and part.calls == 0  # the other half will show what is at fault
-        # Before the first success, this may be the only part: no other part could show what is at fault.
-        may_be_only_part = self._patience.waits and self._last_answered == -math.inf
+        # Before the first clear reply, this may be the only part: no other part could show what is at fault.
+        may_be_only_part = self._patience.waits and not self._has_clear_reply
         soon = (is_half or may_be_only_part) and not self._is_unavailable(now)
-        return soon or counted.calls >= _CALLS_BEFORE_HALVING
+        return soon or part.calls + 1 >= _CALLS_BEFORE_HALVING
 
-    def _is_keys_fault(self, counted: Chunk, error: AttemptError, now: float) -> bool:
-        """Whether card keys are at fault, because other parts succeed. *counted*: their part, this failure included."""
-        is_single = len(counted.keys) == 1
-        if is_single and _would_fail_again(error) and not self._patience.waits and counted.calls >= _CALLS_IN_MANY_RUNS:
+    def _is_keys_fault(self, part: Chunk, error: AttemptError, now: float) -> bool:
+        """Whether the card keys in *part* are at fault. This failure is counted in *part* already."""
+        is_single = len(part.keys) == 1
+        # As far as the counts show, only this card key has failed since the last clear reply.
+        fails_alone = is_single and self._failed_rounds <= part.calls
+        if is_single and _would_fail_again(error) and not self._patience.waits and part.calls >= _CALLS_IN_MANY_RUNS:
             return True
-        if self._last_answered == -math.inf:
-            return False
-        if is_single and _would_fail_again(error) and self._rounds <= counted.calls:
-            # As far as the counts show, only calls for this card key have failed since GatePay last replied.
-            return counted.calls > 1
-        if self._rounds <= 1:
-            return counted.proofs >= _proofs_needed(error)
-        # If this is the last card key, no other part can succeed. Then it is enough that no other part has failed.
-        return is_single and self._patience.waits and self._is_unavailable(now) and self._rounds <= counted.calls
+        if not self._has_clear_reply:
+            return False  # the server may be unavailable
+        if fails_alone and _would_fail_again(error):
+            return part.calls > 1
+        if self._failed_rounds <= 1:  # there was a clear reply just before: the server is available
+            return part.proofs >= (_PROOFS_WITHOUT_CONNECTION if _never_reached_gatepay(error) else _PROOFS)
+        # If this is the last card key, no other part can get a clear reply. Then it is enough that no other has failed.
+        return fails_alone and self._patience.waits and self._is_unavailable(now)
+
+    @property
+    def _has_clear_reply(self) -> bool:
+        return self._last_clear_reply > -math.inf
 
     def _pay_for_halving(self, error: AttemptError) -> bool:
-        """Spend credit for halving a part. False: too little credit is left."""
-        is_early = isinstance(error, ProtocolError) and self._last_answered == -math.inf
-        return self._spend_credit(_EARLY_COST if is_early else _AMBIGUOUS_COST)
+        """Spend credit for halving a part after an unclear failure. False: too little credit is left."""
+        is_early = isinstance(error, ProtocolError) and not self._has_clear_reply
+        return self._spend_credit(_EARLY_COST if is_early else _UNCLEAR_COST)
 
     def _spend_credit(self, cost: float) -> bool:
         if self._credit < cost:
@@ -269,41 +282,36 @@ class Progress:
     def _is_unavailable(self, now: float) -> bool:
         patience = self._patience
         seconds, attempts = patience.seconds, patience.attempts
-        if self._last_answered == -math.inf:
-            seconds, attempts = patience.seconds_before_first_success, patience.attempts_before_first_success
-        return self._attempts >= attempts and now - self._failing_since >= seconds
+        if not self._has_clear_reply:
+            seconds, attempts = patience.seconds_before_first_reply, patience.attempts_before_first_reply
+        return self._failed_attempts >= attempts and now - self._failing_since >= seconds
 
     def _wait_seconds(self, part: Chunk) -> float:
-        doublings = max(self._rounds, part.calls + 1) - 1
-        return min(self._patience.longest_wait, self._patience.first_wait * 2.0 ** min(doublings, _MAX_PAUSE_DOUBLINGS))
+        """Return how long *part* waits after one more failed call. Each failed round doubles the wait."""
+        doublings = min(max(self._failed_rounds - 1, part.calls), _MAX_PAUSE_DOUBLINGS)
+        return min(self._patience.longest_wait, self._patience.first_wait * 2.0**doublings)
 
-    def _record_no_success(self, error: AttemptError, began: float, now: float) -> None:
-        self._failing_since = min(self._failing_since, max(began, self._last_answered))
-        if began >= self._round_ended:
-            self._rounds += 1
-            self._attempts += error.attempts
+    def _record_unclear_failure(self, error: AttemptError, began: float, now: float) -> None:
+        """Record an unclear failure of any part. Hold all parts if the server has asked for it."""
+        self._failing_since = min(self._failing_since, max(began, self._last_clear_reply))
+        if began >= self._round_ended:  # else the call overlaps with one that counts already
+            self._failed_rounds += 1
+            self._failed_attempts += error.attempts
             self._round_ended = now
+        if isinstance(error, ProtocolError) and error.retry_after is not None:
+            self._held_until = max(self._held_until, now + min(error.retry_after, self._patience.retry_after_limit))
 
-    def _record_reply(self, now: float) -> None:
-        """Record that GatePay has replied."""
-        self._last_answered = now
+    def _record_clear_reply(self, now: float) -> None:
+        self._last_clear_reply = now
         self._failing_since = math.inf
-        self._rounds = self._attempts = 0
+        self._failed_rounds = self._failed_attempts = 0
         self._round_ended = -math.inf
 
     def _record_success(self, now: float) -> None:
-        self._record_reply(now)
+        self._record_clear_reply(now)
         self.accepted = True
-        self._refused = 0
+        self._refused_parts = 0
         self._credit = min(_FULL_CREDIT, self._credit + _PER_SUCCESS)
-
-
-def _halves(part: Chunk, error: AttemptError) -> tuple[Chunk, ...]:
-    return _to_resend(part, error).halves()
-
-
-def _delayed_halves(part: Chunk) -> tuple[Chunk, ...]:
-    return tuple(evolve(half, not_before=part.not_before) for half in part.halves())
 
 
 def _to_resend(part: Chunk, error: AttemptError) -> Chunk:
@@ -311,11 +319,6 @@ def _to_resend(part: Chunk, error: AttemptError) -> Chunk:
     if bulk.may_have_stored(error):
         return evolve(part, in_doubt=True, doubt=error, last_error=error)
     return evolve(part, last_error=error)
-
-
-def _proofs_needed(error: AttemptError) -> int:
-    """How many successes of other parts prove that the card keys are at fault."""
-    return _PROOFS_WITHOUT_CONNECTION if _never_reached_gatepay(error) else _PROOFS
 
 
 def _would_fail_again(error: AttemptError) -> bool:

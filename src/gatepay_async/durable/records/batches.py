@@ -25,26 +25,9 @@ MAX_NAME_CHARS = 4096  # the longest path of most systems
 DIGEST_BYTES = 12  # enough against forgery, because the digest is keyed
 
 
-class Digest:
-    """A keyed digest of 24 hex digits. The key prevents readers of the database from guessing card keys."""
-
-    def __init__(self, secret: bytes) -> None:
-        self._keyed = blake2b(key=secret, digest_size=DIGEST_BYTES)
-
-    def update(self, data: bytes) -> None:
-        """Add *data*."""
-        self._keyed.update(data)
-
-    def text(self) -> str:
-        """Return the digest of all added data."""
-        return self._keyed.hexdigest()
-
-
-def digest(secret: bytes, data: bytes) -> str:
-    """Return the ``Digest`` of *data*."""
-    keyed = Digest(secret)
-    keyed.update(data)
-    return keyed.text()
+def keyed_digest(secret: bytes, data: bytes = b"") -> blake2b:
+    """Return the hash of *data*. Its key, *secret*, prevents readers of the database from guessing card keys."""
+    return blake2b(data, key=secret, digest_size=DIGEST_BYTES)
 
 
 def digest_of_batch(secret: bytes, data: bytes, batch: Batch, *, product_id: int) -> str:
@@ -54,7 +37,7 @@ def digest_of_batch(secret: bytes, data: bytes, batch: Batch, *, product_id: int
     It prevents anyone who can write to the database from sending card keys for another product, or in place of others.
     """
     place = (product_id, batch.number, batch.offset, batch.count, batch.first_line, batch.last_line)
-    return digest(secret, f"{' '.join(map(str, place))} ".encode() + data)
+    return keyed_digest(secret, f"{' '.join(map(str, place))} ".encode() + data).hexdigest()
 
 
 def spool_name(job: str) -> str:

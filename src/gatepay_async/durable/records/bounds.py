@@ -6,6 +6,7 @@ Rows are not trusted: without bounds, a damaged row could make a worker allocate
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from attrs import field
@@ -37,19 +38,13 @@ def check_text(value: Any, *, max_chars: int) -> str:
     raise ValueError("out of bounds")
 
 
-def _validate_number(_: object, attribute: Any, value: object) -> None:
-    check_number(value, **attribute.metadata)
-
-
-def _validate_text(_: object, attribute: Any, value: object) -> None:
-    check_text(value, **attribute.metadata)
-
-
 def number_field(**bounds: int) -> Any:
-    """An attrs field that ``check_number()`` validates."""
-    return field(validator=_validate_number, metadata=bounds)
+    """An attrs field whose values pass through ``check_number()``."""
+    check: Any = partial(check_number, **bounds)
+    return field(converter=check)
 
 
 def text_field(max_chars: int) -> Any:
-    """An attrs field that ``check_text()`` validates."""
-    return field(validator=_validate_text, metadata={"max_chars": max_chars})
+    """An attrs field whose values pass through ``check_text()``."""
+    check: Any = partial(check_text, max_chars=max_chars)
+    return field(converter=check)

@@ -17,7 +17,8 @@ from gatepay_async.protocol.errors import GatePayError, StorageFailedError
 # A row stores outcomes in two lists: "done" has those whose card keys are stored, "rest" has the others. Each outcome
 # is a list of these values, without their names, so their order must not change.
 _NUMBERS = ("index", "first_line", "last_line", "count", "attempts")
-_DONE_VALUES = ("index", "first_line", "last_line", "count", "stored", "attempts", "repeats")
+_DONE_NUMBERS = ("index", "first_line", "last_line", "count", "stored", "attempts")
+_DONE_VALUES = (*_DONE_NUMBERS, "repeats")  # "repeats": for so many chunks, one after the other
 _REST_VALUES = (*_NUMBERS, "fate", "error")
 _REPORT_COLUMNS = ("stored", "already_there", "refused", "unknown", "not_sent")
 MAX_PARTS = CHUNKS_PER_BATCH * MAX_KEYS_PER_CALL  # outcomes of a batch, if halving leaves each card key on its own
@@ -50,22 +51,16 @@ class BatchResult:
 
     def to_row(self) -> dict[str, Any]:
         """Convert to the row that the database stores. Consecutive chunks with the same result share one entry."""
-        done = (
-            _numbers_of(outcome) | {"stored": outcome.stored, "repeats": repeats}
-            for outcome, repeats in _with_repeats(outcome for outcome in self.outcomes if outcome.fate is Fate.STORED)
-        )
-        rest = (
-            _numbers_of(outcome)
-            | {"fate": outcome.fate.value, "error": outcome.error and stored_errors.as_json(outcome.error)}
-            for outcome in self.outcomes
-            if outcome.fate is not Fate.STORED
-        )
-        row = {
-            "done": [[values[name] for name in _DONE_VALUES] for values in done],
-            "rest": [[values[name] for name in _REST_VALUES] for values in rest],
-            "stopped": self.stopped and stored_errors.as_json(self.stopped),
-            "follows": self.has_next_run,
-        }
+        done: list[list[Any]] = []
+        rest: list[list[Any]] = []
+        for outcome, repeats in _with_repeats(each for each in self.outcomes if each.fate is Fate.STORED):
+            done.append([*(getattr(outcome, name) for name in _DONE_NUMBERS), repeats])
+        for outcome in self.outcomes:
+            if outcome.fate is not Fate.STORED:
+                error = outcome.error and stored_errors.as_json(outcome.error)
+                rest.append([*(getattr(outcome, name) for name in _NUMBERS), outcome.fate.value, error])
+        stopped = self.stopped and stored_errors.as_json(self.stopped)
+        row: dict[str, Any] = {"done": done, "rest": rest, "stopped": stopped, "follows": self.has_next_run}
         return {name: value for name, value in row.items() if value}
 
     @classmethod
@@ -89,11 +84,6 @@ class BatchResult:
         check_number(len(outcomes), maximum=MAX_PARTS)
         stopped = row.get("stopped")
         return cls(outcomes, stopped and stored_errors.of_json(stopped), bool(row.get("follows")))
-
-
-def _numbers_of(outcome: ChunkOutcome) -> dict[str, Any]:
-    """Return the attributes of *outcome* that ``_NUMBERS`` lists."""
-    return {name: getattr(outcome, name) for name in _NUMBERS}
 
 
 def _outcome(values: dict[str, Any], fate: Fate, **more: Any) -> ChunkOutcome:

@@ -13,8 +13,8 @@ from attrs import evolve, frozen
 from gatepay_async.dedup import SpillingDeduplicator
 from gatepay_async.durable.errors import SourceChangedError
 from gatepay_async.durable.records import batches
-from gatepay_async.durable.records.batches import Batch, Digest
-from gatepay_async.durable.records.manifest import JobManifest
+from gatepay_async.durable.records.batches import Batch, keyed_digest
+from gatepay_async.durable.records.rows import JobManifest
 from gatepay_async.protocol.bulk import Chunk, Ledger
 from gatepay_async.protocol.checks import MAX_KEYS_PER_CALL
 from gatepay_async.protocol.chunking import Chunker
@@ -72,8 +72,8 @@ class _SpoolWriter:
         self._target = target
         self._secret = secret
         self._product_id = product_id
-        self._input_digest = Digest(secret)
-        self._spool_digest = Digest(secret)
+        self._input_digest = keyed_digest(secret)
+        self._spool_digest = keyed_digest(secret)
         self._ledger = Ledger()
         self._deduplicator = SpillingDeduplicator()
         self._chunker = Chunker(self._ledger, self._deduplicator)
@@ -98,7 +98,7 @@ class _SpoolWriter:
 
     def digest(self) -> str:
         """Return the digest of product and input."""
-        return batches.digest(self._secret, f"{self._product_id} {self._input_digest.text()}".encode())
+        return keyed_digest(self._secret, f"{self._product_id} {self._input_digest.hexdigest()}".encode()).hexdigest()
 
     def manifest(self, name: str) -> JobManifest:
         """Write the lines that can't be card keys, and return the manifest. Call this last."""
@@ -122,7 +122,7 @@ class _SpoolWriter:
             count=sum(batch.count for batch in self.batches),
             batches=len(self.batches),
             size=self._offset,
-            digest=self._spool_digest.text(),
+            digest=self._spool_digest.hexdigest(),
             refused=refused_keys,
             problems=problems,
             invisible=self._ledger.invisible,

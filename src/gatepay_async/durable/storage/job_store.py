@@ -22,9 +22,16 @@ from dbos import error as dbos_error
 from gatepay_async.durable.errors import DurableError, UnreadableRowError
 from gatepay_async.durable.records import results
 from gatepay_async.durable.records.batches import Batch
-from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.durable.records.results import BatchResult
-from gatepay_async.durable.records.rows import OPEN_STATUSES, QUEUED_STATUSES, BatchTask, JobRow, QueueInfo, RunRow
+from gatepay_async.durable.records.rows import (
+    OPEN_STATUSES,
+    QUEUED_STATUSES,
+    BatchTask,
+    JobManifest,
+    JobRow,
+    QueueInfo,
+    RunRow,
+)
 from gatepay_async.durable.storage import pickle_guard
 from gatepay_async.words.problem import Problem
 
@@ -153,7 +160,7 @@ class JobStore:
 
     def is_taken(self, run: str, executor: str) -> bool:
         """Whether the run with the ID *run* is assigned to *executor*."""
-        rows = self._list_by_ids([run], status="PENDING", **_METADATA_ONLY)
+        rows = self._list(workflow_ids=[run], status="PENDING", **_METADATA_ONLY)
         return any(row.executor_id == executor for row in rows)
 
     def mark_begun(self, run: str) -> bool:
@@ -163,7 +170,7 @@ class JobStore:
         Returns:
             Whether the run was marked before. If so, another worker may have sent some of its card keys.
         """
-        begun_before = any(map(_is_begun, self._list_by_ids([run], **_METADATA_ONLY)))
+        begun_before = any(map(_is_begun, self._list(workflow_ids=[run], **_METADATA_ONLY)))
         if not begun_before:
             self._client.update_workflow_attributes(run, {_BEGUN: True}, merge=True)
         return begun_before

@@ -15,19 +15,18 @@ from gatepay_async.durable.errors import (
     UnreadableRowError,
 )
 from gatepay_async.durable.records import batches, results
-from gatepay_async.durable.records.batches import Digest
-from gatepay_async.durable.records.manifest import JobManifest
 from gatepay_async.durable.records.results import BatchResult
-from gatepay_async.durable.records.rows import BatchTask, run_id
+from gatepay_async.durable.records.rows import BatchTask, JobManifest, run_id
 from gatepay_async.durable.spool.folder import Spool
 from gatepay_async.durable.storage.database import in_thread
 from gatepay_async.durable.storage.job_store import JobStore
 from gatepay_async.durable.work.rate_limiter import RateLimiter
-from gatepay_async.durable.work.sender import BatchSender
+from gatepay_async.durable.work.sender import BATCH_PATIENCE, send_batch
 from gatepay_async.permits import AutoPermits
 from gatepay_async.protocol import bulk
 from gatepay_async.protocol.bulk import Chunk, Fate
 from gatepay_async.protocol.observing import Telemetry
+from gatepay_async.protocol.progress import Progress
 from gatepay_async.sending import SendChunk
 from gatepay_async.words.problem import Problem
 
@@ -94,7 +93,7 @@ class Runner:
         # The task object most recently passed to run(), by run ID. The worker may lose a run and take it again while
         # the first execution is still in progress. Then only the second one may go on.
         self._latest: dict[str, BatchTask] = {}
-        self._cached_secret = b""
+        self._spool_secret = b""  # read once, before the first check
         self._accepted = False  # GatePay has accepted a call with this worker's appsecret
         self.idle_jobs: set[str] = set()
         self.lock_lost = False
@@ -151,21 +150,15 @@ class Runner:
     async def _send_observed(self, task: BatchTask, job: _JobState, deadline: float) -> BatchResult:
         """Send the batch, and report it to the telemetry, if there is any."""
         if self._telemetry is None:
-            return await self._send_batch(task, job, deadline)
+            return await self._check_and_send(task, job, deadline)
         queue = task.job.rpartition(":")[0]
         with self._telemetry.batch(queue, task.id, job.trace_context) as record:
-            result = await self._send_batch(task, job, deadline)
+            result = await self._check_and_send(task, job, deadline)
             record(result.columns(), result.stopped)
         return result
 
-    async def _send_batch(self, task: BatchTask, job: _JobState, deadline: float) -> BatchResult:
-        """Send the card keys of the batch that are not settled yet. Return the result of this run."""
-
-        async def may_send() -> bool:
-            # Take the permit first. Otherwise, calls that the rate allows would wait for permits, and then be sent
-            # in a burst.
-            return await self._take_permit(deadline) and await self._wait_for_turn(job, deadline)
-
+    async def _check_and_send(self, task: BatchTask, job: _JobState, deadline: float) -> BatchResult:
+        """Check the batch, then send its card keys that are not settled yet. Return the result of this run."""
         if self.closing:
             return BatchResult(has_next_run=True)
         try:
@@ -174,35 +167,33 @@ class Runner:
             return BatchResult(stopped=error)
         except Exception:  # noqa: BLE001 -- a shared folder or a bucket may be unavailable for a while
             return BatchResult(has_next_run=True, unanswered=True)
-        if not job.active:
+        if not chunks or not job.active:
             return BatchResult([bulk.abandoned(chunk) for chunk in chunks])
-        begun_before = bool(chunks) and await self._retry_until_available(self._store.mark_begun, task.id)
-        if begun_before:
+        if await self._retry_until_available(self._store.mark_begun, task.id):
             # An earlier execution of this run ended without a result: any of its card keys may be on the server.
             chunks = [evolve(chunk, in_doubt=True) for chunk in chunks]
         # Check this after mark_begun. If the run is cancelled before it is marked, its row says that nothing was
         # sent, so nothing may be sent.
-        if chunks and not await self._is_still_ours(task):
+        if not await self._is_still_ours(task):
             return BatchResult([bulk.abandoned(chunk) for chunk in chunks])
-        sender = BatchSender(
-            self._send, task.product_id, may_send, on_sent=self._release_permit, accepted=self._accepted
-        )
+        progress = Progress(BATCH_PATIENCE, accepted=self._accepted)
+        may_send = partial(self._may_send, job, deadline)
         try:
-            return await sender.send_chunks(chunks)
+            return await send_batch(
+                self._send, task.product_id, chunks, progress, may_send=may_send, on_sent=self._release_permit
+            )
         finally:
-            self._accepted = self._accepted or sender.accepted
+            self._accepted = self._accepted or progress.accepted
 
-    async def _take_permit(self, deadline: float) -> bool:
-        """Wait for a permit until *deadline*. Return whether we have one."""
-        if self._permits is None:
-            return True
-        with anyio.move_on_after(deadline - anyio.current_time()):
-            await self._permits.acquire()
-            return True
-        return False
-
-    async def _wait_for_turn(self, job: _JobState, deadline: float) -> bool:
-        """Wait until the rate allows a call. Return whether to make it; if not, the permit is released."""
+    async def _may_send(self, job: _JobState, deadline: float) -> bool:
+        """Wait for a permit, and until the rate allows a call. Return whether to make it; if not, we hold no permit."""
+        # Take the permit first. Otherwise, calls that the rate allows would wait for permits, and then be sent in a
+        # burst.
+        if self._permits is not None:
+            with anyio.move_on_after(deadline - anyio.current_time()) as waiting:
+                await self._permits.acquire()
+            if waiting.cancelled_caught:
+                return False
         allowed = False
         try:
             await self._rate_limiter.acquire()
@@ -225,41 +216,38 @@ class Runner:
             UnreadableRowError: The row of an earlier run can't be read.
         """
         batch, source = task.batch, batches.spool_name(task.job)
-        names = [run_id(task.job, batch.number, earlier) for earlier in range(task.run_number)]
-        rows = await self._retry_until_available(self._store.runs_of_batches, names)
-        earlier_results = [rows[name].result or BatchResult() for name in names if name in rows]
-        if results.all_settled(batch, earlier_results):
-            return []  # don't read the spool: the card keys may be deleted already
+        earlier_results: list[BatchResult] = []
+        if task.run_number:
+            names = [run_id(task.job, batch.number, earlier) for earlier in range(task.run_number)]
+            rows = await self._retry_until_available(self._store.runs_of_batches, names)
+            earlier_results = [rows[name].result or BatchResult() for name in names if name in rows]
+            if results.all_settled(batch, earlier_results):
+                return []  # don't read the spool: the card keys may be deleted already
         async with job.check_lock:
             if task.job not in self._checked_jobs:
-                await self._check_spool_file(task.job, job.manifest)
+                await self._check_spool_file(source, job.manifest)
+                self._checked_jobs.add(task.job)
         data = await self._spool.read(source, batch.offset, batch.length)
-        secret = await self._spool_secret()
-        batches.check_unchanged(data, batch, product_id=task.product_id, secret=secret, source=source)
-        return results.unsettled_chunks(batches.chunks_of(data, batch), earlier_results)
+        batches.check_unchanged(data, batch, product_id=task.product_id, secret=self._spool_secret, source=source)
+        chunks = batches.chunks_of(data, batch)
+        return results.unsettled_chunks(chunks, earlier_results) if earlier_results else chunks
 
-    async def _spool_secret(self) -> bytes:
-        """Return the spool's secret, which is read only once."""
-        self._cached_secret = self._cached_secret or await self._spool.secret()
-        return self._cached_secret
-
-    async def _check_spool_file(self, name: str, manifest: JobManifest) -> None:
+    async def _check_spool_file(self, source: str, manifest: JobManifest) -> None:
         """
         Check that the whole spool file is as it was submitted. This is done once per job, before anything is sent.
 
         Raises:
             SourceChangedError: The file has changed.
         """
-        source = batches.spool_name(name)
-        digest = Digest(await self._spool_secret())
+        self._spool_secret = self._spool_secret or await self._spool.secret()
+        digest = batches.keyed_digest(self._spool_secret)
         for offset in range(0, manifest.size, READ_BYTES):
             piece = await self._spool.read(source, offset, min(READ_BYTES, manifest.size - offset))
             if not piece:
                 break  # the file is shorter than the manifest says; the digests will differ
             digest.update(piece)
-        if digest.text() != manifest.digest:
+        if digest.hexdigest() != manifest.digest:
             raise SourceChangedError(source=source, problem=Problem("source_changed"))
-        self._checked_jobs.add(name)
 
     async def _load_job(self, name: str) -> _JobState | None:
         """Read the job's row, and update and return its state. None: the job was deleted."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 
+import anyio
 from attrs import evolve
 
-from gatepay_async.cancelling import CancellationWatch
+from gatepay_async.cancelling import is_task_cancelled
 from gatepay_async.durable.errors import DurableError
 from gatepay_async.durable.records import results
 from gatepay_async.durable.records.results import BatchResult
@@ -19,72 +20,59 @@ from gatepay_async.words.problem import Problem
 
 # A run gives up after five failed attempts in a row. That is more than one call makes, because a single call may fail
 # for its own card keys. No part waits here while the server is down: the queue delays the next run, for much longer.
-_PATIENCE = Patience(
+BATCH_PATIENCE = Patience(
     seconds=0,
-    seconds_before_first_success=0,
+    seconds_before_first_reply=0,
     attempts=5,
-    attempts_before_first_success=5,
+    attempts_before_first_reply=5,
     first_wait=0,
     retry_after_limit=0,
     waits=False,
 )
 
 
-class BatchSender:
+async def send_batch(
+    send: SendChunk,
+    product_id: int,
+    chunks: Iterable[Chunk],
+    progress: Progress,
+    *,
+    may_send: Callable[[], Awaitable[bool]],
+    on_sent: Callable[[], None] = lambda: None,
+) -> BatchResult:
     """
-    Sends the chunks of a batch, one at a time.
+    Send the chunks of a batch, one at a time.
 
     Args:
         send: Sends a call, and retries it where that helps.
         product_id: The product that the card keys belong to.
+        chunks: The chunks.
+        progress: A new ``Progress`` with ``BATCH_PATIENCE``.
         may_send: Awaited before each call. If it returns False, nothing more is sent in this run.
         on_sent: Called after each call that ``may_send`` allowed.
-        accepted: Whether GatePay has accepted a call with the same appsecret before.
+
+    Returns:
+        The result. It has an outcome for each part, and ``has_next_run`` if another run is worth it.
     """
-
-    def __init__(
-        self,
-        send: SendChunk,
-        product_id: int,
-        may_send: Callable[[], Awaitable[bool]],
-        *,
-        on_sent: Callable[[], None] = lambda: None,
-        accepted: bool = False,
-    ) -> None:
-        self._progress = Progress(_PATIENCE, accepted=accepted)
-        self._outcomes: list[ChunkOutcome] = []
-        self._sender = PartSender(
-            send, product_id, self._progress, self._outcomes.append, may_send=may_send, on_sent=on_sent
-        )
-
-    @property
-    def accepted(self) -> bool:
-        """Whether GatePay has accepted a call with this appsecret."""
-        return self._progress.accepted
-
-    async def send_chunks(self, chunks: Iterable[Chunk]) -> BatchResult:
-        """Send *chunks*. The result has an outcome for each part, and ``has_next_run`` if another run is worth it."""
-        watch = CancellationWatch()
-        try:
-            await self._sender.send_chunks(chunks)
-        except BaseException as error:
-            # A CancelledError without a cancellation comes from the transport. It stops the job, like other errors.
-            if not watch.is_cancellation(error) or watch.task_was_cancelled():
-                raise
-            self._sender.end_with(error)
-        return self._result()
-
-    def _result(self) -> BatchResult:
-        """Return the result of the run, after its last call."""
-        result = BatchResult(self._outcomes, self._progress.stopped)
-        error = self._sender.error
-        if error is not None:
-            result.stopped = error if isinstance(error, InvalidRequestError) else _without_text(error)
-            result.outcomes = [_with_error(outcome, result.stopped) for outcome in result.outcomes]
-        unsettled = [outcome for outcome in result.outcomes if not results.is_settled(outcome)]
-        result.unanswered = any(outcome.attempts for outcome in unsettled)
-        result.has_next_run = result.stopped is None and bool(unsettled)
-        return result
+    outcomes: list[ChunkOutcome] = []
+    sender = PartSender(send, product_id, progress, outcomes.append, may_send=may_send, on_sent=on_sent)
+    try:
+        await sender.send_chunks(chunks)
+    except anyio.get_cancelled_exc_class() as error:
+        if is_task_cancelled():
+            raise
+        sender.end_with(error)  # the transport's own CancelledError; it stops the job, like other errors
+    stopped = progress.stopped
+    if sender.error is not None:
+        stopped = sender.error if isinstance(sender.error, InvalidRequestError) else _without_text(sender.error)
+        outcomes = [_with_error(outcome, stopped) for outcome in outcomes]
+    unsettled = [outcome for outcome in outcomes if not results.is_settled(outcome)]
+    return BatchResult(
+        outcomes,
+        stopped,
+        has_next_run=stopped is None and bool(unsettled),
+        unanswered=any(outcome.attempts for outcome in unsettled),
+    )
 
 
 def _without_text(error: BaseException) -> DurableError:
