@@ -404,7 +404,7 @@ def test_report_omits_a_failed_lines_file_that_was_not_written(
     @contextmanager
     def write_to_full_disk(*_: object) -> Generator[Any]:
         yield io.BytesIO()
-        raise HaltError("No space left", status=Status.NO_OUTPUT)
+        raise HaltError(language.text("output.unwritable", reason="No space left"), status=Status.NO_OUTPUT)
 
     for module in ("keys_upload", "uploads"):
         monkeypatch.setattr(f"gatepay_async.cli.commands.{module}.atomic_write", write_to_full_disk)
@@ -443,7 +443,7 @@ def test_interrupted_pipe_has_status_2(tmp_path: Path) -> None:
     counts: dict[str, Any] = dict.fromkeys(("read", *COLUMNS), 0)
     source = sources.InputSource("standard input", None)
     command = keys_upload._UploadCommand(sources.Reader([source]), [source], Reading(), tmp_path / "failed.txt")
-    error = HaltError("a line without an end")
+    error = HaltError(language.text("sources.closed"))
     assert keys_upload._finish(command, UploadReport(**counts, chunks=()), error) == 2
 
 

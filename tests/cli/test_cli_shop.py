@@ -400,7 +400,14 @@ def test_any_error_has_headline_cause_remedy_and_status(
     finally:
         output.configure(as_json=False)
     shown = [json.loads(line)["error"] for line in capsys.readouterr().out.splitlines()]
-    assert (shown[0]["out_order_id"], "problem" in shown[0]) == ("T-1-X\x1b", False)
+    assert (shown[0]["out_order_id"], shown[0]["problem"]) == (
+        "T-1-X\x1b",
+        {
+            "name": "failing.OutcomeUnknownError",
+            "text": shown[0]["headline"],
+            "facts": {"out_order_id": "T-1-X\\x1b"},
+        },
+    )
     problem = shown[1]["problem"]
     assert (problem["name"], problem["text"]) == ("wrong_kind", "should be a whole number, is text")
     assert problem["facts"]["found"]["name"] == "kind_text"

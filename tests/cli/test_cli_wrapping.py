@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from tables import rows
 from typer.main import get_command
 
-from gatepay_async.cli import output, screens, usage
+from gatepay_async.cli import help_texts, output, screens, usage
 from gatepay_async.cli.app import app
 from gatepay_async.cli.commands import pay
 from gatepay_async.cli.wrapping import columns_of, longest_piece, wrap_lines
@@ -120,13 +120,13 @@ def test_chinese_cells_are_wrapped_without_breaking_names(set_terminal: Callable
 def test_help_examples_are_wrapped_with_backslashes() -> None:
     """An example on a narrow terminal can still be copied, and its explanation follows below."""
     line = "  gatepay keys upload keys.txt --product 8        upload card keys, one per line"
-    assert usage._wrap_example(line, 80) == [line]
-    assert usage._wrap_example(line, 39) == [
+    assert help_texts._wrap_example(line, 80) == [line]
+    assert help_texts._wrap_example(line, 39) == [
         "  gatepay keys upload keys.txt \\",
         "      --product 8",
         "      upload card keys, one per line",
     ]
-    assert usage._wrap_example("  gatepay pay --product 8 --type alipay", 30) == [
+    assert help_texts._wrap_example("  gatepay pay --product 8 --type alipay", 30) == [
         "  gatepay pay --product 8 \\",
         "      --type alipay",
     ]

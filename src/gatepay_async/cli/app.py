@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from gatepay_async.cli import language, output, usage, wildcards
+from gatepay_async.cli import help_texts, language, output, usage, wildcards
 from gatepay_async.cli.chosen import choose_env_file, choose_profile, fresh_run
 from gatepay_async.cli.language import text
 from gatepay_async.cli.status import HaltError, Status
@@ -67,7 +67,7 @@ class Root(usage.Group):
         output.configure(as_json="--json" in before_dashes, fields=_fields_option(before_dashes))
         self.commands = {name: self.commands[name] for name in _COMMAND_ORDER}
         usage.announce(self, before_dashes)
-        usage.translate_help(self, tuple(param for param in self.params if param.name in _SHARED))
+        help_texts.translate_help(self, tuple(param for param in self.params if param.name in _SHARED))
         run = partial(super().main, arguments, "gatepay", complete_var, False)
         with fresh_run():
             status = int(_run_and_report(partial(run, **extra)))
@@ -99,7 +99,7 @@ def _run_and_report(command: Callable[[], Any]) -> Any:
 def _report_usage_error(error: TyperException) -> Status:
     """Print the problem of an invalid command line. Without a command, print the help."""
     if isinstance(error, usage.NoArgumentsError) and not output.wants_json():
-        output.warn(error.message.rstrip(), unwrapped=True)
+        output.warn(error.help_text.rstrip(), unwrapped=True)
         return Status.USAGE
     return _report_error(HaltError(usage.usage_problem(error), todo=usage.usage_hint(error)))
 

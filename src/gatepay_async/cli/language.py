@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from contextvars import ContextVar
+from typing import Self, cast
 
 from gatepay_async.words import LANGUAGES, Lang, say
 from gatepay_async.words.command import COMMAND
+from gatepay_async.words.problem import Problem
 
 # A context variable, because tests run the command several times in one process.
 _language: ContextVar[Lang] = ContextVar("language", default="en")
@@ -24,9 +26,14 @@ class CommandText(str):
     """
     A text of the command in the current language.
 
-    Attributes:
+    Args:
+        message: The text.
         name: Its key in ``COMMAND``, for programs.
         facts: The values in the text, for programs.
+
+    Attributes:
+        name: Its key in ``COMMAND``.
+        facts: The values in the text.
     """
 
     __slots__ = ("facts", "name")
@@ -34,12 +41,32 @@ class CommandText(str):
     name: str
     facts: Mapping[str, object]
 
+    def __new__(cls, message: str, name: str, facts: Mapping[str, object]) -> Self:  # noqa: D102 -- the class says it
+        result = super().__new__(cls, message)
+        result.name, result.facts = name, facts
+        return result
 
-def text(key: str, **values: object) -> str:
-    """Return the text with this *key* in the current language, as a ``CommandText``."""
-    result = CommandText(say(COMMAND[key], _language.get(), **values))
-    result.name, result.facts = key, values
-    return result
+    def __reduce__(self) -> tuple[object, ...]:
+        return CommandText, (str(self), self.name, self.facts)
+
+
+def text(key: str, **values: object) -> CommandText:
+    """
+    Return the text with this *key* in the current language.
+
+    A problem in *values* is translated, and the texts of a list are joined.
+    """
+    shown = {name: _in_sentence(value) for name, value in values.items()}
+    return CommandText(say(COMMAND[key], _language.get(), **shown), key, values)
+
+
+def _in_sentence(value: object) -> object:
+    """Return *value* as it appears in a sentence."""
+    if isinstance(value, Problem):
+        return value.in_(_language.get())
+    if isinstance(value, list):
+        return say(COMMAND["texts.and"], _language.get()).join(map(str, cast("list[object]", value)))
+    return value
 
 
 def choose_language(arguments: list[str], environ: Mapping[str, str], *, encoding: str) -> Lang:

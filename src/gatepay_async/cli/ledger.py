@@ -154,9 +154,8 @@ def print_counts(counts: Counts, *, not_read: int = 0) -> None:
 
 
 def _describe_outcome(place: Place, outcome: ChunkOutcome) -> Trouble:
-    cause, todo = text("upload.cut_off"), ""
-    if outcome.error is not None:
-        cause, todo = failures.cause_and_remedy(outcome.error)
+    error, cut_off = outcome.error, text("upload.cut_off")
+    cause, todo = (cut_off, "") if error is None else failures.cause_and_remedy(error)
     return {
         "first": place(outcome.first_line),
         "last": place(outcome.last_line),
@@ -164,9 +163,9 @@ def _describe_outcome(place: Place, outcome: ChunkOutcome) -> Trouble:
         "fate": str(outcome.fate),
         "cause": cause,
         "todo": todo,
-        "error": None if outcome.error is None else type(outcome.error).__name__,
-        **failures.problem_of(outcome.error),
-        **failures.existing_attributes(outcome.error, ("code", "message")),
+        "error": None if error is None else type(error).__name__,
+        "problem": failures.text_as_json(cut_off) if error is None else failures.problem_as_json(error),
+        **failures.existing_attributes(error, ("code", "message")),
     }
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gatepay_async.cli import settings
 from gatepay_async.cli.extras import require_extra
-from gatepay_async.cli.language import current_language, text
+from gatepay_async.cli.language import text
 from gatepay_async.cli.profiles import app_folder
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.exchange.urls import BadUrlError, parse_url
@@ -41,7 +41,7 @@ def durable_uploads() -> DurableUploads:
 
 def _halt_error(error: DurableError, *, todo: str = "", status: Status = Status.USAGE) -> HaltError:
     """Return the command's error for an error of the queue."""
-    return HaltError(error.problem.in_(current_language()), todo=todo, status=status, problem=error.problem)
+    return HaltError(error.problem, todo=todo, status=status)
 
 
 @contextmanager

@@ -539,6 +539,7 @@ COMMAND: dict[str, Text] = {
     "usage.port": ("{value} (must be a port from 0 to 65535)", "{value}（必须是 0 到 65535 的端口）"),
     "usage.fields": ("{value} (must be names with commas between them)", "{value}（必须是用逗号分隔的名称）"),
     "usage.choice": ("{value} (choose from {choices})", "{value}（可选 {choices}）"),
+    "usage.other": ("{problem}", "{problem}"),
     "usage.hint": ("see `{command} --help`", "查看 {command} --help"),
     # -- errors ----------------------------------------------------------------------------------------------
     "output.no_field": (
@@ -553,6 +554,8 @@ COMMAND: dict[str, Text] = {
     "failing.error": ("Error: ", "错误："),
     "failing.cause": ("Why: ", "原因："),
     "failing.todo": ("Fix: ", "处理："),
+    "texts.and": ("; ", "；"),
+    "failing.path": ("{path} {problem}", "{path} {problem}"),
     "failing.field": ("{field}: {problem}", "{field}：{problem}"),
     "failing.InvalidRequestError": ("{problem}", "{problem}"),
     "failing.RefusedError": (
@@ -903,7 +906,7 @@ COMMAND: dict[str, Text] = {
     "sources.twice": ("{name} is listed twice; it is read once.", "{name} 重复给出，只读取一次。"),
     "sources.missing": ("File not found: {name}", "找不到文件：{name}"),
     "sources.bad": ("{name}: {problem}", "{name}：{problem}"),
-    "sources.and": ("; ", "；"),
+    "sources.several": ("{problems}", "{problems}"),
     "sources.unreadable": ("Can't read {name}: {reason}", "无法读取 {name}：{reason}"),
     "sources.line": ("line {line} {problem}", "第 {line} 行{problem}"),
     "sources.row": ("row {line} {problem}", "第 {line} 行{problem}"),
@@ -983,8 +986,8 @@ COMMAND: dict[str, Text] = {
         "请在 Excel 或 WPS 中复制该列，按显示的样子粘贴到文本文件中，再上传该文本文件",
     ),
     "sources.hidden_rows": (
-        "hidden rows with content: {count} (hidden by a filter, perhaps)",
-        "有 {count} 行被隐藏（例如被筛选），其中有内容",
+        "hidden rows with content: {count:,} (hidden by a filter, perhaps)",
+        "有 {count:,} 行被隐藏（例如被筛选），其中有内容",
     ),
     "sources.hidden_rows.todo": (
         "add --hidden-rows skip to leave them out, or --hidden-rows upload to upload them, too",
@@ -1001,8 +1004,8 @@ COMMAND: dict[str, Text] = {
         "请将卡密所在的工作表另存为 CSV 文件后上传",
     ),
     "sources.merged": (
-        "merged cells hide content in the column of the card keys (hidden cells: {count})",
-        "卡密所在的列中，合并单元格遮住了 {count} 个有内容的单元格",
+        "merged cells hide content in the column of the card keys (hidden cells: {count:,})",
+        "卡密所在的列中，合并单元格遮住了 {count:,} 个有内容的单元格",
     ),
     "sources.merged.todo": (
         "split the merged cells in Excel or WPS, and delete what is not a card key",
@@ -1054,9 +1057,14 @@ COMMAND: dict[str, Text] = {
     ),
     "sources.lf": ("contains a line break within the card key", "的卡密中含有换行"),
     "odd.these": (
-        "Lines that don't look like a single card key: {count}.",
-        "有 {count} 行看起来不是单独一条卡密。",
+        "Lines that don't look like a single card key: {count:,}.",
+        "有 {count:,} 行看起来不是单独一条卡密。",
     ),
+    "odd.found": (
+        "Lines that don't look like a single card key: {count:,}. {lines}",
+        "有 {count:,} 行看起来不是单独一条卡密。{lines}",
+    ),
+    "odd.line": ("{name}:{line}  {shown}  {reason}", "{name}:{line}  {shown}  {reason}"),
     "odd.comma": ("(contains a comma)", "（含有逗号）"),
     "odd.tab": ("(contains a tab)", "（含有制表符）"),
     "odd.markup": ("(contains markup)", "（含有标签）"),
@@ -1422,7 +1430,7 @@ COMMAND: dict[str, Text] = {
         "respond with HTTP 200; check whether an error occurred after `success` was written",
         "请以 HTTP 200 响应，并检查写出 `success` 之后是否发生了错误",
     ),
-    "callback.late": ("no response within {seconds} s", "{seconds} 秒内没有响应"),
+    "callback.late": ("no response within {seconds:g} s", "{seconds:g} 秒内没有响应"),
     "callback.fragment": ("must not contain #", "不能含有 #"),
     "callback.address": ("{url}: {reason}", "{url}：{reason}"),
     "callback.unreachable": ("{url} does not respond: {reason}", "{url} 没有响应：{reason}"),

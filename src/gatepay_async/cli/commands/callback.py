@@ -10,7 +10,7 @@ import httpx
 from attrs import frozen
 
 from gatepay_async.cli import settings
-from gatepay_async.cli.language import current_language, text
+from gatepay_async.cli.language import CommandText, text
 from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.screens import name_value_table, print_line, print_table
 from gatepay_async.cli.status import HaltError, Status
@@ -19,7 +19,7 @@ from gatepay_async.exchange.network import open_transport
 from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.protocol.callback import parse_callback
 from gatepay_async.testing import signed_callback
-from gatepay_async.words.problem import message_of
+from gatepay_async.words.problem import Problem, message_of
 
 _MONEY = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")  # such as 0.99
 _REPLY_TIMEOUT_S = 15.0  # GatePay doesn't document its timeout
@@ -191,7 +191,7 @@ async def send_callback(url: str, query: str, *, post: bool = False) -> ShopRepl
         InvalidRequestError: The environment names an invalid proxy or invalid certificates.
     """
     transport = await open_transport(_parse_address(url))
-    reason = text("callback.late", seconds=f"{_REPLY_TIMEOUT_S:g}")
+    reason: CommandText | Problem = text("callback.late", seconds=_REPLY_TIMEOUT_S)
     # The transport has read the environment already. httpx doesn't follow redirects by default.
     async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=None) as client:  # noqa: S113 -- move_on_after() below limits it
         with anyio.move_on_after(_REPLY_TIMEOUT_S):
@@ -200,8 +200,7 @@ async def send_callback(url: str, query: str, *, post: bool = False) -> ShopRepl
                     return await _read_reply(client.stream("POST", url, content=query, headers=_FORM_HEADERS))
                 return await _read_reply(client.stream("GET", f"{url}{'&' if '?' in url else '?'}{query}"))
             except Exception as error:  # noqa: BLE001 -- with SOCKS proxies, httpcore raises errors of many classes
-                problem = describe_error(error, None if may_quote(error) else root_cause(error))
-                reason = problem.in_(current_language())
+                reason = describe_error(error, None if may_quote(error) else root_cause(error))
     # Not chained, because the error contains the URL with the signature.
     raise HaltError(
         text("callback.unreachable", url=url, reason=reason),
@@ -212,12 +211,12 @@ async def send_callback(url: str, query: str, *, post: bool = False) -> ShopRepl
 
 def _parse_address(url: str) -> httpx.URL:
     """Parse the URL of a callback endpoint, or explain what is wrong with it."""
+    reason: CommandText | Problem = text("callback.fragment")
     try:
-        if "#" not in url:
+        if "#" not in url:  # the query would be after the "#", and clients don't send that part
             return parse_url(url)
-        reason = text("callback.fragment")  # the query would be after the "#", and clients don't send that part
     except BadUrlError as error:
-        reason = error.problem.in_(current_language())
+        reason = error.problem
     raise HaltError(text("callback.address", url=url, reason=reason))
 
 

@@ -16,7 +16,7 @@ from attrs import asdict, frozen
 
 from gatepay_async.cli import env_files
 from gatepay_async.cli.extras import require_extra
-from gatepay_async.cli.language import current_language, text
+from gatepay_async.cli.language import CommandText, current_language, text
 from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.screens import name_value_table, print_line, print_table
 from gatepay_async.cli.status import HaltError, Status
@@ -69,7 +69,7 @@ async def serve(settings: Settings) -> Status:
             text("sandbox.port_taken", port=error.port, reason=error.reason), todo=text("sandbox.port_taken.todo")
         ) from None
     except CallbackUrlError as error:
-        reason = say(PAGES[error.problem], current_language())
+        reason = CommandText(say(PAGES[error.problem], current_language()), error.problem, {})
         raise HaltError(text("sandbox.callback_bad", reason=reason)) from None
     except LaterVersionError:
         raise HaltError(text("sandbox.later", path=settings.database), todo=text("sandbox.later.todo")) from None
@@ -175,7 +175,7 @@ def _call_line(event: CallEvent) -> tuple[list[str], str]:
 
 def _callback_line(event: DeliveryEvent) -> tuple[list[str], str]:
     """Return the parts and the style of a line such as ``18:02:12 → order 12 · 200 success``."""
-    parts = [text("seen.order", number=event.order_id)]
+    parts: list[str] = [text("seen.order", number=event.order_id)]
     if event.attempt > 1:
         parts.append(text("seen.attempt", number=event.attempt))
     if event.status is not None:
