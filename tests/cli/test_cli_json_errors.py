@@ -1,16 +1,22 @@
 """Tests of errors with ``--json``: each has a `problem` with a name and facts, and each command prints one object."""
 
+import errno
+import io
+import os
 import pickle
 import shlex
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gatepay_async.cli import usage
+from gatepay_async.cli import checking, sources, usage
+from gatepay_async.cli.files.reading import Reading
 from gatepay_async.cli.language import CommandText, text
+from gatepay_async.cli.status import HaltError
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 from gatepay_async.words import LANGUAGES
 
@@ -211,3 +217,89 @@ def test_json_of_an_error_has_no_other_values(gatepay: Any, shop: Sandbox) -> No
     run = gatepay("pay", "--type", "alipay", "-p", 99, "--json")
     assert set(run.json["error"]["problem"]["facts"]) == {"endpoint", "code", "message"}
     assert shop.requests
+
+
+# -- one object for each command --------------------------------------------------------------------------------------
+
+
+def fail_with_full_disk(_: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.usefixtures("shop", "folder")
+def test_upload_that_ends_early_prints_its_report_and_errors_as_one_object(
+    gatepay: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report has the error as `error`. If the failed lines can't be written, too, that error is its `also`."""
+    check_sources = checking.check_sources
+
+    def check_and_append(names: list[Path], reading: Reading) -> list[sources.InputSource]:
+        checked = check_sources(names, reading)
+        with names[0].open("a") as file:
+            file.write("DDDD-4\n")
+        return checked
+
+    monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 1)  # so that the file is read again during the upload
+    monkeypatch.setattr(checking, "check_sources", check_and_append)
+    command = ("keys", "upload", "keys.txt", "-p", 8, "--json", "--failed-lines", "failed.txt")
+    run = gatepay(*command)
+    assert (run.json["read"], run.json["failed_lines"], run.json["error"]["problem"]["name"]) == (
+        3, "failed.txt", "sources.changed",
+    )  # fmt: skip
+    assert "also" not in run.json["error"]
+    monkeypatch.setattr(os, "fsync", fail_with_full_disk)
+    run = gatepay(*command)
+    error = run.json["error"]
+    assert (run.status, run.json["failed_lines"], error["problem"]["name"]) == (2, None, "sources.changed")
+    assert list(names_in(error["also"]["problem"])) == ["upload.failed_lines_lost", "files.unwritable"]
+    printed = gatepay(*[argument for argument in command if argument != "--json"]).err
+    assert printed.index("changed while it was being read") < printed.index("could not be saved: Can't write")
+
+
+@pytest.mark.usefixtures("shop", "folder")
+@pytest.mark.parametrize(
+    ("options", "todo"), [((), "upload the same input again"), (("--durable",), "run `gatepay uploads show ")]
+)
+def test_lost_failed_lines_are_in_the_report_with_a_remedy(
+    gatepay: Any, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], todo: str
+) -> None:
+    """The report, and the error that the failed lines were not saved, are one object. The status is 5."""
+
+    @contextmanager
+    def write_to_full_disk(*_: object) -> Generator[Any]:
+        yield io.BytesIO()
+        raise HaltError(text("files.unwritable", path="failed.txt", reason="No space left on device"))
+
+    for module in ("keys_upload", "uploads"):  # not os.fsync(), which the queue needs
+        monkeypatch.setattr(f"gatepay_async.cli.commands.{module}.atomic_write", write_to_full_disk)
+    # Product 999 does not exist, so all card keys are refused.
+    run = gatepay("keys", "upload", "keys.txt", "-p", 999, "--json", "--failed-lines", "failed.txt", *options)
+    assert (run.status, run.json["refused"], run.json["failed_lines"]) == (5, 2, None)
+    assert list(names_in(run.json["error"]["problem"])) == ["upload.failed_lines_lost", "files.unwritable"]
+    assert run.json["error"]["todo"].startswith(todo)
+
+
+@pytest.mark.usefixtures("folder")
+def test_order_whose_picture_cant_be_saved_is_one_object(
+    gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("gatepay_async.protocol.models.QrCode.save", fail)
+    command = ("pay", "--type", "alipay", "-p", 8, "--save-qr", "qr.png")
+    run = gatepay(*command, "--json")
+    assert (run.status, run.json["order_price"], run.json["error"]["problem"]["name"]) == (
+        1, "0.99", "files.unwritable",
+    )  # fmt: skip
+    run = gatepay(*command)
+    assert ("Pay here: " in run.out, "No space left" in run.err) == (True, True)
+    assert len(shop.orders()) == 2
+
+
+def test_reply_of_a_shop_that_is_neither_word_is_one_object(gatepay: Any, shop: Sandbox) -> None:
+    """The sandbox's console answers a callback with a web page."""
+    url = os.environ["GATEPAY_BASE_URL"].removesuffix("api/")
+    run = gatepay("callback", "send", url, "--order-id", 7, "--order", "T-1-X", "--price", "1.00", "--json")
+    assert (run.status, run.json["http_status"], run.json["error"]["problem"]["name"]) == (4, 200, "callback.neither")
+    assert shop.appkey

@@ -528,9 +528,9 @@ def test_overlong_line_from_a_pipe_ends_the_upload(gatepay: Any, shop: Sandbox) 
     """A line of a pipe that exceeds the size limit ends the upload, and the report counts the lines before it."""
     run = gatepay("keys", "upload", "-", "-p", 8, "--as-is", "--json", input=b"AAAA\n" * 2 + b"x" * 70_000)
     assert run.status == 2
-    report, error = map(json.loads, run.out.splitlines())
+    report = run.json
     assert (report["duplicates"], report["not_sent"], report["read"]) == (1, 1, 2)
-    assert "line 3 is longer than" in error["error"]["headline"]
+    assert "line 3 is longer than" in report["error"]["headline"]
     assert not shop.requests
 
 

@@ -41,8 +41,13 @@ _OPTIONS = {
 _SELF_EXPLANATORY = ("InvalidRequestError", "DurableError")
 
 
-def error_status(error: errors.GatePayError) -> Status:
+def status_of(error: HaltError | errors.GatePayError) -> Status:
     """Return the exit status for *error*."""
+    return error.status if isinstance(error, HaltError) else error_status(error)
+
+
+def error_status(error: errors.GatePayError) -> Status:
+    """Return the exit status for an error of the library."""
     return next(status for kind, status in _STATUS_BY_ERROR if isinstance(error, kind))
 
 
@@ -128,13 +133,14 @@ def _located_problem(error: errors.GatePayError) -> str:
 def show_error(error: HaltError | errors.GatePayError) -> Status:
     """Print *error*, and return its exit status."""
     if wants_json():
-        print_json(error=error_as_json(error))
+        result = error.result if isinstance(error, HaltError) else {}
+        print_json(**result, error=error_as_json(error))
     elif isinstance(error, HaltError):
         _print_error(escape(error.text), "", escape(error.todo))
     else:
         explanation = explain(error)
         _print_error(headline(error), explanation.cause, explanation.remedy)
-    return error.status if isinstance(error, HaltError) else error_status(error)
+    return status_of(error)
 
 
 def error_as_json(error: HaltError | errors.GatePayError) -> dict[str, object]:

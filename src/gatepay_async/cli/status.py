@@ -8,7 +8,7 @@ from gatepay_async.words.problem import Problem
 
 
 class Status(IntEnum):
-    """The exit statuses; README.md and ``gatepay --help`` list them."""
+    """The exit statuses; docs/en/command.md and ``gatepay --help`` list them."""
 
     DONE = 0
     PARTLY = 1
@@ -29,6 +29,7 @@ class HaltError(Exception):
         todo: What to do next, or empty.
         status: The exit status.
         facts: More values for the JSON output.
+        result: What the command had done before the error. ``--json`` prints it and the error as one object.
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class HaltError(Exception):
         todo: str = "",
         status: Status = Status.USAGE,
         facts: Mapping[str, object] | None = None,
+        result: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(problem)
         self.problem = problem
         self.todo = todo
         self.status = status
         self.facts = facts or {}
+        self.result = result or {}
 
     @property
     def text(self) -> str:

@@ -19,8 +19,8 @@ COMMAND: dict[str, Text] = {
         "  gatepay doctor                                check your setup\n"
         "  gatepay keys upload keys.txt --product 8      upload card keys, one per line\n"
         "\n"
-        "Exit status: 0 done; 1 partly done; 2 invalid usage; 3 refused (by GatePay, or an invalid callback); 4 no response; "
-        "5 output could not be written; 130 interrupted (Ctrl-C).",
+        "Exit status: 0 done; 1 partly done; 2 invalid usage; 3 refused (by GatePay, an invalid callback, an expired order); 4 no "
+        "response; 5 output could not be written; 130 interrupted (Ctrl-C).",
         "在终端中使用 GatePay：商品、卡密、付款、回调。\n"
         "\n"
         "请先运行一次 gatepay login 保存密钥；也可以设置 GATEPAY_APPKEY，以及 GATEPAY_APPSECRET 或 "
@@ -32,7 +32,7 @@ COMMAND: dict[str, Text] = {
         "  gatepay doctor                                检查配置\n"
         "  gatepay keys upload keys.txt --product 8      上传卡密，一行一条\n"
         "\n"
-        "退出码：0 完成；1 部分完成；2 用法错误；3 被拒绝（GatePay 拒绝，或回调无效）；4 没有响应；5 无法写入输出；130 被中断（Ctrl-C）。",
+        "退出码：0 完成；1 部分完成；2 用法错误；3 被拒绝（GatePay 拒绝、回调无效，或订单已过期）；4 没有响应；5 无法写入输出；130 被中断（Ctrl-C）。",
     ),
     "login": (
         "Store your shop's key for all later commands.\n"
@@ -185,13 +185,18 @@ COMMAND: dict[str, Text] = {
         "  gatepay order T-1001-X\n"
         "  gatepay order T-1001-X --wait\n"
         "\n"
-        "It is no proof of payment: only the callback is.",
+        "It is no proof of payment: only the callback is.\n"
+        "\n"
+        "Exit status with --wait: 0 the status changed, for example to paid; 3 the order expired; 4 no response, or no "
+        "change in time.",
         "查询订单状态。\n"
         "\n"
         "  gatepay order T-1001-X\n"
         "  gatepay order T-1001-X --wait\n"
         "\n"
-        "查询结果不是付款依据：只有回调才是。",
+        "查询结果不是付款依据：只有回调才是。\n"
+        "\n"
+        "使用 --wait 时的退出码：0 状态已变化，例如已付款；3 订单已过期；4 没有响应，或在规定时间内没有变化。",
     ),
     "link": (
         "Print a quick-pay link, where a customer pays any amount.\n"
@@ -1178,6 +1183,20 @@ COMMAND: dict[str, Text] = {
     "upload.failed_lines_as_is": (
         "The card keys that may not be on the server are in {path}, one on each line. Upload that file with --as-is, too.",
         "未能确认上传成功的卡密已写入 {path}，一行一条；再次上传该文件时同样要加 --as-is。",
+    ),
+    "upload.failed_lines_lost": (
+        "The card keys that may not be on the server could not be saved: {reason}",
+        "未能确认上传成功的卡密没有保存成功：{reason}",
+    ),
+    "upload.failed_lines_lost.todo": (
+        "upload the same input again, and let --failed-lines name a file that can be written; GatePay stores each card key "
+        "once",
+        "请重新上传同样的内容，并让 --failed-lines 指向可以写入的文件；GatePay 对每条卡密只保留一份",
+    ),
+    "uploads.failed_lines_lost.todo": (
+        "run `gatepay uploads show {job} --failed-lines FILE` with a file that can be written; the card keys are still in "
+        "the queue",
+        "请换一个可以写入的文件，执行 gatepay uploads show {job} --failed-lines 文件；卡密仍在队列中",
     ),
     "upload.failed_lines_read": (
         "--failed-lines: {path} is one of the files to upload, and would be replaced.",

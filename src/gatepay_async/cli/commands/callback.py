@@ -137,11 +137,12 @@ class ShopReply:
 async def send(url: str, fields: CallbackFields) -> Status:
     """Send a signed callback to the shop, as GatePay would, and print the reply."""
     reply = await send_callback(url, signed_query(fields), post=fields.post)
-    if wants_json():
-        print_json(http_status=reply.status, answer=reply.text)
-    else:
+    result = {"http_status": reply.status, "answer": reply.text}
+    if not wants_json():
         body = escape(reply.text) or text("callback.nothing")
         print_line(text("callback.answered", answer=body, status=reply.status))
+    elif reply.verdict is not Verdict.NEITHER:  # otherwise the error has the result
+        print_json(**result)
     if reply.verdict is Verdict.SUCCESS:
         return Status.DONE
     if reply.verdict is Verdict.FAIL:
@@ -149,7 +150,7 @@ async def send(url: str, fields: CallbackFields) -> Status:
     message, todo = text("callback.neither"), text("callback.neither.todo")
     if reply.text == Verdict.SUCCESS:
         message, todo = text("callback.status", status=reply.status), text("callback.status.todo")
-    raise HaltError(message, todo=todo, status=Status.NO_ANSWER)
+    raise HaltError(message, todo=todo, status=Status.NO_ANSWER, result=result)
 
 
 def signed_query(fields: CallbackFields) -> str:

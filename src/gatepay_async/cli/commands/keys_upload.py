@@ -14,7 +14,7 @@ from gatepay_async.cli.screens import progress
 from gatepay_async.cli.settings import client
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol.bulk import UploadProgress, UploadReport
-from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.protocol.errors import GatePayError
 
 
 @frozen
@@ -71,11 +71,15 @@ async def upload(
 def _finish(command: _UploadCommand, report: UploadReport, early_error: BaseException | None) -> Status:
     """Print the report, and the error that ended the upload early, if any. Return the exit status."""
     lines_are_missing, write_error = False, None
+    errors: list[HaltError | GatePayError] = []
+    if isinstance(early_error, HaltError | GatePayError):
+        errors.append(early_error)
     try:
         was_completed = early_error is None and report.stopped is None
         lines_are_missing = _save_unsent_lines(command, report, was_completed=was_completed)
     except HaltError as error:
-        write_error = error
+        write_error = ledger.lost_lines_error(error, report, text("upload.failed_lines_lost.todo"))
+        errors.append(write_error)
     interrupted = early_error is not None
     ledger.print_report(
         report,
@@ -86,15 +90,13 @@ def _finish(command: _UploadCommand, report: UploadReport, early_error: BaseExce
         interrupted=interrupted,
         # A file that grew during the upload has more lines than were counted.
         not_read=None if command.line_count is None else max(0, command.line_count - report.read),
+        errors=errors,
     )
-    if write_error is not None:
-        failures.show_error(write_error)
     if early_error is None:
         return ledger.report_status(report) if write_error is None else Status.NO_OUTPUT
-    if not isinstance(early_error, HaltError | InvalidRequestError):
+    if early_error not in errors:
         raise early_error
-    failures.show_error(early_error)
-    return Status.PARTLY if report.stored or report.already_there else Status.USAGE
+    return Status.PARTLY if report.stored or report.already_there else failures.status_of(errors[0])
 
 
 def _save_unsent_lines(command: _UploadCommand, report: UploadReport, *, was_completed: bool) -> bool:

@@ -125,7 +125,8 @@ async def print_result(
         try:
             failed_lines = _save_failed_lines(failed_lines, report, reading or Reading())
         except HaltError as error:
-            failed_lines, write_error = None, error
+            todo = text("uploads.failed_lines_lost.todo", job=queue.job_number(job))
+            failed_lines, write_error = None, ledger.lost_lines_error(error, report, todo)
     json_fields = {"job": queue.job_number(job), "state": str(info.state)}
     cancelled = info.state == "cancelled"
     ledger.print_report(
@@ -133,10 +134,11 @@ async def print_result(
         place or (lambda line: f"{escape(info.name)}:{line}"),
         failed_lines=failed_lines,
         cancelled=cancelled,
+        errors=[] if write_error is None else [write_error],
         facts=json_fields,
     )
     if write_error is not None:
-        raise write_error
+        return write_error.status
     return Status.PARTLY if cancelled else ledger.report_status(report)
 
 
