@@ -40,6 +40,7 @@ from gatepay_async.exchange.failures import describe_error
 from gatepay_async.protocol.catalogue import ERROR_MEANINGS, REFUSALS
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 from gatepay_async.words import LANGUAGES, say
+from gatepay_async.words.command import COMMAND
 from gatepay_async.words.pages import PAGES
 from gatepay_async.words.problem import Problem
 from gatepay_async.words.refusals import ENDPOINTS
@@ -432,7 +433,7 @@ def test_any_error_has_headline_cause_remedy_and_status(
         ),
         (
             DeadlineExceededError(endpoint="ka/show", sent=True, problem=Problem("deadline_passed"), attempts=3),
-            "ka/show：没有响应：已超过整个调用的时限（deadline）（尝试 3 次）",
+            "ka/show：没有响应：已超过整个调用的时限（尝试 3 次）",
         ),
         (MalformedCallbackError(field="paytime", problem=Problem("missing")), "回调无效：paytime：缺失"),
         (MalformedCallbackError(problem=Problem("name_twice")), "回调无效：同一个参数名出现了两次"),
@@ -503,7 +504,7 @@ def test_sandbox_explains_an_invalid_callback_url(gatepay: Any, url: str, proble
     """The reason is printed in both languages."""
     for lang in LANGUAGES:
         run = gatepay("sandbox", "--callback", url, "--lang", lang)
-        assert (run.status, say(PAGES[problem], lang) in run.err) == (2, True)
+        assert (run.status, say(COMMAND.get(f"sandbox.{problem}") or PAGES[problem], lang) in run.err) == (2, True)
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------

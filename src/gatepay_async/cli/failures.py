@@ -4,7 +4,7 @@ import sys
 from string import Formatter
 from typing import cast
 
-from gatepay_async.cli.language import CommandText, current_language, text
+from gatepay_async.cli.language import CommandText, current_language, problem_text, text
 from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol import callback_errors, catalogue, errors
@@ -35,6 +35,12 @@ _OPTIONS = {
     "appkey": "GATEPAY_APPKEY",
     "appsecret": "GATEPAY_APPSECRET",
     "cloud_base_url": "GATEPAY_CLOUD_BASE_URL",
+    "database": "GATEPAY_UPLOADS",
+    "spool": "GATEPAY_UPLOADS_SPOOL",
+    "path": "FILE",
+    "realprice": "--realprice",
+    "paid_at": "--paid-at",
+    "order_id": "--order-id",
 }
 
 # The errors whose ``.problem`` is more specific than the cause in the catalogue.
@@ -54,6 +60,7 @@ def error_status(error: errors.GatePayError) -> Status:
 def explain(error: errors.GatePayError) -> catalogue.Explanation:
     """Explain *error* from the catalogue, but with the command's own remedy if the catalogue's is for programmers."""
     explanation = catalogue.explain(error, current_language())
+    explanation = explanation._replace(problem=problem_text(Problem.of(getattr(error, "problem", ""))))
     endpoint = str(getattr(error, "endpoint", ""))
     key = f"todo.{type(error).__name__}"
     for todo in (f"{key} {endpoint}", f"{key} {_kind_of_call(endpoint)}", key):
@@ -73,7 +80,7 @@ def cause_and_remedy(error: errors.GatePayError) -> tuple[str, str]:
     """Return cause and remedy for the error of one chunk."""
     explanation = explain(error)
     if any(kind.__name__ in _SELF_EXPLANATORY for kind in type(error).__mro__):
-        return _without_line(vars(error)["problem"]).in_(current_language()), explanation.remedy
+        return problem_text(_without_line(vars(error)["problem"])), explanation.remedy
     return explanation.cause, explanation.remedy
 
 
@@ -85,10 +92,9 @@ def problem_as_json(error: errors.GatePayError) -> dict[str, object]:
 
 def text_as_json(message: CommandText | Problem) -> dict[str, object]:
     """Return the name, the text and the facts of *message* for JSON."""
-    if isinstance(message, Problem):
-        return message.as_json(current_language())
+    shown = problem_text(message) if isinstance(message, Problem) else message
     facts = {name: _fact_as_json(fact) for name, fact in message.facts.items()}
-    return {"name": message.name, "text": escape(message), "facts": facts}
+    return {"name": message.name, "text": escape(shown), "facts": facts}
 
 
 def _fact_as_json(fact: object) -> object:
@@ -126,7 +132,7 @@ def _located_problem(error: errors.GatePayError) -> str:
     if path is not None:
         return text("failing.path", path=escape(path), problem=problem)
     if isinstance(error, errors.InvalidRequestError):
-        field = _OPTIONS.get(error.field, error.field)
+        field = text("failing.base_url") if error.field == "base_url" else _OPTIONS.get(error.field, error.field)
     return problem if field is None else text("failing.field", field=escape(field), problem=problem)
 
 

@@ -7,6 +7,7 @@ from typing import Self, cast
 from gatepay_async.words import LANGUAGES, Lang, say
 from gatepay_async.words.command import COMMAND
 from gatepay_async.words.problem import Problem
+from gatepay_async.words.problems import PROBLEMS
 
 # A context variable, because tests run the command several times in one process.
 _language: ContextVar[Lang] = ContextVar("language", default="en")
@@ -60,10 +61,17 @@ def text(key: str, **values: object) -> CommandText:
     return CommandText(say(COMMAND[key], _language.get(), **shown), key, values)
 
 
+def problem_text(problem: Problem) -> str:
+    """Return *problem* in the current language, and in the command's own words where the library's are for programs."""
+    facts = {name: problem_text(fact) if isinstance(fact, Problem) else fact for name, fact in problem.facts.items()}
+    words = COMMAND.get(f"problem.{problem.name}") or PROBLEMS[problem.name]
+    return say(words, _language.get(), **facts)
+
+
 def _in_sentence(value: object) -> object:
     """Return *value* as it appears in a sentence."""
     if isinstance(value, Problem):
-        return value.in_(_language.get())
+        return problem_text(value)
     if isinstance(value, list):
         return say(COMMAND["texts.and"], _language.get()).join(map(str, cast("list[object]", value)))
     return value

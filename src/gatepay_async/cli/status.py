@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from enum import IntEnum
 
-from gatepay_async.cli.language import CommandText, current_language
+from gatepay_async.cli.language import CommandText, problem_text
 from gatepay_async.words.problem import Problem
 
 
@@ -51,4 +51,4 @@ class HaltError(Exception):
     @property
     def text(self) -> str:
         """The problem in the user's language."""
-        return self.problem.in_(current_language()) if isinstance(self.problem, Problem) else self.problem
+        return problem_text(self.problem) if isinstance(self.problem, Problem) else self.problem

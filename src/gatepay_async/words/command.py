@@ -560,6 +560,10 @@ COMMAND: dict[str, Text] = {
     "failing.cause": ("Why: ", "原因："),
     "failing.todo": ("Fix: ", "处理："),
     "texts.and": ("; ", "；"),
+    "failing.base_url": (
+        "The server's URL (GATEPAY_BASE_URL, --base-url or that of your profile)",
+        "服务器地址（GATEPAY_BASE_URL、--base-url 或所用配置中的地址）",
+    ),
     "failing.path": ("{path} {problem}", "{path} {problem}"),
     "failing.field": ("{field}: {problem}", "{field}：{problem}"),
     "failing.InvalidRequestError": ("{problem}", "{problem}"),
@@ -591,6 +595,23 @@ COMMAND: dict[str, Text] = {
         "This command requires {name}, which is not installed: pip install 'gatepay-async[{extra}]'",
         "此命令需要 {name}，但尚未安装：pip install 'gatepay-async[{extra}]'",
     ),
+    # The problems whose words in PROBLEMS name parameters of the library.
+    "problem.not_https": (
+        "must be https: over http anyone on the way can read card keys",
+        "必须是 https：使用 http 时，途中任何人都能读到卡密",
+    ),
+    "problem.cloud_not_set": (
+        "is missing: with another server than GatePay's it has no default, so that no order reaches the real cloud by "
+        "mistake. Set GATEPAY_BASE_URL and GATEPAY_CLOUD_BASE_URL (for a sandbox, set both to the same URL)",
+        "缺失：连接的不是 GatePay 时没有默认值，以免误在真实的云端下单。请同时设置环境变量 GATEPAY_BASE_URL 和 "
+        "GATEPAY_CLOUD_BASE_URL（使用沙箱时两者填同一个地址）",
+    ),
+    "problem.redirect": (
+        "is a redirect, which is not followed; check the server's URL",
+        "是重定向，不会跟随；请检查服务器地址",
+    ),
+    "problem.deadline_passed": ("the time for the whole call has passed", "已超过整个调用的时限"),
+    "problem.paid_at_form": ("must be a Unix timestamp of ten digits", "必须是十位的 Unix 时间戳"),
     # Remedies for users of the command. They replace those of the catalogue, which are for programmers.
     "todo.ProductNotFoundError": (
         "Check the product ID with `gatepay products`, and with `gatepay doctor` that the appkey is that of the right shop.",
@@ -1485,6 +1506,10 @@ COMMAND: dict[str, Text] = {
         "升级 gatepay-async，或换一个 --database",
     ),
     "sandbox.callback_bad": ("--callback: {reason}", "--callback：{reason}"),
+    "sandbox.url_host": (
+        "The URL must point to this machine (127.0.0.1 or localhost).",
+        "回调只能发往本机（127.0.0.1 或 localhost）。",
+    ),
     "sandbox.database_bad": ("Can't use {path} as a database: {reason}", "{path} 不能用作数据库：{reason}"),
     # -- events of the sandbox ----------------------------------------------------------------------------------------
     "seen.no_answer": ("no response", "无响应"),
