@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.sockets, pytest.mark.usefixtures("impatient_uploads")]
 FILES = {
     "keys.txt": b"AAAA-1\nBBBB-2\n",
     "empty.txt": b"",
+    "there.png": b"",
     "nul.txt": b"AA\0A\nBBBB\nCC\0C\n",
     "one_nul.txt": b"AA\0A\nBBBB\n",
     "odd.txt": b"AAAA,1\nBBBB\t2\n",
@@ -57,6 +58,11 @@ WRONG_COMMANDS = (
     ("products --lang fr", "usage.bad usage.choice"),
     ("keys count --product", "usage.needs_value"),
     ("keys upload --product 8", "usage.missing"),
+    ("keys upload keys.txt --product 8 -p 8", "usage.twice"),
+    ("keys upload keys.txt --product 8 --failed-lines -", "usage.bad usage.file"),
+    ("keys upload keys.txt --product 8 --failed-lines ''", "usage.bad usage.empty"),
+    ("version", "usage.no_command usage.meant_command"),
+    ("-v", "usage.no_option usage.meant"),
     ("keys upload keys.txt", "usage.missing"),
     ("keys upload keys.txt -p 8 --concurrency no", "usage.bad usage.concurrency"),
     ("keys upload keys.txt -p 8 --encoding no", "usage.bad usage.choice"),
@@ -85,12 +91,12 @@ WRONG_COMMANDS = (
     ("keys upload workbook.xlsx -p 8", "sources.bad sources.no_workbook"),
     ("keys upload workbook.xlsx -p 8 --as-is", "sources.bad sources.workbook_as_is"),
     ("keys upload keys.txt -p 8 --failed-lines keys.txt", "upload.failed_lines_read"),
-    ("keys upload keys.txt -p 8 --failed-lines no/failed.txt", "files.unwritable"),
+    ("keys upload keys.txt -p 8 --failed-lines no/failed.txt", "files.unwritable os.ENOENT"),
     ("keys upload keys.txt -p 8 --failed-lines .", "files.no_file"),
     ("keys export -p 8 -o keys.doc", "export.ending"),
     ("keys export -p 8 -o keys.txt", "files.there"),
     ("keys export -p 8 -o keys.txt --excel", "export.excel_ending"),
-    ("keys export -p 8 -o no/keys.txt", "files.unwritable"),
+    ("keys export -p 8 -o no/keys.txt", "files.unwritable os.ENOENT"),
     # durable uploads
     ("uploads show 0", "queue.none"),
     # payments
@@ -101,8 +107,9 @@ WRONG_COMMANDS = (
     ("pay --type alipay -p 8 --order ' T-1-X'", "usage.bad usage.blanks"),
     ("pay --type alipay -p 8 --wait", "pay.wait_and_listen"),
     ("pay --type alipay -p 8 --wait --listen no", "pay.address"),
-    (f"pay --type alipay -p 8 --wait --listen {LISTENING}", "pay.cant_listen"),
-    ("pay --type alipay -p 8 --save-qr keys.txt", "files.there"),
+    (f"pay --type alipay -p 8 --wait --listen {LISTENING}", "pay.cant_listen os.EADDRINUSE"),
+    ("pay --type alipay -p 8 --save-qr there.png", "files.there"),
+    ("pay --type alipay -p 8 --save-qr qr.jpg", "pay.picture_name"),
     ("pay --type alipay -p 8 --save-qr no/qr.png", "files.no_folder"),
     ("pay --type alipay --price no", "money_out_of_range"),
     ("pay --type alipay -p 8 --num 100", "failing.RefusedError"),
@@ -125,12 +132,17 @@ WRONG_COMMANDS = (
     ("logout", "logout.nothing"),
     ("products --profile NO", "profiles.name"),
     ("products --profile no", "profiles.unknown profiles.none_there"),
-    ("products --env-file no.env", "env_file.unreadable"),
+    ("sandbox --profile no", "profiles.unknown profiles.none_there"),
+    ("demo --profile no", "profiles.unknown profiles.none_there"),
+    ("--profile no errors", "profiles.unknown profiles.none_there"),
+    ("keys upload keys.txt -p 8 --dry-run --profile no", "profiles.unknown profiles.none_there"),
+    ("logout --profile no", "profiles.unknown profiles.none_there"),
+    ("products --env-file no.env", "env_file.unreadable os.ENOENT"),
     ("products --env-file variables.env", "env_file.none"),
     # the sandbox
     ("sandbox --callback no", "sandbox.callback_bad url_form"),
     ("sandbox --database bad.sqlite3", "sandbox.database_bad"),
-    (f"sandbox --port {LISTENING.lower()}", "sandbox.port_taken"),
+    (f"sandbox --port {LISTENING.lower()}", "sandbox.port_taken os.EADDRINUSE"),
     ("sandbox --env-file keys.txt", "files.there"),
 )
 
@@ -251,7 +263,9 @@ def test_upload_that_ends_early_prints_its_report_and_errors_as_one_object(
     run = gatepay(*command)
     error = run.json["error"]
     assert (run.status, run.json["failed_lines"], error["problem"]["name"]) == (2, None, "sources.changed")
-    assert list(names_in(error["also"]["problem"])) == ["upload.failed_lines_lost", "files.unwritable"]
+    assert list(names_in(error["also"]["problem"])) == [
+        "upload.failed_lines_lost", "files.unwritable", "os.ENOSPC",
+    ]  # fmt: skip
     printed = gatepay(*[argument for argument in command if argument != "--json"]).err
     assert printed.index("changed while it was being read") < printed.index("could not be saved: Can't write")
 

@@ -151,6 +151,14 @@ def test_partly_refused_upload_exits_with_1(
     assert (again.status, again.json["stored"]) == (0, 100)
 
 
+def test_refused_long_card_key_has_a_remedy(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """GatePay says only that its database failed. The remedy names the likely cause if single lines fail."""
+    (tmp_path / "keys.txt").write_text("A" * 300)
+    run = gatepay("keys", "upload", tmp_path / "keys.txt", "-p", 8, "--json")
+    [trouble] = run.json["troubles"]
+    assert (run.status, "up to 255 characters" in trouble["todo"], len(shop.keys(8))) == (3, True, INITIAL_KEYS)
+
+
 def test_upload_stops_after_a_refusal_that_affects_all_chunks(
     gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,6 +255,22 @@ def test_old_failed_lines_are_kept_until_the_upload_ends(
     assert gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", failed).status == 3
     assert (content_during_upload, failed.read_text()) == (["OLD\n"], "AAAA-1\nBBBB-2\nCCCC-3\n")
     assert sorted(tmp_path.iterdir()) == sorted([failed, keys])
+
+
+@pytest.mark.parametrize("content", ["OLD\n", None])
+def test_failed_lines_are_written_through_a_link(gatepay: Any, shop: Sandbox, keys: Path, content: str | None) -> None:
+    """A symbolic link to the file of failed lines stays a link."""
+    folder = keys.with_name("folder")
+    folder.mkdir()
+    if content is not None:
+        (folder / "failed.txt").write_text(content)
+    link = keys.with_name("link.txt")
+    link.symlink_to(folder / "failed.txt")
+    # Product 999 does not exist, so all card keys are refused.
+    assert gatepay("keys", "upload", keys, "-p", 999, "--failed-lines", link).status == 3
+    assert link.is_symlink()
+    assert [path.read_text() for path in folder.iterdir()] == ["AAAA-1\nBBBB-2\nCCCC-3\n"]
+    assert shop.requests
 
 
 def test_failed_lines_file_is_emptied_when_no_line_failed(

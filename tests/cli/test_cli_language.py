@@ -1,6 +1,7 @@
 """Tests of the command's texts in both languages: the table of texts, help, usage errors, tables, wrapping."""
 
 import ast
+import errno
 import re
 import string
 import sys
@@ -84,7 +85,7 @@ def test_texts_of_the_table_are_used() -> None:
         kind = text_name.removeprefix("todo.").removeprefix("failing.").partition(" ")[0]
         modules = (gatepay_async, durable)
         table, _, replaced = text_name.partition(".")
-        replaces = replaced in {"problem": PROBLEMS, "sandbox": PAGES}.get(table, {})
+        replaces = replaced in {"problem": PROBLEMS, "sandbox": PAGES, "os": vars(errno)}.get(table, {})
         assert (
             replaces
             or any(re.fullmatch(name, text_name) for name in names)
@@ -214,6 +215,22 @@ def test_usage_error_with_json_is_json(gatepay: Any) -> None:
     for arguments in (["--json"], ["--json", "keys"], ["keys", "--json"]):
         run = gatepay(*arguments)
         assert (run.status, run.json["error"]["headline"], run.err) == (2, "Missing command.", "")
+
+
+def test_unknown_names_for_the_version_suggest_the_option(gatepay: Any) -> None:
+    """`gatepay version` and `gatepay -v` are common in other programs."""
+    assert "Did you mean `gatepay --version`?" in gatepay("version").err
+    assert "Did you mean --version?" in gatepay("-v").err
+
+
+def test_common_reasons_of_the_system_are_translated() -> None:
+    """A reason that isn't in the table is shown as it is."""
+    language.set_language("zh")
+    assert language.os_reason(OSError(errno.ENOSPC, "No space left on device")) == "磁盘空间不足"
+    assert (
+        language.os_reason(OSError(errno.ENOTTY, "Inappropriate ioctl for device")) == "Inappropriate ioctl for device"
+    )
+    assert language.os_reason(OSError("no number")) == "no number"
 
 
 def test_unknown_language_is_refused_in_english(gatepay: Any) -> None:

@@ -562,7 +562,8 @@ def test_advice_for_an_unknown_profile_names_the_list(gatepay: Any, login: Any) 
     """If other profiles exist, the name is probably mistyped, so the error suggests `gatepay profiles`."""
     assert "gatepay profiles" not in gatepay("logout").err
     login("--in-file")
-    assert "Fix: check the name with `gatepay profiles`, or" in gatepay("logout", "--profile", "mine").err
+    assert "Fix: check the name with `gatepay profiles`, or" in gatepay("products", "--profile", "mine").err
+    assert "Fix: check the name with `gatepay profiles`\n" in gatepay("logout", "--profile", "mine").err
 
 
 def test_ctrl_c_at_the_prompt_prints_interrupted(

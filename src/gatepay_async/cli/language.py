@@ -1,5 +1,6 @@
 """The language of the command's output."""
 
+import errno
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Self, cast
@@ -66,6 +67,12 @@ def problem_text(problem: Problem) -> str:
     facts = {name: problem_text(fact) if isinstance(fact, Problem) else fact for name, fact in problem.facts.items()}
     words = COMMAND.get(f"problem.{problem.name}") or PROBLEMS[problem.name]
     return say(words, _language.get(), **facts)
+
+
+def os_reason(error: OSError) -> str:
+    """Return the reason of the operating system, in the current language if it is a common one."""
+    key = f"os.{errno.errorcode.get(error.errno or 0)}"
+    return text(key) if key in COMMAND else error.strerror or str(error)
 
 
 def _in_sentence(value: object) -> object:

@@ -24,7 +24,7 @@ from attrs import field, frozen
 from gatepay_async.cli.files import formats, writing
 from gatepay_async.cli.files.odd import Odd
 from gatepay_async.cli.files.reading import FileProblemError
-from gatepay_async.cli.language import CommandText, text
+from gatepay_async.cli.language import CommandText, os_reason, text
 from gatepay_async.cli.output import escape, is_closed, warn
 from gatepay_async.cli.status import HaltError
 
@@ -276,7 +276,7 @@ def explain_unreadable(name: object) -> Generator[None]:
     except FileNotFoundError:
         raise HaltError(text("sources.missing", name=name)) from None
     except OSError as error:
-        raise HaltError(text("sources.unreadable", name=name, reason=error.strerror)) from None
+        raise HaltError(text("sources.unreadable", name=name, reason=os_reason(error))) from None
 
 
 def file_stamp(file: BinaryIO) -> tuple[int, int]:

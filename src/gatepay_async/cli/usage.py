@@ -1,5 +1,6 @@
 """The commands and groups of commands, and the errors of an invalid command line, in both languages."""
 
+from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -10,6 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from gatepay_async.cli import help_texts
+from gatepay_async.cli.chosen import chosen
 from gatepay_async.cli.language import CommandText, text
 from gatepay_async.cli.output import clear_waiting, escape, show_waiting
 
@@ -49,6 +51,10 @@ class NoArgumentsError(CommandLineError):
         return type(self), (self.help_text, None)
 
 
+SHARED_OPTIONS = ("profile", "env_file", "as_json", "fields", "lang")  # options that every command takes
+_WITHOUT_PROFILE = ("login", "logout", "profiles", "help")  # these take any profile's name, or have their own error
+
+
 @contextmanager
 def _add_context(ctx: Any) -> Generator[None]:
     """Add *ctx* to an error without one: Typer raises some while it parses a command line."""
@@ -67,10 +73,29 @@ class Command(TyperCommand):
         """Parse the command line after the command's name."""
         ctx.allow_extra_args = True  # Typer's error would contain them only within its English text
         with _add_context(ctx):
+            if not ctx.resilient_parsing:
+                self._refuse_repeated_options(ctx, args)
             extra = super().parse_args(ctx, args)
         if extra and not ctx.resilient_parsing:
             raise CommandLineError(text("usage.extra", extra=escape(" ".join(extra))), ctx)
         return extra
+
+    def _refuse_repeated_options(self, ctx: Any, args: list[str]) -> None:
+        """Refuse an option that is given twice: the command would silently ignore one of two products, for example."""
+        _, _, in_order = self.make_parser(ctx).parse_args(args=list(args))
+        own = {id(param) for param in self.params if param.name not in SHARED_OPTIONS}
+        for param, count in Counter[Any](in_order).items():
+            if count > 1 and id(param) in own and not (param.multiple or param.is_flag):
+                raise CommandLineError(text("usage.twice", option=max(param.opts, key=len)), ctx)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. Refuse an unknown profile, also for a command that needs no profile."""
+        profile = chosen().profile
+        if profile and self.name not in _WITHOUT_PROFILE:
+            from gatepay_async.cli.profiles import get_profile
+
+            get_profile(profile)
+        return super().invoke(ctx)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help of this command."""
@@ -114,7 +139,7 @@ class Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command, or raise an error that suggests a similar one."""
         if args[0] not in self.commands:
-            suggestion = self._nearest(args[0])
+            suggestion = "--version" if args[0] == "version" else self._nearest(args[0])
             hint = text("usage.meant_command", name=f"{ctx.command_path} {suggestion}") if suggestion else ""
             raise CommandLineError(text("usage.no_command", name=escape(args[0]), hint=hint), ctx)
         return super().resolve_command(ctx, args)
@@ -153,8 +178,8 @@ def _option_problem(error: Any, params: dict[str, Any]) -> CommandText:
     option: str = error.option_name
     if option in params:
         return text("usage.no_value" if params[option].is_flag else "usage.needs_value", option=escape(option))
-    matches = get_close_matches(option, params, n=1)
-    hint = text("usage.meant", name=matches[0]) if matches else ""
+    matches = [name for name in params if name.lower() == option.lower()] or get_close_matches(option, params, n=1)
+    hint = text("usage.meant", name=max(params[matches[0]].opts, key=len)) if matches else ""
     return text("usage.no_option", option=escape(option), hint=hint)
 
 

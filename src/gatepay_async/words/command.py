@@ -450,7 +450,7 @@ COMMAND: dict[str, Text] = {
         "Text that the callback returns to you as `extend` (default: the order number).",
         "自定义参数，回调时以 extend 原样返回（默认为订单号）。",
     ),
-    "pay.save_qr": ("Save GatePay's QR code as an image.", "将 GatePay 的二维码保存为图片。"),
+    "pay.save_qr": ("Save GatePay's QR code as a .png file.", "将 GatePay 的二维码保存为 .png 图片。"),
     "pay.wait": ("Wait for the payment; requires --listen.", "等待付款完成；需要 --listen。"),
     "pay.listen": ("Address to receive the callback on.", "接收回调的地址。"),
     "pay.timeout": (
@@ -535,6 +535,8 @@ COMMAND: dict[str, Text] = {
         "{value}（开头和结尾不能有空格或换行）",
     ),
     "usage.empty": ("it is empty", "内容为空"),
+    "usage.file": ("{value} (must be the name of a file)", "{value}（必须是文件名）"),
+    "usage.twice": ("{option} is given more than once.", "{option} 只能给一次。"),
     "usage.interval": ("{value} (must be a number of seconds from 1)", "{value}（必须是不小于 1 的秒数）"),
     "usage.address": (
         "{value} (must be a port, or an IP address and a port such as 127.0.0.1:9100 or [::1]:9100)",
@@ -672,6 +674,12 @@ COMMAND: dict[str, Text] = {
     "todo.TooManyKeysError": (
         "The command sends at most 500 card keys per request: update gatepay-async.",
         "命令每次最多发送 500 条卡密；请升级 gatepay-async。",
+    ),
+    "todo.StorageFailedError": (
+        "Upload the same input again later: GatePay stores each card key once. If the same lines fail again, they may be too "
+        "long: the sandbox stores card keys of up to 255 characters, and GatePay does not say how long they can be.",
+        "请稍后重新上传同样的内容：GatePay 对每条卡密只保留一份。如果仍是这些行失败，可能是卡密过长：沙箱最多保存 255 个字符，"
+        "GatePay 没有公布上限。",
     ),
     "todo.OrderFailedError": (
         "Run the command again with a new order number. If it fails again, contact GatePay and tell them the time.",
@@ -876,6 +884,7 @@ COMMAND: dict[str, Text] = {
         "check the name with `gatepay profiles`, or create the profile with `gatepay login --profile {name}`",
         "请用 gatepay profiles 核对名称，或用 gatepay login --profile {name} 新建",
     ),
+    "profiles.check.todo": ("check the name with `gatepay profiles`", "请用 gatepay profiles 核对名称"),
     "profiles.damaged": ("{path} is damaged.", "{path} 已损坏。"),
     "profiles.damaged.todo": (
         "delete the file, then run `gatepay login --profile {name}`",
@@ -1168,6 +1177,25 @@ COMMAND: dict[str, Text] = {
     "products.low": ("product {product_id} ({name}): {stock} left", "商品 {product_id}（{name}）：还剩 {stock}"),
     "products.none_low": ("No product has so little stock.", "没有库存这么少的商品。"),
     "products.none": ("Your shop has no products yet.", "店铺还没有商品。"),
+    # -- reasons of the operating system, by the name of their number -------------------------------------------------
+    "os.EPERM": ("Operation not permitted", "不允许的操作"),
+    "os.ENOENT": ("No such file or directory", "文件或目录不存在"),
+    "os.EIO": ("Input/output error", "读写出错"),
+    "os.EACCES": ("Permission denied", "没有权限"),
+    "os.EBUSY": ("Device or resource busy", "设备或资源正忙"),
+    "os.EEXIST": ("File exists", "文件已存在"),
+    "os.ENOTDIR": ("Not a directory", "不是目录"),
+    "os.EISDIR": ("Is a directory", "是一个目录"),
+    "os.EINVAL": ("Invalid argument", "参数无效"),
+    "os.EMFILE": ("Too many open files", "打开的文件过多"),
+    "os.EFBIG": ("File too large", "文件过大"),
+    "os.ENOSPC": ("No space left on device", "磁盘空间不足"),
+    "os.EROFS": ("Read-only file system", "文件系统是只读的"),
+    "os.ENAMETOOLONG": ("File name too long", "文件名过长"),
+    "os.ELOOP": ("Too many levels of symbolic links", "符号链接层数过多"),
+    "os.EDQUOT": ("Disk quota exceeded", "超出磁盘配额"),
+    "os.EADDRINUSE": ("Address already in use", "地址已被占用"),
+    "os.EADDRNOTAVAIL": ("Cannot assign requested address", "本机没有这个地址"),
     # -- the upload ---------------------------------------------------------------------------------------------------
     "screens.rate": ("{rate}/s", "{rate} 条/秒"),
     "screens.left": ("{time} left", "剩余 {time}"),
@@ -1344,6 +1372,14 @@ COMMAND: dict[str, Text] = {
     "pay.no_picture": (
         "The order was created, but GatePay sent no QR code to save.",
         "订单已创建，但 GatePay 没有返回可保存的二维码。",
+    ),
+    "pay.picture_name": (
+        "{path}: the name of the QR code's file must end with .png",
+        "{path}：二维码的文件名必须以 .png 结尾",
+    ),
+    "pay.picture_type": (
+        "Note: {path} is not a PNG image: GatePay sent {media_type}.",
+        "注意：{path} 不是 PNG 图片，GatePay 发来的是 {media_type}。",
     ),
     "order.order_id_is": ("GatePay's number", "GatePay 订单编号"),
     "order.name_is": ("name", "名称"),

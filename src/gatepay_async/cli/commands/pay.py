@@ -13,7 +13,7 @@ from gatepay_async.cli import settings
 from gatepay_async.cli.commands.pay_lost import find_order
 from gatepay_async.cli.commands.pay_waiting import open_listener, wait_for_payment
 from gatepay_async.cli.extras import require_extra
-from gatepay_async.cli.language import CommandText, text
+from gatepay_async.cli.language import CommandText, os_reason, text
 from gatepay_async.cli.output import escape, print_json, wants_json, warn
 from gatepay_async.cli.screens import name_value_table, new_console, print_line, print_table
 from gatepay_async.cli.status import HaltError, Status
@@ -117,6 +117,8 @@ async def _create_and_return_price(
 
 def _check_new_file(path: Path) -> None:
     """Check that the QR code can be saved to *path*, before an order is created."""
+    if path.suffix.lower() != ".png":
+        raise HaltError(text("pay.picture_name", path=path))
     if path.exists():
         raise HaltError(text("files.there", path=path))
     if not path.absolute().parent.is_dir():
@@ -150,7 +152,9 @@ def _save_picture(payment: CreatedOrder, path: Path) -> CommandText | None:
     try:
         payment.picture.save(path)
     except OSError as error:
-        return text("files.unwritable", path=path, reason=error.strerror)
+        return text("files.unwritable", path=path, reason=os_reason(error))
+    if payment.picture.media_type != "image/png":
+        warn(text("pay.picture_type", path=escape(path), media_type=payment.picture.media_type))
     return None
 
 

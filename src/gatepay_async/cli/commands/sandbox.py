@@ -9,14 +9,14 @@ import sqlite3
 import sys
 from contextlib import AsyncExitStack
 from datetime import datetime
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING, Never, cast
 
 import anyio
 from attrs import asdict, frozen
 
 from gatepay_async.cli import env_files
 from gatepay_async.cli.extras import require_extra
-from gatepay_async.cli.language import CommandText, current_language, text
+from gatepay_async.cli.language import CommandText, current_language, os_reason, text
 from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.screens import name_value_table, print_line, print_table
 from gatepay_async.cli.status import HaltError, Status
@@ -66,8 +66,9 @@ async def serve(settings: Settings) -> Status:
                     sandbox, await _start_serving(sandbox, settings.port, stack), settings
                 )
     except PortTakenError as error:
+        reason = os_reason(cast("OSError", error.__cause__))
         raise HaltError(
-            text("sandbox.port_taken", port=error.port, reason=error.reason), todo=text("sandbox.port_taken.todo")
+            text("sandbox.port_taken", port=error.port, reason=reason), todo=text("sandbox.port_taken.todo")
         ) from None
     except CallbackUrlError as error:
         # The page names a parameter of the library for another host. The command has none.
