@@ -16,7 +16,7 @@ from typer.main import get_command
 from gatepay_async.cli import help_texts, output, screens, usage
 from gatepay_async.cli.app import app
 from gatepay_async.cli.commands import pay
-from gatepay_async.cli.wrapping import columns_of, longest_piece, wrap_lines
+from gatepay_async.cli.wrapping import columns_of, longest_piece, wrap, wrap_lines
 
 pytestmark = pytest.mark.fast
 
@@ -49,6 +49,14 @@ def set_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], FakeTermina
         return terminal
 
     return make
+
+
+def test_full_stop_after_a_chinese_name_stays_with_it() -> None:
+    """At any width. In a file name, the dot isn't the end of a sentence."""
+    for width in range(4, 40):
+        for sentence in ("There is no profile 我的店铺.", "There is no profile (店铺)."):
+            assert "." not in wrap(sentence, width), (sentence, width)
+    assert wrap("Can't write 卡密.txt", 16) == ["Can't write 卡密", ".txt"]
 
 
 def test_width_is_that_of_columns_the_terminal_or_80(monkeypatch: pytest.MonkeyPatch) -> None:
