@@ -59,6 +59,7 @@ def test_upload_counts_each_line_of_a_file(gatepay: Any, shop: Sandbox, keys: Pa
     assert {name: run.json[name] for name in ("blank", "duplicates", "stored", "ok")} == {
         "blank": 1, "duplicates": 1, "stored": 3, "ok": True,
     }  # fmt: skip
+    assert (run.json["product"], run.json["base_url"]) == (8, os.environ["GATEPAY_BASE_URL"])
     assert shop.keys(8)[before:] == ["AAAA-1", "BBBB-2", "CCCC-3"]
 
 
@@ -71,6 +72,7 @@ def test_upload_prints_a_translated_report_without_card_keys(
     run = gatepay("keys", "upload", keys, "-p", 8, "--lang", lang)
     assert (run.status, run.err) == (0, "")
     assert expected in run.out
+    assert run.out.startswith({"en": "Product 8 on http://127.0.0.1:", "zh": "商品 8，服务器 http://127.0.0.1:"}[lang])
     assert "AAAA" not in run.out
     assert shop.requests
 
@@ -466,7 +468,7 @@ def test_interrupted_pipe_has_status_2(tmp_path: Path) -> None:
     """A pipe that breaks off ends the upload with status 2, although the unread lines can't be written to the file."""
     counts: dict[str, Any] = dict.fromkeys(("read", *COLUMNS), 0)
     source = sources.InputSource("standard input", None)
-    command = keys_upload._UploadCommand(sources.Reader([source]), [source], Reading(), tmp_path / "failed.txt")
+    command = keys_upload._UploadCommand(8, sources.Reader([source]), [source], Reading(), tmp_path / "failed.txt")
     error = HaltError(language.text("sources.closed"))
     assert keys_upload._finish(command, UploadReport(**counts, chunks=()), error) == 2
 

@@ -6,7 +6,7 @@ from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gatepay_async.cli import failures, sources
+from gatepay_async.cli import failures, settings, sources
 from gatepay_async.cli.files import writing
 from gatepay_async.cli.files.columns import EXPORTED
 from gatepay_async.cli.files.reading import AUTO, Reading
@@ -81,6 +81,12 @@ def write_failed_lines(
         writing.open_writer(name, file, (EXPORTED,), encoding=encoding, with_heading=with_heading) as writer,
     ):
         writer.write((key,) for key in chain(keys, rest))
+
+
+def print_target(product_id: int) -> None:
+    """Print which product on which server the card keys are for, so that a wrong one is noticed."""
+    if not wants_json():
+        print_line(text("upload.target", product=product_id, url=escape(settings.base_url())))
 
 
 def print_report(

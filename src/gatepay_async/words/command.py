@@ -1200,6 +1200,7 @@ COMMAND: dict[str, Text] = {
     "screens.rate": ("{rate}/s", "{rate} 条/秒"),
     "screens.left": ("{time} left", "剩余 {time}"),
     "upload.doing": ("Uploading", "正在上传"),
+    "upload.target": ("Product {product} on {url}", "商品 {product}，服务器 {url}"),
     "upload.column": ("result", "结果"),
     "upload.lines": ("lines", "行数"),
     "upload.read": ("read", "读取"),

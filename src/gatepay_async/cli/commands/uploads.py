@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatepay_async.cli import failures, ledger, queue
+from gatepay_async.cli import failures, ledger, queue, settings
 from gatepay_async.cli.files.reading import Reading
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, print_json, wants_json, warn
@@ -127,7 +127,12 @@ async def print_result(
         except HaltError as error:
             todo = text("uploads.failed_lines_lost.todo", job=queue.job_number(job))
             failed_lines, write_error = None, ledger.lost_lines_error(error, report, todo)
-    json_fields = {"job": queue.job_number(job), "state": str(info.state)}
+    json_fields = {
+        "job": queue.job_number(job),
+        "state": str(info.state),
+        "product": info.product_id,
+        "base_url": settings.base_url(),
+    }
     cancelled = info.state == "cancelled"
     ledger.print_report(
         report,
