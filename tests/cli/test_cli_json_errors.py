@@ -37,6 +37,7 @@ FILES = {
     "variables.env": b"OTHER=1\n",
     "bad.sqlite3": b"not a database" * 100,
 }
+KEYS = {"GATEPAY_APPKEY": "a", "GATEPAY_APPSECRET": "b"}
 LISTENING = "LISTENING"  # in a command line: the address of a port that is in use
 
 # A command line, and the names of its problem and of the problems in its facts, from outside to inside.
@@ -181,6 +182,45 @@ def test_each_wrong_command_has_a_named_problem(gatepay: Any) -> None:
                 names = " ".join(names_in(run.json["error"]["problem"]))
                 if names != expected or run.status == 0:
                     wrong.append((line, lang, names, run.status, run.err))
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+# The variables and the command line without a shop, and the names of the problem.
+WRONG_SETTINGS: tuple[tuple[dict[str, str], str, str], ...] = (
+    ({}, "products", "settings.no_appkey"),
+    ({"GATEPAY_APPKEY": "a"}, "products", "settings.no_secret"),
+    ({"GATEPAY_APPKEY": "a"}, "link t --price 1", "settings.no_secret"),
+    ({"GATEPAY_APPKEY": "a", "GATEPAY_APPSECRET_FILE": "no.txt"}, "products", "settings.secret_file os.ENOENT"),
+    ({"GATEPAY_APPKEY": "a", "GATEPAY_APPSECRET_FILE": "empty.txt"}, "products", "settings.secret_form"),
+    (
+        {"GATEPAY_APPKEY": "a", "GATEPAY_APPSECRET": "b", "GATEPAY_APPSECRET_FILE": "empty.txt"},
+        "products",
+        "settings.two_secrets",
+    ),
+    ({**KEYS, "GATEPAY_BASE_URL": "no"}, "products", "not_base_url_because url_scheme"),
+    ({**KEYS, "GATEPAY_BASE_URL": "http://127.0.0.1:9/api/"}, "products", "error_says ConnectError"),
+    ({**KEYS, "GATEPAY_UPLOADS": "no"}, "uploads list", "database_url"),
+    ({**KEYS, "GATEPAY_UPLOADS": "sqlite:///no/uploads.sqlite3"}, "uploads list", "queue_unavailable"),
+    ({"HOME": "no"}, "logout --profile x", "profiles.no_home"),
+)
+
+
+def test_each_wrong_setting_has_a_named_problem(gatepay: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So have the findings of `gatepay doctor`."""
+    wrong: list[object] = []
+    for variables, line, expected in WRONG_SETTINGS:
+        with monkeypatch.context() as patch:
+            for name in ("GATEPAY_UPLOADS", "XDG_CONFIG_HOME"):
+                patch.delenv(name)
+            for name, value in {"HOME": str(folder), **variables}.items():
+                patch.setenv(name, value)
+            run = gatepay("--json", *line.split())
+            names = " ".join(names_in(run.json["error"]["problem"]))
+            findings = gatepay("--json", "doctor").json["findings"] if line == "products" else []
+        if names != expected or run.status == 0:
+            wrong.append((variables, line, names, run.status, run.err))
+        if not all(("problem" in finding) == (finding["mark"] != "ok") for finding in findings):
+            wrong.append((variables, findings))
     assert not wrong, "\n".join(map(str, wrong))
 
 

@@ -154,6 +154,7 @@ def test_no_command_prints_help_with_status_2(gatepay: Any) -> None:
 
 def test_version_option_prints_the_version(gatepay: Any) -> None:
     assert gatepay("--version").out == f"gatepay-async {__version__}\n"
+    assert gatepay("--version", "--json").json == {"version": __version__}
 
 
 @rows(

@@ -284,7 +284,10 @@ def _print_version(value: bool) -> None:
     if value:
         from gatepay_async.version import __version__
 
-        typer.echo(f"gatepay-async {__version__}")
+        if output.wants_json():
+            output.print_json(version=__version__)
+        else:
+            typer.echo(f"gatepay-async {__version__}")
         raise typer.Exit
 
 

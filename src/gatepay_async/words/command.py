@@ -1593,6 +1593,7 @@ COMMAND: dict[str, Text] = {
     "doctor.bad": ("[bad] ", "[问题]"),
     "doctor.finding": ("{about}: {text}", "{about}：{text}"),
     "doctor.versions": ("Versions", "版本"),
+    "doctor.versions_are": ("{versions}", "{versions}"),
     "doctor.without": ("{package} not installed", "未安装 {package}"),
     "doctor.tls": ("Certificates", "证书"),
     "doctor.tls_ok": ("{count} authorities trusted ({version})", "信任 {count} 个证书颁发机构（{version}）"),
