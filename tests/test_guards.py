@@ -136,7 +136,7 @@ ONLY_IN = {
     "keyring": {"cli.keyrings"},
     "dotenv": {"cli.env_files"},
     "xlsxwriter": {"cli.files.writing"},
-    "typer": {"cli.app", "cli.usage", "cli.profiles", "cli.runner"},
+    "typer": {"cli.app", "cli.help_texts", "cli.usage", "cli.profiles", "cli.runner"},
     "dbos": {"durable"},
     "sqlalchemy": {"durable"},
     "obstore": {"durable.objects"},

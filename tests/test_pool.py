@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import pickle
 import random
 import ssl
 import types
@@ -25,7 +26,7 @@ from waiting import PATIENCE
 
 from gatepay_async.pool import OriginPool, PoolClosedError
 from gatepay_async.pool.over_httpcore import TRANSLATIONS
-from gatepay_async.pool.port import Head, NotAvailableError
+from gatepay_async.pool.port import Head, NotAvailableError, TooLateError
 from gatepay_async.pool.stream import MAX_COLLECTED_BYTES
 from gatepay_async.pool.transport import MAX_EXPIRED_CLOSED_PER_CALL
 
@@ -956,3 +957,12 @@ async def test_random_cancellations_leak_nothing(cancel: Cancel) -> None:
         assert state(pool) == (0, 0, 0)
         await server.wait_until(lambda: not server.open)
     gc.collect()
+
+
+def test_errors_of_the_pool_can_be_pickled() -> None:
+    """A program may pass them to another process, with any protocol."""
+    for error in (NotAvailableError("no", body_unread=True), TooLateError(), PoolClosedError("closed")):
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+            restored = pickle.loads(pickle.dumps(error, protocol))  # noqa: S301 -- pickled in this test
+            assert (type(restored), str(restored)) == (type(error), str(error))
+            assert getattr(restored, "body_unread", None) == getattr(error, "body_unread", None)

@@ -264,7 +264,7 @@ def test_unknown_or_ambiguous_job_id_is_an_error(gatepay: Any, shop: Sandbox, tm
 
 UNUSABLE_QUEUES: list[tuple[dict[str, str], int, str]] = [
     ({"GATEPAY_UPLOADS": "mysql://host/db"}, 2, "must be sqlite:///a/file"),
-    ({"GATEPAY_UPLOADS": POSTGRESQL}, 2, "spool"),
+    ({"GATEPAY_UPLOADS": POSTGRESQL}, 2, "GATEPAY_UPLOADS_SPOOL: is missing"),
     ({"GATEPAY_UPLOADS": POSTGRESQL, "GATEPAY_UPLOADS_SPOOL": "spool"}, 4, "the queue's database can't be used"),
     ({"GATEPAY_UPLOADS": "sqlite:////dev/null/a"}, 4, "Not a directory"),
     ({"HOME": "/dev/null"}, 2, "/dev/null"),

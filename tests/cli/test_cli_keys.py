@@ -59,6 +59,7 @@ def test_upload_counts_each_line_of_a_file(gatepay: Any, shop: Sandbox, keys: Pa
     assert {name: run.json[name] for name in ("blank", "duplicates", "stored", "ok")} == {
         "blank": 1, "duplicates": 1, "stored": 3, "ok": True,
     }  # fmt: skip
+    assert (run.json["product"], run.json["base_url"]) == (8, os.environ["GATEPAY_BASE_URL"])
     assert shop.keys(8)[before:] == ["AAAA-1", "BBBB-2", "CCCC-3"]
 
 
@@ -71,6 +72,7 @@ def test_upload_prints_a_translated_report_without_card_keys(
     run = gatepay("keys", "upload", keys, "-p", 8, "--lang", lang)
     assert (run.status, run.err) == (0, "")
     assert expected in run.out
+    assert run.out.startswith({"en": "Product 8 on http://127.0.0.1:", "zh": "商品 8，服务器 http://127.0.0.1:"}[lang])
     assert "AAAA" not in run.out
     assert shop.requests
 
@@ -149,6 +151,14 @@ def test_partly_refused_upload_exits_with_1(
     shop.clear_faults()
     again = gatepay("keys", "upload", failed, "-p", 8, "--json")
     assert (again.status, again.json["stored"]) == (0, 100)
+
+
+def test_refused_long_card_key_has_a_remedy(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
+    """GatePay says only that its database failed. The remedy names the likely cause if single lines fail."""
+    (tmp_path / "keys.txt").write_text("A" * 300)
+    run = gatepay("keys", "upload", tmp_path / "keys.txt", "-p", 8, "--json")
+    [trouble] = run.json["troubles"]
+    assert (run.status, "up to 255 characters" in trouble["todo"], len(shop.keys(8))) == (3, True, INITIAL_KEYS)
 
 
 def test_upload_stops_after_a_refusal_that_affects_all_chunks(
@@ -247,6 +257,22 @@ def test_old_failed_lines_are_kept_until_the_upload_ends(
     assert gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", failed).status == 3
     assert (content_during_upload, failed.read_text()) == (["OLD\n"], "AAAA-1\nBBBB-2\nCCCC-3\n")
     assert sorted(tmp_path.iterdir()) == sorted([failed, keys])
+
+
+@pytest.mark.parametrize("content", ["OLD\n", None])
+def test_failed_lines_are_written_through_a_link(gatepay: Any, shop: Sandbox, keys: Path, content: str | None) -> None:
+    """A symbolic link to the file of failed lines stays a link."""
+    folder = keys.with_name("folder")
+    folder.mkdir()
+    if content is not None:
+        (folder / "failed.txt").write_text(content)
+    link = keys.with_name("link.txt")
+    link.symlink_to(folder / "failed.txt")
+    # Product 999 does not exist, so all card keys are refused.
+    assert gatepay("keys", "upload", keys, "-p", 999, "--failed-lines", link).status == 3
+    assert link.is_symlink()
+    assert [path.read_text() for path in folder.iterdir()] == ["AAAA-1\nBBBB-2\nCCCC-3\n"]
+    assert shop.requests
 
 
 def test_failed_lines_file_is_emptied_when_no_line_failed(
@@ -404,7 +430,7 @@ def test_report_omits_a_failed_lines_file_that_was_not_written(
     @contextmanager
     def write_to_full_disk(*_: object) -> Generator[Any]:
         yield io.BytesIO()
-        raise HaltError("No space left", status=Status.NO_OUTPUT)
+        raise HaltError(language.text("output.unwritable", reason="No space left"), status=Status.NO_OUTPUT)
 
     for module in ("keys_upload", "uploads"):
         monkeypatch.setattr(f"gatepay_async.cli.commands.{module}.atomic_write", write_to_full_disk)
@@ -442,8 +468,8 @@ def test_interrupted_pipe_has_status_2(tmp_path: Path) -> None:
     """A pipe that breaks off ends the upload with status 2, although the unread lines can't be written to the file."""
     counts: dict[str, Any] = dict.fromkeys(("read", *COLUMNS), 0)
     source = sources.InputSource("standard input", None)
-    command = keys_upload._UploadCommand(sources.Reader([source]), [source], Reading(), tmp_path / "failed.txt")
-    error = HaltError("a line without an end")
+    command = keys_upload._UploadCommand(8, sources.Reader([source]), [source], Reading(), tmp_path / "failed.txt")
+    error = HaltError(language.text("sources.closed"))
     assert keys_upload._finish(command, UploadReport(**counts, chunks=()), error) == 2
 
 
@@ -528,9 +554,9 @@ def test_overlong_line_from_a_pipe_ends_the_upload(gatepay: Any, shop: Sandbox) 
     """A line of a pipe that exceeds the size limit ends the upload, and the report counts the lines before it."""
     run = gatepay("keys", "upload", "-", "-p", 8, "--as-is", "--json", input=b"AAAA\n" * 2 + b"x" * 70_000)
     assert run.status == 2
-    report, error = map(json.loads, run.out.splitlines())
+    report = run.json
     assert (report["duplicates"], report["not_sent"], report["read"]) == (1, 1, 2)
-    assert "line 3 is longer than" in error["error"]["headline"]
+    assert "line 3 is longer than" in report["error"]["headline"]
     assert not shop.requests
 
 

@@ -1,6 +1,7 @@
 """Tests of the command's texts in both languages: the table of texts, help, usage errors, tables, wrapping."""
 
 import ast
+import errno
 import re
 import string
 import sys
@@ -20,6 +21,8 @@ from gatepay_async.cli.wrapping import wrap
 from gatepay_async.version import __version__
 from gatepay_async.words import LANGUAGES
 from gatepay_async.words.command import COMMAND
+from gatepay_async.words.pages import PAGES
+from gatepay_async.words.problems import PROBLEMS
 
 pytestmark = pytest.mark.fast
 
@@ -73,7 +76,7 @@ def test_text_calls_pass_all_placeholders() -> None:
 
 
 def test_texts_of_the_table_are_used() -> None:
-    """Each text is requested by the code or belongs to the remedy of an error."""
+    """Each text is requested by the code, belongs to the remedy of an error, or replaces a problem's own words."""
     durable = pytest.importorskip(
         "gatepay_async.durable", reason="some texts belong to the extra `durable`, which is not installed"
     )
@@ -81,8 +84,12 @@ def test_texts_of_the_table_are_used() -> None:
     for text_name in COMMAND:
         kind = text_name.removeprefix("todo.").removeprefix("failing.").partition(" ")[0]
         modules = (gatepay_async, durable)
-        assert any(re.fullmatch(name, text_name) for name in names) or any(
-            hasattr(module, kind) for module in modules
+        table, _, replaced = text_name.partition(".")
+        replaces = replaced in {"problem": PROBLEMS, "sandbox": PAGES, "os": vars(errno)}.get(table, {})
+        assert (
+            replaces
+            or any(re.fullmatch(name, text_name) for name in names)
+            or any(hasattr(module, kind) for module in modules)
         ), text_name
 
 
@@ -147,6 +154,7 @@ def test_no_command_prints_help_with_status_2(gatepay: Any) -> None:
 
 def test_version_option_prints_the_version(gatepay: Any) -> None:
     assert gatepay("--version").out == f"gatepay-async {__version__}\n"
+    assert gatepay("--version", "--json").json == {"version": __version__}
 
 
 @rows(
@@ -208,6 +216,22 @@ def test_usage_error_with_json_is_json(gatepay: Any) -> None:
     for arguments in (["--json"], ["--json", "keys"], ["keys", "--json"]):
         run = gatepay(*arguments)
         assert (run.status, run.json["error"]["headline"], run.err) == (2, "Missing command.", "")
+
+
+def test_unknown_names_for_the_version_suggest_the_option(gatepay: Any) -> None:
+    """`gatepay version` and `gatepay -v` are common in other programs."""
+    assert "Did you mean `gatepay --version`?" in gatepay("version").err
+    assert "Did you mean --version?" in gatepay("-v").err
+
+
+def test_common_reasons_of_the_system_are_translated() -> None:
+    """A reason that isn't in the table is shown as it is."""
+    language.set_language("zh")
+    assert language.os_reason(OSError(errno.ENOSPC, "No space left on device")) == "磁盘空间不足"
+    assert (
+        language.os_reason(OSError(errno.ENOTTY, "Inappropriate ioctl for device")) == "Inappropriate ioctl for device"
+    )
+    assert language.os_reason(OSError("no number")) == "no number"
 
 
 def test_unknown_language_is_refused_in_english(gatepay: Any) -> None:

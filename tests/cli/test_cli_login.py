@@ -19,6 +19,7 @@ from tables import rows
 from gatepay_async.cli import keyrings, profiles, settings
 from gatepay_async.cli.chosen import KEY_VARIABLES, choose_env_file, fresh_run
 from gatepay_async.cli.commands import login as login_command
+from gatepay_async.cli.language import text
 from gatepay_async.cli.status import HaltError
 from gatepay_async.sandbox import Sandbox
 
@@ -285,7 +286,7 @@ def test_failed_second_login_keeps_the_first_secret(
     login()
 
     def refuse(*_: object) -> None:
-        raise HaltError("full")
+        raise HaltError(text("keyring.forgets"))
 
     monkeypatch.setattr(profiles, "save_profile", refuse)
     assert login().status == 2
@@ -561,7 +562,8 @@ def test_advice_for_an_unknown_profile_names_the_list(gatepay: Any, login: Any) 
     """If other profiles exist, the name is probably mistyped, so the error suggests `gatepay profiles`."""
     assert "gatepay profiles" not in gatepay("logout").err
     login("--in-file")
-    assert "Fix: check the name with `gatepay profiles`, or" in gatepay("logout", "--profile", "mine").err
+    assert "Fix: check the name with `gatepay profiles`, or" in gatepay("products", "--profile", "mine").err
+    assert "Fix: check the name with `gatepay profiles`\n" in gatepay("logout", "--profile", "mine").err
 
 
 def test_ctrl_c_at_the_prompt_prints_interrupted(

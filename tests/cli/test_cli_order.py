@@ -102,7 +102,11 @@ POLLED_STATES = {
 def test_order_wait_ends_when_the_status_changes(
     gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch, first: str
 ) -> None:
-    """--wait ends with the first status that differs, or that is final. Errors of single polls are ignored."""
+    """
+    --wait ends with the first status that differs, or that is final. Errors of single polls are ignored.
+
+    The exit status is 3 if the order has expired.
+    """
     remaining = list(POLLED_STATES[first])
     monkeypatch.setattr(order, "_POLL_SECONDS", 0)
 
@@ -115,7 +119,21 @@ def test_order_wait_ends_when_the_status_changes(
 
     monkeypatch.setattr(AsyncGatePay, "check_order", check)
     run = gatepay("order", "T-1001-X", "--wait", "--json")
-    assert (run.json["order_status"], remaining) == (POLLED_STATES[first][-1], [])
+    last = POLLED_STATES[first][-1]
+    assert (run.json["order_status"], remaining) == (last, [])
+    assert run.status == (3 if last == "expired" else 0)
+
+
+def test_expired_order_has_status_0_without_wait(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question about an order that has expired is answered, so it is done."""
+
+    async def check(_: AsyncGatePay, __: str) -> OrderStatus:
+        await anyio.lowlevel.checkpoint()
+        return OrderStatus(1, "x", parse_amount("price", "1"), "alipay", "expired")
+
+    monkeypatch.setattr(AsyncGatePay, "check_order", check)
+    run = gatepay("order", "T-1001-X")
+    assert (run.status, "expired" in run.out) == (0, True)
 
 
 def test_order_wait_times_out(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,6 +153,17 @@ def test_existing_or_unwritable_qr_code_file_is_refused_before_the_order_is_crea
     assert (run.status, shop.orders()) == (2, [])
 
 
+def test_qr_code_of_another_format_causes_a_note(
+    gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GatePay might send a JPEG: it is saved as it is, and a note says so."""
+    monkeypatch.setattr("gatepay_async.protocol.models.QrCode.media_type", "image/jpeg")
+    run = gatepay(*PAY, "--save-qr", tmp_path / "qr.png")
+    assert (run.status, "not a PNG image: GatePay sent image/jpeg" in run.err) == (0, True)
+    assert (tmp_path / "qr.png").exists()
+    assert shop.orders()
+
+
 def test_qr_code_that_cant_be_written_doesnt_hide_the_link(
     gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

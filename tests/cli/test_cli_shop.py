@@ -40,6 +40,7 @@ from gatepay_async.exchange.failures import describe_error
 from gatepay_async.protocol.catalogue import ERROR_MEANINGS, REFUSALS
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 from gatepay_async.words import LANGUAGES, say
+from gatepay_async.words.command import COMMAND
 from gatepay_async.words.pages import PAGES
 from gatepay_async.words.problem import Problem
 from gatepay_async.words.refusals import ENDPOINTS
@@ -400,7 +401,14 @@ def test_any_error_has_headline_cause_remedy_and_status(
     finally:
         output.configure(as_json=False)
     shown = [json.loads(line)["error"] for line in capsys.readouterr().out.splitlines()]
-    assert (shown[0]["out_order_id"], "problem" in shown[0]) == ("T-1-X\x1b", False)
+    assert (shown[0]["out_order_id"], shown[0]["problem"]) == (
+        "T-1-X\x1b",
+        {
+            "name": "failing.OutcomeUnknownError",
+            "text": shown[0]["headline"],
+            "facts": {"out_order_id": "T-1-X\\x1b"},
+        },
+    )
     problem = shown[1]["problem"]
     assert (problem["name"], problem["text"]) == ("wrong_kind", "should be a whole number, is text")
     assert problem["facts"]["found"]["name"] == "kind_text"
@@ -425,7 +433,7 @@ def test_any_error_has_headline_cause_remedy_and_status(
         ),
         (
             DeadlineExceededError(endpoint="ka/show", sent=True, problem=Problem("deadline_passed"), attempts=3),
-            "ka/show：没有响应：已超过整个调用的时限（deadline）（尝试 3 次）",
+            "ka/show：没有响应：已超过整个调用的时限（尝试 3 次）",
         ),
         (MalformedCallbackError(field="paytime", problem=Problem("missing")), "回调无效：paytime：缺失"),
         (MalformedCallbackError(problem=Problem("name_twice")), "回调无效：同一个参数名出现了两次"),
@@ -496,7 +504,7 @@ def test_sandbox_explains_an_invalid_callback_url(gatepay: Any, url: str, proble
     """The reason is printed in both languages."""
     for lang in LANGUAGES:
         run = gatepay("sandbox", "--callback", url, "--lang", lang)
-        assert (run.status, say(PAGES[problem], lang) in run.err) == (2, True)
+        assert (run.status, say(COMMAND.get(f"sandbox.{problem}") or PAGES[problem], lang) in run.err) == (2, True)
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from rich.cells import cell_len
 from tables import rows
 from typer.main import get_command
 
-from gatepay_async.cli import output, screens, usage
+from gatepay_async.cli import help_texts, output, screens, usage
 from gatepay_async.cli.app import app
 from gatepay_async.cli.commands import pay
-from gatepay_async.cli.wrapping import columns_of, longest_piece, wrap_lines
+from gatepay_async.cli.wrapping import columns_of, longest_piece, wrap, wrap_lines
 
 pytestmark = pytest.mark.fast
 
@@ -49,6 +49,14 @@ def set_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], FakeTermina
         return terminal
 
     return make
+
+
+def test_full_stop_after_a_chinese_name_stays_with_it() -> None:
+    """At any width. In a file name, the dot isn't the end of a sentence."""
+    for width in range(4, 40):
+        for sentence in ("There is no profile 我的店铺.", "There is no profile (店铺)."):
+            assert "." not in wrap(sentence, width), (sentence, width)
+    assert wrap("Can't write 卡密.txt", 16) == ["Can't write 卡密", ".txt"]
 
 
 def test_width_is_that_of_columns_the_terminal_or_80(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,13 +128,13 @@ def test_chinese_cells_are_wrapped_without_breaking_names(set_terminal: Callable
 def test_help_examples_are_wrapped_with_backslashes() -> None:
     """An example on a narrow terminal can still be copied, and its explanation follows below."""
     line = "  gatepay keys upload keys.txt --product 8        upload card keys, one per line"
-    assert usage._wrap_example(line, 80) == [line]
-    assert usage._wrap_example(line, 39) == [
+    assert help_texts._wrap_example(line, 80) == [line]
+    assert help_texts._wrap_example(line, 39) == [
         "  gatepay keys upload keys.txt \\",
         "      --product 8",
         "      upload card keys, one per line",
     ]
-    assert usage._wrap_example("  gatepay pay --product 8 --type alipay", 30) == [
+    assert help_texts._wrap_example("  gatepay pay --product 8 --type alipay", 30) == [
         "  gatepay pay --product 8 \\",
         "      --type alipay",
     ]

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from gatepay_async.cli import language, output, usage, wildcards
+from gatepay_async.cli import help_texts, language, output, usage, wildcards
 from gatepay_async.cli.chosen import choose_env_file, choose_profile, fresh_run
 from gatepay_async.cli.language import text
 from gatepay_async.cli.status import HaltError, Status
@@ -42,7 +42,6 @@ _COMMAND_ORDER = (
     "help",
 )
 
-_SHARED = ("profile", "env_file", "as_json", "fields", "lang")  # options that every command takes
 _HIGHEST_PORT = 65_535
 
 
@@ -67,7 +66,7 @@ class Root(usage.Group):
         output.configure(as_json="--json" in before_dashes, fields=_fields_option(before_dashes))
         self.commands = {name: self.commands[name] for name in _COMMAND_ORDER}
         usage.announce(self, before_dashes)
-        usage.translate_help(self, tuple(param for param in self.params if param.name in _SHARED))
+        help_texts.translate_help(self, tuple(param for param in self.params if param.name in usage.SHARED_OPTIONS))
         run = partial(super().main, arguments, "gatepay", complete_var, False)
         with fresh_run():
             status = int(_run_and_report(partial(run, **extra)))
@@ -99,7 +98,7 @@ def _run_and_report(command: Callable[[], Any]) -> Any:
 def _report_usage_error(error: TyperException) -> Status:
     """Print the problem of an invalid command line. Without a command, print the help."""
     if isinstance(error, usage.NoArgumentsError) and not output.wants_json():
-        output.warn(error.message.rstrip(), unwrapped=True)
+        output.warn(error.help_text.rstrip(), unwrapped=True)
         return Status.USAGE
     return _report_error(HaltError(usage.usage_problem(error), todo=usage.usage_hint(error)))
 
@@ -110,7 +109,7 @@ def _report_write_error(write_error: OSError) -> Status:
     if isinstance(write_error, BrokenPipeError):
         return Status.PIPE_CLOSED
     # Printed on standard error, also with --json, because standard output can't be written.
-    output.warn(text("output.unwritable", reason=output.escape(write_error.strerror)))
+    output.warn(text("output.unwritable", reason=output.escape(language.os_reason(write_error))))
     return Status.NO_OUTPUT
 
 
@@ -273,12 +272,22 @@ def _file_path(value: str | Path) -> Path:
     return Path(_expand_home(str(value)))
 
 
+def _new_file_path(value: str | Path) -> Path:
+    """Parse the name of a file to write. Standard output and an empty name are refused."""
+    if str(value) == "-":
+        raise typer.BadParameter(text("usage.file", value="-"))
+    return _file_path(_non_empty(str(value)))
+
+
 def _print_version(value: bool) -> None:
     """Print the version and end the command, if ``--version`` was given."""
     if value:
         from gatepay_async.version import __version__
 
-        typer.echo(f"gatepay-async {__version__}")
+        if output.wants_json():
+            output.print_json(version=__version__)
+        else:
+            typer.echo(f"gatepay-async {__version__}")
         raise typer.Exit
 
 
@@ -318,7 +327,7 @@ PaidAtOption = Annotated[
     int | None, typer.Option("--paid-at", help="callback.paid_at", metavar="EPOCH", parser=_positive_int)
 ]
 FailedLinesOption = Annotated[
-    Path | None, typer.Option("--failed-lines", help="upload.failed_lines", metavar="FILE", parser=_file_path)
+    Path | None, typer.Option("--failed-lines", help="upload.failed_lines", metavar="FILE", parser=_new_file_path)
 ]
 ConcurrencyOption = Annotated[
     Any,  # int | Literal["auto"]; Typer doesn't support unions

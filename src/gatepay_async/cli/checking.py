@@ -21,7 +21,7 @@ from gatepay_async.cli.files.lines import MAX_LINE_BYTES
 from gatepay_async.cli.files.odd import Odd, Oddities, is_long_number, masked
 from gatepay_async.cli.files.reading import AUTO, FileProblemError, NumberCell, Reading, Refused
 from gatepay_async.cli.files.tables import Cell
-from gatepay_async.cli.language import text
+from gatepay_async.cli.language import CommandText, text
 from gatepay_async.cli.output import escape, question, wants_json, warn
 from gatepay_async.cli.screens import progress
 from gatepay_async.cli.sources import (
@@ -95,7 +95,7 @@ def confirm_odd_lines(sources: list[InputSource]) -> None:
     on_terminal = sys.stdin.isatty() and sys.stderr.isatty() and not wants_json()
     reads_stdin = any(source.path is None for source in sources)  # then the answer can't be read from there, too
     if on_terminal and not reads_stdin:
-        warn(text("odd.these", count=f"{count:,}"))
+        warn(text("odd.these", count=count))
         for line in odd_lines(sources):
             warn(f"  {line}")
         with question(text("odd.ask")):
@@ -103,13 +103,15 @@ def confirm_odd_lines(sources: list[InputSource]) -> None:
         if answer.strip().casefold() in {"y", "yes", "是", "好"}:
             return
         raise HaltError(text("odd.no"), todo=text("odd.todo"))
-    raise HaltError(f"{text('odd.these', count=f'{count:,}')} {'; '.join(odd_lines(sources))}", todo=text("odd.todo"))
+    raise HaltError(text("odd.found", count=count, lines=list(odd_lines(sources))), todo=text("odd.todo"))
 
 
-def odd_lines(sources: list[InputSource]) -> Iterator[str]:
+def odd_lines(sources: list[InputSource]) -> Iterator[CommandText]:
     """Return the first odd lines, masked, each with the reason why it is odd."""
     lines = (
-        f"{escape(source.name)}:{odd.line}  {escape(odd.shown)}  {text(f'odd.{odd.kind}')}"
+        text(
+            "odd.line", name=escape(source.name), line=odd.line, shown=escape(odd.shown), reason=text(f"odd.{odd.kind}")
+        )
         for source in sources
         for odd in source.odd
     )
@@ -145,7 +147,7 @@ def _check_pipe(source: InputSource, reading: Reading, free_bytes: int) -> Input
         return _check_text(complete, BytesIO(content), reading, free_bytes)
     if formats.is_table(source.path, reading):
         context.__exit__(None, None, None)
-        raise FileProblemError("sources.long_table", most=f"{max_bytes / 2**20:.0f}")
+        raise FileProblemError("sources.long_table", most=max_bytes // 2**20)
     wide = next((name for name in (encodings.encoding_of_mark(content), encoding) if name in encodings.WIDE), None)
     # In a wide encoding, the byte "\n" may be a part of another character.
     start = content[: content.rfind(b"\n") + 1] if wide is None else encodings.whole_characters(content, wide)
@@ -181,10 +183,10 @@ def _check_workbook(source: InputSource, file: BinaryIO, reading: Reading, free_
             parse = partial(formats.parse_sheet, number=number, reading=reading)
             checked.append(_check_table(part, *sheet.keys(reading), parse, free_bytes))
             if sheet.hidden_rows and not reading.hidden_rows:
-                raise FileProblemError("sources.hidden_rows", count=f"{sheet.hidden_rows:,}")
+                raise FileProblemError("sources.hidden_rows", count=sheet.hidden_rows)
             covered_count = sheet.count_covered()
             if covered_count:
-                raise FileProblemError("sources.merged", count=f"{covered_count:,}")
+                raise FileProblemError("sources.merged", count=covered_count)
         if sheet.hidden_rows:
             note = text(f"sources.hidden_{reading.hidden_rows}", name=escape(part.name), count=f"{sheet.hidden_rows:,}")
             warn(note)
@@ -228,7 +230,7 @@ class _Check:
     max_kept_bytes: int = 0
     lines_read: int = field(default=0, init=False)
     kept: BytesIO | None = field(init=False, default=None)
-    _problems: list[tuple[str, Refused]] = field(init=False, factory=list[tuple[str, Refused]])
+    _problems: list[tuple[int, Refused]] = field(init=False, factory=list[tuple[int, Refused]])  # with their lines
     _odd: dict[str, list[Odd]] = field(init=False, factory=dict[str, list[Odd]])  # by kind
     _odd_counts: Counter[str] = field(init=False, factory=Counter[str])
     _has_keys: bool = field(default=False, init=False)
@@ -298,13 +300,15 @@ class _Check:
             else _line_problem(key) or (_cell_problem(key) if self.max_kept_bytes else None)
         )
         if problem is not None and len(self._problems) < _MAX_PROBLEMS:
-            self._problems.append((locate_problem(self.name, line, text(problem.key, **problem.facts)), problem))
+            self._problems.append((line, problem))
 
     def _combine_problems(self) -> HaltError:
         """Return one error for all recorded problems."""
-        problems = [problem for problem, _ in self._problems]
-        message = problems[0] if len(problems) == 1 else text("sources.and").join(problems)
-        return file_error(self.name, message, self._problems[0][1].key)
+        problems = [
+            locate_problem(self.name, line, text(problem.key, **problem.facts)) for line, problem in self._problems
+        ]
+        problem = problems[0] if len(problems) == 1 else text("sources.several", problems=problems)
+        return file_error(self.name, problem, self._problems[0][1].key)
 
 
 def _may_have_long_key(keys: list[str], joined: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 
-from gatepay_async.cli.language import text
+from gatepay_async.cli.language import os_reason, text
 from gatepay_async.cli.output import warn
 from gatepay_async.cli.private_file import atomic_write, check_replaceable
 from gatepay_async.cli.status import HaltError
@@ -84,7 +84,7 @@ def _read_env(path: str) -> tuple[str, bool]:
             raw = file.read(_MAX_ENV_FILE_BYTES + 1)
             mode = os.fstat(file.fileno()).st_mode
     except OSError as error:
-        raise HaltError(text("env_file.unreadable", path=path, reason=error.strerror)) from None
+        raise HaltError(text("env_file.unreadable", path=path, reason=os_reason(error))) from None
     if len(raw) > _MAX_ENV_FILE_BYTES:
         raise HaltError(text("env_file.none", path=path))
     return decoded(raw), os.name == "posix" and bool(mode & stat.S_IROTH)

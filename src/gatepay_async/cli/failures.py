@@ -1,8 +1,10 @@
 """Prints errors with cause and remedy, on standard error or as JSON."""
 
 import sys
+from string import Formatter
+from typing import cast
 
-from gatepay_async.cli.language import CommandText, current_language, text
+from gatepay_async.cli.language import CommandText, current_language, problem_text, text
 from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol import callback_errors, catalogue, errors
@@ -33,20 +35,32 @@ _OPTIONS = {
     "appkey": "GATEPAY_APPKEY",
     "appsecret": "GATEPAY_APPSECRET",
     "cloud_base_url": "GATEPAY_CLOUD_BASE_URL",
+    "database": "GATEPAY_UPLOADS",
+    "spool": "GATEPAY_UPLOADS_SPOOL",
+    "path": "FILE",
+    "realprice": "--realprice",
+    "paid_at": "--paid-at",
+    "order_id": "--order-id",
 }
 
 # The errors whose ``.problem`` is more specific than the cause in the catalogue.
 _SELF_EXPLANATORY = ("InvalidRequestError", "DurableError")
 
 
-def error_status(error: errors.GatePayError) -> Status:
+def status_of(error: HaltError | errors.GatePayError) -> Status:
     """Return the exit status for *error*."""
+    return error.status if isinstance(error, HaltError) else error_status(error)
+
+
+def error_status(error: errors.GatePayError) -> Status:
+    """Return the exit status for an error of the library."""
     return next(status for kind, status in _STATUS_BY_ERROR if isinstance(error, kind))
 
 
 def explain(error: errors.GatePayError) -> catalogue.Explanation:
     """Explain *error* from the catalogue, but with the command's own remedy if the catalogue's is for programmers."""
     explanation = catalogue.explain(error, current_language())
+    explanation = explanation._replace(problem=problem_text(Problem.of(getattr(error, "problem", ""))))
     endpoint = str(getattr(error, "endpoint", ""))
     key = f"todo.{type(error).__name__}"
     for todo in (f"{key} {endpoint}", f"{key} {_kind_of_call(endpoint)}", key):
@@ -66,27 +80,29 @@ def cause_and_remedy(error: errors.GatePayError) -> tuple[str, str]:
     """Return cause and remedy for the error of one chunk."""
     explanation = explain(error)
     if any(kind.__name__ in _SELF_EXPLANATORY for kind in type(error).__mro__):
-        return _without_line(vars(error)["problem"]).in_(current_language()), explanation.remedy
+        return problem_text(_without_line(vars(error)["problem"])), explanation.remedy
     return explanation.cause, explanation.remedy
 
 
-def problem_of(error: BaseException | None) -> dict[str, object]:
-    """Return the ``.problem`` of *error* for JSON, or an empty dict."""
+def problem_as_json(error: errors.GatePayError) -> dict[str, object]:
+    """Return the ``.problem`` of *error* for JSON. If it has none, its headline takes the place."""
     problem = getattr(error, "problem", None)
-    return {"problem": problem.as_json(current_language())} if isinstance(problem, Problem) else {}
+    return text_as_json(problem if isinstance(problem, Problem) else headline(error))
 
 
-def _text_as_json(message: CommandText) -> dict[str, object]:
-    """Return a text of the command in the format of ``Problem.as_json``."""
-    facts = {
-        name: _text_as_json(fact)
-        if isinstance(fact, CommandText)
-        else fact
-        if isinstance(fact, int | float | None)
-        else escape(fact)
-        for name, fact in message.facts.items()
-    }
-    return {"name": message.name, "text": escape(message), "facts": facts}
+def text_as_json(message: CommandText | Problem) -> dict[str, object]:
+    """Return the name, the text and the facts of *message* for JSON."""
+    shown = problem_text(message) if isinstance(message, Problem) else message
+    facts = {name: _fact_as_json(fact) for name, fact in message.facts.items()}
+    return {"name": message.name, "text": escape(shown), "facts": facts}
+
+
+def _fact_as_json(fact: object) -> object:
+    if isinstance(fact, CommandText | Problem):
+        return text_as_json(fact)
+    if isinstance(fact, list):
+        return [_fact_as_json(item) for item in cast("list[object]", fact)]
+    return fact if isinstance(fact, int | float | None) else escape(fact)
 
 
 def _without_line(problem: Problem) -> Problem:
@@ -95,12 +111,18 @@ def _without_line(problem: Problem) -> Problem:
     return inner if isinstance(inner, Problem) else problem
 
 
-def headline(error: errors.GatePayError) -> str:
+def headline(error: errors.GatePayError) -> CommandText:
     """Describe *error* in one line."""
-    facts = {name: escape(value) for name, value in vars(error).items()}
-    facts["problem"] = _located_problem(error)
     kinds = (kind.__name__ for kind in type(error).__mro__)
-    return next(text(f"failing.{kind}", **facts, error=escape(error)) for kind in kinds if f"failing.{kind}" in COMMAND)
+    key = next(f"failing.{kind}" for kind in kinds if f"failing.{kind}" in COMMAND)
+    facts: dict[str, object] = {**vars(error), "problem": _located_problem(error), "error": error}
+    names = {name for _, name, _, _ in Formatter().parse(COMMAND[key][0]) if name}
+    return text(key, **{name: _plain(facts[name]) for name in names})
+
+
+def _plain(fact: object) -> object:
+    """Return *fact* as a number or an escaped text."""
+    return fact if isinstance(fact, int | CommandText) else escape(fact)
 
 
 def _located_problem(error: errors.GatePayError) -> str:
@@ -108,30 +130,46 @@ def _located_problem(error: errors.GatePayError) -> str:
     problem = escape(explain(error).problem)
     field, path = getattr(error, "field", None), getattr(error, "path", None)
     if path is not None:
-        return f"{escape(path)} {problem}"
+        return text("failing.path", path=escape(path), problem=problem)
     if isinstance(error, errors.InvalidRequestError):
-        field = _OPTIONS.get(error.field, error.field)
+        field = text("failing.base_url") if error.field == "base_url" else _OPTIONS.get(error.field, error.field)
     return problem if field is None else text("failing.field", field=escape(field), problem=problem)
 
 
 def show_error(error: HaltError | errors.GatePayError) -> Status:
     """Print *error*, and return its exit status."""
+    if wants_json():
+        result = error.result if isinstance(error, HaltError) else {}
+        print_json(**result, error=error_as_json(error))
+    elif isinstance(error, HaltError):
+        _print_error(escape(error.text), "", escape(error.todo))
+    else:
+        explanation = explain(error)
+        _print_error(headline(error), explanation.cause, explanation.remedy)
+    return status_of(error)
+
+
+def error_as_json(error: HaltError | errors.GatePayError) -> dict[str, object]:
+    """Return *error* for JSON."""
     if isinstance(error, HaltError):
-        problem = problem_of(error)
-        if not problem and isinstance(error.text, CommandText):
-            problem = {"problem": _text_as_json(error.text)}
-        facts = {"type": error.status.name.lower(), **problem, **error.facts}
-        _print_error(escape(error.text), "", escape(error.todo), facts)
-        return error.status
+        return {
+            "headline": escape(error.text),
+            "cause": "",
+            "todo": escape(error.todo),
+            "type": error.status.name.lower(),
+            "problem": text_as_json(error.problem),
+            **error.facts,
+        }
     explanation = explain(error)
     names = ("endpoint", "code", "message", "field", "http_status", "sent", "attempts", "out_order_id")
-    _print_error(
-        headline(error),
-        explanation.cause,
-        explanation.remedy,
-        {"type": type(error).__name__, **problem_of(error), **existing_attributes(error, names)},
-    )
-    return error_status(error)
+    return {
+        "headline": headline(error),
+        "cause": explanation.cause,
+        "todo": explanation.remedy,
+        "type": type(error).__name__,
+        "problem": problem_as_json(error),
+        **existing_attributes(error, names),
+    }
 
 
 def existing_attributes(error: Exception | None, names: tuple[str, ...]) -> dict[str, object]:
@@ -139,10 +177,7 @@ def existing_attributes(error: Exception | None, names: tuple[str, ...]) -> dict
     return {name: getattr(error, name) for name in names if hasattr(error, name)}
 
 
-def _print_error(headline: str, cause: str, todo: str, facts: dict[str, object]) -> None:
-    if wants_json():
-        print_json(error={"headline": headline, "cause": cause, "todo": todo, **facts})
-        return
+def _print_error(headline: str, cause: str, todo: str) -> None:
     from gatepay_async.cli.screens import print_line
 
     print_line(f"{text('failing.error')}{headline}", style="bold red", stream=sys.stderr)

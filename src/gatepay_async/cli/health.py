@@ -18,8 +18,8 @@ import anyio
 from anyio.abc import Listener, SocketAttribute, SocketStream
 from attrs import frozen
 
-from gatepay_async.cli.language import text
-from gatepay_async.cli.output import escape, warn
+from gatepay_async.cli.language import os_reason, text
+from gatepay_async.cli.output import warn
 from gatepay_async.cli.status import HaltError
 
 _MAX_CLIENTS = 16  # at once
@@ -83,8 +83,7 @@ async def serve_health(address: HealthAddress, pages: Pages) -> AsyncGenerator[N
     try:
         listeners = await anyio.create_tcp_listener(local_host=address.host, local_port=address.port)
     except OSError as error:
-        reason = escape(error.strerror or str(error))
-        problem = text("health.taken", port=address.port, reason=reason)
+        problem = text("health.taken", port=address.port, reason=os_reason(error))
         raise HaltError(problem, todo=text("health.taken.todo")) from None
     async with listeners:
         (listener,) = listeners.listeners

@@ -1,10 +1,14 @@
 """The language of the command's output."""
 
+import errno
 from collections.abc import Mapping
 from contextvars import ContextVar
+from typing import Self, cast
 
 from gatepay_async.words import LANGUAGES, Lang, say
 from gatepay_async.words.command import COMMAND
+from gatepay_async.words.problem import Problem
+from gatepay_async.words.problems import PROBLEMS
 
 # A context variable, because tests run the command several times in one process.
 _language: ContextVar[Lang] = ContextVar("language", default="en")
@@ -24,9 +28,14 @@ class CommandText(str):
     """
     A text of the command in the current language.
 
-    Attributes:
+    Args:
+        message: The text.
         name: Its key in ``COMMAND``, for programs.
         facts: The values in the text, for programs.
+
+    Attributes:
+        name: Its key in ``COMMAND``.
+        facts: The values in the text.
     """
 
     __slots__ = ("facts", "name")
@@ -34,12 +43,45 @@ class CommandText(str):
     name: str
     facts: Mapping[str, object]
 
+    def __new__(cls, message: str, name: str, facts: Mapping[str, object]) -> Self:  # noqa: D102 -- the class says it
+        result = super().__new__(cls, message)
+        result.name, result.facts = name, facts
+        return result
 
-def text(key: str, **values: object) -> str:
-    """Return the text with this *key* in the current language, as a ``CommandText``."""
-    result = CommandText(say(COMMAND[key], _language.get(), **values))
-    result.name, result.facts = key, values
-    return result
+    def __reduce__(self) -> tuple[object, ...]:
+        return CommandText, (str(self), self.name, self.facts)
+
+
+def text(key: str, **values: object) -> CommandText:
+    """
+    Return the text with this *key* in the current language.
+
+    A problem in *values* is translated, and the texts of a list are joined.
+    """
+    shown = {name: _in_sentence(value) for name, value in values.items()}
+    return CommandText(say(COMMAND[key], _language.get(), **shown), key, values)
+
+
+def problem_text(problem: Problem) -> str:
+    """Return *problem* in the current language, and in the command's own words where the library's are for programs."""
+    facts = {name: problem_text(fact) if isinstance(fact, Problem) else fact for name, fact in problem.facts.items()}
+    words = COMMAND.get(f"problem.{problem.name}") or PROBLEMS[problem.name]
+    return say(words, _language.get(), **facts)
+
+
+def os_reason(error: OSError) -> str:
+    """Return the reason of the operating system, in the current language if it is a common one."""
+    key = f"os.{errno.errorcode.get(error.errno or 0)}"
+    return text(key) if key in COMMAND else error.strerror or str(error)
+
+
+def _in_sentence(value: object) -> object:
+    """Return *value* as it appears in a sentence."""
+    if isinstance(value, Problem):
+        return problem_text(value)
+    if isinstance(value, list):
+        return say(COMMAND["texts.and"], _language.get()).join(map(str, cast("list[object]", value)))
+    return value
 
 
 def choose_language(arguments: list[str], environ: Mapping[str, str], *, encoding: str) -> Lang:

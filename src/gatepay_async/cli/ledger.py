@@ -1,12 +1,12 @@
 """Prints the report of an upload, and writes the file with the card keys to upload again."""
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gatepay_async.cli import failures, sources
+from gatepay_async.cli import failures, settings, sources
 from gatepay_async.cli.files import writing
 from gatepay_async.cli.files.columns import EXPORTED
 from gatepay_async.cli.files.reading import AUTO, Reading
@@ -16,6 +16,7 @@ from gatepay_async.cli.private_file import check_replaceable
 from gatepay_async.cli.screens import print_line, print_table, table
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol.bulk import ChunkOutcome, Counts, Fate, UploadProgress, UploadReport
+from gatepay_async.protocol.errors import GatePayError
 
 _ALWAYS_SHOWN = ("read", "stored")  # even if the count is 0
 _FAILURE_COLUMNS = ("refused", "unknown", "not_sent")  # of the report; printed in red
@@ -47,6 +48,14 @@ def check_failed_lines(failed_lines: Path, inputs: list[sources.InputSource]) ->
     check_replaceable(failed_lines)
 
 
+def lost_lines_error(error: HaltError, report: UploadReport, todo: str) -> HaltError:
+    """Return *error*, of writing the failed lines, with what it means for *report*, and with the remedy *todo*."""
+    if report.ok:  # there were no failed lines
+        return error
+    problem = text("upload.failed_lines_lost", reason=error.problem)
+    return HaltError(problem, todo=error.todo or todo, status=Status.NO_OUTPUT)
+
+
 def write_failed_lines(
     path: Path, file: BinaryIO, report: UploadReport, reading: Reading, rest: Iterable[str] = ()
 ) -> None:
@@ -74,6 +83,12 @@ def write_failed_lines(
         writer.write((key,) for key in chain(keys, rest))
 
 
+def print_target(product_id: int) -> None:
+    """Print which product on which server the card keys are for, so that a wrong one is noticed."""
+    if not wants_json():
+        print_line(text("upload.target", product=product_id, url=escape(settings.base_url())))
+
+
 def print_report(
     report: UploadReport,
     place: Place,
@@ -84,6 +99,7 @@ def print_report(
     interrupted: bool = False,
     cancelled: bool = False,
     not_read: int | None = 0,
+    errors: Sequence[HaltError | GatePayError] = (),
     facts: Mapping[str, object] | None = None,
 ) -> None:
     """
@@ -98,6 +114,7 @@ def print_report(
         interrupted: Whether the upload was interrupted.
         cancelled: Whether the job was cancelled on purpose.
         not_read: The number of lines that were not read; None: unknown.
+        errors: The errors to print after the report: why the upload ended early, and why *failed_lines* wasn't written.
         facts: More values for the JSON output.
     """
     described = [_describe_outcome(place, outcome) for outcome in report.chunks]
@@ -114,6 +131,7 @@ def print_report(
             invisible_lines=[place(line) for line in report.invisible],
             failed_lines=None if failed_lines is None else str(failed_lines),
             **(facts or {}),
+            **_errors_as_json(errors),
         )
         return
     print_counts(report, not_read=not_read or 0)
@@ -122,7 +140,25 @@ def print_report(
     print_invisible([place(line) for line in report.invisible[:_MAX_ROWS]], total=len(report.invisible))
     if report.ok and not interrupted:
         print_line(text("upload.ok" if report.stored or report.already_there else "upload.empty"), style="green")
-        return
+    else:
+        _print_next_step(report, failed_lines, as_is=as_is, lines_are_missing=lines_are_missing, cancelled=cancelled)
+    for error in errors:
+        failures.show_error(error)
+
+
+def _errors_as_json(errors: Sequence[HaltError | GatePayError]) -> dict[str, object]:
+    """Return the first error as ``error``, with the second one, if any, as its ``also``."""
+    document: dict[str, object] = {}
+    for error in reversed(errors):
+        also = {"also": document["error"]} if document else {}
+        document = {"error": failures.error_as_json(error) | also}
+    return document
+
+
+def _print_next_step(
+    report: UploadReport, failed_lines: Path | None, *, as_is: bool, lines_are_missing: bool, cancelled: bool
+) -> None:
+    """Say where the card keys are that may not be on the server, and that they can be uploaded again."""
     if report.stopped is not None and not cancelled:
         print_line(text("upload.stopped"), stream=sys.stderr)
     if failed_lines is not None:
@@ -154,9 +190,8 @@ def print_counts(counts: Counts, *, not_read: int = 0) -> None:
 
 
 def _describe_outcome(place: Place, outcome: ChunkOutcome) -> Trouble:
-    cause, todo = text("upload.cut_off"), ""
-    if outcome.error is not None:
-        cause, todo = failures.cause_and_remedy(outcome.error)
+    error, cut_off = outcome.error, text("upload.cut_off")
+    cause, todo = (cut_off, "") if error is None else failures.cause_and_remedy(error)
     return {
         "first": place(outcome.first_line),
         "last": place(outcome.last_line),
@@ -164,9 +199,9 @@ def _describe_outcome(place: Place, outcome: ChunkOutcome) -> Trouble:
         "fate": str(outcome.fate),
         "cause": cause,
         "todo": todo,
-        "error": None if outcome.error is None else type(outcome.error).__name__,
-        **failures.problem_of(outcome.error),
-        **failures.existing_attributes(outcome.error, ("code", "message")),
+        "error": None if error is None else type(error).__name__,
+        "problem": failures.text_as_json(cut_off) if error is None else failures.problem_as_json(error),
+        **failures.existing_attributes(error, ("code", "message")),
     }
 
 

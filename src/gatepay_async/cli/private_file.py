@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from gatepay_async.cli.language import text
+from gatepay_async.cli.language import os_reason, text
 from gatepay_async.cli.status import HaltError, Status
 
 _TEMPORARY_SUFFIX = ".part"  # the suffix of temporary files
@@ -21,20 +21,22 @@ def atomic_write(path: Path) -> Generator[BinaryIO]:
     """
     Write a new file with mode 0600, which replaces *path* at the end of the block.
 
-    If the block raises, an existing file stays as it was.
+    If *path* is a symbolic link, the file that it points to is replaced. If the block raises, an existing file stays as
+    it was.
 
     Raises:
         HaltError: The file can't be written.
     """
-    descriptor, temporary = _create_temporary(path)
+    target = Path(os.path.realpath(path))
+    descriptor, temporary = _create_temporary(path, target)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(descriptor)
-        temporary.replace(path)
+        temporary.replace(target)
     except OSError as error:
-        message = text("files.unwritable", path=path, reason=error.strerror)
+        message = text("files.unwritable", path=path, reason=os_reason(error))
         raise HaltError(message, status=Status.NO_OUTPUT) from None
     finally:
         with suppress(FileNotFoundError):
@@ -61,18 +63,18 @@ def check_replaceable(path: Path) -> None:
     Raises:
         HaltError: *path* can't be written.
     """
-    descriptor, temporary = _create_temporary(path)
+    descriptor, temporary = _create_temporary(path, Path(os.path.realpath(path)))
     os.close(descriptor)
     temporary.unlink()
 
 
-def _create_temporary(path: Path) -> tuple[int, Path]:
-    """Create an empty file next to *path*. Return its descriptor and path."""
+def _create_temporary(path: Path, target: Path) -> tuple[int, Path]:
+    """Create an empty file next to *target*, the file that *path* points to. Return its descriptor and path."""
     try:
         if path.is_dir() or (path.exists() and not path.is_file()):
             raise HaltError(text("files.no_file", path=path))
         # mkstemp() chooses a unique name, so concurrent commands don't conflict. It creates the file with mode 0600.
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_TEMPORARY_SUFFIX, dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=_TEMPORARY_SUFFIX, dir=target.parent)
     except OSError as error:
-        raise HaltError(text("files.unwritable", path=path, reason=error.strerror)) from None
+        raise HaltError(text("files.unwritable", path=path, reason=os_reason(error))) from None
     return descriptor, Path(name)

@@ -16,7 +16,7 @@ import typer
 from attrs import asdict, field, frozen
 from attrs.validators import in_, instance_of, min_len
 
-from gatepay_async.cli.language import text
+from gatepay_async.cli.language import os_reason, text
 from gatepay_async.cli.private_file import atomic_write, remove_leftovers
 from gatepay_async.cli.status import HaltError
 
@@ -102,9 +102,13 @@ def find_profile(name: str) -> Profile | None:
     raise HaltError(text("profiles.damaged", path=path), todo=text("profiles.damaged.todo", name=name))
 
 
-def get_profile(name: str) -> Profile:
+def get_profile(name: str, *, may_create: bool = True) -> Profile:
     """
     Read a profile.
+
+    Args:
+        name: The name of the profile.
+        may_create: Whether the remedy for a missing profile mentions that it can be created.
 
     Raises:
         HaltError: The profile doesn't exist, or can't be read (see ``find_profile``).
@@ -112,7 +116,8 @@ def get_profile(name: str) -> Profile:
     profile = find_profile(name)
     if profile is None:
         names = ", ".join(list_names()) or text("profiles.none_there")
-        raise HaltError(text("profiles.unknown", name=name, names=names), todo=text("profiles.unknown.todo", name=name))
+        todo = text("profiles.unknown.todo", name=name) if may_create else text("profiles.check.todo")
+        raise HaltError(text("profiles.unknown", name=name, names=names), todo=todo)
     return profile
 
 
@@ -152,7 +157,7 @@ def remove_profile(name: str) -> None:
         for path in paths:
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise HaltError(text("files.unwritable", path=error.filename, reason=error.strerror)) from None
+        raise HaltError(text("files.unwritable", path=error.filename, reason=os_reason(error))) from None
 
 
 def default_name() -> str:
@@ -189,7 +194,7 @@ def _make_private_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise HaltError(text("files.unwritable", path=folder, reason=error.strerror)) from None
+        raise HaltError(text("files.unwritable", path=folder, reason=os_reason(error))) from None
 
 
 def _write_private(path: Path, content: str) -> None:
@@ -209,7 +214,7 @@ def _read_private(path: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise HaltError(text("profiles.unreadable", path=path, reason=error.strerror)) from None
+        raise HaltError(text("profiles.unreadable", path=path, reason=os_reason(error))) from None
     if not stat.S_ISREG(mode):
         raise HaltError(text("files.no_file", path=path))
     if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):

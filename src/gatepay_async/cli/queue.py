@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gatepay_async.cli import settings
 from gatepay_async.cli.extras import require_extra
-from gatepay_async.cli.language import current_language, text
+from gatepay_async.cli.language import os_reason, text
 from gatepay_async.cli.profiles import app_folder
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.exchange.urls import BadUrlError, parse_url
@@ -41,7 +41,7 @@ def durable_uploads() -> DurableUploads:
 
 def _halt_error(error: DurableError, *, todo: str = "", status: Status = Status.USAGE) -> HaltError:
     """Return the command's error for an error of the queue."""
-    return HaltError(error.problem.in_(current_language()), todo=todo, status=status, problem=error.problem)
+    return HaltError(error.problem, todo=todo, status=status)
 
 
 @contextmanager
@@ -64,8 +64,8 @@ def explain_errors() -> Generator[None]:
         raise
     except OSError as error:
         if error.filename is None:  # an error of writing: the disk is full, for example
-            raise HaltError(text("queue.unwritable", reason=error.strerror), status=Status.NO_OUTPUT) from None
-        raise HaltError(text("queue.file", path=error.filename, reason=error.strerror)) from None
+            raise HaltError(text("queue.unwritable", reason=os_reason(error)), status=Status.NO_OUTPUT) from None
+        raise HaltError(text("queue.file", path=error.filename, reason=os_reason(error))) from None
 
 
 @asynccontextmanager
@@ -108,5 +108,5 @@ def _default_database() -> str:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise HaltError(text("queue.folder", path=folder, reason=error.strerror)) from None
+        raise HaltError(text("queue.folder", path=folder, reason=os_reason(error))) from None
     return f"sqlite:///{folder / 'uploads.sqlite3'}"

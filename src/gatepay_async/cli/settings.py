@@ -17,7 +17,7 @@ from attrs import field, frozen
 from gatepay_async.cli import keyrings, profiles
 from gatepay_async.cli.chosen import KEY_VARIABLES, chosen
 from gatepay_async.cli.env_files import decoded
-from gatepay_async.cli.language import text
+from gatepay_async.cli.language import os_reason, text
 from gatepay_async.cli.output import warn
 from gatepay_async.cli.profiles import Profile
 from gatepay_async.cli.status import HaltError
@@ -249,7 +249,7 @@ def _read_secret(path: Path) -> str:
             raw = file.read(_MAX_SECRET_BYTES + 1)
         shared = is_world_readable(path)
     except OSError as error:
-        raise HaltError(text("settings.secret_file", path=path, reason=error.strerror)) from None
+        raise HaltError(text("settings.secret_file", path=path, reason=os_reason(error))) from None
     value = decoded(raw).strip()
     if not value or len(raw) > _MAX_SECRET_BYTES or len(value.split()) != 1:
         raise HaltError(text("settings.secret_form", path=path))

@@ -24,7 +24,7 @@ from attrs import field, frozen
 from gatepay_async.cli.files import formats, writing
 from gatepay_async.cli.files.odd import Odd
 from gatepay_async.cli.files.reading import FileProblemError
-from gatepay_async.cli.language import text
+from gatepay_async.cli.language import CommandText, os_reason, text
 from gatepay_async.cli.output import escape, is_closed, warn
 from gatepay_async.cli.status import HaltError
 
@@ -199,7 +199,8 @@ def add_nothing_sent() -> Generator[None]:
     try:
         yield
     except HaltError as error:
-        raise HaltError(error.text, todo=error.todo and error.todo + text("sources.nothing_sent")) from None
+        error.todo = error.todo and error.todo + text("sources.nothing_sent")
+        raise
 
 
 @contextmanager
@@ -214,16 +215,16 @@ def explain_problems(name: str) -> Generator[None]:
         raise file_error(name, message, problem.key, **problem.facts) from None
 
 
-def locate_problem(name: str, line: int, problem: str) -> str:
+def locate_problem(name: str, line: int, problem: CommandText) -> CommandText:
     """Return *problem* with the number of its line, or of its row if the file is a table."""
     is_table = _TABLE.search(name) is not None
     return text("sources.row" if is_table else "sources.line", line=line, problem=problem)
 
 
-def file_error(name: str, message: str, key: str, **facts: object) -> HaltError:
-    """Return the error for a file with a problem, with the remedy for the problem's *key*."""
+def file_error(name: str, problem: CommandText, key: str, **facts: object) -> HaltError:
+    """Return the error for a file with a *problem*, with the remedy for the problem's *key*."""
     todo = text(_REMEDIES.get(key, "sources.todo"), **facts)
-    return HaltError(text("sources.bad", name=name, problem=message), todo=todo)
+    return HaltError(text("sources.bad", name=name, problem=problem), todo=todo)
 
 
 # The name of a table; for a workbook, the name of a sheet may follow in brackets.
@@ -275,7 +276,7 @@ def explain_unreadable(name: object) -> Generator[None]:
     except FileNotFoundError:
         raise HaltError(text("sources.missing", name=name)) from None
     except OSError as error:
-        raise HaltError(text("sources.unreadable", name=name, reason=error.strerror)) from None
+        raise HaltError(text("sources.unreadable", name=name, reason=os_reason(error))) from None
 
 
 def file_stamp(file: BinaryIO) -> tuple[int, int]:

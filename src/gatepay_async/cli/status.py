@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from enum import IntEnum
 
+from gatepay_async.cli.language import CommandText, problem_text
 from gatepay_async.words.problem import Problem
 
 
 class Status(IntEnum):
-    """The exit statuses; README.md and ``gatepay --help`` list them."""
+    """The exit statuses; docs/en/command.md and ``gatepay --help`` list them."""
 
     DONE = 0
     PARTLY = 1
@@ -21,28 +22,33 @@ class Status(IntEnum):
 
 class HaltError(Exception):
     """
-    An error that ends the command. Its text is in the user's language.
+    An error that ends the command.
 
     Args:
-        text: What went wrong. It may contain text from outside, which is escaped when it is printed.
+        problem: What went wrong. It may contain text from outside, which is escaped when it is printed.
         todo: What to do next, or empty.
         status: The exit status.
-        problem: The problem for the JSON output, if an error of the library is the cause.
         facts: More values for the JSON output.
+        result: What the command had done before the error. ``--json`` prints it and the error as one object.
     """
 
     def __init__(
         self,
-        text: str,
+        problem: CommandText | Problem,
         *,
         todo: str = "",
         status: Status = Status.USAGE,
-        problem: Problem | None = None,
         facts: Mapping[str, object] | None = None,
+        result: Mapping[str, object] | None = None,
     ) -> None:
-        super().__init__(text)
-        self.text = text
+        super().__init__(problem)
+        self.problem = problem
         self.todo = todo
         self.status = status
-        self.problem = problem
         self.facts = facts or {}
+        self.result = result or {}
+
+    @property
+    def text(self) -> str:
+        """The problem in the user's language."""
+        return problem_text(self.problem) if isinstance(self.problem, Problem) else self.problem

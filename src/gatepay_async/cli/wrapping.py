@@ -9,7 +9,9 @@ _CLOSING = "，。；：、）”」？！),"  # never starts a line after a Chi
 _OPENING = "（“「￥("  # never ends a line before a Chinese character or a number
 _DEFAULT_COLUMNS = 80
 # What wrap() doesn't break: spaces; a word or a Chinese character, with the punctuation around it; opening punctuation.
-_PIECE = re.compile(rf"\s+|[{_OPENING}]*(?:[⺀-￯]|[^\s⺀-￯{_OPENING}]+(?:\([^\s⺀-￯]*)*)[{_CLOSING}]*|[{_OPENING}]+")
+_PIECE = re.compile(
+    rf"\s+|[{_OPENING}]*(?:[⺀-￯]|[^\s⺀-￯{_OPENING}]+(?:\([^\s⺀-￯]*)*)(?:[{_CLOSING}]|[.;:!?](?!\w))*|[{_OPENING}]+"
+)
 
 
 def columns_of(stream: IO[str]) -> int:

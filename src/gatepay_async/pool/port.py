@@ -1,6 +1,7 @@
 """The interface between the pool and a connection: `asyncio_wire` on asyncio, `over_httpcore` on trio."""
 
 from collections.abc import AsyncIterable, Callable
+from functools import partial
 from typing import Any, Protocol
 
 import httpx
@@ -24,6 +25,9 @@ class NotAvailableError(httpx.ConnectError):
         super().__init__(message)
         self.body_unread = body_unread
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return partial(type(self), body_unread=self.body_unread), self.args
+
 
 class PoolClosedError(httpx.ConnectError):
     """The client was closed before this request got a connection. Nothing was sent. A retry fails too."""
@@ -34,6 +38,9 @@ class TooLateError(httpx.ReadTimeout):
 
     def __init__(self) -> None:
         super().__init__(Problem("deadline_passed"))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), ()
 
 
 def do_nothing() -> None:

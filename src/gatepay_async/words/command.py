@@ -19,8 +19,8 @@ COMMAND: dict[str, Text] = {
         "  gatepay doctor                                check your setup\n"
         "  gatepay keys upload keys.txt --product 8      upload card keys, one per line\n"
         "\n"
-        "Exit status: 0 done; 1 partly done; 2 invalid usage; 3 refused (by GatePay, or an invalid callback); 4 no response; "
-        "5 output could not be written; 130 interrupted (Ctrl-C).",
+        "Exit status: 0 done; 1 partly done; 2 invalid usage; 3 refused (by GatePay, an invalid callback, an expired order); 4 no "
+        "response; 5 output could not be written; 130 interrupted (Ctrl-C).",
         "在终端中使用 GatePay：商品、卡密、付款、回调。\n"
         "\n"
         "请先运行一次 gatepay login 保存密钥；也可以设置 GATEPAY_APPKEY，以及 GATEPAY_APPSECRET 或 "
@@ -32,7 +32,7 @@ COMMAND: dict[str, Text] = {
         "  gatepay doctor                                检查配置\n"
         "  gatepay keys upload keys.txt --product 8      上传卡密，一行一条\n"
         "\n"
-        "退出码：0 完成；1 部分完成；2 用法错误；3 被拒绝（GatePay 拒绝，或回调无效）；4 没有响应；5 无法写入输出；130 被中断（Ctrl-C）。",
+        "退出码：0 完成；1 部分完成；2 用法错误；3 被拒绝（GatePay 拒绝、回调无效，或订单已过期）；4 没有响应；5 无法写入输出；130 被中断（Ctrl-C）。",
     ),
     "login": (
         "Store your shop's key for all later commands.\n"
@@ -185,13 +185,18 @@ COMMAND: dict[str, Text] = {
         "  gatepay order T-1001-X\n"
         "  gatepay order T-1001-X --wait\n"
         "\n"
-        "It is no proof of payment: only the callback is.",
+        "It is no proof of payment: only the callback is.\n"
+        "\n"
+        "Exit status with --wait: 0 the status changed, for example to paid; 3 the order expired; 4 no response, or no "
+        "change in time.",
         "查询订单状态。\n"
         "\n"
         "  gatepay order T-1001-X\n"
         "  gatepay order T-1001-X --wait\n"
         "\n"
-        "查询结果不是付款依据：只有回调才是。",
+        "查询结果不是付款依据：只有回调才是。\n"
+        "\n"
+        "使用 --wait 时的退出码：0 状态已变化，例如已付款；3 订单已过期；4 没有响应，或在规定时间内没有变化。",
     ),
     "link": (
         "Print a quick-pay link, where a customer pays any amount.\n"
@@ -445,7 +450,7 @@ COMMAND: dict[str, Text] = {
         "Text that the callback returns to you as `extend` (default: the order number).",
         "自定义参数，回调时以 extend 原样返回（默认为订单号）。",
     ),
-    "pay.save_qr": ("Save GatePay's QR code as an image.", "将 GatePay 的二维码保存为图片。"),
+    "pay.save_qr": ("Save GatePay's QR code as a .png file.", "将 GatePay 的二维码保存为 .png 图片。"),
     "pay.wait": ("Wait for the payment; requires --listen.", "等待付款完成；需要 --listen。"),
     "pay.listen": ("Address to receive the callback on.", "接收回调的地址。"),
     "pay.timeout": (
@@ -530,6 +535,8 @@ COMMAND: dict[str, Text] = {
         "{value}（开头和结尾不能有空格或换行）",
     ),
     "usage.empty": ("it is empty", "内容为空"),
+    "usage.file": ("{value} (must be the name of a file)", "{value}（必须是文件名）"),
+    "usage.twice": ("{option} is given more than once.", "{option} 只能给一次。"),
     "usage.interval": ("{value} (must be a number of seconds from 1)", "{value}（必须是不小于 1 的秒数）"),
     "usage.address": (
         "{value} (must be a port, or an IP address and a port such as 127.0.0.1:9100 or [::1]:9100)",
@@ -539,6 +546,7 @@ COMMAND: dict[str, Text] = {
     "usage.port": ("{value} (must be a port from 0 to 65535)", "{value}（必须是 0 到 65535 的端口）"),
     "usage.fields": ("{value} (must be names with commas between them)", "{value}（必须是用逗号分隔的名称）"),
     "usage.choice": ("{value} (choose from {choices})", "{value}（可选 {choices}）"),
+    "usage.other": ("{problem}", "{problem}"),
     "usage.hint": ("see `{command} --help`", "查看 {command} --help"),
     # -- errors ----------------------------------------------------------------------------------------------
     "output.no_field": (
@@ -553,6 +561,12 @@ COMMAND: dict[str, Text] = {
     "failing.error": ("Error: ", "错误："),
     "failing.cause": ("Why: ", "原因："),
     "failing.todo": ("Fix: ", "处理："),
+    "texts.and": ("; ", "；"),
+    "failing.base_url": (
+        "The server's URL (GATEPAY_BASE_URL, --base-url or that of your profile)",
+        "服务器地址（GATEPAY_BASE_URL、--base-url 或所用配置中的地址）",
+    ),
+    "failing.path": ("{path} {problem}", "{path} {problem}"),
     "failing.field": ("{field}: {problem}", "{field}：{problem}"),
     "failing.InvalidRequestError": ("{problem}", "{problem}"),
     "failing.RefusedError": (
@@ -583,6 +597,23 @@ COMMAND: dict[str, Text] = {
         "This command requires {name}, which is not installed: pip install 'gatepay-async[{extra}]'",
         "此命令需要 {name}，但尚未安装：pip install 'gatepay-async[{extra}]'",
     ),
+    # The problems whose words in PROBLEMS name parameters of the library.
+    "problem.not_https": (
+        "must be https: over http anyone on the way can read card keys",
+        "必须是 https：使用 http 时，途中任何人都能读到卡密",
+    ),
+    "problem.cloud_not_set": (
+        "is missing: with another server than GatePay's it has no default, so that no order reaches the real cloud by "
+        "mistake. Set GATEPAY_BASE_URL and GATEPAY_CLOUD_BASE_URL (for a sandbox, set both to the same URL)",
+        "缺失：连接的不是 GatePay 时没有默认值，以免误在真实的云端下单。请同时设置环境变量 GATEPAY_BASE_URL 和 "
+        "GATEPAY_CLOUD_BASE_URL（使用沙箱时两者填同一个地址）",
+    ),
+    "problem.redirect": (
+        "is a redirect, which is not followed; check the server's URL",
+        "是重定向，不会跟随；请检查服务器地址",
+    ),
+    "problem.deadline_passed": ("the time for the whole call has passed", "已超过整个调用的时限"),
+    "problem.paid_at_form": ("must be a Unix timestamp of ten digits", "必须是十位的 Unix 时间戳"),
     # Remedies for users of the command. They replace those of the catalogue, which are for programmers.
     "todo.ProductNotFoundError": (
         "Check the product ID with `gatepay products`, and with `gatepay doctor` that the appkey is that of the right shop.",
@@ -643,6 +674,12 @@ COMMAND: dict[str, Text] = {
     "todo.TooManyKeysError": (
         "The command sends at most 500 card keys per request: update gatepay-async.",
         "命令每次最多发送 500 条卡密；请升级 gatepay-async。",
+    ),
+    "todo.StorageFailedError": (
+        "Upload the same input again later: GatePay stores each card key once. If the same lines fail again, they may be too "
+        "long: the sandbox stores card keys of up to 255 characters, and GatePay does not say how long they can be.",
+        "请稍后重新上传同样的内容：GatePay 对每条卡密只保留一份。如果仍是这些行失败，可能是卡密过长：沙箱最多保存 255 个字符，"
+        "GatePay 没有公布上限。",
     ),
     "todo.OrderFailedError": (
         "Run the command again with a new order number. If it fails again, contact GatePay and tell them the time.",
@@ -847,6 +884,7 @@ COMMAND: dict[str, Text] = {
         "check the name with `gatepay profiles`, or create the profile with `gatepay login --profile {name}`",
         "请用 gatepay profiles 核对名称，或用 gatepay login --profile {name} 新建",
     ),
+    "profiles.check.todo": ("check the name with `gatepay profiles`", "请用 gatepay profiles 核对名称"),
     "profiles.damaged": ("{path} is damaged.", "{path} 已损坏。"),
     "profiles.damaged.todo": (
         "delete the file, then run `gatepay login --profile {name}`",
@@ -903,7 +941,7 @@ COMMAND: dict[str, Text] = {
     "sources.twice": ("{name} is listed twice; it is read once.", "{name} 重复给出，只读取一次。"),
     "sources.missing": ("File not found: {name}", "找不到文件：{name}"),
     "sources.bad": ("{name}: {problem}", "{name}：{problem}"),
-    "sources.and": ("; ", "；"),
+    "sources.several": ("{problems}", "{problems}"),
     "sources.unreadable": ("Can't read {name}: {reason}", "无法读取 {name}：{reason}"),
     "sources.line": ("line {line} {problem}", "第 {line} 行{problem}"),
     "sources.row": ("row {line} {problem}", "第 {line} 行{problem}"),
@@ -983,8 +1021,8 @@ COMMAND: dict[str, Text] = {
         "请在 Excel 或 WPS 中复制该列，按显示的样子粘贴到文本文件中，再上传该文本文件",
     ),
     "sources.hidden_rows": (
-        "hidden rows with content: {count} (hidden by a filter, perhaps)",
-        "有 {count} 行被隐藏（例如被筛选），其中有内容",
+        "hidden rows with content: {count:,} (hidden by a filter, perhaps)",
+        "有 {count:,} 行被隐藏（例如被筛选），其中有内容",
     ),
     "sources.hidden_rows.todo": (
         "add --hidden-rows skip to leave them out, or --hidden-rows upload to upload them, too",
@@ -1001,8 +1039,8 @@ COMMAND: dict[str, Text] = {
         "请将卡密所在的工作表另存为 CSV 文件后上传",
     ),
     "sources.merged": (
-        "merged cells hide content in the column of the card keys (hidden cells: {count})",
-        "卡密所在的列中，合并单元格遮住了 {count} 个有内容的单元格",
+        "merged cells hide content in the column of the card keys (hidden cells: {count:,})",
+        "卡密所在的列中，合并单元格遮住了 {count:,} 个有内容的单元格",
     ),
     "sources.merged.todo": (
         "split the merged cells in Excel or WPS, and delete what is not a card key",
@@ -1054,9 +1092,14 @@ COMMAND: dict[str, Text] = {
     ),
     "sources.lf": ("contains a line break within the card key", "的卡密中含有换行"),
     "odd.these": (
-        "Lines that don't look like a single card key: {count}.",
-        "有 {count} 行看起来不是单独一条卡密。",
+        "Lines that don't look like a single card key: {count:,}.",
+        "有 {count:,} 行看起来不是单独一条卡密。",
     ),
+    "odd.found": (
+        "Lines that don't look like a single card key: {count:,}. {lines}",
+        "有 {count:,} 行看起来不是单独一条卡密。{lines}",
+    ),
+    "odd.line": ("{name}:{line}  {shown}  {reason}", "{name}:{line}  {shown}  {reason}"),
     "odd.comma": ("(contains a comma)", "（含有逗号）"),
     "odd.tab": ("(contains a tab)", "（含有制表符）"),
     "odd.markup": ("(contains markup)", "（含有标签）"),
@@ -1134,10 +1177,30 @@ COMMAND: dict[str, Text] = {
     "products.low": ("product {product_id} ({name}): {stock} left", "商品 {product_id}（{name}）：还剩 {stock}"),
     "products.none_low": ("No product has so little stock.", "没有库存这么少的商品。"),
     "products.none": ("Your shop has no products yet.", "店铺还没有商品。"),
+    # -- reasons of the operating system, by the name of their number -------------------------------------------------
+    "os.EPERM": ("Operation not permitted", "不允许的操作"),
+    "os.ENOENT": ("No such file or directory", "文件或目录不存在"),
+    "os.EIO": ("Input/output error", "读写出错"),
+    "os.EACCES": ("Permission denied", "没有权限"),
+    "os.EBUSY": ("Device or resource busy", "设备或资源正忙"),
+    "os.EEXIST": ("File exists", "文件已存在"),
+    "os.ENOTDIR": ("Not a directory", "不是目录"),
+    "os.EISDIR": ("Is a directory", "是一个目录"),
+    "os.EINVAL": ("Invalid argument", "参数无效"),
+    "os.EMFILE": ("Too many open files", "打开的文件过多"),
+    "os.EFBIG": ("File too large", "文件过大"),
+    "os.ENOSPC": ("No space left on device", "磁盘空间不足"),
+    "os.EROFS": ("Read-only file system", "文件系统是只读的"),
+    "os.ENAMETOOLONG": ("File name too long", "文件名过长"),
+    "os.ELOOP": ("Too many levels of symbolic links", "符号链接层数过多"),
+    "os.EDQUOT": ("Disk quota exceeded", "超出磁盘配额"),
+    "os.EADDRINUSE": ("Address already in use", "地址已被占用"),
+    "os.EADDRNOTAVAIL": ("Cannot assign requested address", "本机没有这个地址"),
     # -- the upload ---------------------------------------------------------------------------------------------------
     "screens.rate": ("{rate}/s", "{rate} 条/秒"),
     "screens.left": ("{time} left", "剩余 {time}"),
     "upload.doing": ("Uploading", "正在上传"),
+    "upload.target": ("Product {product} on {url}", "商品 {product}，服务器 {url}"),
     "upload.column": ("result", "结果"),
     "upload.lines": ("lines", "行数"),
     "upload.read": ("read", "读取"),
@@ -1170,6 +1233,20 @@ COMMAND: dict[str, Text] = {
     "upload.failed_lines_as_is": (
         "The card keys that may not be on the server are in {path}, one on each line. Upload that file with --as-is, too.",
         "未能确认上传成功的卡密已写入 {path}，一行一条；再次上传该文件时同样要加 --as-is。",
+    ),
+    "upload.failed_lines_lost": (
+        "The card keys that may not be on the server could not be saved: {reason}",
+        "未能确认上传成功的卡密没有保存成功：{reason}",
+    ),
+    "upload.failed_lines_lost.todo": (
+        "upload the same input again, and let --failed-lines name a file that can be written; GatePay stores each card key "
+        "once",
+        "请重新上传同样的内容，并让 --failed-lines 指向可以写入的文件；GatePay 对每条卡密只保留一份",
+    ),
+    "uploads.failed_lines_lost.todo": (
+        "run `gatepay uploads show {job} --failed-lines FILE` with a file that can be written; the card keys are still in "
+        "the queue",
+        "请换一个可以写入的文件，执行 gatepay uploads show {job} --failed-lines 文件；卡密仍在队列中",
     ),
     "upload.failed_lines_read": (
         "--failed-lines: {path} is one of the files to upload, and would be replaced.",
@@ -1297,6 +1374,14 @@ COMMAND: dict[str, Text] = {
         "The order was created, but GatePay sent no QR code to save.",
         "订单已创建，但 GatePay 没有返回可保存的二维码。",
     ),
+    "pay.picture_name": (
+        "{path}: the name of the QR code's file must end with .png",
+        "{path}：二维码的文件名必须以 .png 结尾",
+    ),
+    "pay.picture_type": (
+        "Note: {path} is not a PNG image: GatePay sent {media_type}.",
+        "注意：{path} 不是 PNG 图片，GatePay 发来的是 {media_type}。",
+    ),
     "order.order_id_is": ("GatePay's number", "GatePay 订单编号"),
     "order.name_is": ("name", "名称"),
     "order.price_is": ("price (¥)", "金额（元）"),
@@ -1422,7 +1507,7 @@ COMMAND: dict[str, Text] = {
         "respond with HTTP 200; check whether an error occurred after `success` was written",
         "请以 HTTP 200 响应，并检查写出 `success` 之后是否发生了错误",
     ),
-    "callback.late": ("no response within {seconds} s", "{seconds} 秒内没有响应"),
+    "callback.late": ("no response within {seconds:g} s", "{seconds:g} 秒内没有响应"),
     "callback.fragment": ("must not contain #", "不能含有 #"),
     "callback.address": ("{url}: {reason}", "{url}：{reason}"),
     "callback.unreachable": ("{url} does not respond: {reason}", "{url} 没有响应：{reason}"),
@@ -1458,6 +1543,10 @@ COMMAND: dict[str, Text] = {
         "升级 gatepay-async，或换一个 --database",
     ),
     "sandbox.callback_bad": ("--callback: {reason}", "--callback：{reason}"),
+    "sandbox.url_host": (
+        "The URL must point to this machine (127.0.0.1 or localhost).",
+        "回调只能发往本机（127.0.0.1 或 localhost）。",
+    ),
     "sandbox.database_bad": ("Can't use {path} as a database: {reason}", "{path} 不能用作数据库：{reason}"),
     # -- events of the sandbox ----------------------------------------------------------------------------------------
     "seen.no_answer": ("no response", "无响应"),
@@ -1504,6 +1593,7 @@ COMMAND: dict[str, Text] = {
     "doctor.bad": ("[bad] ", "[问题]"),
     "doctor.finding": ("{about}: {text}", "{about}：{text}"),
     "doctor.versions": ("Versions", "版本"),
+    "doctor.versions_are": ("{versions}", "{versions}"),
     "doctor.without": ("{package} not installed", "未安装 {package}"),
     "doctor.tls": ("Certificates", "证书"),
     "doctor.tls_ok": ("{count} authorities trusted ({version})", "信任 {count} 个证书颁发机构（{version}）"),

@@ -10,7 +10,7 @@ import httpx
 from attrs import frozen
 
 from gatepay_async.cli import settings
-from gatepay_async.cli.language import current_language, text
+from gatepay_async.cli.language import CommandText, text
 from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.screens import name_value_table, print_line, print_table
 from gatepay_async.cli.status import HaltError, Status
@@ -19,6 +19,7 @@ from gatepay_async.exchange.network import open_transport
 from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.protocol.callback import parse_callback
 from gatepay_async.testing import signed_callback
+from gatepay_async.words.problem import Problem
 
 _MONEY = re.compile(r"(0|[1-9][0-9]{0,11})\.[0-9]{2}")  # such as 0.99
 _REPLY_TIMEOUT_S = 15.0  # GatePay doesn't document its timeout
@@ -136,11 +137,12 @@ class ShopReply:
 async def send(url: str, fields: CallbackFields) -> Status:
     """Send a signed callback to the shop, as GatePay would, and print the reply."""
     reply = await send_callback(url, signed_query(fields), post=fields.post)
-    if wants_json():
-        print_json(http_status=reply.status, answer=reply.text)
-    else:
+    result = {"http_status": reply.status, "answer": reply.text}
+    if not wants_json():
         body = escape(reply.text) or text("callback.nothing")
         print_line(text("callback.answered", answer=body, status=reply.status))
+    elif reply.verdict is not Verdict.NEITHER:  # otherwise the error has the result
+        print_json(**result)
     if reply.verdict is Verdict.SUCCESS:
         return Status.DONE
     if reply.verdict is Verdict.FAIL:
@@ -148,7 +150,7 @@ async def send(url: str, fields: CallbackFields) -> Status:
     message, todo = text("callback.neither"), text("callback.neither.todo")
     if reply.text == Verdict.SUCCESS:
         message, todo = text("callback.status", status=reply.status), text("callback.status.todo")
-    raise HaltError(message, todo=todo, status=Status.NO_ANSWER)
+    raise HaltError(message, todo=todo, status=Status.NO_ANSWER, result=result)
 
 
 def signed_query(fields: CallbackFields) -> str:
@@ -190,7 +192,7 @@ async def send_callback(url: str, query: str, *, post: bool = False) -> ShopRepl
         InvalidRequestError: The environment names an invalid proxy or invalid certificates.
     """
     transport = await open_transport(_parse_address(url))
-    reason = text("callback.late", seconds=f"{_REPLY_TIMEOUT_S:g}")
+    reason: CommandText | Problem = text("callback.late", seconds=_REPLY_TIMEOUT_S)
     # The transport has read the environment already. httpx doesn't follow redirects by default.
     async with httpx.AsyncClient(transport=transport, trust_env=False, timeout=None) as client:  # noqa: S113 -- move_on_after() below limits it
         with anyio.move_on_after(_REPLY_TIMEOUT_S):
@@ -199,7 +201,7 @@ async def send_callback(url: str, query: str, *, post: bool = False) -> ShopRepl
                     return await _read_reply(client.stream("POST", url, content=query, headers=_FORM_HEADERS))
                 return await _read_reply(client.stream("GET", f"{url}{'&' if '?' in url else '?'}{query}"))
             except Exception as error:  # noqa: BLE001 -- with SOCKS proxies, httpcore raises errors of many classes
-                reason = describe_error(error).in_(current_language())
+                reason = describe_error(error)
     # Not chained, because the error contains the URL with the signature.
     raise HaltError(
         text("callback.unreachable", url=url, reason=reason),
@@ -210,12 +212,12 @@ async def send_callback(url: str, query: str, *, post: bool = False) -> ShopRepl
 
 def _parse_address(url: str) -> httpx.URL:
     """Parse the URL of a callback endpoint, or explain what is wrong with it."""
+    reason: CommandText | Problem = text("callback.fragment")
     try:
-        if "#" not in url:
+        if "#" not in url:  # the query would be after the "#", and clients don't send that part
             return parse_url(url)
-        reason = text("callback.fragment")  # the query would be after the "#", and clients don't send that part
     except BadUrlError as error:
-        reason = error.problem.in_(current_language())
+        reason = error.problem
     raise HaltError(text("callback.address", url=url, reason=reason))
 
 

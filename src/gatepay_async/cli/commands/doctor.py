@@ -12,7 +12,7 @@ from attrs import frozen
 
 from gatepay_async.cli import failures, settings
 from gatepay_async.cli.commands.callback import CallbackFields, Verdict, send_callback, signed_query
-from gatepay_async.cli.language import text
+from gatepay_async.cli.language import CommandText, problem_text, text
 from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.screens import print_line, wrap_indented
 from gatepay_async.cli.status import HaltError, Status
@@ -25,6 +25,7 @@ from gatepay_async.protocol.errors import GatePayError, InvalidRequestError
 from gatepay_async.protocol.messages import open_envelope
 from gatepay_async.protocol.values import MisreadError
 from gatepay_async.version import __version__
+from gatepay_async.words.problem import Problem
 
 _MAX_SKEW_S = 60  # an inaccurate clock affects the `max_age` of callbacks
 _INDENT_COLUMNS = 7  # the width of a mark and a space, in both languages
@@ -47,16 +48,21 @@ class Finding:
     Attributes:
         about: The name of what was checked.
         mark: How severe it is.
-        text: The result.
+        result: What was found.
         todo: How to fix the problem, or empty.
         status: The exit status for this finding.
     """
 
     about: str
     mark: Mark
-    text: str
+    result: CommandText | Problem
     todo: str = ""
     status: Status = Status.DONE
+
+    @property
+    def text(self) -> str:
+        """The result in the user's language."""
+        return problem_text(self.result) if isinstance(self.result, Problem) else self.result
 
 
 async def diagnose(callback_url: str) -> Status:
@@ -75,9 +81,17 @@ async def diagnose(callback_url: str) -> Status:
         if callback_url:
             record(*await _check_callback(callback_url))
     if wants_json():
-        names = ("about", "mark", "text", "todo")
-        print_json(findings=[{name: str(getattr(finding, name)) for name in names} for finding in findings])
+        print_json(findings=[_finding_as_json(finding) for finding in findings])
     return max(finding.status for finding in findings)
+
+
+def _finding_as_json(finding: Finding) -> dict[str, object]:
+    """Return a finding for JSON. One that is not ok has a ``problem``, as an error has."""
+    names = ("about", "mark", "text", "todo")
+    document: dict[str, object] = {name: str(getattr(finding, name)) for name in names}
+    if finding.mark is not Mark.OK:
+        document["problem"] = failures.text_as_json(finding.result)
+    return document
 
 
 def _print_finding(finding: Finding) -> None:
@@ -101,7 +115,7 @@ def _check_versions() -> Finding:
             versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             versions.append(text("doctor.without", package=package))
-    return Finding("versions", Mark.OK, ", ".join(versions))
+    return Finding("versions", Mark.OK, text("doctor.versions_are", versions=", ".join(versions)))
 
 
 def _check_tls() -> Finding:
@@ -149,7 +163,7 @@ def _check_credentials() -> list[Finding]:
         appkey = credentials.appkey()
         credentials.secret()  # fails if there is no secret
     except HaltError as error:
-        return [Finding("credentials", Mark.BAD, error.text, error.todo, Status.USAGE)]
+        return [Finding("credentials", Mark.BAD, error.problem, error.todo, Status.USAGE)]
     message = text("doctor.credentials_ok", appkey=appkey, where=credentials.secret_location)
     findings.append(Finding("credentials", Mark.OK, message))
     from_environment = isinstance(credentials, settings.EnvironmentCredentials)
@@ -228,7 +242,7 @@ async def _check_callback(url: str) -> list[Finding]:
         to_genuine = await send_callback(url, signed_query(genuine))
         to_forged = await send_callback(url, signed_query(forged))
     except HaltError as error:
-        return [Finding("callback", Mark.BAD, error.text, error.todo, error.status)]
+        return [Finding("callback", Mark.BAD, error.problem, error.todo, error.status)]
     except InvalidRequestError as error:  # an invalid proxy for this URL; GatePay's URL may need no proxy
         return [Finding("callback", Mark.BAD, failures.headline(error), failures.explain(error).remedy, Status.USAGE)]
     if to_forged.verdict is Verdict.SUCCESS:

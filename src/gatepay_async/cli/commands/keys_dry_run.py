@@ -110,7 +110,7 @@ class _DryRun:
             print_line(text("upload.samples", samples="  ".join(map(escape, self._samples))))
         odd_count = sum(source.odd_count for source in self._inputs)
         if odd_count:
-            print_line(text("odd.these", count=f"{odd_count:,}"))
+            print_line(text("odd.these", count=odd_count))
             for line in checking.odd_lines(self._inputs):
                 print_line(f"  {line}")
         for duplicate, first in islice(self._repetitions(place), _MAX_LINES_SHOWN):

@@ -70,11 +70,13 @@ async def submit(
             if info.state == "done" and info.ended is not None:
                 when = local_time(info.ended)
                 warn(text("queue.was_done", job=queue.job_number(job), when=when))
+                ledger.print_target(product_id)
                 return await uploads.print_result(job, failed_lines, reader.place, reading)
             if not wait:
                 _print_queued(job, info.count)
                 return Status.DONE
             warn(text("queue.submitted", job=queue.job_number(job), count=f"{info.count:,}"))
+            ledger.print_target(product_id)
             print_result = partial(uploads.print_result, job, failed_lines, reader.place, reading)
             return await _work_until_done(durable, job, concurrency, print_result)
 

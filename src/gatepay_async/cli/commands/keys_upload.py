@@ -6,21 +6,21 @@ from typing import Literal
 
 from attrs import frozen
 
-from gatepay_async.cli import checking, failures, ledger, sources
+from gatepay_async.cli import checking, failures, ledger, settings, sources
 from gatepay_async.cli.files.reading import Reading
 from gatepay_async.cli.language import text
 from gatepay_async.cli.private_file import atomic_write
 from gatepay_async.cli.screens import progress
-from gatepay_async.cli.settings import client
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol.bulk import UploadProgress, UploadReport
-from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.protocol.errors import GatePayError
 
 
 @frozen
 class _UploadCommand:
     """The input of an upload, and the file for the card keys that are not known to be on the server."""
 
+    product_id: int
     reader: sources.Reader
     sources: list[sources.InputSource]
     reading: Reading
@@ -43,11 +43,11 @@ async def upload(
     yes: bool,
 ) -> Status:
     """Upload all files as one input, and print the report, even if the upload is interrupted."""
-    gatepay = client()
+    gatepay = settings.client()
     if failed_lines is not None:
         ledger.check_failed_lines(failed_lines, sources.find_sources(names))
     inputs = await checking.read_inputs(names, reading, yes=yes)
-    command = _UploadCommand(sources.Reader(inputs), inputs, reading, failed_lines)
+    command = _UploadCommand(product_id, sources.Reader(inputs), inputs, reading, failed_lines)
     total = command.line_count
     early_error: BaseException | None = None
     with progress(text("upload.doing"), total=total) as update:
@@ -71,12 +71,17 @@ async def upload(
 def _finish(command: _UploadCommand, report: UploadReport, early_error: BaseException | None) -> Status:
     """Print the report, and the error that ended the upload early, if any. Return the exit status."""
     lines_are_missing, write_error = False, None
+    errors: list[HaltError | GatePayError] = []
+    if isinstance(early_error, HaltError | GatePayError):
+        errors.append(early_error)
     try:
         was_completed = early_error is None and report.stopped is None
         lines_are_missing = _save_unsent_lines(command, report, was_completed=was_completed)
     except HaltError as error:
-        write_error = error
+        write_error = ledger.lost_lines_error(error, report, text("upload.failed_lines_lost.todo"))
+        errors.append(write_error)
     interrupted = early_error is not None
+    ledger.print_target(command.product_id)
     ledger.print_report(
         report,
         command.reader.place,
@@ -86,15 +91,14 @@ def _finish(command: _UploadCommand, report: UploadReport, early_error: BaseExce
         interrupted=interrupted,
         # A file that grew during the upload has more lines than were counted.
         not_read=None if command.line_count is None else max(0, command.line_count - report.read),
+        errors=errors,
+        facts={"product": command.product_id, "base_url": settings.base_url()},
     )
-    if write_error is not None:
-        failures.show_error(write_error)
     if early_error is None:
         return ledger.report_status(report) if write_error is None else Status.NO_OUTPUT
-    if not isinstance(early_error, HaltError | InvalidRequestError):
+    if early_error not in errors:
         raise early_error
-    failures.show_error(early_error)
-    return Status.PARTLY if report.stored or report.already_there else Status.USAGE
+    return Status.PARTLY if report.stored or report.already_there else failures.status_of(errors[0])
 
 
 def _save_unsent_lines(command: _UploadCommand, report: UploadReport, *, was_completed: bool) -> bool:

@@ -13,12 +13,17 @@ from gatepay_async.protocol.errors import ProtocolError, TransportError
 from gatepay_async.protocol.models import OrderStatus
 
 _POLL_SECONDS = 3.0
+_EXPIRED = "expired"
 # GatePay documents only the status "expired". Any other change of the status ends the wait, too.
-_FINAL_STATUSES = ("expired", "paid")
+_FINAL_STATUSES = (_EXPIRED, "paid")
 
 
 async def show(number: str, wait: bool, timeout: int) -> Status:  # noqa: ASYNC109, FBT001 -- the values of options
-    """Print the status of order *number*. With *wait*, first wait until it is paid or expires."""
+    """
+    Print the status of order *number*.
+
+    With *wait*, first wait until the order is paid or expires. Then the exit status tells a script which of the two.
+    """
     checks.check("ORDER_NUMBER", number, checks.order_number)
     async with settings.client() as gatepay:
         status = await gatepay.check_order(number)
@@ -36,7 +41,7 @@ async def show(number: str, wait: bool, timeout: int) -> Status:  # noqa: ASYNC1
         print_json(out_order_id=number, **{names[name]: value for name, value in values.items()})
     else:
         print_table(name_value_table((text(f"order.{name}_is"), value) for name, value in values.items()))
-    return Status.DONE
+    return Status.REFUSED if wait and status.order_status == _EXPIRED else Status.DONE
 
 
 async def _wait_for_change(

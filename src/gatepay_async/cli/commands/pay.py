@@ -13,7 +13,7 @@ from gatepay_async.cli import settings
 from gatepay_async.cli.commands.pay_lost import find_order
 from gatepay_async.cli.commands.pay_waiting import open_listener, wait_for_payment
 from gatepay_async.cli.extras import require_extra
-from gatepay_async.cli.language import text
+from gatepay_async.cli.language import CommandText, os_reason, text
 from gatepay_async.cli.output import escape, print_json, wants_json, warn
 from gatepay_async.cli.screens import name_value_table, new_console, print_line, print_table
 from gatepay_async.cli.status import HaltError, Status
@@ -117,6 +117,8 @@ async def _create_and_return_price(
 
 def _check_new_file(path: Path) -> None:
     """Check that the QR code can be saved to *path*, before an order is created."""
+    if path.suffix.lower() != ".png":
+        raise HaltError(text("pay.picture_name", path=path))
     if path.exists():
         raise HaltError(text("files.there", path=path))
     if not path.absolute().parent.is_dir():
@@ -135,17 +137,25 @@ async def _create_order(
     except anyio.get_cancelled_exc_class():
         warn(text("pay.perhaps", order=escape(out_order_id)))
         raise
-    _print_payment(payment)
-    if save_qr is not None and payment.url:
-        if payment.picture is None:
-            raise HaltError(text("pay.no_picture"), status=Status.PARTLY)
-        try:
-            payment.picture.save(save_qr)
-        except OSError as error:
-            raise HaltError(
-                text("files.unwritable", path=save_qr, reason=error.strerror), status=Status.PARTLY
-            ) from None
+    problem = _save_picture(payment, save_qr) if save_qr is not None and payment.url else None
+    if problem is None or not wants_json():
+        _print_payment(payment)
+    if problem is not None:
+        raise HaltError(problem, status=Status.PARTLY, result=_payment_as_json(payment))
     return payment
+
+
+def _save_picture(payment: CreatedOrder, path: Path) -> CommandText | None:
+    """Save the QR code of the order. Return why that is impossible, or None."""
+    if payment.picture is None:
+        return text("pay.no_picture")
+    try:
+        payment.picture.save(path)
+    except OSError as error:
+        return text("files.unwritable", path=path, reason=os_reason(error))
+    if payment.picture.media_type != "image/png":
+        warn(text("pay.picture_type", path=escape(path), media_type=payment.picture.media_type))
+    return None
 
 
 async def _send_order(gatepay: AsyncGatePay, request: OrderRequest, out_order_id: str) -> CreatedOrder:
@@ -168,24 +178,22 @@ async def _send_order(gatepay: AsyncGatePay, request: OrderRequest, out_order_id
     return CreatedOrder(out_order_id, price, request.pay_type, link.pay_url, link.qrcode)
 
 
-def _print_payment(payment: CreatedOrder) -> None:
-    rows = {
-        "order": payment.out_order_id,
-        "price": None if payment.price is None else f"{payment.price:f}",
-        "type": payment.pay_type,
-        "link": payment.url,
+def _payment_as_json(payment: CreatedOrder) -> dict[str, object]:
+    return {
+        "out_order_id": payment.out_order_id,
+        "order_price": None if payment.price is None else f"{payment.price:f}",
+        "order_type": payment.pay_type,
+        "order_url": payment.url or None,
     }
+
+
+def _print_payment(payment: CreatedOrder) -> None:
+    document = _payment_as_json(payment)
     if wants_json():
-        print_json(
-            out_order_id=rows["order"],
-            order_price=rows["price"],
-            order_type=rows["type"],
-            order_url=rows["link"] or None,
-        )
+        print_json(**document)
         return
-    print_table(
-        name_value_table((text(f"pay.{name}_is"), value) for name, value in rows.items() if value and name != "link")
-    )
+    rows = {"order": document["out_order_id"], "price": document["order_price"], "type": document["order_type"]}
+    print_table(name_value_table((text(f"pay.{name}_is"), value) for name, value in rows.items() if value))
     if not payment.url:
         print_line(text("pay.link_lost"))
         return

@@ -1,7 +1,7 @@
 """``gatepay pay`` after a lost reply: asks GatePay whether the order exists."""
 
 from gatepay_async.cli.failures import headline
-from gatepay_async.cli.language import text
+from gatepay_async.cli.language import CommandText, text
 from gatepay_async.cli.output import escape, warn
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.client import AsyncGatePay
@@ -33,7 +33,7 @@ async def find_order(gatepay: AsyncGatePay, error: OutcomeUnknownError) -> Order
     raise _unsettled(error, "not_found", text(f"pay.{key}", order=order), text(f"pay.{key}.todo"))
 
 
-def _unsettled(error: OutcomeUnknownError, settled: str, message: str, todo: str) -> HaltError:
+def _unsettled(error: OutcomeUnknownError, settled: str, message: CommandText, todo: str) -> HaltError:
     """Return the error for an order that may exist. *settled* says why that is still unknown."""
     facts = {
         "type": type(error).__name__,

@@ -9,7 +9,7 @@ from decimal import Decimal
 import anyio
 
 from gatepay_async.cli import settings
-from gatepay_async.cli.language import text
+from gatepay_async.cli.language import os_reason, text
 from gatepay_async.cli.output import escape, print_json, wants_json, warn_interrupted
 from gatepay_async.cli.screens import format_duration, local_time, print_line
 from gatepay_async.cli.status import HaltError, Status
@@ -48,7 +48,7 @@ def open_listener(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise HaltError(text("pay.cant_listen", address=f"{host}:{port}", reason=error.strerror or error)) from None
+        raise HaltError(text("pay.cant_listen", address=f"{host}:{port}", reason=os_reason(error))) from None
 
 
 async def wait_for_payment(

@@ -9,18 +9,19 @@ import sqlite3
 import sys
 from contextlib import AsyncExitStack
 from datetime import datetime
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING, Never, cast
 
 import anyio
 from attrs import asdict, frozen
 
 from gatepay_async.cli import env_files
 from gatepay_async.cli.extras import require_extra
-from gatepay_async.cli.language import current_language, text
+from gatepay_async.cli.language import CommandText, current_language, os_reason, text
 from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.screens import name_value_table, print_line, print_table
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.words import say
+from gatepay_async.words.command import COMMAND
 from gatepay_async.words.pages import PAGES
 
 if TYPE_CHECKING:
@@ -65,11 +66,14 @@ async def serve(settings: Settings) -> Status:
                     sandbox, await _start_serving(sandbox, settings.port, stack), settings
                 )
     except PortTakenError as error:
+        reason = os_reason(cast("OSError", error.__cause__))
         raise HaltError(
-            text("sandbox.port_taken", port=error.port, reason=error.reason), todo=text("sandbox.port_taken.todo")
+            text("sandbox.port_taken", port=error.port, reason=reason), todo=text("sandbox.port_taken.todo")
         ) from None
     except CallbackUrlError as error:
-        reason = say(PAGES[error.problem], current_language())
+        # The page names a parameter of the library for another host. The command has none.
+        words = COMMAND.get(f"sandbox.{error.problem}") or PAGES[error.problem]
+        reason = CommandText(say(words, current_language()), error.problem, {})
         raise HaltError(text("sandbox.callback_bad", reason=reason)) from None
     except LaterVersionError:
         raise HaltError(text("sandbox.later", path=settings.database), todo=text("sandbox.later.todo")) from None
@@ -175,7 +179,7 @@ def _call_line(event: CallEvent) -> tuple[list[str], str]:
 
 def _callback_line(event: DeliveryEvent) -> tuple[list[str], str]:
     """Return the parts and the style of a line such as ``18:02:12 → order 12 · 200 success``."""
-    parts = [text("seen.order", number=event.order_id)]
+    parts: list[str] = [text("seen.order", number=event.order_id)]
     if event.attempt > 1:
         parts.append(text("seen.attempt", number=event.attempt))
     if event.status is not None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatepay_async.cli import failures, ledger, queue
+from gatepay_async.cli import failures, ledger, queue, settings
 from gatepay_async.cli.files.reading import Reading
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, print_json, wants_json, warn
@@ -125,18 +125,25 @@ async def print_result(
         try:
             failed_lines = _save_failed_lines(failed_lines, report, reading or Reading())
         except HaltError as error:
-            failed_lines, write_error = None, error
-    json_fields = {"job": queue.job_number(job), "state": str(info.state)}
+            todo = text("uploads.failed_lines_lost.todo", job=queue.job_number(job))
+            failed_lines, write_error = None, ledger.lost_lines_error(error, report, todo)
+    json_fields = {
+        "job": queue.job_number(job),
+        "state": str(info.state),
+        "product": info.product_id,
+        "base_url": settings.base_url(),
+    }
     cancelled = info.state == "cancelled"
     ledger.print_report(
         report,
         place or (lambda line: f"{escape(info.name)}:{line}"),
         failed_lines=failed_lines,
         cancelled=cancelled,
+        errors=[] if write_error is None else [write_error],
         facts=json_fields,
     )
     if write_error is not None:
-        raise write_error
+        return write_error.status
     return Status.PARTLY if cancelled else ledger.report_status(report)
 
 

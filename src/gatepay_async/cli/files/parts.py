@@ -188,7 +188,7 @@ class SharedTexts:
     def _joined(self, texts: list[bytes]) -> bytes:
         """Return *texts* with ``_END`` after each, and add their starts to ``_starts``."""
         if self._starts[-1] > _MAX_TEXT_BYTES:
-            raise FileProblemError("sources.too_large", most=f"{_MAX_TEXT_BYTES // 2**20:,}")
+            raise FileProblemError("sources.too_large", most=_MAX_TEXT_BYTES // 2**20)
         self._starts.extend(accumulate(map(len, texts), initial=self._starts.pop()))
         return b"".join([_END.join(texts), _END]) if texts else b""
 
