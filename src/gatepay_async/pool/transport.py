@@ -13,7 +13,7 @@ import ssl
 import time
 from collections.abc import AsyncIterable, Callable
 from contextlib import AsyncExitStack
-from datetime import timedelta
+from types import NoneType
 from typing import Final, cast
 
 import anyio
@@ -24,7 +24,7 @@ from attrs import fields
 
 from gatepay_async.pool import turns
 from gatepay_async.pool.answers import OpenResponse, ResponseBody
-from gatepay_async.pool.opener import Opener, origin_of
+from gatepay_async.pool.opener import Opener, check_origin, origin_of
 from gatepay_async.pool.over_httpcore import HttpcoreConnection
 from gatepay_async.pool.owner import PROCESS, running_loop
 from gatepay_async.pool.port import (
@@ -41,6 +41,7 @@ from gatepay_async.pool.port import (
 )
 from gatepay_async.pool.requests import encode_head
 from gatepay_async.pool.slots import Slot, Slots
+from gatepay_async.words.arguments import Seconds, check_callable, check_instance, check_whole, seconds_from_0
 from gatepay_async.words.problem import Problem
 
 # The most expired connections that one call closes before it sends. More of them would slow down the first call after
@@ -68,16 +69,15 @@ class OriginPool(httpx.AsyncBaseTransport):
     Args:
         origin: A URL whose scheme, host and port are used; its path is ignored.
         max_connections: The most connections at once, including those that are being opened or closed.
-        keepalive_expiry: Seconds, or a `timedelta`, after which an idle connection is closed instead of reused. There
-            is no background task: later calls close it.
+        keepalive_expiry: Seconds, or a `timedelta`, after which an idle connection is closed instead of reused. 0: no
+            connection is reused; `math.inf`: never. There is no background task: later calls close it.
         ssl_context: The TLS context. None: httpx's default, made once, in a thread, when the first connection is
             opened.
         uds: The path of a Unix socket to connect to, whatever the host.
         clock: Returns seconds that never go back.
 
     Raises:
-        httpx.UnsupportedProtocol: *origin* is not `http://` or `https://` with a host.
-        ValueError: *max_connections* is below 1.
+        InvalidArgumentError: An argument is invalid. *origin* must be `http://` or `https://` with a host.
     """
 
     def __init__(
@@ -85,17 +85,17 @@ class OriginPool(httpx.AsyncBaseTransport):
         origin: httpx.URL | str,
         *,
         max_connections: int = 100,
-        keepalive_expiry: float | timedelta = 15.0,
+        keepalive_expiry: Seconds = 15.0,
         ssl_context: ssl.SSLContext | None = None,
         uds: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if max_connections < 1:
-            raise ValueError(f"max_connections must be at least 1, not {max_connections}")
-        self._origin = origin_of(httpx.URL(origin))
-        self._keepalive_expiry = (
-            keepalive_expiry.total_seconds() if isinstance(keepalive_expiry, timedelta) else keepalive_expiry
-        )
+        self._origin = check_origin(origin)
+        check_whole("max_connections", max_connections, 1)
+        self._keepalive_expiry = seconds_from_0("keepalive_expiry", keepalive_expiry)
+        check_instance("ssl_context", ssl_context, ssl.SSLContext, NoneType)
+        check_instance("uds", uds, str, NoneType)
+        check_callable("clock", clock)
         self._opener = Opener(self._origin, ssl_context, uds)
         self._clock = clock
         self._slots: Slots[Connection] = Slots(max_connections)

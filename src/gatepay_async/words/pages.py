@@ -1,6 +1,7 @@
 """The texts of the sandbox's pages, and the reasons why a callback failed or a callback URL is invalid."""
 
 from gatepay_async.words import Text
+from gatepay_async.words.problems import PROBLEMS
 
 PAGES: dict[str, Text] = {
     # The frame
@@ -273,21 +274,6 @@ PAGES: dict[str, Text] = {
     "tls": ("The certificate is not trusted, or TLS failed.", "证书不受信任，或 TLS 失败。"),
     "too_long": ("The response was longer than 4,096 bytes.", "响应超过 4096 字节。"),
     "no_url": ("The shop has no callback URL.", "店铺没有填写回调 URL。"),
-    "url_form": (
-        "Enter a full http:// or https:// URL: ASCII, no spaces, at most 2,000 characters.",
-        "请填写以 http:// 或 https:// 开头的完整地址：仅限 ASCII 字符，不含空格，最长 2000 个字符。",
-    ),
-    "url_user": ("The URL must not contain a user name or password.", "地址中不能包含用户名和密码。"),
-    "url_taken": (
-        "The URL has a parameter with the same name as one of the callback's own, such as price or sign.",
-        "地址中含有与回调相同的参数名，例如 price 或 sign。",
-    ),
-    "url_query": (
-        "The parameters of the URL are too long: at most 700 characters, or the callback does not fit.",
-        "地址中的参数过长：最多 700 个字符，否则放不下回调。",
-    ),
-    "url_host": (
-        "The URL must point to this machine (127.0.0.1 or localhost). Sandbox(callbacks_beyond_loopback=True) allows other hosts.",
-        "回调只能发往本机（127.0.0.1 或 localhost）。如需放开，请使用 Sandbox(callbacks_beyond_loopback=True)。",
-    ),
+    **{name: PROBLEMS[name] for name in ("url_form", "url_user", "url_taken", "url_query", "url_not_local")},
+    "url_host": PROBLEMS["url_not_local"],  # its name in databases of earlier versions
 }

@@ -407,6 +407,37 @@ PROBLEMS: dict[str, Text] = {
     "wrong_type": ("must be a {wanted}, not {kind}", "必须是 {wanted}，而不是 {kind}"),
     "lacks_members": ("must be a {wanted}: {kind} has no {missing}", "必须是 {wanted}：{kind} 没有 {missing}"),
     "not_instance": ("must be an instance of {wanted}, not of {kind}", "必须是 {wanted} 的实例，而不是 {kind}"),
+    # -- the arguments of the sandbox and of the pool -----------------------------------------------------------------
+    "no_origin": (
+        "must be a URL with http:// or https:// and a host",
+        "必须是网址：以 http:// 或 https:// 开头，带主机名",
+    ),
+    "not_in_range": ("must be from {least} to {most}", "必须在 {least} 到 {most} 之间"),
+    "amount_range": (
+        "must be an amount from {least} to {most} yuan, in whole fen",
+        "必须是 {least} 到 {most} 元之间的金额，精确到分",
+    ),
+    "fault_without_code": (
+        "is missing: FaultKind.CODE needs the code to refuse with",
+        "缺失：FaultKind.CODE 需要指定拒绝时的状态码",
+    ),
+    "url_form": (
+        "Enter a full http:// or https:// URL: ASCII, no spaces, at most 2,000 characters.",
+        "请填写以 http:// 或 https:// 开头的完整地址：仅限 ASCII 字符，不含空格，最长 2000 个字符。",
+    ),
+    "url_user": ("The URL must not contain a user name or password.", "地址中不能包含用户名和密码。"),
+    "url_taken": (
+        "The URL has a parameter with the same name as one of the callback's own, such as price or sign.",
+        "地址中含有与回调相同的参数名，例如 price 或 sign。",
+    ),
+    "url_query": (
+        "The parameters of the URL are too long: at most 700 characters, or the callback does not fit.",
+        "地址中的参数过长：最多 700 个字符，否则放不下回调。",
+    ),
+    "url_not_local": (
+        "The URL must point to this machine (127.0.0.1 or localhost). Sandbox(callbacks_beyond_loopback=True) allows other hosts.",
+        "回调只能发往本机（127.0.0.1 或 localhost）。如需放开，请使用 Sandbox(callbacks_beyond_loopback=True)。",
+    ),
     # -- sentences that start with a placeholder ----------------------------------------------------------------------
     "sending_failed": (
         "{kind} while sending; see the worker's log",

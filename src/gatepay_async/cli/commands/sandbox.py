@@ -69,7 +69,7 @@ async def serve(settings: Settings) -> Status:
             text("sandbox.port_taken", port=error.port, reason=error.reason), todo=text("sandbox.port_taken.todo")
         ) from None
     except CallbackUrlError as error:
-        reason = say(PAGES[error.problem], current_language())
+        reason = error.problem.in_(current_language())
         raise HaltError(text("sandbox.callback_bad", reason=reason)) from None
     except LaterVersionError:
         raise HaltError(text("sandbox.later", path=settings.database), todo=text("sandbox.later.todo")) from None
