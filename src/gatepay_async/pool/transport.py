@@ -70,7 +70,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         origin: A URL whose scheme, host and port are used; its path is ignored.
         max_connections: The most connections at once, including those that are being opened or closed.
         keepalive_expiry: Seconds, or a `timedelta`, after which an idle connection is closed instead of reused. 0: no
-            connection is reused; `math.inf`: never. There is no background task: later calls close it.
+            connection is reused; `math.inf`: it can always be reused. There is no background task: later calls close it.
         ssl_context: The TLS context. None: httpx's default, made once, in a thread, when the first connection is
             opened.
         uds: The path of a Unix socket to connect to, whatever the host.

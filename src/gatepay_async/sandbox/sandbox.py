@@ -32,6 +32,8 @@ class Sandbox(OrderControls):
     Shop one (``appkey``, ``appsecret``) owns the products 4, 5 and 8 of the vendor's page. Shop two, the second of
     :attr:`shops`, owns product 3, which starts without card keys.
 
+    Every method raises ``InvalidArgumentError`` for an argument of a wrong kind or value.
+
     Args:
         database: An SQLite file, which is created if it doesn't exist, and kept when the sandbox closes; or
             ``:memory:``.
