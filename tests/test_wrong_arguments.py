@@ -28,12 +28,24 @@ HERE = Path(__file__)
 NOT_TEXT = [3, True, b"text", [], object()]
 NO_TEXT = [None, *NOT_TEXT]
 TEXT = [*NO_TEXT, "", "half a character: \ud800"]
-NOT_CALLABLE = [None, 3, "time.time", []]
-NOT_BOOL = [None, 0, 1, "yes", "", []]
+NOT_CALLABLE: list[object] = [None, 3, "time.time", []]
+NOT_BOOL: list[object] = [None, 0, 1, "yes", "", []]
 NOT_WHOLE = ["3", 3.0, True, math.nan, math.inf, [], Decimal(3)]
 WHOLE_FROM_1 = [None, *NOT_WHOLE, 0, -1, HUGE, -HUGE]
 WHOLE_FROM_0 = [*NOT_WHOLE, -1, HUGE, -HUGE]
-SECONDS_FROM_0 = [None, "3", True, -1, math.nan, -math.inf, HUGE, -HUGE, timedelta(seconds=-1), [], Decimal(3)]
+SECONDS_FROM_0: list[object] = [
+    None,
+    "3",
+    True,
+    -1,
+    math.nan,
+    -math.inf,
+    HUGE,
+    -HUGE,
+    timedelta(seconds=-1),
+    [],
+    Decimal(3),
+]
 SECONDS = [*SECONDS_FROM_0, 0, math.inf, timedelta(0)]
 SECONDS_OR_NONE = ["3", True, 0, -1, math.nan, -math.inf, HUGE, -HUGE, timedelta(0), [], Decimal(3)]
 NOT_MONEY = [
@@ -234,7 +246,7 @@ def table(shop: Sandbox) -> Table:
 NOT_CALLED = {
     "CallEvent", "CallbackEvent", "CallbackReply", "CallbackUrlError", "Claim", "Delivery", "DeliveryEvent",
     "DeliveryState", "EventKind", "FaultKind", "LaterVersionError", "NoCallbackError", "Order", "OrderState",
-    "PoolClosedError", "PortTakenError", "SeenRequest", "ShopAccount", "ShopState", "Standing", "Store",
+    "PoolClosedError", "PortTakenError", "SeenRequest", "ShopAccount", "ShopState", "ShownState", "Standing", "Store",
 }  # fmt: skip
 
 

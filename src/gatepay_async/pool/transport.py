@@ -69,8 +69,8 @@ class OriginPool(httpx.AsyncBaseTransport):
     Args:
         origin: A URL whose scheme, host and port are used; its path is ignored.
         max_connections: The most connections at once, including those that are being opened or closed.
-        keepalive_expiry: Seconds, or a `timedelta`, after which an idle connection is closed instead of reused. 0: no
-            connection is reused; `math.inf`: it can always be reused. There is no background task: later calls close it.
+        keepalive_expiry: Seconds, or a `timedelta`, after which an idle connection is closed instead of reused. There
+            is no background task: later calls close it. 0: no connection is reused; `math.inf`: none expires.
         ssl_context: The TLS context. None: httpx's default, made once, in a thread, when the first connection is
             opened.
         uds: The path of a Unix socket to connect to, whatever the host.
