@@ -38,7 +38,7 @@ PAGES: dict[str, Text] = {
     "link_closed": ("This shop cannot take payments now", "此店铺目前无法收款"),
     "link_closed_more": (
         "It is closed, its licence or quota is used up, or the payment method is closed.",
-        "店铺已关闭、授权到期、额度用完，或者该付款方式已关闭。",
+        "店铺已关闭、授权到期、额度用完，或者该支付方式已关闭。",
     ),
     "to_console": ("Go to the console", "前往控制台"),
     # The order's page
@@ -114,15 +114,15 @@ PAGES: dict[str, Text] = {
     # The quick-pay page
     "quick_pay": ("Pay a shop", "向商户付款"),
     "amount_yuan": ("Amount (yuan)", "金额（元）"),
-    "quick_pay_more": ("Enter how much to pay, and choose how.", "请输入金额并选择付款方式。"),
-    "quick_pay_fixed": ("The shop has set the amount. Choose how to pay.", "金额由商户设定，请选择付款方式。"),
+    "quick_pay_more": ("Enter how much to pay, and choose how.", "请输入金额并选择支付方式。"),
+    "quick_pay_fixed": ("The shop has set the amount. Choose how to pay.", "金额由商户设定，请选择支付方式。"),
     "quick_pay_unsigned": (
         "This link is not signed. Unless it has stable=1, the customer can change its price.",
         "此链接没有签名。除非带有 stable=1，否则顾客可以更改价格。",
     ),
     "contact": ("Contact or note for the shop", "联系方式或备注"),
     "contact_wrong": ("Enter 1 to 500 characters.", "请输入 1 至 500 个字符。"),
-    "type_wrong": ("Choose a payment method.", "请选择付款方式。"),
+    "type_wrong": ("Choose a payment method.", "请选择支付方式。"),
     "to_payment": ("Continue to payment", "去付款"),
     "see_console": ("Show this order in the console", "在控制台查看此订单"),
     # The console
@@ -178,7 +178,7 @@ PAGES: dict[str, Text] = {
     "sold": ("Card keys sold", "已售卡密"),
     "state": ("State", "状态"),
     "shop_number": ("Shop's order number", "商户订单号"),
-    "pay_type": ("Payment method", "付款方式"),
+    "pay_type": ("Payment method", "支付方式"),
     "kind": ("Kind", "类型"),
     "pay/create": ("Product", "商品"),
     "stablepay/create": ("Single product", "单件商品"),
@@ -202,7 +202,7 @@ PAGES: dict[str, Text] = {
     "shop_number_empty": ("Shop's order number (optional)", "商户订单号（选填）"),
     "order_wrong": (
         "Choose a product, a quantity above 0 and a payment method.",
-        "请选择商品、付款方式和大于 0 的数量。",
+        "请选择商品、支付方式和大于 0 的数量。",
     ),
     "order_single": ("WeChat Pay takes one item at a time.", "微信支付只能单件购买。"),
     "order_stock": ("There is not enough stock.", "库存不足。"),

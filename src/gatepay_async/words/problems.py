@@ -138,7 +138,7 @@ PROBLEMS: dict[str, Text] = {
         "names {path}, which holds no certificate that can be read",
         "指定的 {path} 中没有可用的证书",
     ),
-    "certificates_no_folder": ("names {path}, which is not a folder", "指定的 {path} 不是目录"),
+    "certificates_no_folder": ("names {path}, which is not a folder", "指定的 {path} 不是文件夹"),
     "certificates_unhashed": (
         "names {path}, which holds no certificate under its hash; run: openssl rehash {folder}",
         "指定的 {path} 中没有以哈希命名的证书；请运行：openssl rehash {folder}",
@@ -316,7 +316,7 @@ PROBLEMS: dict[str, Text] = {
     ),
     "spool_missing": (
         "is missing: with PostgreSQL, name a folder that all machines share",
-        "缺失：使用 PostgreSQL 时，请指定一个所有机器共用的目录",
+        "缺失：使用 PostgreSQL 时，请指定一个所有机器共用的文件夹",
     ),
     "connect_not_callable": ("must be a callable that returns a client", "必须可调用，并返回一个客户端"),
     "queue_name": ("must be 1 to 63 characters of a-z, 0-9, - and _", "只能由最多 63 个 a-z、0-9、- 和 _ 组成"),
@@ -344,15 +344,15 @@ PROBLEMS: dict[str, Text] = {
     ),
     "spool_foreign": (
         "the spool {folder} belongs to another user; use a folder of your own",
-        "暂存目录 {folder} 属于其他用户；请指定你自己的目录",
+        "暂存区 {folder} 属于其他用户；请指定你自己的文件夹",
     ),
     "spool_writable": (
         "other users can write to the spool {folder}; remove that permission: chmod go-w",
-        "其他用户可以写入暂存目录 {folder}；请取消该权限：chmod go-w",
+        "其他用户可以写入暂存区 {folder}；请取消该权限：chmod go-w",
     ),
     "secret_damaged": (
         "{where} must hold {wanted} bytes, not {found}: restore it, or use a new spool",
-        "{where} 应为 {wanted} 字节，而不是 {found} 字节：请恢复该文件，或使用新的暂存目录",
+        "{where} 应为 {wanted} 字节，而不是 {found} 字节：请恢复该文件，或使用新的暂存区",
     ),
     "worker_open": (
         "a worker is already open in this process; open others in their own processes",
