@@ -229,7 +229,10 @@ async def test_shop_without_url_gets_no_callback(sandbox: Sandbox) -> None:
     async with sandbox.serve():
         order = sandbox.pay(await make_order(sandbox))
         assert await sandbox.wait_delivered() == []
-    with pytest.raises(NoCallbackError, match="the shop of order 1 has no callback URL"):
+    with pytest.raises(
+        NoCallbackError,
+        match="order 1 has no notify_url, and its shop has no callback URL; set one with",
+    ):
         sandbox.send_again(order)
 
 

@@ -95,7 +95,7 @@ async def test_removed_shop_gets_no_callback_and_no_return(sandbox: Sandbox) -> 
     sandbox.pay(1)
     assert sandbox.deliveries() == []
     assert "thanks" not in await fetch_page(sandbox, url)
-    with pytest.raises(NoCallbackError):
+    with pytest.raises(NoCallbackError, match="the shop of order 1 was removed"):
         sandbox.send_again(1)
 
 

@@ -14,13 +14,14 @@ from gatepay_async.sandbox.deliveries import Delivery
 from gatepay_async.sandbox.options import Options
 from gatepay_async.sandbox.orders import Order
 from gatepay_async.sandbox.outbox import Outbox
+from gatepay_async.sandbox.shops import ShopState
 from gatepay_async.sandbox.signed_queries import return_query, with_query
 
 __all__ = ["NoCallbackError", "OrderService"]
 
 
 class NoCallbackError(ValueError):
-    """No callback can be sent: the order is not paid, or neither it nor its shop has a callback URL."""
+    """No callback can be sent: the order is not paid, there is no URL to call, or the shop was removed."""
 
 
 @frozen(kw_only=True)
@@ -126,7 +127,7 @@ class OrderService:
                 raise NoCallbackError(f"order {order_id} is {order.state}: only paid orders have a callback")
             urls = self.callback_urls(connection, order)
             if not urls:
-                raise NoCallbackError(f"the shop of order {order_id} has no callback URL")
+                raise NoCallbackError(_why_no_url(order_id, shops.find_shop(connection, order.admin_id)))
             self.outbox.plan(connection, order_id, urls)
         self.outbox.notify()
 
@@ -165,3 +166,13 @@ class OrderService:
         with self.database.transaction() as connection:
             orders.expire_overdue(connection, now=now)
             yield connection, now
+
+
+def _why_no_url(order_id: int, shop: ShopState | None) -> str:
+    """Return the message of ``NoCallbackError`` for an order that has no URL to call."""
+    if shop is None:
+        return f"the shop of order {order_id} was removed: no callback is sent"
+    return (
+        f"order {order_id} has no notify_url, and its shop has no callback URL; "
+        "set one with change_shop(callback_url=…)"
+    )
