@@ -98,6 +98,15 @@ PROBLEMS: dict[str, Text] = {
         "第 {line} 行之后的内容不是 {encoding} 编码，请用正确的编码打开文件",
     ),
     "not_set": ("is missing: pass it, or set {variable}", "缺失：请传入，或设置环境变量 {variable}"),
+    "two_secrets": (
+        "and GATEPAY_APPSECRET are both set; unset one of them",
+        "与 GATEPAY_APPSECRET 同时设置了；请取消其中一个",
+    ),
+    "secret_unreadable": ("names {path}, which can't be read: {reason}", "指定的 {path} 无法读取：{reason}"),
+    "secret_form": (
+        "names {path}, which must contain the secret and nothing else",
+        "指定的 {path} 里只能有密钥本身",
+    ),
     "not_base_url": ("must be a URL such as https://gatepay.io/api/", "必须是网址，例如 https://gatepay.io/api/"),
     "cloud_not_set": (
         "is missing: with another server than GatePay's it has no default, so that no order reaches the real cloud by "
