@@ -41,7 +41,8 @@ from gatepay_async.pool.port import (
 )
 from gatepay_async.pool.requests import encode_head
 from gatepay_async.pool.slots import Slot, Slots
-from gatepay_async.words.arguments import Seconds, check_callable, check_instance, check_whole, seconds_from_0
+from gatepay_async.words import arguments
+from gatepay_async.words.arguments import Seconds
 from gatepay_async.words.problem import Problem
 
 # The most expired connections that one call closes before it sends. More of them would slow down the first call after
@@ -91,11 +92,11 @@ class OriginPool(httpx.AsyncBaseTransport):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._origin = check_origin(origin)
-        check_whole("max_connections", max_connections, 1)
-        self._keepalive_expiry = seconds_from_0("keepalive_expiry", keepalive_expiry)
-        check_instance("ssl_context", ssl_context, ssl.SSLContext, NoneType)
-        check_instance("uds", uds, str, NoneType)
-        check_callable("clock", clock)
+        arguments.check_whole("max_connections", max_connections, 1)
+        self._keepalive_expiry = arguments.seconds_from_0("keepalive_expiry", keepalive_expiry)
+        arguments.check_instance("ssl_context", ssl_context, ssl.SSLContext, NoneType)
+        arguments.check_instance("uds", uds, str, NoneType)
+        arguments.check_callable("clock", clock)
         self._opener = Opener(self._origin, ssl_context, uds)
         self._clock = clock
         self._slots: Slots[Connection] = Slots(max_connections)
@@ -119,6 +120,7 @@ class OriginPool(httpx.AsyncBaseTransport):
             httpx.ConnectError: Connecting failed. Nothing was sent.
             httpx.ConnectTimeout: Connecting took too long. Nothing was sent.
             httpx.UnsupportedProtocol: *request* is for another origin. Nothing was sent.
+            InvalidArgumentError: The body of *request* can only be read synchronously. Nothing was sent.
             httpx.TransportError: Any other failure; some of the request may have been sent.
         """
         exchange = await self._start(self._from_httpx(request))
@@ -252,6 +254,7 @@ class OriginPool(httpx.AsyncBaseTransport):
 
         Raises:
             httpx.UnsupportedProtocol: It is for another origin.
+            InvalidArgumentError: Its body can only be read synchronously.
         """
         if origin_of(request.url) != self._origin:
             raise httpx.UnsupportedProtocol(Problem("other_origin", origin=str(self._origin), host=request.url.host))
@@ -259,7 +262,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         if isinstance(body, httpx.ByteStream):
             body = b"".join(body)
         if not isinstance(body, bytes | AsyncIterable):
-            raise TypeError("an asynchronous transport can't send a body that is read synchronously")
+            raise arguments.InvalidArgumentError(field="request", problem=Problem("synchronous_body"))
         method, target, headers = request.method.encode("ascii"), request.url.raw_path, request.headers
         is_last = "close" in headers.get("connection", "").lower().replace(" ", "").split(",")
         hooks = Hooks(

@@ -421,6 +421,10 @@ PROBLEMS: dict[str, Text] = {
         "must be a URL with http:// or https:// and a host",
         "必须是网址：以 http:// 或 https:// 开头，带主机名",
     ),
+    "synchronous_body": (
+        "has a body that can only be read synchronously; an asynchronous transport can't send it",
+        "的请求体只能同步读取，异步 transport 无法发送",
+    ),
     "not_in_range": ("must be from {least} to {most}", "必须在 {least} 到 {most} 之间"),
     "amount_range": (
         "must be an amount from {least} to {most} yuan, in whole fen",
