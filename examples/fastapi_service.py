@@ -7,7 +7,6 @@ A FastAPI service that creates payments. Its lifespan opens one client for the w
     POST /payments {"product_id": 8, "email": "terry@example.com"}
 """
 
-import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any
@@ -22,6 +21,7 @@ from gatepay_async import (
     OutcomeUnknownError,
     OutOfStockError,
     PayType,
+    new_out_order_id,
 )
 
 
@@ -55,9 +55,8 @@ def create_app(**options: Any) -> FastAPI:
 
     @app.post("/payments", status_code=201)
     async def create_payment(order: Order, gatepay: GatePay) -> dict[str, str]:  # pyright: ignore[reportUnusedFunction] -- FastAPI calls it
-        # The order number starts and ends with a letter, because the callback's signature doesn't protect digits at its
-        # ends. Save it with the price before you create the payment: you compare the callback with both.
-        out_order_id = f"T-{secrets.token_hex(8)}-X"
+        # Save the order number with the price before you create the payment: you compare the callback with both.
+        out_order_id = new_out_order_id()
         try:
             payment = await gatepay.create_payment(
                 product_id=order.product_id,

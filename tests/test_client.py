@@ -22,6 +22,7 @@ from anyio.abc import SocketStream
 from httpx_aiohttp import AiohttpTransport
 from selected_httpx import httpx
 from servers import free_port, http, raw_server, read_request
+from tables import rows
 from waiting import PATIENCE, until
 
 from gatepay_async import (
@@ -42,6 +43,7 @@ from gatepay_async import (
 from gatepay_async.exchange import proxies, trust
 from gatepay_async.pool import OriginPool
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
+from gatepay_async.testing import signed_callback
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
@@ -178,6 +180,45 @@ def test_settings_default_to_environment_variables(monkeypatch: pytest.MonkeyPat
     assert "https://other.example/api/" in shown
     assert "secret-of-the-environment" not in shown
     assert "https://gatepay.io/api/" in repr(AsyncGatePay("a", "b", base_url="https://gatepay.io/api"))
+
+
+@rows(
+    "content",
+    ["the-secret\r\n".encode(encoding) for encoding in ("utf-8", "utf-8-sig", "utf-16")],
+)
+def test_secret_may_be_in_a_file(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GATEPAY_APPSECRET_FILE names a file with the secret, in UTF-8 or UTF-16. An argument takes precedence."""
+    file = tmp_path / "secret"
+    file.write_bytes(content)
+    with monkeypatch.context() as patch:
+        patch.delenv("GATEPAY_APPSECRET", raising=False)
+        patch.setenv("GATEPAY_APPSECRET_FILE", str(file))
+        for client, secret in ((AsyncGatePay("a"), "the-secret"), (AsyncGatePay("a", "another"), "another")):
+            assert client.parse_callback(signed_callback(appkey="a", appsecret=secret)).out_order_id == "T-1001-X"
+
+
+@rows(
+    ("content", "problem"),
+    [(b"", "secret_form"), (b"two canaries", "secret_form"), (b"x" * 5000, "secret_form"), (None, "secret_unreadable")],
+)
+def test_file_without_a_secret_is_rejected(
+    content: bytes | None, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the variable and the file, but not the contents. Both variables together are an error, too."""
+    file = tmp_path / f"secret {problem} {len(content or b'')}"
+    if content is not None:
+        file.write_bytes(content)
+    with monkeypatch.context() as patch:
+        patch.delenv("GATEPAY_APPSECRET", raising=False)
+        patch.setenv("GATEPAY_APPSECRET_FILE", str(file))
+        with pytest.raises(InvalidRequestError) as caught:
+            AsyncGatePay("a")
+        assert (caught.value.field, caught.value.problem.name) == ("GATEPAY_APPSECRET_FILE", problem)
+        assert str(file) in str(caught.value)
+        assert "canaries" not in str(caught.value)
+        patch.setenv("GATEPAY_APPSECRET", "another")
+        with pytest.raises(InvalidRequestError, match="GATEPAY_APPSECRET_FILE: and GATEPAY_APPSECRET are both set"):
+            AsyncGatePay("a")
 
 
 @pytest.mark.parametrize("name", ["appkey", "appsecret"])

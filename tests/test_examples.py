@@ -81,7 +81,7 @@ async def test_service_creates_a_payment(service: httpx.AsyncClient, sandbox: Sa
     assert reply.status_code == 201
     [order] = sandbox.orders()
     assert reply.json()["out_order_id"] == order.out_order_id
-    assert re.fullmatch(r"T-[0-9a-f]{16}-X", order.out_order_id)
+    assert re.fullmatch(r"[A-Z][0-9A-Z]{26}[A-Z]", order.out_order_id)
     assert reply.json()["price"] == "0.99"
     assert reply.json()["qr_code"].startswith("data:image/png;base64,")
 

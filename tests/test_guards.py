@@ -36,7 +36,7 @@ CONTRACT = """
 """.split()  # noqa: SIM905 -- easier to read than fifty quoted names
 # The public names that are not in the contract.
 ADDED = """
-    AppKeyExpiredError CallbackUrlMissingError CardKeyListing Fate NotAnAgentError OrderFailedError
+    AppKeyExpiredError CallbackUrlMissingError CardKeyListing Fate InvalidArgumentError NotAnAgentError OrderFailedError
     ProductUnavailableError StockAlert StockWatch UnexpectedParameterError UnknownFailureError __version__
     new_out_order_id
 """.split()  # noqa: SIM905 -- easier to read than quoted names

@@ -20,7 +20,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 def code_blocks(language: str) -> list[str]:
     """Return the README's code blocks in one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}(?: [^\n]*)?\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
 def test_the_first_program_prints_the_shown_output(tmp_path: Path) -> None:

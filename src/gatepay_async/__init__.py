@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from gatepay_async.protocol.retrying import RetryPolicy
     from gatepay_async.protocol.stock import StockAlert
     from gatepay_async.stock_watch import StockWatch
+    from gatepay_async.words.arguments import InvalidArgumentError
 
 __all__ = [
     "AlreadyStoredError",
@@ -104,6 +105,7 @@ __all__ = [
     "Fate",
     "GatePayError",
     "InvalidAppKeyError",
+    "InvalidArgumentError",
     "InvalidPageError",
     "InvalidPayTypeError",
     "InvalidPriceError",
@@ -187,6 +189,7 @@ _MODULE_OF = {
     "RetryPolicy": "protocol.retrying",
     "StockAlert": "protocol.stock",
     "StockWatch": "stock_watch",
+    "InvalidArgumentError": "words.arguments",
 }
 
 if not TYPE_CHECKING:  # otherwise, type checkers would accept any name

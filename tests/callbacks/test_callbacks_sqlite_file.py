@@ -172,3 +172,14 @@ async def test_file_that_cannot_be_upgraded_is_closed(path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError, match="callback_at"):
         await store.claim(CLAIM)
     await store.aclose()
+
+
+async def test_error_of_a_read_only_file_has_its_path(store: SQLiteStore, path: Path) -> None:
+    """SQLite's error for a file that can't be written doesn't name the file, so the store adds the path."""
+    await store.claim(CLAIM)
+    file = store._writer().file
+    with file.open() as database:
+        database.execute("PRAGMA query_only = ON")  # works for root, too, unlike the permissions of the file
+    with pytest.raises(sqlite3.OperationalError) as caught, file.open() as database:
+        database.execute("DELETE FROM callback")
+    assert str(caught.value) == f"{path}: attempt to write a readonly database"

@@ -125,7 +125,7 @@ async def test_claim_of_another_process_between_read_and_write_is_noticed(
                 # We are in a worker thread, so we can start an event loop.
                 others_results.append(anyio.run(other_store.claim, SECOND_DELIVERY))
             except sqlite3.OperationalError as error:
-                others_results.append(str(error))
+                others_results.append(str(error).rpartition(": ")[2])
         return current
 
     monkeypatch.setattr(sqlite._writer(), "_read_standing", read_then_claim)
@@ -281,7 +281,7 @@ async def test_closing_an_unused_store_creates_no_file(tmp_path: Path) -> None:
 
 
 async def test_file_that_is_no_database_fails_deliveries_until_it_is_deleted(tmp_path: Path) -> None:
-    """If the file is no database, deliveries fail. Once it is deleted, payments are handled."""
+    """If the file is no database, deliveries fail with its path. Once it is deleted, payments are handled."""
     path = tmp_path / "callbacks.sqlite3"
     path.write_bytes(b"not a database" * 500)
     store = SQLiteStore(path)
@@ -289,6 +289,7 @@ async def test_file_that_is_no_database_fails_deliveries_until_it_is_deleted(tmp
     app = shop.app()
     assert (await call(app, query())).status == 500
     assert isinstance(shop.events[0].error, sqlite3.DatabaseError)
+    assert str(shop.events[0].error) == f"{path}: file is not a database"
     path.unlink()
     assert await reply_to(app, query()) == "success"
     await store.aclose()

@@ -498,7 +498,7 @@ def test_sandbox_reports_a_bad_port_or_database(gatepay: Any, tmp_path: Path) ->
     ("url", "problem"),
     [("ftp://x", "url_form"), ("http://a:b@127.0.0.1/", "url_user"), ("http://127.0.0.1/?sign=1", "url_taken"),
      ("http://127.0.0.1/?%73ign=1", "url_taken"),
-     ("http://127.0.0.1/?" + "x" * 701, "url_query"), ("http://example.com/", "url_host")],
+     ("http://127.0.0.1/?" + "x" * 701, "url_query"), ("http://example.com/", "url_not_local")],
 )  # fmt: skip
 def test_sandbox_explains_an_invalid_callback_url(gatepay: Any, url: str, problem: str) -> None:
     """The reason is printed in both languages."""

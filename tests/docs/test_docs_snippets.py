@@ -2,11 +2,10 @@
 Runs the programs on the pages as a reader does: each in an empty folder, with a sandbox.
 
 A block of ``python`` with a title is a program. It is saved under that name in an empty folder, next to the files that
-the page shows (blocks of ``text`` with a title), and must print what the block of ``text`` below it shows. A block of
-``python`` without a title is a fragment: a few lines that aren't a complete program.
+the page shows (blocks of ``text`` with a title), and must print what the block of ``text`` below it shows. No page has
+a block of ``python`` without a title.
 """
 
-import ast
 import contextlib
 import importlib
 import importlib.metadata
@@ -58,7 +57,6 @@ KINDS = (
     *("python", "text", "console", "sh", "powershell", "bat", "ini", "yaml", "dockerfile"),
     *("{toctree}", "{eval-rst}", "{literalinclude}", "{catalogue}", "{speed}"),
 )
-MAX_FRAGMENT_LINES = 8  # longer code must be a program
 
 
 @frozen
@@ -164,6 +162,7 @@ def surroundings(folder: Path, files: list[Block]) -> Iterator[Sandbox]:
         # For durable uploads: SQLite and a local folder, where the page has PostgreSQL and a shared folder.
         patch.setenv("GATEPAY_UPLOADS", "sqlite:///uploads.sqlite3")
         patch.setenv("GATEPAY_UPLOADS_SPOOL", str(folder / "spool"))
+        patch.setenv("BUCKET_URL", "memory:///")
         yield sandbox
 
 
@@ -262,20 +261,21 @@ def test_blocks_are_of_a_known_kind(page: Path) -> None:
             assert all(line.startswith(COMMANDS_NOT_RUN) for line in block.code.splitlines()), block.where
 
 
-@rows("page", PAGES)
-def test_fragments_are_short_and_valid(page: Path) -> None:
-    """Python code without a title is short, compiles, imports existing names, and shows no output."""
-    for block, printed in with_output(page):
-        if block.kind == "python" and not block.title:
-            assert block.code.count("\n") <= MAX_FRAGMENT_LINES, f"{block.where} is long: a program needs a title"
-            assert not printed, f"{block.where}: only a program prints"
-            tree = compile(block.code, block.where, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-            check_imports(tree, block.where)
+README_PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 
 
-def check_imports(tree: ast.AST, where: str) -> None:
-    """Check that each name imported from this package exists."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("gatepay_async"):
-            module = importlib.import_module(str(node.module))
-            assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == [], where
+@rows("page", [*PAGES, *README_PAGES])
+def test_every_python_block_is_a_program(page: Path) -> None:
+    """Each block of Python has a file name, and each included file is included whole, under its own name."""
+    for block in blocks(page):
+        assert block.kind not in ("py", "python3", "pycon", "{code-block}"), block.where
+        assert block.kind != "python" or block.title.endswith(".py"), f"{block.where} has no title"
+        if block.kind == "{literalinclude}":
+            name = Path(included_at(block)).name
+            assert block.code.splitlines() == [":language: python", f":caption: {name}"], block.where
+
+
+def included_at(block: Block) -> str:
+    """Return the path that a block of ``{literalinclude}`` includes."""
+    opening = block.page.read_text("utf-8").splitlines()[block.line - 2]
+    return opening.partition(" ")[2]

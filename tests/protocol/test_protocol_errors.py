@@ -50,7 +50,7 @@ LATER = [
 ]
 TREE = {
     "GatePayError": ["Exception"],
-    "InvalidRequestError": ["GatePayError", "ValueError"],
+    "InvalidRequestError": ["GatePayError", "InvalidArgumentError"],
     "RefusedError": ["GatePayError"],
     **{name: ["RefusedError"] for name in REFUSALS},
     # Codes of pay/create that the vendor has added later.

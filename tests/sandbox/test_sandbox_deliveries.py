@@ -17,6 +17,7 @@ from shop_side import make_order, md5_hex, merchant, query_of
 from tables import rows
 from waiting import until
 
+from gatepay_async import InvalidArgumentError
 from gatepay_async.sandbox import Delivery, NoCallbackError, Sandbox
 from gatepay_async.sandbox.deliveries import Answer
 from gatepay_async.sandbox.outbox import Outbox
@@ -228,7 +229,10 @@ async def test_shop_without_url_gets_no_callback(sandbox: Sandbox) -> None:
     async with sandbox.serve():
         order = sandbox.pay(await make_order(sandbox))
         assert await sandbox.wait_delivered() == []
-    with pytest.raises(NoCallbackError, match="the shop of order 1 has no callback URL"):
+    with pytest.raises(
+        NoCallbackError,
+        match="order 1 has no notify_url, and its shop has no callback URL; set one with",
+    ):
         sandbox.send_again(order)
 
 
@@ -335,7 +339,7 @@ async def test_url_on_other_host_is_not_called_once_forbidden(tmp_path: Path) ->
         sandbox.pay(await make_order(sandbox))
     with Sandbox(path) as sandbox:
         async with sandbox.serve():
-            assert (await sandbox.wait_delivered())[0].problem == "url_host"
+            assert (await sandbox.wait_delivered())[0].problem == "url_not_local"
 
 
 async def test_second_result_of_a_delivery_is_ignored(sandbox: Sandbox) -> None:
@@ -422,18 +426,9 @@ async def test_repr_and_logs_contain_no_signature(sandbox: Sandbox, caplog: pyte
     assert sign not in repr(deliveries) + "".join(str(vars(record)) for record in records)
 
 
-@rows(
-    ("settings", "message"),
-    [
-        ({"callback_interval": -1}, "callback_interval must be 0 or a positive number of seconds, not -1"),
-        ({"callback_interval": float("nan")}, "callback_interval"),
-        ({"callback_timeout": 0}, "callback_timeout must be a number of seconds above 0, not 0"),
-        ({"expires_after": 0}, "expires_after must be a number of seconds above 0, not 0"),
-        ({"callback_url": "ftp://127.0.0.1/"}, "not a callback URL. Enter a full http"),
-    ],
-)
-def test_invalid_setting_is_rejected(settings: Any, message: str, tmp_path: Path) -> None:
+@rows("settings", [{"callback_interval": -1}, {"seed": None}, {"callback_url": "ftp://127.0.0.1/"}])
+def test_invalid_setting_creates_no_file(settings: Any, tmp_path: Path) -> None:
     """The error names the invalid setting, and no file is created."""
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InvalidArgumentError, match=f"^{next(iter(settings))}: "):
         Sandbox(tmp_path / "shop.sqlite3", **settings)
     assert list(tmp_path.iterdir()) == []

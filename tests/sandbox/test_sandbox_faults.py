@@ -3,14 +3,12 @@
 import json
 import socket
 import time
-from datetime import timedelta
 from typing import Any
 
 import anyio
 import httpx
 import pytest
 from starlette.types import Message, Scope
-from tables import rows
 from waiting import PATIENCE
 
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
@@ -254,34 +252,8 @@ def test_seed_determines_affected_requests(call: Any) -> None:
 
 
 def test_fault_kind_may_be_a_string() -> None:
-    """A fault's kind may be a string; an unknown one is rejected."""
+    """A fault's kind may be a string."""
     assert Fault("slow").kind is FaultKind.SLOW
-    with pytest.raises(ValueError, match="explode"):
-        Fault("explode")
-
-
-def test_code_fault_needs_a_code() -> None:
-    """A CODE fault without `code` is rejected."""
-    with pytest.raises(ValueError, match="needs code="):
-        Fault(FaultKind.CODE)
-
-
-@rows("numbers", [{"times": -1}, {"probability": 1.1}, {"probability": -1}, {"skip": -1}, {"seconds": -1}])
-def test_number_out_of_its_range_is_rejected(numbers: dict[str, Any]) -> None:
-    """A fault with a number out of its range is rejected, and the error names the argument."""
-    with pytest.raises(ValueError, match=f"{next(iter(numbers))}=.* is out of range"):
-        Fault(FaultKind.SLOW, **numbers)
-
-
-def test_delay_of_a_fault_may_be_a_timedelta() -> None:
-    """`seconds` takes a timedelta, too."""
-    assert Fault(FaultKind.SLOW, seconds=timedelta(seconds=1.5)).seconds == 1.5
-
-
-def test_fault_for_unknown_endpoint_is_rejected(sandbox: Sandbox) -> None:
-    """A fault for an unknown endpoint is rejected, because it would never apply."""
-    with pytest.raises(ValueError, match="no endpoint 'ka/shwo'; there are pay/create, product/show"):
-        sandbox.fault(Fault(FaultKind.SLOW, endpoint="ka/shwo"))
 
 
 def test_requests_records_every_call(sandbox: Sandbox, call: Any) -> None:

@@ -274,9 +274,3 @@ def test_wrong_method_gets_405(call: Any) -> None:
     """Creating endpoints accept only POST, and order/check only GET."""
     assert call.client.post("order/check", data=call.form("order/check")).status_code == 405
     assert call.client.get("anypay/create", params=call.form("anypay/create")).status_code == 405
-
-
-def test_unknown_pay_type_cannot_be_closed(sandbox: Sandbox) -> None:
-    """closed_pay_types accepts only wechat and alipay."""
-    with pytest.raises(ValueError, match="closed_pay_types is some of wechat, alipay"):
-        sandbox.change_shop(closed_pay_types=["onecode"])

@@ -8,6 +8,7 @@ import pytest
 from shop_side import make_order
 from tables import rows
 
+from gatepay_async import InvalidArgumentError
 from gatepay_async.sandbox import Sandbox
 
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
@@ -100,7 +101,7 @@ async def test_second_payment_changes_nothing(sandbox: Sandbox, clock: Any) -> N
 async def test_invalid_amounts_are_rejected(amount: str, sandbox: Sandbox) -> None:
     """Zero, negative amounts, fractions of a fen and too large amounts are rejected, and the order stays pending."""
     order = await make_order(sandbox)
-    with pytest.raises(ValueError, match=r"a customer pays 0\.01 to 9,999,999\.99 yuan"):
+    with pytest.raises(InvalidArgumentError, match=r"realprice: must be an amount from 0\.01 to 9,999,999\.99 yuan"):
         sandbox.pay(order, realprice=Decimal(amount))
     assert sandbox.orders()[0].state == "pending"
 

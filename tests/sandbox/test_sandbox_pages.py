@@ -1,6 +1,7 @@
 """The payment page of an order, as HTML without JavaScript and as JSON."""
 
 import re
+import time
 from decimal import Decimal
 from html.parser import HTMLParser
 from typing import Any
@@ -11,7 +12,7 @@ from starlette.requests import Request
 from tables import rows
 
 from gatepay_async.sandbox import Sandbox
-from gatepay_async.sandbox.web import language_of
+from gatepay_async.sandbox.web import _format_time, language_of
 
 pytestmark = pytest.mark.sockets
 
@@ -272,3 +273,28 @@ def test_page_says_which_url_gets_the_callback(url: str, sandbox: Sandbox, call:
     assert "the sandbox calls http://127.0.0.1:1/cb" in fetch_page(call, second).text
     sandbox.remove_shop()
     assert "the shop has no callback URL" in fetch_page(call, second).text
+
+
+@rows(
+    ("zone", "shown"),
+    [
+        ("UTC0", "UTC"),
+        ("AAA-8", "UTC+8"),
+        ("AAA-10", "UTC+10"),
+        ("AAA5", "UTC-5"),
+        ("AAA-0:30", "UTC+0:30"),
+        ("AAA0:30", "UTC-0:30"),
+        ("AAA-5:45", "UTC+5:45"),
+        ("AAA3:30", "UTC-3:30"),
+    ],
+)
+def test_times_are_shown_with_the_offset_of_their_zone(zone: str, shown: str) -> None:
+    """The hours have a sign, and are shown even if they are 0. Minutes are shown if they are not 0. UTC has none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        try:
+            assert _format_time(1_000_000_000).endswith(f" {shown}")
+        finally:
+            patch.undo()
+            time.tzset()

@@ -80,12 +80,12 @@ async def test_notify_both_calls_both_urls(clock: Any) -> None:
 
 
 async def test_notify_url_on_other_host_is_not_called(sandbox: Sandbox) -> None:
-    """A `notify_url` on another host is accepted, but the delivery fails with `url_host`."""
+    """A `notify_url` on another host is accepted, but the delivery fails with `url_not_local`."""
     async with sandbox.serve():
         await create(sandbox, notify_url="https://shop.example/cb")
         sandbox.pay(1)
         first, _ = await sandbox.wait_delivered()
-    assert (first.state, first.problem) == ("refused", "url_host")
+    assert (first.state, first.problem) == ("refused", "url_not_local")
 
 
 async def test_removed_shop_gets_no_callback_and_no_return(sandbox: Sandbox) -> None:
@@ -95,7 +95,7 @@ async def test_removed_shop_gets_no_callback_and_no_return(sandbox: Sandbox) -> 
     sandbox.pay(1)
     assert sandbox.deliveries() == []
     assert "thanks" not in await fetch_page(sandbox, url)
-    with pytest.raises(NoCallbackError):
+    with pytest.raises(NoCallbackError, match="the shop of order 1 was removed"):
         sandbox.send_again(1)
 
 

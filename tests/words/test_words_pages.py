@@ -26,6 +26,7 @@ COMPUTED_NAMES = {
     *("no_order", "no_page", "no_order_more", "no_page_more", "nothing_to_send"),
     *("no_link", "no_link_more", "link_closed", "link_closed_more"),
     "callback_url_more",
+    "url_host",  # in databases of earlier versions
     *("return_url", "return_url_more", "expired_url", "expired_url_more", "token", "token_more"),
     *("pay/create", "stablepay/create", "grouppay/create", "anypay/create", "cloudpay/create", "pay/any"),
     *({kind.value for kind in FaultKind} - {"code"}),

@@ -24,6 +24,7 @@ from gatepay_async.protocol.models import Callback, CallbackReply
 from gatepay_async.protocol.money import parse_amount
 from gatepay_async.protocol.observing import Telemetry
 from gatepay_async.protocol.queries import MAX_QUERY_BYTES
+from gatepay_async.words.arguments import check_callable
 from gatepay_async.words.problem import Problem
 
 # ASGI's types.
@@ -161,8 +162,9 @@ class CallbackApp:
         if lookup is not None:
             _check_async("lookup", lookup)
         check_members("store", store, "Store", ("claim", "commit", "release", "keep"))
-        if on_event is not None and not callable(on_event):
-            raise InvalidRequestError(field="on_event", problem=Problem("not_callable", kind=type(on_event).__name__))
+        if on_event is not None:
+            check_callable("on_event", on_event, error=InvalidRequestError)
+        check_callable("clock", clock, error=InvalidRequestError)
         self._appkey = appkey
         self._credentials = credentials_of(appkey, appsecret)
         self._max_age = _check_max_age(max_age, store)

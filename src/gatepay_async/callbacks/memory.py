@@ -10,6 +10,8 @@ from attrs import frozen
 
 from gatepay_async.callbacks.store import Claim, Standing
 from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
+from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.words.arguments import check_callable
 
 
 @frozen
@@ -35,11 +37,12 @@ class MemoryStore:
         clock: Returns the time in seconds; replace it in tests.
 
     Raises:
-        InvalidRequestError: *keep* is not a valid duration.
+        InvalidRequestError: *keep* is not a valid duration, or *clock* can't be called.
     """
 
     def __init__(self, *, keep: Seconds | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.keep = to_seconds_or_none("keep", keep)
+        check_callable("clock", clock, error=InvalidRequestError)
         self._clock = clock
         # By Claim.key, ordered by time: an entry that is claimed or committed moves to the end.
         self._entries: dict[str, _Entry] = {}

@@ -6,6 +6,7 @@ import asyncio
 import copy
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple, cast
 
 from redis.asyncio import Redis, RedisCluster
@@ -14,6 +15,7 @@ from redis.exceptions import ResponseError
 from gatepay_async.callbacks.store import Claim, Standing
 from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.words.arguments import check_instance
 from gatepay_async.words.problem import Problem
 
 # The value of a claim is `token`, with an expiry. The value of a handled callback is `=facts token`, with or without
@@ -82,8 +84,8 @@ class RedisStore:
             ever (some 150 bytes each).
 
     Raises:
-        InvalidRequestError: *redis* is another client, or *keep* is not a valid duration.
-        ValueError: The URL is invalid.
+        InvalidRequestError: *redis* is another client or an invalid URL, *prefix* is no text, or *keep* is not a valid
+            duration.
     """
 
     def __init__(
@@ -94,10 +96,11 @@ class RedisStore:
         keep: Seconds | None = None,
     ) -> None:
         self.keep = to_seconds_or_none("keep", keep)
+        check_instance("prefix", prefix, str, error=InvalidRequestError)
         self._prefix = prefix
         self._owns_client = isinstance(redis, str)
         if isinstance(redis, str):
-            redis = Redis.from_url(redis)  # pyright: ignore[reportUnknownMemberType] -- its options have no types
+            redis = _client_of(redis)
         if not isinstance(redis, Redis | RedisCluster):
             # It is probably a redis.Redis, which would block the event loop.
             raise InvalidRequestError(field="redis", problem=Problem("not_redis"))
@@ -182,3 +185,10 @@ class RedisStore:
                 answer.set_exception(ResponseError(text.removeprefix("ERR ")))
             else:
                 answer.set_result(text)
+
+
+def _client_of(url: str) -> Redis:
+    """Return a client for *url*. The error for an invalid one has no cause, because the URL may hold a password."""
+    with suppress(ValueError):
+        return Redis.from_url(url)  # pyright: ignore[reportUnknownMemberType] -- its options have no types
+    raise InvalidRequestError(field="redis", problem=Problem("not_redis"))

@@ -21,6 +21,7 @@ from gatepay_async.callbacks.sqlite_file import CallbackFile, transaction
 from gatepay_async.callbacks.store import Claim, Standing
 from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import InvalidRequestError
+from gatepay_async.words.arguments import check_callable, check_instance
 from gatepay_async.words.problem import Problem
 
 # Each commit deletes at most so many expired rows, so that a large number of them doesn't delay a delivery.
@@ -57,8 +58,8 @@ class SQLiteStore:
         clock: Returns the time in epoch seconds; replace it in tests.
 
     Raises:
-        InvalidRequestError: *path* is not a path of a file, its folder doesn't exist, or *keep* is not a valid
-            duration.
+        InvalidRequestError: *path* is not a path of a file, its folder doesn't exist, *keep* is not a valid duration,
+            or *clock* can't be called.
     """
 
     def __init__(
@@ -68,9 +69,11 @@ class SQLiteStore:
         keep: Seconds | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if str(path) in ("", ":memory:"):
+        check_instance("path", path, str, PathLike, error=InvalidRequestError)
+        if os.fspath(path) in ("", ":memory:"):
             raise InvalidRequestError(field="path", problem=Problem("not_a_file"))
         self.keep = to_seconds_or_none("keep", keep)
+        check_callable("clock", clock, error=InvalidRequestError)
         self._clock = clock
         self._path = Path(path).absolute()
         if not self._path.parent.is_dir():

@@ -39,20 +39,25 @@ class CallbackFile:
 
     @contextmanager
     def open(self) -> Generator[sqlite3.Connection]:
-        """Yield the connection. After an SQLite error it is closed, and the next call opens a new one."""
+        """
+        Yield the connection. After an SQLite error it is closed, and the next call opens a new one.
+
+        The error gets the path of the file, which SQLite's own messages don't have.
+        """
         with self._lock:
             if self._database is not None and not self.is_same_file():
                 LOGGER.warning("%s was deleted or replaced; its record of handled callbacks is lost", self._path)
                 self._close_connection()
-            if self._database is None:
-                # Read the identity before SQLite opens the file. If it is replaced in between, is_same_file() notices.
-                create_private(self._path)
-                self._identity = _identity_of_path(self._path)
-                self._database = _open_database(self._path)
             try:
+                if self._database is None:
+                    # Read the identity before SQLite opens the file, so that is_same_file() notices if it is replaced.
+                    create_private(self._path)
+                    self._identity = _identity_of_path(self._path)
+                    self._database = _open_database(self._path)
                 yield self._database
-            except sqlite3.Error:
+            except sqlite3.Error as error:
                 self._close_connection()
+                error.args = (f"{self._path}: {error}",)
                 raise
 
     def is_same_file(self) -> bool:

@@ -15,7 +15,13 @@ from gatepay_async.client.caller import Caller
 from gatepay_async.client.card_keys import CardKeys
 from gatepay_async.client.payments import Payments
 from gatepay_async.client.queries import Queries
-from gatepay_async.client.settings import check_transport, cloud_url_or_env, url_or_env, value_or_env
+from gatepay_async.client.settings import (
+    check_transport,
+    cloud_url_or_env,
+    secret_or_env,
+    url_or_env,
+    value_or_env,
+)
 from gatepay_async.event_loop import run_in_thread
 from gatepay_async.exchange.attempts import Attempts
 from gatepay_async.exchange.libraries import classes
@@ -58,8 +64,8 @@ class AsyncGatePay(Payments, CardKeys, Queries):
 
     Args:
         appkey: From GatePay's console. The default is the environment variable ``GATEPAY_APPKEY``.
-        appsecret: From GatePay's console. The default is ``GATEPAY_APPSECRET``. It is never sent, and never appears in
-            a ``repr`` or an error.
+        appsecret: From GatePay's console. The default is ``GATEPAY_APPSECRET``, or else the contents of the file that
+            ``GATEPAY_APPSECRET_FILE`` names. It is never sent, and never appears in a ``repr`` or an error.
         base_url: The default is ``GATEPAY_BASE_URL``, or else ``https://gatepay.io/api/``.
         cloud_base_url: The base URL of ``create_cloudpay``; GatePay's agents have their own. The default is
             ``GATEPAY_CLOUD_BASE_URL``, or else ``https://cloud.gatepay.io/api/``. Two exceptions prevent a test with a
@@ -101,7 +107,7 @@ class AsyncGatePay(Payments, CardKeys, Queries):
     ) -> None:
         self._credentials = Credentials(
             value_or_env("appkey", appkey, "GATEPAY_APPKEY"),
-            value_or_env("appsecret", appsecret, "GATEPAY_APPSECRET"),
+            secret_or_env(appsecret),
         )
         self._base_url = url_or_env("base_url", base_url, BASE_URL, allow_http=allow_http)
         # If only base_url is set to a sandbox, create_cloudpay must not create a real order.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ from gatepay_async.words.problem import Problem
 
 if TYPE_CHECKING:
     import httpx
+
+
+MAX_SECRET_FILE_BYTES = 4096  # no file with a secret is longer
 
 
 def value_or_env(name: str, value: str | None, variable: str) -> str:
@@ -30,6 +34,35 @@ def value_or_env(name: str, value: str | None, variable: str) -> str:
         raise InvalidRequestError(field=name, problem=Problem("not_set", variable=variable))
     checks.check(variable, checks.cleaned(value), checks.token)
     return value
+
+
+def secret_or_env(secret: str | None) -> str:
+    """
+    Return *secret*, or else GATEPAY_APPSECRET, or else the contents of the file that GATEPAY_APPSECRET_FILE names.
+
+    Raises:
+        InvalidRequestError: All are missing, both variables are set, or the file has no secret or can't be read.
+    """
+    path = os.environ.get("GATEPAY_APPSECRET_FILE")
+    if secret is not None or not path:
+        return value_or_env("appsecret", secret, "GATEPAY_APPSECRET")
+    if os.environ.get("GATEPAY_APPSECRET"):
+        raise InvalidRequestError(field="GATEPAY_APPSECRET_FILE", problem=Problem("two_secrets"))
+    try:
+        # expanduser(), because Path.expanduser() raises without a home.
+        with open(os.path.expanduser(path), "rb") as file:  # noqa: PTH111, PTH123 -- as above
+            raw = file.read(MAX_SECRET_FILE_BYTES + 1)
+    except OSError as error:
+        problem = Problem("secret_unreadable", path=path, reason=str(error.strerror))
+    else:
+        # Notepad and PowerShell may write UTF-16, with a byte-order mark.
+        encoding = "utf-16" if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        words = raw.decode(encoding, "replace").split()
+        if len(words) == 1 and len(raw) <= MAX_SECRET_FILE_BYTES:
+            checks.check("GATEPAY_APPSECRET_FILE", checks.cleaned(words[0]), checks.token)
+            return words[0]
+        problem = Problem("secret_form", path=path)
+    raise InvalidRequestError(field="GATEPAY_APPSECRET_FILE", problem=problem)
 
 
 def url_or_env(name: str, url: str | None, default: str, *, allow_http: bool) -> str:

@@ -78,8 +78,10 @@ class Submitter:
 
         Raises:
             InvalidRequestError: *product_id* is not a product's number, or *path* is no path and no ``Source``.
-            OSError: The file can't be read.
+            OSError: The file can't be read, or the spool or a temporary file can't be written.
+            sqlite3.Error: The temporary file of digests, which finds duplicates in a large input, can't be written.
             SourceChangedError: The file changed while it was read. Nothing is submitted.
+            QueueUnavailableError: The database can't be used. Submit again.
         """
         checks.check("product_id", product_id, checks.positive)
         _check_source(path)

@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 import anyio
 import anyio.to_thread
@@ -12,6 +12,7 @@ import httpx
 from gatepay_async.pool.over_httpcore import HttpcoreConnection
 from gatepay_async.pool.owner import running_loop
 from gatepay_async.pool.port import Connection
+from gatepay_async.words.arguments import InvalidArgumentError, check_instance
 from gatepay_async.words.problem import Problem
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -71,6 +72,21 @@ def own_class() -> Callable[..., Connection] | None:
     except ImportError:
         return None
     return Wire
+
+
+def check_origin(origin: object) -> httpcore.Origin:
+    """
+    Return the origin that a user passes as a URL.
+
+    Raises:
+        InvalidArgumentError: *origin* is no URL, or not `http://` or `https://` with a host.
+    """
+    check_instance("origin", origin, str, httpx.URL)
+    try:
+        return origin_of(httpx.URL(cast("httpx.URL | str", origin)))
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError):  # idna's errors are ValueErrors
+        problem = Problem("no_origin")
+    raise InvalidArgumentError(field="origin", problem=problem)
 
 
 def origin_of(url: httpx.URL) -> httpcore.Origin:

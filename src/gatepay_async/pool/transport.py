@@ -13,7 +13,7 @@ import ssl
 import time
 from collections.abc import AsyncIterable, Callable
 from contextlib import AsyncExitStack
-from datetime import timedelta
+from types import NoneType
 from typing import Final, cast
 
 import anyio
@@ -24,7 +24,7 @@ from attrs import fields
 
 from gatepay_async.pool import turns
 from gatepay_async.pool.answers import OpenResponse, ResponseBody
-from gatepay_async.pool.opener import Opener, origin_of
+from gatepay_async.pool.opener import Opener, check_origin, origin_of
 from gatepay_async.pool.over_httpcore import HttpcoreConnection
 from gatepay_async.pool.owner import PROCESS, running_loop
 from gatepay_async.pool.port import (
@@ -41,6 +41,8 @@ from gatepay_async.pool.port import (
 )
 from gatepay_async.pool.requests import encode_head
 from gatepay_async.pool.slots import Slot, Slots
+from gatepay_async.words import arguments
+from gatepay_async.words.arguments import Seconds
 from gatepay_async.words.problem import Problem
 
 # The most expired connections that one call closes before it sends. More of them would slow down the first call after
@@ -69,15 +71,14 @@ class OriginPool(httpx.AsyncBaseTransport):
         origin: A URL whose scheme, host and port are used; its path is ignored.
         max_connections: The most connections at once, including those that are being opened or closed.
         keepalive_expiry: Seconds, or a `timedelta`, after which an idle connection is closed instead of reused. There
-            is no background task: later calls close it.
+            is no background task: later calls close it. 0: no connection is reused; `math.inf`: none expires.
         ssl_context: The TLS context. None: httpx's default, made once, in a thread, when the first connection is
             opened.
         uds: The path of a Unix socket to connect to, whatever the host.
         clock: Returns seconds that never go back.
 
     Raises:
-        httpx.UnsupportedProtocol: *origin* is not `http://` or `https://` with a host.
-        ValueError: *max_connections* is below 1.
+        InvalidArgumentError: An argument is invalid. *origin* must be `http://` or `https://` with a host.
     """
 
     def __init__(
@@ -85,17 +86,17 @@ class OriginPool(httpx.AsyncBaseTransport):
         origin: httpx.URL | str,
         *,
         max_connections: int = 100,
-        keepalive_expiry: float | timedelta = 15.0,
+        keepalive_expiry: Seconds = 15.0,
         ssl_context: ssl.SSLContext | None = None,
         uds: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if max_connections < 1:
-            raise ValueError(f"max_connections must be at least 1, not {max_connections}")
-        self._origin = origin_of(httpx.URL(origin))
-        self._keepalive_expiry = (
-            keepalive_expiry.total_seconds() if isinstance(keepalive_expiry, timedelta) else keepalive_expiry
-        )
+        self._origin = check_origin(origin)
+        arguments.check_whole("max_connections", max_connections, 1)
+        self._keepalive_expiry = arguments.seconds_from_0("keepalive_expiry", keepalive_expiry)
+        arguments.check_instance("ssl_context", ssl_context, ssl.SSLContext, NoneType)
+        arguments.check_instance("uds", uds, str, NoneType)
+        arguments.check_callable("clock", clock)
         self._opener = Opener(self._origin, ssl_context, uds)
         self._clock = clock
         self._slots: Slots[Connection] = Slots(max_connections)
@@ -119,6 +120,7 @@ class OriginPool(httpx.AsyncBaseTransport):
             httpx.ConnectError: Connecting failed. Nothing was sent.
             httpx.ConnectTimeout: Connecting took too long. Nothing was sent.
             httpx.UnsupportedProtocol: *request* is for another origin. Nothing was sent.
+            InvalidArgumentError: The body of *request* can only be read synchronously. Nothing was sent.
             httpx.TransportError: Any other failure; some of the request may have been sent.
         """
         exchange = await self._start(self._from_httpx(request))
@@ -252,6 +254,7 @@ class OriginPool(httpx.AsyncBaseTransport):
 
         Raises:
             httpx.UnsupportedProtocol: It is for another origin.
+            InvalidArgumentError: Its body can only be read synchronously.
         """
         if origin_of(request.url) != self._origin:
             raise httpx.UnsupportedProtocol(Problem("other_origin", origin=str(self._origin), host=request.url.host))
@@ -259,7 +262,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         if isinstance(body, httpx.ByteStream):
             body = b"".join(body)
         if not isinstance(body, bytes | AsyncIterable):
-            raise TypeError("an asynchronous transport can't send a body that is read synchronously")
+            raise arguments.InvalidArgumentError(field="request", problem=Problem("synchronous_body"))
         method, target, headers = request.method.encode("ascii"), request.url.raw_path, request.headers
         is_last = "close" in headers.get("connection", "").lower().replace(" ", "").split(",")
         hooks = Hooks(

@@ -1,20 +1,14 @@
-"""Checks durations that a user passes: a number of seconds or a ``timedelta``."""
+"""Checks durations that a user passes: a number of seconds or a ``timedelta``. `words.arguments` reads them."""
 
 from __future__ import annotations
-
-import math
-from datetime import timedelta
-from typing import TypeAlias
 
 from attrs import Attribute
 
 from gatepay_async.protocol.errors import InvalidRequestError
-from gatepay_async.words.problem import Problem
+from gatepay_async.words import arguments
+from gatepay_async.words.arguments import Seconds, without_timedelta
 
-# A number of seconds, or a timedelta.
-Seconds: TypeAlias = float | timedelta
-
-_TOO_LONG = 2**63  # seconds
+__all__ = ["Seconds", "above_0", "from_0", "to_seconds", "to_seconds_or_none", "without_timedelta"]
 
 
 def to_seconds(name: str, value: object) -> float:
@@ -24,23 +18,12 @@ def to_seconds(name: str, value: object) -> float:
     Raises:
         InvalidRequestError: *value* isn't a duration above 0. The error's ``.field`` is *name*.
     """
-    seconds = _number(value)
-    if seconds is None or not 0 < seconds < math.inf:
-        raise InvalidRequestError(field=name, problem=Problem("not_seconds"))
-    return seconds
+    return arguments.seconds_above_0(name, value, error=InvalidRequestError)
 
 
 def to_seconds_or_none(name: str, value: object) -> float | None:
     """Like ``to_seconds``, but None and ``math.inf`` are allowed, and return None: no limit."""
-    seconds = math.inf if value is None else _number(value)
-    if seconds is None or not seconds > 0:
-        raise InvalidRequestError(field=name, problem=Problem("seconds_or_none"))
-    return None if seconds == math.inf else seconds
-
-
-def without_timedelta(value: Seconds) -> float:
-    """Convert an attrs field from a ``timedelta`` to seconds. Other values are left to the validator."""
-    return value.total_seconds() if isinstance(value, timedelta) else value
+    return arguments.seconds_or_none(name, value, error=InvalidRequestError)
 
 
 def above_0(_: object, attribute: Attribute[float], value: object) -> None:
@@ -50,16 +33,4 @@ def above_0(_: object, attribute: Attribute[float], value: object) -> None:
 
 def from_0(_: object, attribute: Attribute[float], value: object) -> None:
     """Validate an attrs field like ``to_seconds``, but 0 and ``math.inf`` are allowed, too."""
-    seconds = _number(value)
-    if seconds is None or not seconds >= 0:
-        raise InvalidRequestError(field=attribute.name, problem=Problem("seconds_from_0"))
-
-
-def _number(value: object) -> float | None:
-    """Return the seconds; None: *value* is neither a ``timedelta`` nor a number, or it is a huge finite number."""
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    # max() keeps a huge negative integer from overflowing the float.
-    return float(max(value, -1)) if value < _TOO_LONG or value == math.inf else None
+    arguments.seconds_from_0(attribute.name, value, error=InvalidRequestError)

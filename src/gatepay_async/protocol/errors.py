@@ -36,6 +36,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, TypeVar
 
+from gatepay_async.words.arguments import InvalidArgumentError
 from gatepay_async.words.problem import Problem
 
 E = TypeVar("E", bound="GatePayError")
@@ -58,7 +59,7 @@ class GatePayError(Exception):
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
-class InvalidRequestError(GatePayError, ValueError):
+class InvalidRequestError(GatePayError, InvalidArgumentError):
     """
     An argument is invalid. Nothing was sent.
 
@@ -66,11 +67,6 @@ class InvalidRequestError(GatePayError, ValueError):
         field: The name of the parameter at fault, such as ``"product_num"``.
         problem: What is wrong with it. Never repeats a value that may be secret.
     """
-
-    def __init__(self, *, field: str, problem: str) -> None:
-        self.field = field
-        self.problem = Problem.of(problem)
-        super().__init__(f"{field}: {problem}")
 
 
 class RefusedError(GatePayError):

@@ -8,7 +8,7 @@ try:
     from gatepay_async.sandbox.faults import Fault, FaultKind
     from gatepay_async.sandbox.options import Options
     from gatepay_async.sandbox.order_service import NoCallbackError
-    from gatepay_async.sandbox.orders import Order, OrderState
+    from gatepay_async.sandbox.orders import Order, OrderState, ShownState
     from gatepay_async.sandbox.request_log import SeenRequest
     from gatepay_async.sandbox.sandbox import Sandbox
     from gatepay_async.sandbox.server import PortTakenError
@@ -37,4 +37,5 @@ __all__ = [
     "SeenRequest",
     "ShopAccount",
     "ShopState",
+    "ShownState",
 ]

@@ -38,7 +38,7 @@ async def call(
         try:
             return await _send_to_target(url, body, target_of(url.partition("?")[0], beyond_loopback=beyond_loopback))
         except CallbackUrlError as error:
-            problem = error.problem
+            problem = error.problem.name
         except ssl.SSLError:
             problem = "tls"
         except h11.RemoteProtocolError:

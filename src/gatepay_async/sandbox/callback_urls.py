@@ -6,8 +6,8 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from attrs import frozen
 
-from gatepay_async.words import say
-from gatepay_async.words.pages import PAGES
+from gatepay_async.words.arguments import InvalidArgumentError, check_instance
+from gatepay_async.words.problem import Problem
 
 __all__ = ["CallbackUrlError", "Target", "check", "check_return", "target_of"]
 
@@ -20,17 +20,14 @@ _URL_CHARS = re.compile(r"[A-Za-z0-9\-._~:/?\[\]@!$&'()*+,;=%]+")
 _LOOPBACK_ADDRESSES = ("127.0.0.1", "::1")
 
 
-class CallbackUrlError(ValueError):
+class CallbackUrlError(InvalidArgumentError):
     """
-    The URL can't be used for callbacks.
+    The URL can't be used for callbacks, or as a return URL.
 
     Attributes:
-        problem: The name of the text in :mod:`gatepay_async.words.pages` that says what is wrong.
+        field: The name of the parameter at fault, such as ``"callback_url"``.
+        problem: What is wrong with the URL. The pages have a text of the same name.
     """
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(f"not a callback URL. {say(PAGES[problem], 'en')}")
-        self.problem = problem
 
 
 @frozen(kw_only=True)
@@ -58,69 +55,71 @@ _CALLBACK_NAMES = {"appkey", "order_id", "out_order_id", "price", "realprice", "
 _RETURN_NAMES = {"price", "type", "product_id", "order_id", "out_order_id", "sign"}
 
 
-def check(url: str, *, beyond_loopback: bool) -> None:
+def check(url: str, *, beyond_loopback: bool, name: str = "callback_url") -> None:
     """
-    Check that *url* can be a shop's callback URL.
+    Check that *url*, the argument *name*, can be a shop's callback URL.
 
     Raises:
         CallbackUrlError: *url* can't be a callback URL.
     """
-    _check_url_and_query(url, _CALLBACK_NAMES, beyond_loopback=beyond_loopback)
+    _check_url_and_query(name, url, _CALLBACK_NAMES, beyond_loopback=beyond_loopback)
 
 
-def check_return(url: str) -> None:
+def check_return(url: str, *, name: str = "return_url") -> None:
     """
-    Check that *url* can be a return URL, for the customer's browser. It may lead to any machine.
+    Check that *url*, the argument *name*, can be a return URL, for the customer's browser. It may lead to any machine.
 
     Raises:
         CallbackUrlError: *url* can't be a return URL.
     """
-    _check_url_and_query(url, _RETURN_NAMES, beyond_loopback=True)
+    _check_url_and_query(name, url, _RETURN_NAMES, beyond_loopback=True)
 
 
-def _check_url_and_query(url: str, reserved_names: set[str], *, beyond_loopback: bool) -> None:
-    target_of(url, beyond_loopback=beyond_loopback)
+def _check_url_and_query(name: str, url: str, reserved_names: set[str], *, beyond_loopback: bool) -> None:
+    check_instance(name, url, str)
+    target_of(url, beyond_loopback=beyond_loopback, name=name)
     query = urlsplit(url).query
     if len(query) > MAX_QUERY_CHARS:
-        raise CallbackUrlError("url_query")
-    if reserved_names & {name for name, _ in parse_qsl(query, keep_blank_values=True)}:
-        raise CallbackUrlError("url_taken")
+        raise CallbackUrlError(field=name, problem=Problem("url_query"))
+    if reserved_names & {parameter for parameter, _ in parse_qsl(query, keep_blank_values=True)}:
+        raise CallbackUrlError(field=name, problem=Problem("url_taken"))
 
 
-def target_of(url: str, *, beyond_loopback: bool) -> Target:
+def target_of(url: str, *, beyond_loopback: bool, name: str = "callback_url") -> Target:
     """
     Parse *url*, without a DNS lookup: ``localhost`` is this machine by definition (RFC 6761).
 
     Raises:
         CallbackUrlError: *url* is invalid, or leads to a machine that isn't allowed.
     """
-    parts = _parse(url)
-    name = str(parts.hostname)
-    hosts = _loopback_hosts(name)
+    parts = _parse(name, url)
+    host = str(parts.hostname)
+    hosts = _loopback_hosts(host)
     if not hosts and not beyond_loopback:
-        raise CallbackUrlError("url_host")
+        raise CallbackUrlError(field=name, problem=Problem("url_not_local"))
     return Target(
-        hosts=hosts or (name,),
-        name=name,
+        hosts=hosts or (host,),
+        name=host,
         port=parts.port or _PORTS[parts.scheme],
         tls=parts.scheme == "https",
         authority=parts.netloc,
     )
 
 
-def _parse(url: str) -> SplitResult:
-    """Split *url*, and check its form."""
+def _parse(name: str, url: str) -> SplitResult:
+    """Split *url*, the argument *name*, and check its form."""
+    bad_form = CallbackUrlError(field=name, problem=Problem("url_form"))
     if len(url) > MAX_URL_CHARS or _URL_CHARS.fullmatch(url) is None:
-        raise CallbackUrlError("url_form")
+        raise bad_form
     try:
         parts = urlsplit(url)
         is_valid = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
     except ValueError:  # an invalid port or invalid brackets
-        raise CallbackUrlError("url_form") from None
+        raise bad_form from None
     if not is_valid:
-        raise CallbackUrlError("url_form")
+        raise bad_form
     if "@" in parts.netloc:
-        raise CallbackUrlError("url_user")
+        raise CallbackUrlError(field=name, problem=Problem("url_user"))
     return parts
 
 

@@ -28,6 +28,7 @@ from gatepay_async.sandbox.quick_pay import quick_pay_path
 from gatepay_async.sandbox.shells import SHELL_NAMES, SHELLS, setting_lines
 from gatepay_async.sandbox.shops import Account, ProductStock, ShopAccount
 from gatepay_async.sandbox.web import read_fields, redirect, render
+from gatepay_async.words.arguments import InvalidArgumentError
 
 __all__ = ["PER_PAGE", "Console"]
 
@@ -137,7 +138,7 @@ class Console:
                 if value:
                     self._check_shop_field(name, value)
             except CallbackUrlError as error:
-                rejected = _RejectedField(appkey=appkey, name=name, value=value, problem=error.problem)
+                rejected = _RejectedField(appkey=appkey, name=name, value=value, problem=error.problem.name)
                 return await self._render_shops(request, status=422, rejected=rejected)
         await to_thread.run_sync(self._save_shop, appkey, {name: value or None for name, value in entered.items()})
         return redirect(request, "/shops", saved=appkey)
@@ -273,7 +274,7 @@ class Console:
         elif form.get("do") == "add":
             try:
                 self._faults.add(_fault_of_form(form))
-            except ValueError:
+            except InvalidArgumentError:
                 return self._render_faults(request, status=422, is_invalid=True)
         return redirect(request, "/faults")
 
@@ -317,15 +318,13 @@ def _fault_of_form(form: dict[str, str]) -> Fault:
     Return the fault that the form describes.
 
     Raises:
-        ValueError: The form has a value that the page doesn't offer.
+        InvalidArgumentError: The form has a value that the page doesn't offer.
     """
-    endpoint, times = form.get("endpoint", ""), form.get("times", "")
-    if endpoint not in ("", *ENDPOINTS) or (times and not _parse_int(times)):
-        raise ValueError("endpoint or times")
+    times = form.get("times", "")
     return Fault(
-        FaultKind(form.get("kind", "")),
-        endpoint=endpoint or None,
-        times=_parse_int(times),
+        form.get("kind", ""),
+        endpoint=form.get("endpoint", "") or None,
+        times=(_parse_int(times) or -1) if times else None,  # -1 is refused
         seconds=float(_parse_int(form.get("seconds", "")) or 1),
         retry_after=_parse_int(form.get("retry_after", "")) or 1,
         code=_parse_int(form.get("code", "")) or 0,

@@ -4,12 +4,26 @@ The faults that a test or a user can add: their kinds, and which requests they h
 :mod:`gatepay_async.sandbox.fault_injection` injects them.
 """
 
-from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from random import Random
 from threading import Lock
 
 from attrs import define, field, frozen
+
+from gatepay_async.sandbox.arguments import checked_by, optional
+from gatepay_async.sandbox.endpoints import ENDPOINTS
+from gatepay_async.words.arguments import (
+    InvalidArgumentError,
+    check_choice,
+    check_instance,
+    check_number,
+    check_text,
+    check_whole,
+    seconds_from_0,
+    without_timedelta,
+)
+from gatepay_async.words.problem import Problem
 
 __all__ = ["ArmedFault", "Fault", "FaultKind", "FaultQueue"]
 
@@ -37,8 +51,13 @@ class FaultKind(StrEnum):
     """The refusal ``code`` with the endpoint's text. The call is not carried out."""
 
 
-def _without_timedelta(value: float | timedelta) -> float:
-    return value.total_seconds() if isinstance(value, timedelta) else value
+def _to_kind(kind: FaultKind | str) -> FaultKind:
+    check_choice("kind", kind, FaultKind)
+    return FaultKind(kind)
+
+
+def _check_retry_after(name: str, value: object) -> None:
+    (check_text if isinstance(value, str) else partial(check_whole, least=0))(name, value)
 
 
 @frozen
@@ -58,31 +77,24 @@ class Fault:
         code: The code of CODE, which requires it.
 
     Raises:
-        ValueError: *kind* is unknown, *kind* is CODE and *code* is missing, or a number is out of its range.
+        InvalidArgumentError: An argument is invalid, *endpoint* doesn't exist, or *kind* is CODE and *code* is missing.
     """
 
-    kind: FaultKind = field(converter=FaultKind)
-    endpoint: str | None = field(default=None, kw_only=True)
-    times: int | None = field(default=1, kw_only=True)
-    probability: float = field(default=1.0, kw_only=True)
-    seed: int = field(default=0, kw_only=True)
-    skip: int = field(default=0, kw_only=True)
-    seconds: float = field(default=1.0, converter=_without_timedelta, kw_only=True)
-    retry_after: int | str = field(default=1, kw_only=True)
-    code: int = field(default=0, kw_only=True)
+    kind: FaultKind = field(converter=_to_kind)
+    endpoint: str | None = field(
+        default=None, validator=checked_by(optional(check_choice), tuple(ENDPOINTS)), kw_only=True
+    )
+    times: int | None = field(default=1, validator=checked_by(optional(check_whole), 0), kw_only=True)
+    probability: float = field(default=1.0, validator=checked_by(check_number, 0, 1), kw_only=True)
+    seed: int = field(default=0, validator=checked_by(check_instance, int), kw_only=True)
+    skip: int = field(default=0, validator=checked_by(check_whole, 0), kw_only=True)
+    seconds: float = field(default=1.0, converter=without_timedelta, validator=checked_by(seconds_from_0), kw_only=True)
+    retry_after: int | str = field(default=1, validator=checked_by(_check_retry_after), kw_only=True)
+    code: int = field(default=0, validator=checked_by(check_whole, 0), kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         if self.kind is FaultKind.CODE and not self.code:
-            raise ValueError("Fault(FaultKind.CODE) needs code=…, the number to refuse with")
-        ranges = {
-            "times": self.times is None or self.times >= 0,
-            "probability": 0 <= self.probability <= 1,
-            "skip": self.skip >= 0,
-            "seconds": self.seconds >= 0,
-        }
-        for name, is_within in ranges.items():
-            if not is_within:
-                raise ValueError(f"Fault: {name}={getattr(self, name)} is out of range")
+            raise InvalidArgumentError(field="code", problem=Problem("fault_without_code"))
 
 
 @frozen

@@ -1,10 +1,23 @@
 """The sandbox's switches. Most choose between behaviours where GatePay's documentation is unclear or contradictory."""
 
+import math
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Literal, TypeAlias, TypedDict, cast, get_args
 
-import attrs
 from attrs import field, frozen
+
+from gatepay_async.sandbox.arguments import checked_by, optional
+from gatepay_async.sandbox.orders import OrderState
+from gatepay_async.words.arguments import (
+    Seconds,
+    check_choice,
+    check_instance,
+    check_text,
+    seconds_above_0,
+    seconds_from_0,
+    seconds_or_none,
+    without_timedelta,
+)
 
 __all__ = ["CallbackMethod", "Options", "Params", "PastLastPage", "PayPath", "PhpFloats", "Switches"]
 
@@ -21,9 +34,9 @@ class Switches(TypedDict, total=False):
 
     past_last_page: PastLastPage
     case_insensitive_keys: bool
-    expires_after: float | None
-    callback_interval: float
-    callback_timeout: float
+    expires_after: Seconds | None
+    callback_interval: Seconds
+    callback_timeout: Seconds
     callbacks_beyond_loopback: bool
     callback_method: CallbackMethod
     php_floats: PhpFloats | None
@@ -41,24 +54,20 @@ class Switches(TypedDict, total=False):
     input_filter: bool
 
 
-def _one_of(*choices: str | None) -> Any:
-    """Return a validator for attrs that accepts *choices* only."""
-
-    def check(_options: object, attribute: "attrs.Attribute[object]", value: object) -> None:
-        if value not in choices:
-            raise ValueError(f"{attribute.name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
-
-    return check
+def _without_infinity(value: Seconds | None) -> float | None:
+    """Convert a ``timedelta`` to seconds, and ``math.inf`` to None. Other values are left to the validator."""
+    seconds = None if value is None else without_timedelta(value)
+    return None if seconds == math.inf else seconds
 
 
-def _positive(_options: object, attribute: "attrs.Attribute[Any]", value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise ValueError(f"{attribute.name} must be a number of seconds above 0, not {value!r}")
+def _check_order_statuses(name: str, statuses: object) -> None:
+    check_instance(name, statuses, Mapping)
+    for state, word in cast("Mapping[object, object]", statuses).items():
+        check_choice(name, state, OrderState)
+        check_text(name, word)
 
 
-def _not_negative(_options: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
-    if not value >= 0:
-        raise ValueError(f"{attribute.name} must be 0 or a positive number of seconds, not {value!r}")
+_BOOLEAN = checked_by(check_instance, bool)
 
 
 @frozen(kw_only=True)
@@ -70,7 +79,7 @@ class Options:
         past_last_page: What ``ka/show`` returns for a page past the last one. ``empty``: no rows. ``clamp``: the last
             page. ``refuse``: code 108. ``thinkphp``: no rows, and the number of the last page (0 if there are no keys).
         case_insensitive_keys: Compare keys as MySQL's default collation does: ``abc`` equals ``ABC``.
-        expires_after: The seconds after which an unpaid order expires; None: never.
+        expires_after: When an unpaid order expires, in seconds or as a ``timedelta``, like the next two; None: never.
         callback_interval: Seconds between a failed callback and the next attempt. There are four attempts.
         callback_timeout: Seconds for one attempt, from connecting to the last byte.
         callbacks_beyond_loopback: Whether a callback URL may lead to another machine.
@@ -98,23 +107,27 @@ class Options:
             trailing spaces and all tags are removed, and ``& < > " '`` are HTML-escaped.
     """
 
-    past_last_page: PastLastPage = field(default="empty", validator=_one_of("empty", "clamp", "refuse", "thinkphp"))
-    case_insensitive_keys: bool = False
-    expires_after: float | None = field(default=300.0, validator=_positive)
-    callback_interval: float = field(default=60.0, validator=_not_negative)
-    callback_timeout: float = field(default=10.0, validator=_positive)
-    callbacks_beyond_loopback: bool = False
-    callback_method: CallbackMethod = field(default="GET", validator=_one_of("GET", "POST"))
-    php_floats: PhpFloats | None = field(default=None, validator=_one_of("shortest", "17 digits", None))
-    status_is_code: bool = False
-    html_escaped: bool = False
-    params: Params = field(default="as shown", validator=_one_of("as shown", "signed", "unsigned", "absent"))
-    pay_path: PayPath = field(default="/pay/api", validator=_one_of("/pay/api", "/pay/index"))
-    refuse_extra: bool = True
-    urls_required: bool = False
-    notify_both: bool = False
-    cloud_alipay_only: bool = False
-    check_finds_all: bool = True
-    order_statuses: Mapping[str, str] = field(factory=dict[str, str])
-    return_product_id: bool = True
-    input_filter: bool = False
+    past_last_page: PastLastPage = field(default="empty", validator=checked_by(check_choice, get_args(PastLastPage)))
+    case_insensitive_keys: bool = field(default=False, validator=_BOOLEAN)
+    expires_after: float | None = field(
+        default=300.0, converter=_without_infinity, validator=checked_by(seconds_or_none)
+    )
+    callback_interval: float = field(default=60.0, converter=without_timedelta, validator=checked_by(seconds_from_0))
+    callback_timeout: float = field(default=10.0, converter=without_timedelta, validator=checked_by(seconds_above_0))
+    callbacks_beyond_loopback: bool = field(default=False, validator=_BOOLEAN)
+    callback_method: CallbackMethod = field(default="GET", validator=checked_by(check_choice, get_args(CallbackMethod)))
+    php_floats: PhpFloats | None = field(
+        default=None, validator=checked_by(optional(check_choice), get_args(PhpFloats))
+    )
+    status_is_code: bool = field(default=False, validator=_BOOLEAN)
+    html_escaped: bool = field(default=False, validator=_BOOLEAN)
+    params: Params = field(default="as shown", validator=checked_by(check_choice, get_args(Params)))
+    pay_path: PayPath = field(default="/pay/api", validator=checked_by(check_choice, get_args(PayPath)))
+    refuse_extra: bool = field(default=True, validator=_BOOLEAN)
+    urls_required: bool = field(default=False, validator=_BOOLEAN)
+    notify_both: bool = field(default=False, validator=_BOOLEAN)
+    cloud_alipay_only: bool = field(default=False, validator=_BOOLEAN)
+    check_finds_all: bool = field(default=True, validator=_BOOLEAN)
+    order_statuses: Mapping[str, str] = field(factory=dict[str, str], validator=checked_by(_check_order_statuses))
+    return_product_id: bool = field(default=True, validator=_BOOLEAN)
+    input_filter: bool = field(default=False, validator=_BOOLEAN)

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from pathlib import Path
+from os import PathLike
 
 from anyio import to_thread
 
 from gatepay_async.sandbox import deliveries
+from gatepay_async.sandbox.arguments import check_amount
 from gatepay_async.sandbox.deliveries import Delivery
 from gatepay_async.sandbox.options import Options
 from gatepay_async.sandbox.order_service import OrderService
@@ -17,6 +18,7 @@ from gatepay_async.sandbox.outbox import Outbox
 from gatepay_async.sandbox.shop_controls import ShopControls
 from gatepay_async.sandbox.shops import ShopAccount
 from gatepay_async.sandbox.signed_queries import callback_query, return_query
+from gatepay_async.words.arguments import Seconds, check_aware, check_instance, check_whole, seconds_from_0
 
 __all__ = ["OrderControls"]
 
@@ -26,7 +28,7 @@ class OrderControls(ShopControls):
 
     def __init__(
         self,
-        database: str | Path,
+        database: str | PathLike[str],
         options: Options,
         *,
         seed: bool,
@@ -60,14 +62,22 @@ class OrderControls(ShopControls):
 
         Raises:
             LookupError: No order has that number.
+            InvalidArgumentError: *paid_at* has no time zone, *realprice* is no amount, or another argument is invalid.
         """
+        if realprice is not None:
+            check_amount("realprice", realprice, least=Decimal(0))
+        if isinstance(paid_at, datetime):
+            check_aware("paid_at", paid_at)
+            paid_at = int(paid_at.timestamp())
+        elif paid_at is not None:
+            check_whole("paid_at", paid_at, 0)
         stored = self._order_service.find(_order_number(order))
         when = stored.paid_at or self._clock() if paid_at is None else paid_at
         return callback_query(
             stored,
             self._keys_of(stored),
             realprice=stored.realprice or stored.price if realprice is None else realprice,
-            paytime=int(when.timestamp() if isinstance(when, datetime) else when),
+            paytime=int(when),
             with_appkey=self._options.callback_method == "GET",
         )
 
@@ -102,7 +112,7 @@ class OrderControls(ShopControls):
 
         Raises:
             LookupError: No order has that number.
-            ValueError: *realprice* is not above 0, too large, or not in whole fen.
+            InvalidArgumentError: *realprice* is not above 0, too large, or not in whole fen.
         """
         return self._order_service.pay(_order_number(order), realprice=realprice)
 
@@ -140,7 +150,7 @@ class OrderControls(ShopControls):
         with self._database.transaction() as connection:
             return deliveries.list_all(connection, None if order is None else _order_number(order))
 
-    async def wait_delivered(self, order: Order | int | None = None, *, timeout: float = 10) -> list[Delivery]:  # noqa: ASYNC109 -- its error says what it waited for
+    async def wait_delivered(self, order: Order | int | None = None, *, timeout: Seconds = 10) -> list[Delivery]:  # noqa: ASYNC109 -- its error says what it waited for
         """
         Wait until no callback of the order (None: of any order) is due or being sent. Then return all callbacks of
         the order, oldest first.
@@ -149,14 +159,20 @@ class OrderControls(ShopControls):
         advance your clock.
 
         Raises:
-            TimeoutError: A callback is still due after *timeout* seconds, for example if the sandbox isn't serving.
+            TimeoutError: A callback is still due after *timeout* (seconds, or a `timedelta`), for example if the
+                sandbox isn't serving.
         """
+        seconds = seconds_from_0("timeout", timeout)
         number = None if order is None else _order_number(order)
-        waiting = partial(self._outbox.wait, number, seconds=timeout)
+        waiting = partial(self._outbox.wait, number, seconds=seconds)
         if not await to_thread.run_sync(waiting, abandon_on_cancel=True):
-            raise TimeoutError(f"a callback is still due after {timeout} s; callbacks are sent while serve() is open")
+            raise TimeoutError(f"a callback is still due after {seconds:g} s; callbacks are sent while serve() is open")
         return self.deliveries(order)
 
 
 def _order_number(order: Order | int) -> int:
-    return order.order_id if isinstance(order, Order) else order
+    check_instance("order", order, Order, int)
+    if isinstance(order, Order):
+        return order.order_id
+    check_whole("order", order, 1)
+    return order

@@ -8,33 +8,20 @@ from sqlite3 import Connection
 from attrs import frozen
 
 from gatepay_async.sandbox import card_keys, deliveries, orders, shops
+from gatepay_async.sandbox.arguments import check_amount
 from gatepay_async.sandbox.database import SandboxDatabase
 from gatepay_async.sandbox.deliveries import Delivery
 from gatepay_async.sandbox.options import Options
 from gatepay_async.sandbox.orders import Order
 from gatepay_async.sandbox.outbox import Outbox
+from gatepay_async.sandbox.shops import ShopState
 from gatepay_async.sandbox.signed_queries import return_query, with_query
 
-__all__ = ["NoCallbackError", "OrderService", "check_amount"]
-
-ONE_FEN = Decimal("0.01")
-MAX_AMOUNT = Decimal("9999999.99")
+__all__ = ["NoCallbackError", "OrderService"]
 
 
 class NoCallbackError(ValueError):
-    """No callback can be sent: the order is not paid, or neither it nor its shop has a callback URL."""
-
-
-def check_amount(amount: Decimal) -> Decimal:
-    """
-    Return *amount*, if a customer can pay it.
-
-    Raises:
-        ValueError: It is not between 0.01 and 9,999,999.99 yuan, or not in whole fen.
-    """
-    if not amount.is_finite() or not ONE_FEN <= amount <= MAX_AMOUNT or amount != amount.quantize(ONE_FEN):
-        raise ValueError(f"a customer pays 0.01 to {MAX_AMOUNT:,} yuan, in whole fen, not {amount}")
-    return amount
+    """No callback can be sent: the order is not paid, there is no URL to call, or the shop was removed."""
 
 
 @frozen(kw_only=True)
@@ -78,11 +65,13 @@ class OrderService:
 
         Raises:
             LookupError: No order has that number.
-            ValueError: *realprice* can't be paid.
+            InvalidArgumentError: *realprice* can't be paid.
         """
+        if realprice is not None:
+            check_amount("realprice", realprice)
         with self.open() as (connection, now):
             order = orders.get(connection, order_id)
-            amount = order.price if realprice is None else check_amount(realprice)
+            amount = order.price if realprice is None else realprice
             if order.state == "pending":
                 self._mark_paid(connection, order, amount, now)
             elif order.paid_at is None:
@@ -138,7 +127,7 @@ class OrderService:
                 raise NoCallbackError(f"order {order_id} is {order.state}: only paid orders have a callback")
             urls = self.callback_urls(connection, order)
             if not urls:
-                raise NoCallbackError(f"the shop of order {order_id} has no callback URL")
+                raise NoCallbackError(_why_no_url(order_id, shops.find_shop(connection, order.admin_id)))
             self.outbox.plan(connection, order_id, urls)
         self.outbox.notify()
 
@@ -177,3 +166,13 @@ class OrderService:
         with self.database.transaction() as connection:
             orders.expire_overdue(connection, now=now)
             yield connection, now
+
+
+def _why_no_url(order_id: int, shop: ShopState | None) -> str:
+    """Return the message of ``NoCallbackError`` for an order that has no URL to call."""
+    if shop is None:
+        return f"the shop of order {order_id} was removed: no callback is sent"
+    return (
+        f"order {order_id} has no notify_url, and its shop has no callback URL; "
+        "set one with change_shop(callback_url=…)"
+    )

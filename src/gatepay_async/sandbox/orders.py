@@ -77,6 +77,16 @@ class OrderState(StrEnum):
     EXPIRED = "expired"
 
 
+class ShownState(StrEnum):
+    """The state of an order, as the pages show it. ``late``: paid too late. ``underpaid``: paid too little."""
+
+    PENDING = "pending"
+    PAID = "paid"
+    EXPIRED = "expired"
+    LATE = "late"
+    UNDERPAID = "underpaid"
+
+
 @frozen(kw_only=True)
 class Order:
     """
@@ -126,13 +136,13 @@ class Order:
     return_url: str | None = None
 
     @property
-    def shown_state(self) -> str:
+    def shown_state(self) -> ShownState:
         """:attr:`state`, but ``late`` after a payment that came too late, and ``underpaid`` if it was too low."""
         if self.state == "expired" and self.paid_at is not None:
-            return "late"
+            return ShownState.LATE
         if self.state == "paid" and self.realprice is not None and self.realprice < self.price:
-            return "underpaid"
-        return self.state
+            return ShownState.UNDERPAID
+        return ShownState(self.state)
 
 
 # The columns that have the same name in the table and in the class.

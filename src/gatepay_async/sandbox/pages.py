@@ -16,10 +16,12 @@ from starlette.routing import Route
 from starlette.types import Scope
 
 from gatepay_async.sandbox import deliveries, orders
+from gatepay_async.sandbox.arguments import check_amount
 from gatepay_async.sandbox.deliveries import Delivery
-from gatepay_async.sandbox.order_service import OrderService, check_amount
+from gatepay_async.sandbox.order_service import OrderService
 from gatepay_async.sandbox.orders import Order
 from gatepay_async.sandbox.web import as_json, read_fields, redirect, render
+from gatepay_async.words.arguments import InvalidArgumentError
 
 __all__ = ["OrderPage", "origin_of", "parse_amount", "qr_svg"]
 
@@ -161,10 +163,14 @@ def _address(request: Request, order: Order) -> str:
 def parse_amount(text: str) -> Decimal | None:
     """Parse an amount as people write it: 0.5, ¥0.50, 1,234.50. Return None if it is invalid or can't be paid."""
     plain = text.strip().removeprefix("¥").removeprefix("￥").replace(",", "")
-    try:
-        return check_amount(Decimal(plain)) if _AMOUNT.fullmatch(plain) else None
-    except ValueError:
+    if not _AMOUNT.fullmatch(plain):
         return None
+    amount = Decimal(plain)
+    try:
+        check_amount("amount", amount)
+    except InvalidArgumentError:
+        return None
+    return amount
 
 
 def origin_of(scope: Scope) -> str:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
+from os import PathLike
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -12,7 +12,6 @@ from anyio import CancelScope, to_thread
 from gatepay_async.sandbox.api_service import ApiService
 from gatepay_async.sandbox.app import FaultyApp, build_app
 from gatepay_async.sandbox.callback_sender import CallbackSender
-from gatepay_async.sandbox.endpoints import ENDPOINTS
 from gatepay_async.sandbox.events import SandboxEvent, Watcher
 from gatepay_async.sandbox.faults import Fault, FaultQueue
 from gatepay_async.sandbox.options import Options, Switches
@@ -21,6 +20,7 @@ from gatepay_async.sandbox.pages_app import build_pages_app
 from gatepay_async.sandbox.replies import Replies
 from gatepay_async.sandbox.request_log import RequestLog, SeenRequest
 from gatepay_async.sandbox.server import LoopbackServer
+from gatepay_async.words.arguments import check_callable, check_instance
 
 __all__ = ["Sandbox"]
 
@@ -32,6 +32,8 @@ class Sandbox(OrderControls):
     Shop one (``appkey``, ``appsecret``) owns the products 4, 5 and 8 of the vendor's page. Shop two, the second of
     :attr:`shops`, owns product 3, which starts without card keys.
 
+    Every method raises ``InvalidArgumentError`` for an argument of a wrong kind or value.
+
     Args:
         database: An SQLite file, which is created if it doesn't exist, and kept when the sandbox closes; or
             ``:memory:``.
@@ -42,15 +44,15 @@ class Sandbox(OrderControls):
         **switches: The attributes of :class:`Options`, by name.
 
     Raises:
-        CallbackUrlError: *callback_url* can't be a callback URL.
-        ValueError: The value of a switch is invalid.
+        InvalidArgumentError: An argument, or the value of a switch, is invalid. For *callback_url* it is a
+            ``CallbackUrlError``.
         LaterVersionError: A later version of this package has created the file.
         sqlite3.Error: The file can't be opened, or is no database.
     """
 
     def __init__(
         self,
-        database: str | Path = ":memory:",
+        database: str | PathLike[str] = ":memory:",
         *,
         seed: bool = True,
         callback_url: str | None = None,
@@ -99,7 +101,7 @@ class Sandbox(OrderControls):
             of the block, requests in progress are cut off.
 
         Raises:
-            ValueError: *host* is not 127.0.0.1.
+            InvalidArgumentError: *host* is not 127.0.0.1, or *port* is no number of a port.
             PortTakenError: The port is in use, or requires privileges.
             RuntimeError: The server's thread failed before it accepted connections.
         """
@@ -127,10 +129,9 @@ class Sandbox(OrderControls):
         A fault with ``skip`` or ``probability`` may let a matching request pass. Then a later fault can hit it.
 
         Raises:
-            ValueError: The endpoint of the fault doesn't exist.
+            InvalidArgumentError: *fault* is no :class:`Fault`.
         """
-        if fault.endpoint not in (None, *ENDPOINTS):
-            raise ValueError(f"no endpoint {fault.endpoint!r}; there are {', '.join(ENDPOINTS)}")
+        check_instance("fault", fault, Fault)
         self._faults.add(fault)
 
     def clear_faults(self) -> None:
@@ -148,7 +149,11 @@ class Sandbox(OrderControls):
 
         Args:
             watcher: Called in several threads of the sandbox at the same time. It must not block.
+
+        Raises:
+            InvalidArgumentError: *watcher* can't be called.
         """
+        check_callable("watcher", watcher)
         self._watchers.append(watcher)
 
     def _notify_watchers(self, event: SandboxEvent) -> None:

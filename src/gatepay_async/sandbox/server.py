@@ -10,10 +10,12 @@ from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gatepay_async.sandbox.fault_injection import CONNECTION_KEY
+from gatepay_async.words.arguments import check_choice, check_whole
 
 __all__ = ["LoopbackServer", "PortTakenError"]
 
 _LOOPBACK = "127.0.0.1"
+_MAX_PORT = 65_535
 
 
 class PortTakenError(OSError):
@@ -35,13 +37,13 @@ class LoopbackServer:
         port: 0: a free one.
 
     Raises:
-        ValueError: *host* is not 127.0.0.1.
+        InvalidArgumentError: *host* is not 127.0.0.1, or *port* is no number of a port.
         PortTakenError: The port is in use, or requires privileges.
     """
 
     def __init__(self, app: ASGIApp, *, host: str, port: int) -> None:
-        if host != _LOOPBACK:
-            raise ValueError(f"the sandbox serves on {_LOOPBACK} only, not on {host!r}")
+        check_choice("host", host, (_LOOPBACK,))
+        check_whole("port", port, 0, _MAX_PORT)
         try:
             # create_server() sets SO_REUSEADDR: a port in TIME_WAIT can be used again at once.
             self._listener = socket.create_server((host, port))

@@ -1,9 +1,10 @@
 """The methods of ``Sandbox`` for shops and card keys."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
-from pathlib import Path
+from os import PathLike
 from types import EllipsisType
 from typing import Any
 
@@ -11,10 +12,19 @@ from attrs import evolve
 
 from gatepay_async.sandbox import callback_urls, card_keys, shops
 from gatepay_async.sandbox.api_service import Paging
+from gatepay_async.sandbox.arguments import check_amount, list_texts, list_wholes
 from gatepay_async.sandbox.database import SandboxDatabase
 from gatepay_async.sandbox.later_endpoints import PAY_TYPES
 from gatepay_async.sandbox.options import Options
 from gatepay_async.sandbox.shops import ShopAccount, ShopState
+from gatepay_async.words.arguments import (
+    check_aware,
+    check_callable,
+    check_choice,
+    check_instance,
+    check_text,
+    check_whole,
+)
 
 __all__ = ["ShopControls"]
 
@@ -24,17 +34,22 @@ class ShopControls:
 
     def __init__(
         self,
-        database: str | Path,
+        database: str | PathLike[str],
         options: Options,
         *,
         seed: bool,
         callback_url: str | None,
         clock: Callable[[], float],
     ) -> None:
+        check_instance("database", database, str, PathLike)
+        path = os.fspath(database)
+        check_text("database", path)
+        check_instance("seed", seed, bool)
+        check_callable("clock", clock)
         self._options = options
         self._check_callback_url(callback_url)
         self._clock = clock
-        self._database = SandboxDatabase(database, keys=seed, now=int(clock()))
+        self._database = SandboxDatabase(path, keys=seed, now=int(clock()))
         with self._database.transaction() as connection:
             self._accounts = shops.accounts(connection)
         self._paging = Paging(card_keys.PER_PAGE)
@@ -61,6 +76,7 @@ class ShopControls:
     def _admin_id(self, appkey: str | None) -> int:
         """Return the admin id of a shop (None: of shop one)."""
         appkey = self.appkey if appkey is None else appkey
+        check_instance("appkey", appkey, str)
         for account in self._accounts:
             if account.keys.appkey == appkey:
                 return account.admin_id
@@ -113,13 +129,9 @@ class ShopControls:
         Raises:
             CallbackUrlError: A URL is invalid, or the callback URL leads to another machine.
             LookupError: No shop has that appkey.
-            ValueError: A payment type is neither ``wechat`` nor ``alipay``.
+            InvalidArgumentError: Another argument is invalid.
         """
         # The default of each setting is `...`, because None is a value of some of them.
-        self._check_callback_url(None if callback_url is ... else callback_url)
-        for url in (return_url, expired_url):
-            if isinstance(url, str):
-                callback_urls.check_return(url)
         arguments = {
             "closed": closed,
             "quota": quota,
@@ -128,16 +140,38 @@ class ShopControls:
             "return_url": return_url,
             "expired_url": expired_url,
             "token": token,
-            "closed_pay_types": closed_pay_types if closed_pay_types is ... else _checked_pay_types(closed_pay_types),
+            "closed_pay_types": closed_pay_types,
             "agent": agent,
         }
         changes: dict[str, Any] = {name: value for name, value in arguments.items() if value is not ...}
+        for name, value in changes.items():
+            self._check_setting(name, value)
+        if "closed_pay_types" in changes:
+            changes["closed_pay_types"] = _checked_pay_types(changes["closed_pay_types"])
         admin_id = self._admin_id(appkey)
         default_state = ShopState(admin_id=admin_id, closed=False, quota=None, licence_until=None)
         with self._database.transaction() as connection:
             state = evolve(shops.find_shop(connection, admin_id) or default_state, **changes)
             shops.write_shop(connection, state)
         return state
+
+    def _check_setting(self, name: str, value: Any) -> None:
+        """Check an argument of ``change_shop``."""
+        if name in ("closed", "agent"):
+            check_instance(name, value, bool)
+        elif name == "closed_pay_types" or value is None:
+            return
+        elif name == "quota":
+            check_amount(name, value, least=Decimal(0))
+        elif name == "licence_until":
+            check_instance(name, value, datetime)
+            check_aware(name, value)
+        elif name == "token":
+            check_text(name, value)
+        elif name == "callback_url":
+            self._check_callback_url(value)
+        else:
+            callback_urls.check_return(value, name=name)
 
     def _check_callback_url(self, url: str | None) -> None:
         if url is not None:
@@ -157,11 +191,13 @@ class ShopControls:
 
     def keys(self, product_id: int) -> list[str]:
         """Return all card keys of a product, ordered by id."""
+        check_whole("product_id", product_id, 1)
         with self._database.transaction() as connection:
             return card_keys.contents(connection, product_id)
 
     def key_ids(self, product_id: int) -> list[int]:
         """Return the ids of all card keys of a product, ascending: in the same order as :meth:`keys`."""
+        check_whole("product_id", product_id, 1)
         with self._database.transaction() as connection:
             return card_keys.ids(connection, product_id)
 
@@ -172,13 +208,17 @@ class ShopControls:
         Raises:
             sqlite3.IntegrityError: A key is longer than 255 characters, or stored already.
         """
+        check_whole("product_id", product_id, 1)
+        new_keys = list_texts("keys", keys)
         with self._database.transaction() as connection:
-            card_keys.add(connection, product_id, keys, now=int(self._clock()))
+            card_keys.add(connection, product_id, new_keys, now=int(self._clock()))
 
     def delete_keys(self, product_id: int, ids: Iterable[int]) -> int:
         """Delete the product's keys with these ids. Return how many were deleted."""
+        check_whole("product_id", product_id, 1)
+        key_ids = list_wholes("ids", ids)
         with self._database.transaction() as connection:
-            return card_keys.delete(connection, product_id, list(ids))
+            return card_keys.delete(connection, product_id, key_ids)
 
     def restore_keys(self, product_id: int, keys: Mapping[int, str]) -> None:
         """
@@ -191,6 +231,10 @@ class ShopControls:
         Raises:
             sqlite3.IntegrityError: An id or a key is stored already.
         """
+        check_whole("product_id", product_id, 1)
+        check_instance("keys", keys, Mapping)
+        list_wholes("keys", keys)
+        list_texts("keys", keys.values())
         with self._database.transaction() as connection:
             card_keys.restore(connection, product_id, keys, now=int(self._clock()))
 
@@ -199,16 +243,15 @@ class ShopControls:
         Set the page size of ``ka/show``, which is 50 at first.
 
         Raises:
-            ValueError: *per_page* is below 1.
+            InvalidArgumentError: *per_page* is no whole number from 1.
         """
-        if per_page < 1:
-            raise ValueError(f"per_page is a number from 1, not {per_page!r}")
+        check_whole("per_page", per_page, 1)
         self._paging.per_page = per_page
 
 
 def _checked_pay_types(closed: Iterable[str]) -> frozenset[str]:
-    """Return the argument ``closed_pay_types`` as a set, or raise ValueError if it has an unknown payment type."""
-    names = frozenset(closed)
-    if not names <= set(PAY_TYPES):
-        raise ValueError(f"closed_pay_types is some of {', '.join(PAY_TYPES)}, not {sorted(names)}")
-    return names
+    """Return the argument ``closed_pay_types`` as a set. Raise if it has an unknown payment type."""
+    names = list_texts("closed_pay_types", closed)
+    for name in names:
+        check_choice("closed_pay_types", name, PAY_TYPES)
+    return frozenset(names)

@@ -34,10 +34,10 @@ def _format_amount(amount: Decimal) -> str:
 def _format_time(seconds: float) -> str:
     """Format a time in the local time zone: ``2026-01-31 09:30:00 UTC+8``."""
     local = datetime.fromtimestamp(seconds, UTC).astimezone()
-    hours, minutes = local.strftime("%z")[:3], local.strftime("%z")[3:5]
+    offset = f"{local:%z}"  # such as +0800
+    zone = f"{offset[0]}{int(offset[1:3])}" + (f":{offset[3:5]}" if offset[3:5] != "00" else "")
     # UTC itself has no number: "UTC", not "UTC+0".
-    zone = f"{int(hours):+d}".replace("+0", "") + (f":{minutes}" if minutes != "00" else "")
-    return f"{local:%Y-%m-%d %H:%M:%S} UTC{zone}"
+    return f"{local:%Y-%m-%d %H:%M:%S} UTC{'' if zone == '+0' else zone}"
 
 
 def _format_iso_time(seconds: float) -> str:

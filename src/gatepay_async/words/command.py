@@ -119,7 +119,7 @@ COMMAND: dict[str, Text] = {
         "\n"
         "队列默认是用户目录下的一个 SQLite 文件。如需使用其他数据库，请将 GATEPAY_UPLOADS 设为 sqlite:///文件路径 或 "
         "postgresql://用户:密码@主机/数据库。多台机器共用 PostgreSQL 队列时，还要将 GATEPAY_UPLOADS_SPOOL "
-        "设为所有机器都能访问的目录。\n"
+        "设为所有机器都能访问的文件夹。\n"
         "\n"
         "  gatepay keys upload keys.txt --product 8 --durable --no-wait\n"
         "  gatepay uploads work --concurrency 8\n"
@@ -343,7 +343,7 @@ COMMAND: dict[str, Text] = {
     "option.product": ("Product ID; see `gatepay products`.", "商品编号；可用 gatepay products 查看。"),
     "option.type": (
         "Payment method; onecode is one QR code for several apps.",
-        "付款方式；onecode 为聚合码，支持多种 App 扫码。",
+        "支付方式；onecode 为聚合码，支持多种 App 扫码。",
     ),
     "login.base_url": (
         "Use another server, such as the sandbox (default: GATEPAY_BASE_URL).",
@@ -437,7 +437,7 @@ COMMAND: dict[str, Text] = {
     "pay.cloud": ("With --price: create the order at GatePay's cloud.", "与 --price 一起使用：在 GatePay 云端下单。"),
     "order.number": ("Your order number (out_order_id).", "你的订单号（out_order_id）。"),
     "order.wait": ("Wait until the order is paid or expired.", "等到订单已付款或已过期。"),
-    "link.token": ("The quick-pay token from GatePay's console.", "GatePay 后台设置的快捷收款令牌。"),
+    "link.token": ("The quick-pay token from GatePay's console.", "GatePay 后台设置的快捷收款 token。"),
     "link.price": ("Amount in yuan (default: the customer decides).", "金额（元；默认由顾客填写）。"),
     "link.custom": ("Text that the callback returns to you as `extend`.", "自定义参数，回调时以 extend 原样返回。"),
     "link.stable": (
@@ -1356,7 +1356,7 @@ COMMAND: dict[str, Text] = {
     # -- payments -----------------------------------------------------------------------------------------------------
     "pay.order_is": ("order", "订单号"),
     "pay.price_is": ("price (¥)", "金额（元）"),
-    "pay.type_is": ("pay with", "付款方式"),
+    "pay.type_is": ("pay with", "支付方式"),
     "pay.bad_group": ("Invalid value for --group: {group}", "--group 取值无效：{group}"),
     "pay.bad_group.todo": (
         "Write product IDs and quantities, for example --group 8:2,7:3",
@@ -1385,7 +1385,7 @@ COMMAND: dict[str, Text] = {
     "order.order_id_is": ("GatePay's number", "GatePay 订单编号"),
     "order.name_is": ("name", "名称"),
     "order.price_is": ("price (¥)", "金额（元）"),
-    "order.type_is": ("pay with", "付款方式"),
+    "order.type_is": ("pay with", "支付方式"),
     "order.status_is": ("status", "状态"),
     "order.unchanged": ("The order's status is still {status}.", "订单状态仍为 {status}。"),
     "order.unchanged.todo": (
@@ -1467,12 +1467,12 @@ COMMAND: dict[str, Text] = {
     "pay.digits": (
         "Note: order number {order} begins or ends with a digit. GatePay signs its callback without separators, so digits "
         "can be moved between the order number and the fields next to it. Without --order you get a safe number.",
-        "注意：订单号 {order} 以数字开头或结尾。GatePay 的回调签名没有分隔符，数字可以在订单号和相邻字段之间挪动。"
+        "注意：订单号 {order} 以数字开头或结尾。GatePay 的回调签名没有分隔符，订单号首尾的数字可以移到相邻的字段。"
         "不加 --order 会生成安全的订单号。",
     ),
     "pay.paid": (
         "Paid: ¥{realprice} with {type} (GatePay order {order_id}).",
-        "已付款：￥{realprice}，付款方式 {type}（GatePay 订单 {order_id}）。",
+        "已付款：￥{realprice}，支付方式 {type}（GatePay 订单 {order_id}）。",
     ),
     # -- callbacks ----------------------------------------------------------------------------------------------------
     "callback.genuine": ("Genuine: signed with your secret.", "验签通过：由你的密钥签名。"),
@@ -1543,7 +1543,7 @@ COMMAND: dict[str, Text] = {
         "升级 gatepay-async，或换一个 --database",
     ),
     "sandbox.callback_bad": ("--callback: {reason}", "--callback：{reason}"),
-    "sandbox.url_host": (
+    "sandbox.url_not_local": (
         "The URL must point to this machine (127.0.0.1 or localhost).",
         "回调只能发往本机（127.0.0.1 或 localhost）。",
     ),
@@ -1558,7 +1558,7 @@ COMMAND: dict[str, Text] = {
     "seen.fault": ("fault: {kind}", "故障：{kind}"),
     "seen.missing": ("missing or empty: {field}", "缺少参数或参数为空：{field}"),
     "seen.malformed": ("can't be read: {field}", "无法读取：{field}"),
-    "seen.pay_type": ("unknown payment method", "没有这种付款方式"),
+    "seen.pay_type": ("unknown payment method", "没有这种支付方式"),
     "seen.single_only": ("WeChat Pay takes one item", "微信支付只能单件购买"),
     "seen.product_id": ("product_id is not a number above 0", "product_id 不是大于 0 的整数"),
     "seen.quantity": ("product_num is not a number above 0", "product_num 不是大于 0 的整数"),
@@ -1583,8 +1583,8 @@ COMMAND: dict[str, Text] = {
     "seen.no_callback_url": ("no return URL, here or in the shop", "请求和店铺都没有同步返回地址"),
     "seen.no_notify_url": ("no callback URL, here or in the shop", "请求和店铺都没有回调 URL"),
     "seen.price": ("price is not an amount such as 1.88", "price 不是金额（例如 1.88）"),
-    "seen.pay_type_closed": ("the payment method is closed", "该付款方式已关闭"),
-    "seen.no_pay_type": ("all payment methods are closed", "所有付款方式都已关闭"),
+    "seen.pay_type_closed": ("the payment method is closed", "该支付方式已关闭"),
+    "seen.no_pay_type": ("all payment methods are closed", "所有支付方式都已关闭"),
     "seen.no_agent": ("the shop is not an agent", "店铺不是代理商"),
     "seen.no_order": ("no such order", "没有这个订单"),
     # -- the doctor ---------------------------------------------------------------------------------------------------

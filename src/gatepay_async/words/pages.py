@@ -1,6 +1,7 @@
 """The texts of the sandbox's pages, and the reasons why a callback failed or a callback URL is invalid."""
 
 from gatepay_async.words import Text
+from gatepay_async.words.problems import PROBLEMS
 
 PAGES: dict[str, Text] = {
     # The frame
@@ -37,7 +38,7 @@ PAGES: dict[str, Text] = {
     "link_closed": ("This shop cannot take payments now", "此店铺目前无法收款"),
     "link_closed_more": (
         "It is closed, its licence or quota is used up, or the payment method is closed.",
-        "店铺已关闭、授权到期、额度用完，或者该付款方式已关闭。",
+        "店铺已关闭、授权到期、额度用完，或者该支付方式已关闭。",
     ),
     "to_console": ("Go to the console", "前往控制台"),
     # The order's page
@@ -113,15 +114,15 @@ PAGES: dict[str, Text] = {
     # The quick-pay page
     "quick_pay": ("Pay a shop", "向商户付款"),
     "amount_yuan": ("Amount (yuan)", "金额（元）"),
-    "quick_pay_more": ("Enter how much to pay, and choose how.", "请输入金额并选择付款方式。"),
-    "quick_pay_fixed": ("The shop has set the amount. Choose how to pay.", "金额由商户设定，请选择付款方式。"),
+    "quick_pay_more": ("Enter how much to pay, and choose how.", "请输入金额并选择支付方式。"),
+    "quick_pay_fixed": ("The shop has set the amount. Choose how to pay.", "金额由商户设定，请选择支付方式。"),
     "quick_pay_unsigned": (
         "This link is not signed. Unless it has stable=1, the customer can change its price.",
         "此链接没有签名。除非带有 stable=1，否则顾客可以更改价格。",
     ),
     "contact": ("Contact or note for the shop", "联系方式或备注"),
     "contact_wrong": ("Enter 1 to 500 characters.", "请输入 1 至 500 个字符。"),
-    "type_wrong": ("Choose a payment method.", "请选择付款方式。"),
+    "type_wrong": ("Choose a payment method.", "请选择支付方式。"),
     "to_payment": ("Continue to payment", "去付款"),
     "see_console": ("Show this order in the console", "在控制台查看此订单"),
     # The console
@@ -177,7 +178,7 @@ PAGES: dict[str, Text] = {
     "sold": ("Card keys sold", "已售卡密"),
     "state": ("State", "状态"),
     "shop_number": ("Shop's order number", "商户订单号"),
-    "pay_type": ("Payment method", "付款方式"),
+    "pay_type": ("Payment method", "支付方式"),
     "kind": ("Kind", "类型"),
     "pay/create": ("Product", "商品"),
     "stablepay/create": ("Single product", "单件商品"),
@@ -201,7 +202,7 @@ PAGES: dict[str, Text] = {
     "shop_number_empty": ("Shop's order number (optional)", "商户订单号（选填）"),
     "order_wrong": (
         "Choose a product, a quantity above 0 and a payment method.",
-        "请选择商品、付款方式和大于 0 的数量。",
+        "请选择商品、支付方式和大于 0 的数量。",
     ),
     "order_single": ("WeChat Pay takes one item at a time.", "微信支付只能单件购买。"),
     "order_stock": ("There is not enough stock.", "库存不足。"),
@@ -273,21 +274,6 @@ PAGES: dict[str, Text] = {
     "tls": ("The certificate is not trusted, or TLS failed.", "证书不受信任，或 TLS 失败。"),
     "too_long": ("The response was longer than 4,096 bytes.", "响应超过 4096 字节。"),
     "no_url": ("The shop has no callback URL.", "店铺没有填写回调 URL。"),
-    "url_form": (
-        "Enter a full http:// or https:// URL: ASCII, no spaces, at most 2,000 characters.",
-        "请填写以 http:// 或 https:// 开头的完整地址：仅限 ASCII 字符，不含空格，最长 2000 个字符。",
-    ),
-    "url_user": ("The URL must not contain a user name or password.", "地址中不能包含用户名和密码。"),
-    "url_taken": (
-        "The URL has a parameter with the same name as one of the callback's own, such as price or sign.",
-        "地址中含有与回调相同的参数名，例如 price 或 sign。",
-    ),
-    "url_query": (
-        "The parameters of the URL are too long: at most 700 characters, or the callback does not fit.",
-        "地址中的参数过长：最多 700 个字符，否则放不下回调。",
-    ),
-    "url_host": (
-        "The URL must point to this machine (127.0.0.1 or localhost). Sandbox(callbacks_beyond_loopback=True) allows other hosts.",
-        "回调只能发往本机（127.0.0.1 或 localhost）。如需放开，请使用 Sandbox(callbacks_beyond_loopback=True)。",
-    ),
+    **{name: PROBLEMS[name] for name in ("url_form", "url_user", "url_taken", "url_query", "url_not_local")},
+    "url_host": PROBLEMS["url_not_local"],  # its name in databases of earlier versions
 }

@@ -98,6 +98,15 @@ PROBLEMS: dict[str, Text] = {
         "第 {line} 行之后的内容不是 {encoding} 编码，请用正确的编码打开文件",
     ),
     "not_set": ("is missing: pass it, or set {variable}", "缺失：请传入，或设置环境变量 {variable}"),
+    "two_secrets": (
+        "and GATEPAY_APPSECRET are both set; unset one of them",
+        "与 GATEPAY_APPSECRET 同时设置了；请取消其中一个",
+    ),
+    "secret_unreadable": ("names {path}, which can't be read: {reason}", "指定的 {path} 无法读取：{reason}"),
+    "secret_form": (
+        "names {path}, which must contain the secret and nothing else",
+        "指定的 {path} 里只能有密钥本身",
+    ),
     "not_base_url": ("must be a URL such as https://gatepay.io/api/", "必须是网址，例如 https://gatepay.io/api/"),
     "cloud_not_set": (
         "is missing: with another server than GatePay's it has no default, so that no order reaches the real cloud by "
@@ -138,7 +147,7 @@ PROBLEMS: dict[str, Text] = {
         "names {path}, which holds no certificate that can be read",
         "指定的 {path} 中没有可用的证书",
     ),
-    "certificates_no_folder": ("names {path}, which is not a folder", "指定的 {path} 不是目录"),
+    "certificates_no_folder": ("names {path}, which is not a folder", "指定的 {path} 不是文件夹"),
     "certificates_unhashed": (
         "names {path}, which holds no certificate under its hash; run: openssl rehash {folder}",
         "指定的 {path} 中没有以哈希命名的证书；请运行：openssl rehash {folder}",
@@ -316,7 +325,7 @@ PROBLEMS: dict[str, Text] = {
     ),
     "spool_missing": (
         "is missing: with PostgreSQL, name a folder that all machines share",
-        "缺失：使用 PostgreSQL 时，请指定一个所有机器共用的目录",
+        "缺失：使用 PostgreSQL 时，请指定一个所有机器共用的文件夹",
     ),
     "connect_not_callable": ("must be a callable that returns a client", "必须可调用，并返回一个客户端"),
     "queue_name": ("must be 1 to 63 characters of a-z, 0-9, - and _", "只能由最多 63 个 a-z、0-9、- 和 _ 组成"),
@@ -344,15 +353,15 @@ PROBLEMS: dict[str, Text] = {
     ),
     "spool_foreign": (
         "the spool {folder} belongs to another user; use a folder of your own",
-        "暂存目录 {folder} 属于其他用户；请指定你自己的目录",
+        "暂存区 {folder} 属于其他用户；请指定你自己的文件夹",
     ),
     "spool_writable": (
         "other users can write to the spool {folder}; remove that permission: chmod go-w",
-        "其他用户可以写入暂存目录 {folder}；请取消该权限：chmod go-w",
+        "其他用户可以写入暂存区 {folder}；请取消该权限：chmod go-w",
     ),
     "secret_damaged": (
         "{where} must hold {wanted} bytes, not {found}: restore it, or use a new spool",
-        "{where} 应为 {wanted} 字节，而不是 {found} 字节：请恢复该文件，或使用新的暂存目录",
+        "{where} 应为 {wanted} 字节，而不是 {found} 字节：请恢复该文件，或使用新的暂存区",
     ),
     "worker_open": (
         "a worker is already open in this process; open others in their own processes",
@@ -407,6 +416,41 @@ PROBLEMS: dict[str, Text] = {
     "wrong_type": ("must be a {wanted}, not {kind}", "必须是 {wanted}，而不是 {kind}"),
     "lacks_members": ("must be a {wanted}: {kind} has no {missing}", "必须是 {wanted}：{kind} 没有 {missing}"),
     "not_instance": ("must be an instance of {wanted}, not of {kind}", "必须是 {wanted} 的实例，而不是 {kind}"),
+    # -- the arguments of the sandbox and of the pool -----------------------------------------------------------------
+    "no_origin": (
+        "must be a URL with http:// or https:// and a host",
+        "必须是网址：以 http:// 或 https:// 开头，带主机名",
+    ),
+    "synchronous_body": (
+        "has a body that can only be read synchronously; an asynchronous transport can't send it",
+        "的请求体只能同步读取，异步 transport 无法发送",
+    ),
+    "not_in_range": ("must be from {least} to {most}", "必须在 {least} 到 {most} 之间"),
+    "amount_range": (
+        "must be an amount from {least} to {most} yuan, in whole fen",
+        "必须是 {least} 到 {most} 元之间的金额，精确到分",
+    ),
+    "fault_without_code": (
+        "is missing: FaultKind.CODE needs the code to refuse with",
+        "缺失：FaultKind.CODE 需要指定拒绝时的状态码",
+    ),
+    "url_form": (
+        "Enter a full http:// or https:// URL: ASCII, no spaces, at most 2,000 characters.",
+        "请填写以 http:// 或 https:// 开头的完整地址：仅限 ASCII 字符，不含空格，最长 2000 个字符。",
+    ),
+    "url_user": ("The URL must not contain a user name or password.", "地址中不能包含用户名和密码。"),
+    "url_taken": (
+        "The URL has a parameter with the same name as one of the callback's own, such as price or sign.",
+        "地址中含有与回调相同的参数名，例如 price 或 sign。",
+    ),
+    "url_query": (
+        "The parameters of the URL are too long: at most 700 characters, or the callback does not fit.",
+        "地址中的参数过长：最多 700 个字符，否则放不下回调。",
+    ),
+    "url_not_local": (
+        "The URL must point to this machine (127.0.0.1 or localhost). Sandbox(callbacks_beyond_loopback=True) allows other hosts.",
+        "回调只能发往本机（127.0.0.1 或 localhost）。如需放开，请使用 Sandbox(callbacks_beyond_loopback=True)。",
+    ),
     # -- sentences that start with a placeholder ----------------------------------------------------------------------
     "sending_failed": (
         "{kind} while sending; see the worker's log",

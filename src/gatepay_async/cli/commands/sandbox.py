@@ -16,12 +16,11 @@ from attrs import asdict, frozen
 
 from gatepay_async.cli import env_files
 from gatepay_async.cli.extras import require_extra
-from gatepay_async.cli.language import CommandText, current_language, os_reason, text
+from gatepay_async.cli.language import current_language, os_reason, text
 from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.screens import name_value_table, print_line, print_table
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.words import say
-from gatepay_async.words.command import COMMAND
 from gatepay_async.words.pages import PAGES
 
 if TYPE_CHECKING:
@@ -71,9 +70,9 @@ async def serve(settings: Settings) -> Status:
             text("sandbox.port_taken", port=error.port, reason=reason), todo=text("sandbox.port_taken.todo")
         ) from None
     except CallbackUrlError as error:
-        # The page names a parameter of the library for another host. The command has none.
-        words = COMMAND.get(f"sandbox.{error.problem}") or PAGES[error.problem]
-        reason = CommandText(say(words, current_language()), error.problem, {})
+        # The problem names a parameter of the library, which the command doesn't have.
+        not_local = error.problem.name == "url_not_local"
+        reason = text("sandbox.url_not_local") if not_local else error.problem
         raise HaltError(text("sandbox.callback_bad", reason=reason)) from None
     except LaterVersionError:
         raise HaltError(text("sandbox.later", path=settings.database), todo=text("sandbox.later.todo")) from None

@@ -1,0 +1,354 @@
+"""Wrong arguments of the sandbox, the pool and the callbacks raise one kind of error, which names the argument."""
+
+import copy
+import inspect
+import math
+import pickle
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tables import rows
+
+from gatepay_async import InvalidArgumentError, InvalidRequestError, callbacks, pool, sandbox
+from gatepay_async.callbacks import CallbackApp, MemoryStore, RedisStore, SQLiteStore
+from gatepay_async.pool import OriginPool
+from gatepay_async.sandbox import CallbackUrlError, Fault, FaultKind, Options, Sandbox
+from gatepay_async.words.problem import Problem
+
+pytestmark = pytest.mark.fast
+
+OPEN = "0.0.0.0"  # noqa: S104 -- what must be refused
+HUGE = 10**5000  # too long to be printed, and too large for a float
+HERE = Path(__file__)
+NOT_TEXT = [3, True, b"text", [], object()]
+NO_TEXT = [None, *NOT_TEXT]
+TEXT = [*NO_TEXT, "", "half a character: \ud800"]
+NOT_CALLABLE: list[object] = [None, 3, "time.time", []]
+NOT_BOOL: list[object] = [None, 0, 1, "yes", "", []]
+NOT_WHOLE = ["3", 3.0, True, math.nan, math.inf, [], Decimal(3)]
+WHOLE_FROM_1 = [None, *NOT_WHOLE, 0, -1, HUGE, -HUGE]
+WHOLE_FROM_0 = [*NOT_WHOLE, -1, HUGE, -HUGE]
+SECONDS_FROM_0: list[object] = [
+    None,
+    "3",
+    True,
+    -1,
+    math.nan,
+    -math.inf,
+    HUGE,
+    -HUGE,
+    timedelta(seconds=-1),
+    [],
+    Decimal(3),
+]
+SECONDS = [*SECONDS_FROM_0, 0, math.inf, timedelta(0)]
+SECONDS_OR_NONE = ["3", True, 0, -1, math.nan, -math.inf, HUGE, -HUGE, timedelta(0), [], Decimal(3)]
+NOT_MONEY = [
+    3,
+    0.5,
+    "0.50",
+    True,
+    [],
+    Decimal("nan"),
+    Decimal("inf"),
+    Decimal("1E+5000"),
+    Decimal(-1),
+    Decimal("0.001"),
+]
+URLS = [
+    *NOT_TEXT,
+    "",
+    "ftp://127.0.0.1/",
+    "http://",
+    "http://a:b@127.0.0.1/",
+    "http://127.0.0.1/?sign=1",
+    "http://[::1",
+]
+PRODUCT = WHOLE_FROM_1
+ORDER = [None, "1", 1.0, True, 0, -1, HUGE, [], object()]
+SHOP = [3, True, b"appkey", []]
+KEYS = [None, 3, "AAAA", b"AAAA", [3], [None], [""], ["A", b"B"], ["\ud800"]]
+
+
+async def handler(_callback: object) -> None:
+    """Do nothing."""
+
+
+# Every public class and function: how to call it with valid arguments, and the wrong values of each parameter.
+Table = dict[str, tuple[Callable[..., object], dict[str, Any], dict[str, list[Any]]]]
+
+
+def table(shop: Sandbox) -> Table:
+    app = {"handler": handler, "appkey": "k", "appsecret": "s", "store": MemoryStore()}
+    return {
+        "OriginPool": (
+            OriginPool,
+            {"origin": "http://127.0.0.1/"},
+            {
+                "origin": [*NO_TEXT, "", "gatepay.io", "ftp://gatepay.io", "http://", "http://[::1", "http://a\0b/"],
+                "max_connections": WHOLE_FROM_1,
+                "keepalive_expiry": SECONDS_FROM_0,
+                "ssl_context": [3, True, "tls", []],
+                "uds": [3, True, b"socket", HERE],
+                "clock": NOT_CALLABLE,
+            },
+        ),
+        "CallbackApp": (
+            CallbackApp,
+            app,
+            {
+                "handler": [None, 3, "handler", print],
+                "appkey": [*NO_TEXT, "", " "],
+                "appsecret": [None, 3, True, b"s", "", " ", [], [""], [3], [b"s"]],
+                "store": [None, 3, "store", MemoryStore],
+                "max_age": SECONDS_OR_NONE,
+                "lookup": [3, "lookup", print],
+                "shortfall": [None, 3, 0.5, True, "x", "-1", "nan", "inf", "0.001", Decimal("nan"), Decimal(-1)],
+                "on_event": [3, "on_event", []],
+                "timeout": [*SECONDS, 3601],
+                "clock": NOT_CALLABLE,
+            },
+        ),
+        "MemoryStore": (MemoryStore, {}, {"keep": SECONDS_OR_NONE, "clock": NOT_CALLABLE}),
+        "SQLiteStore": (
+            SQLiteStore,
+            {"path": HERE.with_name("callbacks.sqlite3")},
+            {
+                "path": [*NO_TEXT, "", ":memory:", HERE / "no folder" / "callbacks.sqlite3"],
+                "keep": SECONDS_OR_NONE,
+                "clock": NOT_CALLABLE,
+            },
+        ),
+        "RedisStore": (
+            RedisStore,
+            {"redis": "redis://127.0.0.1"},
+            {"redis": [*NO_TEXT, "", "http://127.0.0.1"], "prefix": NO_TEXT, "keep": SECONDS_OR_NONE},
+        ),
+        "Fault": (
+            Fault,
+            {"kind": FaultKind.SLOW},
+            {
+                "kind": [*NO_TEXT, "", "explode", FaultKind.CODE],  # CODE needs a code
+                "endpoint": [*NOT_TEXT, "", "ka/shwo"],
+                "times": WHOLE_FROM_0,
+                "probability": [None, "0.5", True, -0.1, 1.1, math.nan, math.inf, HUGE, []],
+                "seed": [None, *NOT_WHOLE],
+                "skip": [None, *WHOLE_FROM_0],
+                "seconds": SECONDS_FROM_0,
+                "retry_after": [None, 3.0, True, -1, HUGE, "", [], b"3"],
+                "code": [None, *WHOLE_FROM_0],
+            },
+        ),
+        "Options": (
+            Options,
+            {},
+            {
+                "past_last_page": [*NO_TEXT, "", "explode"],
+                "case_insensitive_keys": NOT_BOOL,
+                "expires_after": SECONDS_OR_NONE,
+                "callback_interval": SECONDS_FROM_0,
+                "callback_timeout": SECONDS,
+                "callbacks_beyond_loopback": NOT_BOOL,
+                "callback_method": [*NO_TEXT, "", "get", "PUT"],
+                "php_floats": [*NOT_TEXT, "", "16 digits"],
+                "status_is_code": NOT_BOOL,
+                "html_escaped": NOT_BOOL,
+                "params": [*NO_TEXT, "", "half"],
+                "pay_path": [*NO_TEXT, "", "pay/api"],
+                "refuse_extra": NOT_BOOL,
+                "urls_required": NOT_BOOL,
+                "notify_both": NOT_BOOL,
+                "cloud_alipay_only": NOT_BOOL,
+                "check_finds_all": NOT_BOOL,
+                "order_statuses": [None, 3, "paid", ["paid"], {"late": "x"}, {3: "x"}, {"paid": 3}, {"paid": ""}],
+                "return_product_id": NOT_BOOL,
+                "input_filter": NOT_BOOL,
+            },
+        ),
+        "Sandbox": (
+            Sandbox,
+            {},
+            {
+                "database": [*NO_TEXT, ""],
+                "seed": NOT_BOOL,
+                "callback_url": [*URLS, "http://gatepay.io/"],
+                "clock": NOT_CALLABLE,
+            },
+        ),
+        "Sandbox.serve": (
+            shop.serve,
+            {},
+            {"host": [*NO_TEXT, "", OPEN, "localhost", "::1"], "port": [None, *WHOLE_FROM_0, 65536]},
+        ),
+        "Sandbox.fault": (shop.fault, {}, {"fault": [None, "slow", FaultKind.SLOW, {}]}),
+        "Sandbox.watch": (shop.watch, {}, {"watcher": NOT_CALLABLE}),
+        "Sandbox.callback_query": (
+            shop.callback_query,
+            {"order": 1},
+            {
+                "order": ORDER,
+                "paid_at": ["now", True, 1.5, -1, HUGE, datetime(2026, 1, 1), []],  # noqa: DTZ001 -- what must be refused
+                "realprice": NOT_MONEY,
+            },
+        ),
+        "Sandbox.return_query": (shop.return_query, {}, {"order": ORDER}),
+        "Sandbox.pay": (
+            shop.pay,
+            {"order": 1},
+            {"order": ORDER, "realprice": [*NOT_MONEY, Decimal(0), Decimal("1E7")]},
+        ),
+        "Sandbox.expire": (shop.expire, {}, {"order": ORDER}),
+        "Sandbox.confirm": (shop.confirm, {}, {"order": ORDER}),
+        "Sandbox.send_again": (shop.send_again, {}, {"order": ORDER}),
+        "Sandbox.deliveries": (shop.deliveries, {}, {"order": ORDER[1:]}),
+        "Sandbox.wait_delivered": (shop.wait_delivered, {}, {"order": ORDER[1:], "timeout": SECONDS_FROM_0}),
+        "Sandbox.shop": (shop.shop, {}, {"appkey": SHOP}),
+        "Sandbox.remove_shop": (shop.remove_shop, {}, {"appkey": SHOP}),
+        "Sandbox.change_shop": (
+            shop.change_shop,
+            {},
+            {
+                "appkey": SHOP,
+                "closed": NOT_BOOL,
+                "quota": NOT_MONEY,
+                "licence_until": [3, True, "2026-01-01", datetime(2026, 1, 1)],  # noqa: DTZ001 -- what must be refused
+                "callback_url": [*URLS, "http://gatepay.io/"],
+                "return_url": URLS,
+                "expired_url": URLS,
+                "token": [*NOT_TEXT, ""],
+                "closed_pay_types": [None, 3, "alipay", ["paypal"], [None], ["alipay", ""]],
+                "agent": NOT_BOOL,
+            },
+        ),
+        "Sandbox.keys": (shop.keys, {}, {"product_id": PRODUCT}),
+        "Sandbox.key_ids": (shop.key_ids, {}, {"product_id": PRODUCT}),
+        "Sandbox.add_keys": (shop.add_keys, {"product_id": 8, "keys": []}, {"product_id": PRODUCT, "keys": KEYS}),
+        "Sandbox.delete_keys": (
+            shop.delete_keys,
+            {"product_id": 8, "ids": []},
+            {"product_id": PRODUCT, "ids": [None, 3, "123", ["1"], [True], [0], [HUGE], [None]]},
+        ),
+        "Sandbox.restore_keys": (
+            shop.restore_keys,
+            {"product_id": 8, "keys": {}},
+            {"product_id": PRODUCT, "keys": [None, 3, "A", ["A"], {"1": "A"}, {0: "A"}, {1: 2}, {1: ""}, {True: "A"}]},
+        ),
+        "Sandbox.set_per_page": (shop.set_per_page, {}, {"per_page": WHOLE_FROM_1}),
+    }
+
+
+# The public names that no caller passes arguments to: what they return or raise, interfaces, and enums.
+NOT_CALLED = {
+    "CallEvent", "CallbackEvent", "CallbackReply", "CallbackUrlError", "Claim", "Delivery", "DeliveryEvent",
+    "DeliveryState", "EventKind", "FaultKind", "LaterVersionError", "NoCallbackError", "Order", "OrderState",
+    "PoolClosedError", "PortTakenError", "SeenRequest", "ShopAccount", "ShopState", "ShownState", "Standing", "Store",
+}  # fmt: skip
+
+
+# The methods that users don't call: httpx and the client call those of the pool, CallbackApp those of a store.
+# `receive` gets what comes from outside, and answers `fail` if it is wrong.
+CALLED_BY_OTHERS = {
+    *(f"OriginPool.{name}" for name in ("handle_async_request", "prepare", "post", "post_at_once", "post_in_turn")),
+    *(f"{kind}Store.{name}" for kind in ("Memory", "SQLite", "Redis") for name in ("claim", "commit", "release")),
+    "CallbackApp.receive",
+}
+
+
+@pytest.fixture(scope="module")
+def shop() -> Any:
+    with Sandbox() as opened:
+        yield opened
+
+
+def run(result: object) -> None:
+    """Run a coroutine, or enter a context manager, until it waits for the first time."""
+    if isinstance(result, AbstractAsyncContextManager) and not isinstance(result, OriginPool):
+        result = result.__aenter__()
+    if isinstance(result, Coroutine):
+        try:
+            result.send(None)
+        finally:
+            result.close()
+
+
+def test_wrong_arguments_raise_one_kind_of_error(shop: Sandbox) -> None:
+    """Each wrong value of each parameter raises InvalidArgumentError with the parameter's name and a problem."""
+    failures, tried = [], 0
+    for name, (function, valid, wrong) in table(shop).items():
+        for parameter, values in wrong.items():
+            for value in values:
+                tried += 1
+                try:
+                    run(function(**{**valid, parameter: value}))
+                except InvalidArgumentError as error:
+                    expected = "code" if value is FaultKind.CODE else parameter
+                    if error.field == expected and type(error.problem) is Problem and error.problem.name != "other":
+                        continue
+                    failures.append(f"{name}({parameter}={type(value)}): {error.field}, {error.problem!r}")
+                except Exception as error:  # noqa: BLE001 -- listed below
+                    failures.append(f"{name}({parameter}={str(value)[:40]!r}): {type(error).__name__}")
+                else:
+                    failures.append(f"{name}({parameter}={str(value)[:40]!r}) is accepted")
+    assert failures == []
+    assert tried > 500
+
+
+def test_the_table_has_every_public_function_and_parameter(shop: Sandbox) -> None:
+    """The table has all public names of the three packages, all methods of Sandbox, and all of their parameters."""
+    rooms = {*pool.__all__, *callbacks.__all__, "RedisStore", *sandbox.__all__}
+    classes = {OriginPool, CallbackApp, MemoryStore, SQLiteStore, RedisStore, Fault, Options, Sandbox}
+    assert {cls.__name__ for cls in classes} == rooms - NOT_CALLED
+    methods = {
+        f"{cls.__name__}.{name}"
+        for cls in classes
+        for name, method in inspect.getmembers(cls, inspect.isfunction)
+        if not name.startswith("_") and len(inspect.signature(method).parameters) > 1
+    }
+    assert rooms - NOT_CALLED | methods - CALLED_BY_OTHERS == set(table(shop))
+    for name, (function, _, wrong) in table(shop).items():
+        parameters = inspect.signature(function).parameters.values()
+        assert {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} == set(wrong), name
+
+
+@rows("error", [
+    InvalidArgumentError(field="times", problem=Problem("not_whole", kind="str")),
+    InvalidRequestError(field="keep", problem=Problem("seconds_or_none")),
+    CallbackUrlError(field="callback_url", problem=Problem("url_form")),
+])  # fmt: skip
+def test_error_survives_copying(error: InvalidArgumentError) -> None:
+    """A pickle and a copy keep class, field and problem. Each is a ValueError."""
+    for other in (pickle.loads(pickle.dumps(error)), copy.copy(error)):  # noqa: S301 -- pickled in this test
+        assert (type(other), str(other), other.field) == (type(error), str(error), error.field)
+        assert other.problem.name == error.problem.name
+    assert isinstance(error, ValueError)
+
+
+def test_callbacks_raise_the_error_of_the_client() -> None:
+    """The error of `callbacks` is an InvalidRequestError, as the client's."""
+    with pytest.raises(InvalidRequestError, match="keep: must be a number of seconds above 0"):
+        MemoryStore(keep=0)
+
+
+def test_error_of_a_redis_url_does_not_quote_it() -> None:
+    """The URL may hold a password, so the error has no cause and doesn't repeat it."""
+    with pytest.raises(InvalidRequestError) as caught:
+        RedisStore("http://user:hunter2@127.0.0.1")
+    assert "hunter2" not in str(caught.value)
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+def test_durations_may_be_timedeltas() -> None:
+    """Each duration of the sandbox takes a timedelta, too; `expires_after=math.inf` means never."""
+    options = Options(
+        expires_after=timedelta(minutes=1),
+        callback_interval=timedelta(seconds=2),
+        callback_timeout=timedelta(seconds=3),
+    )
+    assert (options.expires_after, options.callback_interval, options.callback_timeout) == (60, 2, 3)
+    assert Options(expires_after=math.inf).expires_after is None
+    assert Fault(FaultKind.SLOW, seconds=timedelta(seconds=2)).seconds == 2
