@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import ending
 import hanging
+import leftovers
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.internal import charmap
@@ -47,8 +48,8 @@ charmap.intervals_from_codec = lambda codec: UTF8 if codec == "utf-8" else origi
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    """Register the plugins that end hanging tests and cancelled runs."""
-    for plugin in (hanging, ending):
+    """Register the plugins that end hanging tests and cancelled runs, and that clean up after failed tests."""
+    for plugin in (hanging, ending, leftovers):
         pluginmanager.register(plugin)
 
 

@@ -35,6 +35,18 @@ def normalise_environment() -> None:
     os.environ.update(_SET)
     if not _is_home(os.environ.get("HOME", "")):
         os.environ["HOME"] = tempfile.mkdtemp(prefix="gatepay-home-")
+    if os.environ.get("PYTHONPATH"):
+        # Programs that tests start in other folders must import the same package as the tests.
+        os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, os.environ["PYTHONPATH"].split(os.pathsep)))
+
+
+def python_path(*folders: Path) -> str:
+    """
+    Return a ``PYTHONPATH`` with *folders* before those that are in it already.
+
+    A test that replaced ``PYTHONPATH`` might start a program that imports another version of the package.
+    """
+    return os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def _is_home(path: str) -> bool:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from surroundings import python_path
 from waiting import PATIENCE, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.without_coverage]
@@ -80,7 +81,9 @@ def test_sigterm_ends_the_run_and_its_programs(tmp_path: Path, workers: str, tes
     (tmp_path / "pytest.ini").touch()
     plugins = ("hanging", "ending", "xdist.plugin")
     command = [sys.executable, "-m", "pytest", *(f"-p{name}" for name in plugins), workers, "-k", " or ".join(tests)]
-    environ = os.environ | {"PYTHONPATH": str(TESTS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | dict([mark.split("=")])
+    environ = (
+        os.environ | {"PYTHONPATH": python_path(TESTS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | dict([mark.split("=")])
+    )
     with (tmp_path / "out").open("wb") as out:
         run = subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
     try:

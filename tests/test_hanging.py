@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from surroundings import python_path
 from waiting import PATIENCE
 
 pytestmark = [pytest.mark.slow, pytest.mark.without_coverage]
@@ -161,7 +162,7 @@ def run(folder: Path, tests: str, *options: str) -> subprocess.CompletedProcess[
     return subprocess.run(
         command,
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(TESTS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        env=os.environ | {"PYTHONPATH": python_path(TESTS), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",

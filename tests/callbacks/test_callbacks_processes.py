@@ -12,6 +12,7 @@ import httpx
 import pytest
 from delivering import query
 from redis.asyncio import Redis
+from surroundings import python_path
 from waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
@@ -45,7 +46,7 @@ class Servers:
 
     def _open(self, count: int, store: str, *options: str) -> list[subprocess.Popen[str]]:
         command = [sys.executable, str(TESTS / "merchant.py"), str(self.folder), store, *options]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
+        environment = {**os.environ, "PYTHONPATH": python_path(TESTS)}
         processes = [
             subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(count)
         ]

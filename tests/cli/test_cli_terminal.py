@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from cli_terminal import COMMAND, Open, run, screen_of
 from rich.cells import cell_len
+from surroundings import python_path
 from waiting import PATIENCE, wait_until
 
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
@@ -231,8 +232,7 @@ def test_sandbox_process_prints_settings_and_calls(terminal: Open, tmp_path: Pat
 
 def test_missing_typer_names_the_extra(tmp_path: Path) -> None:
     (tmp_path / "typer.py").write_text("raise ModuleNotFoundError(\"No module named 'typer'\", name='typer')")
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    done = run("products", env=os.environ | {"PYTHONPATH": path, "PYTHONIOENCODING": "ascii"})
+    done = run("products", env=os.environ | {"PYTHONPATH": python_path(tmp_path), "PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stdout) == (2, "")
     assert "pip install 'gatepay-async[cli]'" in done.stderr
     assert "Traceback" not in done.stderr
