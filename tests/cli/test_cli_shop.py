@@ -41,8 +41,8 @@ from gatepay_async.protocol.catalogue import ERROR_MEANINGS, REFUSALS
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 from gatepay_async.words import LANGUAGES, say
 from gatepay_async.words.command import COMMAND
-from gatepay_async.words.pages import PAGES
 from gatepay_async.words.problem import Problem
+from gatepay_async.words.problems import PROBLEMS
 from gatepay_async.words.refusals import ENDPOINTS
 
 NOT_WHOLE = Problem("wrong_kind", expected=Problem("kind_whole"), found=Problem("kind_text"))
@@ -504,7 +504,7 @@ def test_sandbox_explains_an_invalid_callback_url(gatepay: Any, url: str, proble
     """The reason is printed in both languages."""
     for lang in LANGUAGES:
         run = gatepay("sandbox", "--callback", url, "--lang", lang)
-        assert (run.status, say(COMMAND.get(f"sandbox.{problem}") or PAGES[problem], lang) in run.err) == (2, True)
+        assert (run.status, say(COMMAND.get(f"problem.{problem}") or PROBLEMS[problem], lang) in run.err) == (2, True)
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import errno
 import pickle
 import re
 import string
@@ -19,7 +20,7 @@ from gatepay_async.protocol.errors import InvalidRequestError, OutcomeUnknownErr
 from gatepay_async.protocol.masking import hide_keys, mask
 from gatepay_async.words import LANGUAGES
 from gatepay_async.words.problem import Problem, message_of
-from gatepay_async.words.problems import HTTPX_ERRORS, PROBLEMS
+from gatepay_async.words.problems import HTTPX_ERRORS, OS_ERRORS, PROBLEMS
 
 pytestmark = pytest.mark.fast
 
@@ -53,7 +54,11 @@ def test_every_problem_call_matches_a_row() -> None:
     """Each ``Problem("name", …)`` names a row of the table and passes exactly its facts. Each row is used."""
     calls = list(problem_calls())
     assert [(name, where) for name, facts, where in calls if facts != placeholders(PROBLEMS[name][0])] == []
-    assert set(PROBLEMS) - {name for name, _, _ in calls} == set(HTTPX_ERRORS)
+    assert set(PROBLEMS) - {name for name, _, _ in calls} == set(HTTPX_ERRORS) | set(OS_ERRORS)
+
+
+def test_errors_of_the_os_have_its_numbers() -> None:
+    assert OS_ERRORS.keys() <= set(errno.errorcode.values())
 
 
 def test_httpx_errors_have_rows() -> None:

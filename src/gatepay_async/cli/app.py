@@ -109,7 +109,7 @@ def _report_write_error(write_error: OSError) -> Status:
     if isinstance(write_error, BrokenPipeError):
         return Status.PIPE_CLOSED
     # Printed on standard error, also with --json, because standard output can't be written.
-    output.warn(text("output.unwritable", reason=output.escape(language.os_reason(write_error))))
+    output.warn(text("output.unwritable", reason=language.os_reason(write_error)))
     return Status.NO_OUTPUT
 
 

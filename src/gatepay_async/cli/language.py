@@ -8,7 +8,7 @@ from typing import Self, cast
 from gatepay_async.words import LANGUAGES, Lang, say
 from gatepay_async.words.command import COMMAND
 from gatepay_async.words.problem import Problem
-from gatepay_async.words.problems import PROBLEMS
+from gatepay_async.words.problems import OS_ERRORS, PROBLEMS
 
 # A context variable, because tests run the command several times in one process.
 _language: ContextVar[Lang] = ContextVar("language", default="en")
@@ -70,9 +70,9 @@ def problem_text(problem: Problem) -> str:
 
 
 def os_reason(error: OSError) -> str:
-    """Return the reason of the operating system, in the current language if it is a common one."""
-    key = f"os.{errno.errorcode.get(error.errno or 0)}"
-    return text(key) if key in COMMAND else error.strerror or str(error)
+    """Return the reason of the operating system: a ``Problem`` if it is a common one, else the system's text."""
+    name = errno.errorcode.get(error.errno or 0)
+    return Problem(name) if name in OS_ERRORS else error.strerror or str(error)
 
 
 def _in_sentence(value: object) -> object:

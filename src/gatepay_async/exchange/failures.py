@@ -6,7 +6,6 @@ It says whether a byte of the request may have left, and never quotes a reply.
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 from errno import errorcode
@@ -20,7 +19,7 @@ from gatepay_async.exchange.libraries import classes
 from gatepay_async.exchange.port import UnansweredError
 from gatepay_async.protocol.masking import mask
 from gatepay_async.words.problem import Problem, message_of
-from gatepay_async.words.problems import HTTPX_ERRORS
+from gatepay_async.words.problems import HTTPX_ERRORS, OS_ERRORS
 
 # These are always raised before the first byte of a request is written.
 _NEVER_SENT = ("ConnectError", "PoolTimeout", "ProxyError", "UnsupportedProtocol")
@@ -82,17 +81,16 @@ def _without_request(error: Exception) -> Exception | None:
 
 def _text_of_cause(error: Exception) -> str:
     """
-    Return the operating system's text for the error that has caused *error*, or else the text of *error*.
+    Return the ``Problem`` of the operating system that has caused *error*, or else the text of *error*.
 
-    The text may be a ``Problem``, which is a ``str``.
-
-    The other texts say less: "All connection attempts failed", or "Connect call failed" with an address to be masked.
+    That text may say less: "All connection attempts failed", or "Connect call failed" with an address to be masked.
     """
     cause: BaseException | None = error
     while cause is not None:
-        number: Any = getattr(cause, "errno", None)
-        if isinstance(cause, OSError) and number in errorcode and not isinstance(cause, _WITH_OTHER_NUMBERS):
-            return os.strerror(number)
+        if isinstance(cause, OSError) and not isinstance(cause, _WITH_OTHER_NUMBERS):
+            name = errorcode.get(cause.errno or 0)
+            if name in OS_ERRORS:
+                return Problem(name)
         cause = _cause_of(cause)
     return message_of(error)
 

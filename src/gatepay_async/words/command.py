@@ -598,6 +598,10 @@ COMMAND: dict[str, Text] = {
         "此命令需要 {name}，但尚未安装：pip install 'gatepay-async[{extra}]'",
     ),
     # The problems whose words in PROBLEMS name parameters of the library.
+    "problem.url_not_local": (
+        "The URL must point to this machine (127.0.0.1 or localhost).",
+        "回调只能发往本机（127.0.0.1 或 localhost）。",
+    ),
     "problem.not_https": (
         "must be https: over http anyone on the way can read card keys",
         "必须是 https：使用 http 时，途中任何人都能读到卡密",
@@ -1177,25 +1181,6 @@ COMMAND: dict[str, Text] = {
     "products.low": ("product {product_id} ({name}): {stock} left", "商品 {product_id}（{name}）：还剩 {stock}"),
     "products.none_low": ("No product has so little stock.", "没有库存这么少的商品。"),
     "products.none": ("Your shop has no products yet.", "店铺还没有商品。"),
-    # -- reasons of the operating system, by the name of their number -------------------------------------------------
-    "os.EPERM": ("Operation not permitted", "不允许的操作"),
-    "os.ENOENT": ("No such file or directory", "文件或目录不存在"),
-    "os.EIO": ("Input/output error", "读写出错"),
-    "os.EACCES": ("Permission denied", "没有权限"),
-    "os.EBUSY": ("Device or resource busy", "设备或资源正忙"),
-    "os.EEXIST": ("File exists", "文件已存在"),
-    "os.ENOTDIR": ("Not a directory", "不是目录"),
-    "os.EISDIR": ("Is a directory", "是一个目录"),
-    "os.EINVAL": ("Invalid argument", "参数无效"),
-    "os.EMFILE": ("Too many open files", "打开的文件过多"),
-    "os.EFBIG": ("File too large", "文件过大"),
-    "os.ENOSPC": ("No space left on device", "磁盘空间不足"),
-    "os.EROFS": ("Read-only file system", "文件系统是只读的"),
-    "os.ENAMETOOLONG": ("File name too long", "文件名过长"),
-    "os.ELOOP": ("Too many levels of symbolic links", "符号链接层数过多"),
-    "os.EDQUOT": ("Disk quota exceeded", "超出磁盘配额"),
-    "os.EADDRINUSE": ("Address already in use", "地址已被占用"),
-    "os.EADDRNOTAVAIL": ("Cannot assign requested address", "本机没有这个地址"),
     # -- the upload ---------------------------------------------------------------------------------------------------
     "screens.rate": ("{rate}/s", "{rate} 条/秒"),
     "screens.left": ("{time} left", "剩余 {time}"),
@@ -1543,10 +1528,6 @@ COMMAND: dict[str, Text] = {
         "升级 gatepay-async，或换一个 --database",
     ),
     "sandbox.callback_bad": ("--callback: {reason}", "--callback：{reason}"),
-    "sandbox.url_not_local": (
-        "The URL must point to this machine (127.0.0.1 or localhost).",
-        "回调只能发往本机（127.0.0.1 或 localhost）。",
-    ),
     "sandbox.database_bad": ("Can't use {path} as a database: {reason}", "{path} 不能用作数据库：{reason}"),
     # -- events of the sandbox ----------------------------------------------------------------------------------------
     "seen.no_answer": ("no response", "无响应"),

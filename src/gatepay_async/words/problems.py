@@ -2,7 +2,7 @@
 
 from gatepay_async.words import Text
 
-# The names of httpx's error classes. The messages of these errors come from the OS or a library, and aren't translated.
+# The names of httpx's error classes. Their messages come from a library, and aren't translated.
 HTTPX_ERRORS: dict[str, Text] = {
     "CloseError": ("CloseError", "关闭连接时出错"),
     "ConnectError": ("ConnectError", "无法建立连接"),
@@ -25,6 +25,35 @@ HTTPX_ERRORS: dict[str, Text] = {
     "UnsupportedProtocol": ("UnsupportedProtocol", "不支持的协议"),
     "WriteError": ("WriteError", "发送请求时连接中断"),
     "WriteTimeout": ("WriteTimeout", "发送请求超时"),
+}
+
+# Common errors of the operating system, by the name of their number in ``errno``.
+OS_ERRORS: dict[str, Text] = {
+    "EPERM": ("Operation not permitted", "不允许的操作"),
+    "ENOENT": ("No such file or directory", "文件或目录不存在"),
+    "EIO": ("Input/output error", "读写出错"),
+    "EACCES": ("Permission denied", "没有权限"),
+    "EBUSY": ("Device or resource busy", "设备或资源正忙"),
+    "EEXIST": ("File exists", "文件已存在"),
+    "ENOTDIR": ("Not a directory", "不是目录"),
+    "EISDIR": ("Is a directory", "是一个目录"),
+    "EINVAL": ("Invalid argument", "参数无效"),
+    "EMFILE": ("Too many open files", "打开的文件过多"),
+    "EFBIG": ("File too large", "文件过大"),
+    "ENOSPC": ("No space left on device", "磁盘空间不足"),
+    "EROFS": ("Read-only file system", "文件系统是只读的"),
+    "ENAMETOOLONG": ("File name too long", "文件名过长"),
+    "ELOOP": ("Too many levels of symbolic links", "符号链接层数过多"),
+    "EDQUOT": ("Disk quota exceeded", "超出磁盘配额"),
+    "EADDRINUSE": ("Address already in use", "地址已被占用"),
+    "EADDRNOTAVAIL": ("Cannot assign requested address", "本机没有这个地址"),
+    "EPIPE": ("Broken pipe", "管道已断开"),
+    "ECONNREFUSED": ("Connection refused", "连接被拒绝"),
+    "ECONNRESET": ("Connection reset by peer", "连接被对方重置"),
+    "ECONNABORTED": ("Software caused connection abort", "连接被本机中止"),
+    "ETIMEDOUT": ("Connection timed out", "连接超时"),
+    "EHOSTUNREACH": ("No route to host", "没有到主机的路由"),
+    "ENETUNREACH": ("Network is unreachable", "网络不可达"),
 }
 
 PROBLEMS: dict[str, Text] = {
@@ -466,8 +495,9 @@ PROBLEMS: dict[str, Text] = {
     "lines": ("lines {first} to {last}: each {problem}", "第 {first} 至 {last} 行每行都{problem}"),
     "with_example": ("{problem}:\n{example}", "{problem}：\n{example}"),
     "key_not_text": ("{key!r} must be text", "{key!r} 必须是文本"),
-    # -- errors of a transport ----------------------------------------------------------------------------------------
+    # -- errors of a transport and of the operating system -----------------------------------------------------------
     **HTTPX_ERRORS,
+    **OS_ERRORS,
     "error": ("{kind}", "{kind}"),
     "error_says": ("{kind}: {reason}", "{kind}：{reason}"),
     # -- texts from elsewhere -----------------------------------------------------------------------------------------

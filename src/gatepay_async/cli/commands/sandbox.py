@@ -70,10 +70,7 @@ async def serve(settings: Settings) -> Status:
             text("sandbox.port_taken", port=error.port, reason=reason), todo=text("sandbox.port_taken.todo")
         ) from None
     except CallbackUrlError as error:
-        # The problem names a parameter of the library, which the command doesn't have.
-        not_local = error.problem.name == "url_not_local"
-        reason = text("sandbox.url_not_local") if not_local else error.problem
-        raise HaltError(text("sandbox.callback_bad", reason=reason)) from None
+        raise HaltError(text("sandbox.callback_bad", reason=error.problem)) from None
     except LaterVersionError:
         raise HaltError(text("sandbox.later", path=settings.database), todo=text("sandbox.later.todo")) from None
     except sqlite3.Error as error:
