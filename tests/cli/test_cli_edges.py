@@ -4,6 +4,7 @@ import asyncio
 import errno
 import importlib
 import io
+import json
 import os
 import signal
 import subprocess
@@ -48,6 +49,13 @@ def test_entry_point_without_typer_names_the_extra(
         entry.main()
     assert raised.value.code == 2
     assert "pip install 'gatepay-async[cli]'" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "argv", ["gatepay", "--json", "products"])
+        with pytest.raises(SystemExit) as raised:
+            entry.main()
+    assert raised.value.code == 2
+    problem = json.loads(capsys.readouterr().out)["error"]["problem"]
+    assert (problem["name"], problem["facts"]) == ("extras.missing", {"name": "typer", "extra": "cli"})
     monkeypatch.setitem(sys.modules, "gatepay_async.cli.app", None)
     with pytest.raises(ModuleNotFoundError):
         entry.main()

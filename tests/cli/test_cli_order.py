@@ -139,9 +139,9 @@ def test_expired_order_has_status_0_without_wait(gatepay: Any, shop: Sandbox, mo
 def test_order_wait_times_out(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     gatepay("pay", "--type", "alipay", "--price", "1.88", "--order", "T-1001-X")
     monkeypatch.setattr(order, "_POLL_SECONDS", 0.01)
-    run = gatepay("order", "T-1001-X", "--wait", "--timeout", 1)
-    assert run.status == 4
-    assert "is still" in run.err
+    run = gatepay("order", "T-1001-X", "--wait", "--timeout", 1, "--json")
+    assert (run.status, run.json["out_order_id"]) == (4, "T-1001-X")
+    assert run.json["error"]["problem"]["facts"] == {"status": run.json["order_status"]}
 
 
 def test_link_contains_the_options_and_warns_that_it_is_unsigned(gatepay: Any, shop: Sandbox) -> None:

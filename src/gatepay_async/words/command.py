@@ -1367,7 +1367,7 @@ COMMAND: dict[str, Text] = {
         "Note: {path} is not a PNG image: GatePay sent {media_type}.",
         "注意：{path} 不是 PNG 图片，GatePay 发来的是 {media_type}。",
     ),
-    "order.order_id_is": ("GatePay's number", "GatePay 订单编号"),
+    "order.id_is": ("GatePay's number", "GatePay 订单编号"),
     "order.name_is": ("name", "名称"),
     "order.price_is": ("price (¥)", "金额（元）"),
     "order.type_is": ("pay with", "支付方式"),

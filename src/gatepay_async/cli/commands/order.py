@@ -29,19 +29,24 @@ async def show(number: str, wait: bool, timeout: int) -> Status:  # noqa: ASYNC1
         status = await gatepay.check_order(number)
         if wait:
             status = await _wait_for_change(gatepay, number, status, timeout)
-    values = {
-        "order_id": str(status.order_id),
-        "name": status.order_name,
-        "price": f"{status.order_price:f}",
-        "type": status.order_type,
-        "status": status.order_status,
-    }
+    document = _order_as_json(number, status)
     if wants_json():
-        names = {"order_id": "order_id"} | {name: f"order_{name}" for name in ("name", "price", "type", "status")}
-        print_json(out_order_id=number, **{names[name]: value for name, value in values.items()})
+        print_json(**document)
     else:
-        print_table(name_value_table((text(f"order.{name}_is"), value) for name, value in values.items()))
+        names = ("id", "name", "price", "type", "status")
+        print_table(name_value_table((text(f"order.{name}_is"), document[f"order_{name}"]) for name in names))
     return Status.REFUSED if wait and status.order_status == _EXPIRED else Status.DONE
+
+
+def _order_as_json(number: str, status: OrderStatus) -> dict[str, str]:
+    return {
+        "out_order_id": number,
+        "order_id": str(status.order_id),
+        "order_name": status.order_name,
+        "order_price": f"{status.order_price:f}",
+        "order_type": status.order_type,
+        "order_status": status.order_status,
+    }
 
 
 async def _wait_for_change(
@@ -61,5 +66,8 @@ async def _wait_for_change(
                 continue
         return status
     raise HaltError(
-        text("order.unchanged", status=status.order_status), todo=text("order.unchanged.todo"), status=Status.NO_ANSWER
+        text("order.unchanged", status=status.order_status),
+        todo=text("order.unchanged.todo"),
+        status=Status.NO_ANSWER,
+        result=_order_as_json(number, status),
     )
