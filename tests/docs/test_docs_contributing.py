@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.sockets, pytest.mark.without_coverage]  # starts a pro
 PACKAGE = Path(gatepay_async.__file__).parent
 CONTRIBUTING = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text("utf-8")
 STEPS = CONTRIBUTING.partition("## A new endpoint, in four steps\n")[2].partition("\n## ")[0]
-BLOCKS = re.findall(r"^```(python|text)\n(.*?)^```$", STEPS, re.DOTALL | re.MULTILINE)
+BLOCKS = re.findall(r"^```(python|text)(?: [^\n]*)?\n(.*?)^```$", STEPS, re.DOTALL | re.MULTILINE)
 PLACE = re.compile(r"# src/gatepay_async/(\S+), (at the end|below|above)(?:: (.*))?\n")
 
 

@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 from gatepay_async.callbacks.store import Claim, Standing
 from gatepay_async.protocol.durations import Seconds, to_seconds_or_none
 from gatepay_async.protocol.errors import InvalidRequestError
-from gatepay_async.words.arguments import check_instance
+from gatepay_async.words.arguments import check_str
 from gatepay_async.words.problem import Problem
 
 # The value of a claim is `token`, with an expiry. The value of a handled callback is `=facts token`, with or without
@@ -96,7 +96,7 @@ class RedisStore:
         keep: Seconds | None = None,
     ) -> None:
         self.keep = to_seconds_or_none("keep", keep)
-        check_instance("prefix", prefix, str, error=InvalidRequestError)
+        check_str("prefix", prefix, error=InvalidRequestError)
         self._prefix = prefix
         self._owns_client = isinstance(redis, str)
         if isinstance(redis, str):

@@ -48,7 +48,7 @@ def list_wholes(name: str, numbers: object) -> list[int]:
 
 def _as_list(name: str, values: object) -> list[Any]:
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        raise InvalidArgumentError(field=name, problem=Problem("not_iterable", kind=type(values).__name__))
+        raise InvalidArgumentError(field=name, problem=Problem("not_list", kind=type(values).__name__))
     return list(values)  # pyright: ignore[reportUnknownArgumentType] -- the callers check the elements
 
 

@@ -6,7 +6,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from attrs import frozen
 
-from gatepay_async.words.arguments import InvalidArgumentError, check_instance
+from gatepay_async.words.arguments import InvalidArgumentError, check_str
 from gatepay_async.words.problem import Problem
 
 __all__ = ["CallbackUrlError", "Target", "check", "check_return", "target_of"]
@@ -76,7 +76,7 @@ def check_return(url: str, *, name: str = "return_url") -> None:
 
 
 def _check_url_and_query(name: str, url: str, reserved_names: set[str], *, beyond_loopback: bool) -> None:
-    check_instance(name, url, str)
+    check_str(name, url)
     target_of(url, beyond_loopback=beyond_loopback, name=name)
     query = urlsplit(url).query
     if len(query) > MAX_QUERY_CHARS:

@@ -14,9 +14,9 @@ from attrs import define, field, frozen
 from gatepay_async.sandbox.arguments import checked_by, optional
 from gatepay_async.sandbox.endpoints import ENDPOINTS
 from gatepay_async.words.arguments import (
+    MAX_INT64,
     InvalidArgumentError,
     check_choice,
-    check_instance,
     check_number,
     check_text,
     check_whole,
@@ -86,7 +86,7 @@ class Fault:
     )
     times: int | None = field(default=1, validator=checked_by(optional(check_whole), 0), kw_only=True)
     probability: float = field(default=1.0, validator=checked_by(check_number, 0, 1), kw_only=True)
-    seed: int = field(default=0, validator=checked_by(check_instance, int), kw_only=True)
+    seed: int = field(default=0, validator=checked_by(check_whole, -MAX_INT64), kw_only=True)
     skip: int = field(default=0, validator=checked_by(check_whole, 0), kw_only=True)
     seconds: float = field(default=1.0, converter=without_timedelta, validator=checked_by(seconds_from_0), kw_only=True)
     retry_after: int | str = field(default=1, validator=checked_by(_check_retry_after), kw_only=True)

@@ -10,6 +10,7 @@ from gatepay_async.sandbox.arguments import checked_by, optional
 from gatepay_async.sandbox.orders import OrderState
 from gatepay_async.words.arguments import (
     Seconds,
+    check_bool,
     check_choice,
     check_instance,
     check_text,
@@ -67,7 +68,7 @@ def _check_order_statuses(name: str, statuses: object) -> None:
         check_text(name, word)
 
 
-_BOOLEAN = checked_by(check_instance, bool)
+_BOOLEAN = checked_by(check_bool)
 
 
 @frozen(kw_only=True)

@@ -10,7 +10,8 @@ from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gatepay_async.sandbox.fault_injection import CONNECTION_KEY
-from gatepay_async.words.arguments import check_choice, check_whole
+from gatepay_async.words.arguments import InvalidArgumentError, check_whole
+from gatepay_async.words.problem import Problem
 
 __all__ = ["LoopbackServer", "PortTakenError"]
 
@@ -42,7 +43,8 @@ class LoopbackServer:
     """
 
     def __init__(self, app: ASGIApp, *, host: str, port: int) -> None:
-        check_choice("host", host, (_LOOPBACK,))
+        if host != _LOOPBACK:
+            raise InvalidArgumentError(field="host", problem=Problem("only_loopback"))
         check_whole("port", port, 0, _MAX_PORT)
         try:
             # create_server() sets SO_REUSEADDR: a port in TIME_WAIT can be used again at once.

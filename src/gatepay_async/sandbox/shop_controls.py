@@ -19,9 +19,11 @@ from gatepay_async.sandbox.options import Options
 from gatepay_async.sandbox.shops import ShopAccount, ShopState
 from gatepay_async.words.arguments import (
     check_aware,
+    check_bool,
     check_callable,
     check_choice,
     check_instance,
+    check_str,
     check_text,
     check_whole,
 )
@@ -44,7 +46,7 @@ class ShopControls:
         check_instance("database", database, str, PathLike)
         path = os.fspath(database)
         check_text("database", path)
-        check_instance("seed", seed, bool)
+        check_bool("seed", seed)
         check_callable("clock", clock)
         self._options = options
         self._check_callback_url(callback_url)
@@ -76,7 +78,7 @@ class ShopControls:
     def _admin_id(self, appkey: str | None) -> int:
         """Return the admin id of a shop (None: of shop one)."""
         appkey = self.appkey if appkey is None else appkey
-        check_instance("appkey", appkey, str)
+        check_str("appkey", appkey)
         for account in self._accounts:
             if account.keys.appkey == appkey:
                 return account.admin_id
@@ -158,7 +160,7 @@ class ShopControls:
     def _check_setting(self, name: str, value: Any) -> None:
         """Check an argument of ``change_shop``."""
         if name in ("closed", "agent"):
-            check_instance(name, value, bool)
+            check_bool(name, value)
         elif name == "closed_pay_types" or value is None:
             return
         elif name == "quota":

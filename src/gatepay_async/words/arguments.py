@@ -15,13 +15,16 @@ from typing import TypeAlias, cast
 from gatepay_async.words.problem import Problem
 
 __all__ = [
+    "MAX_INT64",
     "InvalidArgumentError",
     "Seconds",
     "check_aware",
+    "check_bool",
     "check_callable",
     "check_choice",
     "check_instance",
     "check_number",
+    "check_str",
     "check_text",
     "check_whole",
     "seconds_above_0",
@@ -73,13 +76,24 @@ def check_callable(name: str, value: object, *, error: type[InvalidArgumentError
         raise error(field=name, problem=Problem("not_callable", kind=type(value).__name__))
 
 
+def check_bool(name: str, value: object) -> None:
+    """Require True or False. 0 and 1 are refused."""
+    if not isinstance(value, bool):
+        raise InvalidArgumentError(field=name, problem=Problem("not_bool", kind=type(value).__name__))
+
+
+def check_str(name: str, value: object, *, error: type[InvalidArgumentError] = InvalidArgumentError) -> None:
+    """Require a text of any contents."""
+    if not isinstance(value, str):
+        raise error(field=name, problem=Problem("not_text", kind=type(value).__name__))
+
+
 def check_text(name: str, value: object) -> None:
     """Require a text that isn't empty and that UTF-8 can encode."""
-    if not isinstance(value, str):
-        raise InvalidArgumentError(field=name, problem=Problem("not_text", kind=type(value).__name__))
+    check_str(name, value)
     if not value:
         raise InvalidArgumentError(field=name, problem=Problem("empty"))
-    if any("\ud800" <= letter <= "\udfff" for letter in value):
+    if any("\ud800" <= letter <= "\udfff" for letter in cast("str", value)):
         raise InvalidArgumentError(field=name, problem=Problem("lone_surrogate"))
 
 
@@ -87,7 +101,8 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
     """Require one of *choices*, which may be the members of a ``StrEnum``."""
     choices = tuple(choices)
     if not isinstance(value, str):
-        raise InvalidArgumentError(field=name, problem=Problem("not_text", kind=type(value).__name__))
+        problem = Problem("no_choice", choices=", ".join(choices), kind=type(value).__name__)
+        raise InvalidArgumentError(field=name, problem=problem)
     if value not in choices:
         raise InvalidArgumentError(field=name, problem=Problem("not_one_of", choices=", ".join(choices)))
 
@@ -102,8 +117,9 @@ def check_whole(name: str, value: object, least: int, most: int = MAX_INT64) -> 
 
 def check_number(name: str, value: object, least: float, most: float) -> None:
     """Require a number from *least* to *most*. ``True`` is refused."""
-    check_instance(name, value, int, float)
-    if not least <= cast("float", value) <= most:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidArgumentError(field=name, problem=Problem("not_number", kind=type(value).__name__))
+    if not least <= value <= most:
         raise InvalidArgumentError(field=name, problem=Problem("not_in_range", least=least, most=most))
 
 

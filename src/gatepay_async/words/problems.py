@@ -454,6 +454,13 @@ PROBLEMS: dict[str, Text] = {
         "has a body that can only be read synchronously; an asynchronous transport can't send it",
         "的请求体只能同步读取，异步 transport 无法发送",
     ),
+    "no_choice": ("must be one of {choices}, not {kind}", "必须是 {choices} 之一，而不是 {kind}"),
+    "not_number": ("must be a number, not {kind}", "必须是数，而不是 {kind}"),
+    "not_list": ("must be a list or another iterable, not {kind}", "必须是列表或其他可迭代对象，而不是 {kind}"),
+    "only_loopback": (
+        "must be 127.0.0.1, because the sandbox shows its secrets",
+        "只能是 127.0.0.1，因为沙箱会显示自己的密钥",
+    ),
     "not_in_range": ("must be from {least} to {most}", "必须在 {least} 到 {most} 之间"),
     "amount_range": (
         "must be an amount from {least} to {most} yuan, in whole fen",
