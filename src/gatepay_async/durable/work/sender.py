@@ -11,9 +11,12 @@ from gatepay_async.durable.errors import DurableError
 from gatepay_async.durable.records import results
 from gatepay_async.durable.records.results import BatchResult
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate
-from gatepay_async.protocol.errors import GatePayError, InvalidRequestError
+from gatepay_async.protocol.calls import KaCreate
+from gatepay_async.protocol.errors import GatePayError, InvalidRequestError, RefusedError, StorageFailedError
+from gatepay_async.protocol.models import Stored
 from gatepay_async.protocol.patience import Patience
 from gatepay_async.protocol.progress import Progress
+from gatepay_async.protocol.retrying import Sent
 from gatepay_async.sending import PartSender, SendChunk
 from gatepay_async.words.problem import Problem
 
@@ -45,10 +48,12 @@ class BatchSender:
         on_sent: Callable[[], None] = lambda: None,
         accepted: bool = False,
     ) -> None:
+        self._send = send
         self._progress = Progress(_PATIENCE, accepted=accepted)
         self._outcomes: list[ChunkOutcome] = []
+        self._refused: set[tuple[str, ...]] = set()  # the card keys of each part that GatePay has refused
         self._sender = PartSender(
-            send, product_id, self._progress, self._outcomes.append, may_send=may_send, on_sent=on_sent
+            self._send_part, product_id, self._progress, self._outcomes.append, may_send=may_send, on_sent=on_sent
         )
 
     @property
@@ -68,6 +73,14 @@ class BatchSender:
             self._sender.end_with(error)
         return self._result()
 
+    async def _send_part(self, call: KaCreate) -> Sent[Stored]:
+        try:
+            return await self._send(call)
+        except RefusedError as error:
+            if not isinstance(error, StorageFailedError):  # GatePay's database may be down
+                self._refused.add(call.keys)
+            raise
+
     def _result(self) -> BatchResult:
         """Return the result of the run, after its last call."""
         result = BatchResult(self._outcomes, self._progress.stopped)
@@ -75,9 +88,14 @@ class BatchSender:
         if error is not None:
             result.stopped = error if isinstance(error, InvalidRequestError) else _without_text(error)
             result.outcomes = [_with_error(outcome, result.stopped) for outcome in result.outcomes]
-        unsettled = [outcome for outcome in result.outcomes if not results.is_settled(outcome)]
-        result.unanswered = any(outcome.attempts for outcome in unsettled)
-        result.has_next_run = result.stopped is None and bool(unsettled)
+        # GatePay would refuse a refused part in each further run, too. If it is in doubt, it stays in doubt.
+        to_retry = [
+            outcome
+            for outcome in result.outcomes
+            if not results.is_settled(outcome) and outcome.keys not in self._refused
+        ]
+        result.unanswered = any(outcome.attempts for outcome in to_retry)
+        result.has_next_run = result.stopped is None and bool(to_retry)
         return result
 
 
