@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from typing import TypeVar
 from urllib.parse import parse_qs
 
 import anyio
 from anyio.abc import SocketStream
 from attrs import define, field
 from servers import http, raw_server
+
+AnyShop = TypeVar("AnyShop", bound="Shop")
 
 
 @define
@@ -81,7 +84,7 @@ def reply(code: int, data: str) -> bytes:
 
 
 @asynccontextmanager
-async def serving(shop: Shop) -> AsyncGenerator[Shop]:
+async def serving(shop: AnyShop) -> AsyncGenerator[AnyShop]:
     """Serve *shop* on loopback."""
 
     async def answer(stream: SocketStream, _: int) -> None:

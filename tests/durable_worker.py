@@ -56,8 +56,8 @@ def uploads(settings: dict[str, Any]) -> DurableUploads:
             APPSECRET,
             base_url=settings["base_url"],
             retry=retry_policy,
-            timeout=settings.get("timeout", 5.0),
-            deadline=10.0,
+            timeout=settings["timeout"],
+            deadline=2 * settings["timeout"],
         )
 
     return DurableUploads(connect, database=settings["database"], spool=settings["spool"])

@@ -19,7 +19,6 @@ from anyio.abc import Process
 from attrs import define
 from durable_shop import Shop
 from durable_worker import APPKEY, APPSECRET, Stamped
-from waiting import PATIENCE
 
 from gatepay_async import AsyncGatePay, RetryPolicy, UploadReport
 from gatepay_async.durable import DurableUploads, worker
@@ -39,12 +38,14 @@ class Workspace:
         database: The URL of the database.
         files: The folder of the database's files.
         stamped: Whether each call has a header with the time at which it was sent.
+        timeout: The seconds after which the workers' calls fail; with retries, it is twice as long.
     """
 
     folder: Path
     database: str
     files: Path = Path()
     stamped: bool = False
+    timeout: float = 5
 
     def database_contents(self) -> Iterator[bytes]:
         """Yield the contents of the database's files. The running database may delete files meanwhile."""
@@ -64,7 +65,14 @@ class Workspace:
 
         def connect() -> AsyncGatePay:
             client_class = Stamped if self.stamped else AsyncGatePay
-            return client_class(APPKEY, APPSECRET, base_url=shop.base_url, retry=policy, timeout=5, deadline=10)
+            return client_class(
+                APPKEY,
+                APPSECRET,
+                base_url=shop.base_url,
+                retry=policy,
+                timeout=self.timeout,
+                deadline=2 * self.timeout,
+            )
 
         return DurableUploads(connect, database=self.database, **{"spool": str(self.spool), **options})
 
@@ -76,27 +84,27 @@ class Workspace:
 
     @asynccontextmanager
     async def process(self, shop: Shop, **options: Any) -> AsyncGenerator[Process]:
-        """Run an open worker in its own process. At the end, stop it, if it was not killed."""
+        """Run an open worker in its own process. At the end, stop it and wait for it, if it was not killed."""
         settings = {
             "database": self.database,
             "spool": str(self.spool),
             "base_url": shop.base_url,
             "stamped": self.stamped,
+            "timeout": self.timeout,
             "worker": options,
         }
         command = [sys.executable, str(Path(__file__).with_name("durable_worker.py")), json.dumps(settings)]
         async with await anyio.open_process(command, stdin=subprocess.PIPE, stderr=sys.stderr) as process:
             try:
                 assert process.stdout is not None
-                with anyio.fail_after(PATIENCE):
-                    await process.stdout.receive()
+                # Without a limit: the imports alone take two seconds, and on a busy machine many times as long. The
+                # output ends if the worker fails to open, and hanging.py ends a test that hangs.
+                await process.stdout.receive()
                 yield process
             finally:
                 with anyio.CancelScope(shield=True):
                     assert process.stdin is not None
                     await process.stdin.aclose()
-                    with anyio.move_on_after(PATIENCE):
-                        await process.wait()
 
 
 def poll_often(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,14 @@ from attrs import evolve
 from durable_shop import Shop
 from durable_workspace import POLL_S, PRODUCT, Workspace, adds_up, keys_of
 
-from gatepay_async import AlreadyStoredError, EmptyContentError, StorageFailedError, TransportError
+from gatepay_async import (
+    AlreadyStoredError,
+    DuplicateKeysError,
+    EmptyContentError,
+    SignatureRejectedError,
+    StorageFailedError,
+    TransportError,
+)
 from gatepay_async.durable.records import results
 from gatepay_async.durable.records.results import BatchResult
 from gatepay_async.durable.records.rows import JobManifest
@@ -170,6 +177,32 @@ async def test_batch_begun_by_a_killed_worker_has_an_unknown_outcome(
             monkeypatch.setattr("gatepay_async.sending.KaCreate", raise_not_connected)
             report = await job.wait(every=POLL_S)
     assert (report.unknown, report.not_sent) == (600, 0)
+    assert adds_up(report)
+
+
+async def test_card_key_that_gatepay_refuses_needs_no_further_run() -> None:
+    """No further run is queued for a card key that GatePay refuses, even if the card key is in doubt."""
+    for key, in_doubt, cls, fate in (
+        ("A", True, DuplicateKeysError, Fate.UNKNOWN),  # a killed worker may have sent it
+        ("A&B", False, SignatureRejectedError, Fate.REFUSED),  # GatePay's input filter changes the "&"
+        ("A&B", True, SignatureRejectedError, Fate.UNKNOWN),
+    ):
+        part = Chunk(0, (1,), (key,), in_doubt=in_doubt)
+        run = await run_once([part], raise_for_each(cls(code=1, message="", endpoint="ka/create")))
+        assert (fates_by_lines([run]), run.has_next_run) == ([(1, 1, fate)], False)
+
+
+async def test_refused_card_key_of_a_killed_worker_does_not_delay_the_end(workspace: Workspace, shop: Shop) -> None:
+    """If GatePay refuses a card key of a killed worker's batch, the job ends after the next run of the batch."""
+    shop.refuse_with["KEY-000000007"] = 109
+    uploads = workspace.uploads(shop)
+    async with uploads.submitter() as submit:
+        job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
+        assert not job._store.mark_begun(f"{job.id}.0.0")  # as a worker that is killed next
+        async with uploads.worker():
+            report = await job.wait(every=POLL_S)
+        assert job._store.run_ids(job.id) == [f"{job.id}.0.0"]
+    assert (report.stored, report.unknown) == (599, 1)
     assert adds_up(report)
 
 

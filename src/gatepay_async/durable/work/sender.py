@@ -12,9 +12,12 @@ from gatepay_async.durable.errors import DurableError
 from gatepay_async.durable.records import results
 from gatepay_async.durable.records.results import BatchResult
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate
-from gatepay_async.protocol.errors import GatePayError, InvalidRequestError
+from gatepay_async.protocol.calls import KaCreate
+from gatepay_async.protocol.errors import GatePayError, InvalidRequestError, RefusedError, StorageFailedError
+from gatepay_async.protocol.models import Stored
 from gatepay_async.protocol.patience import Patience
 from gatepay_async.protocol.progress import Progress
+from gatepay_async.protocol.retrying import Sent
 from gatepay_async.sending import PartSender, SendChunk
 from gatepay_async.words.problem import Problem
 
@@ -55,7 +58,17 @@ async def send_batch(
         The result. It has an outcome for each part, and ``has_next_run`` if another run is worth it.
     """
     outcomes: list[ChunkOutcome] = []
-    sender = PartSender(send, product_id, progress, outcomes.append, may_send=may_send, on_sent=on_sent)
+    refused: set[tuple[str, ...]] = set()  # the card keys of each part that GatePay has refused
+
+    async def send_part(call: KaCreate) -> Sent[Stored]:
+        try:
+            return await send(call)
+        except RefusedError as error:
+            if not isinstance(error, StorageFailedError):  # GatePay's database may be down
+                refused.add(call.keys)
+            raise
+
+    sender = PartSender(send_part, product_id, progress, outcomes.append, may_send=may_send, on_sent=on_sent)
     try:
         await sender.send_chunks(chunks)
     except anyio.get_cancelled_exc_class() as error:
@@ -66,12 +79,13 @@ async def send_batch(
     if sender.error is not None:
         stopped = sender.error if isinstance(sender.error, InvalidRequestError) else _without_text(sender.error)
         outcomes = [_with_error(outcome, stopped) for outcome in outcomes]
-    unsettled = [outcome for outcome in outcomes if not results.is_settled(outcome)]
+    # GatePay would refuse a refused part in each further run, too. If it is in doubt, it stays in doubt.
+    to_retry = [outcome for outcome in outcomes if not results.is_settled(outcome) and outcome.keys not in refused]
     return BatchResult(
         outcomes,
         stopped,
-        has_next_run=stopped is None and bool(unsettled),
-        unanswered=any(outcome.attempts for outcome in unsettled),
+        has_next_run=stopped is None and bool(to_retry),
+        unanswered=any(outcome.attempts for outcome in to_retry),
     )
 
 
