@@ -173,7 +173,7 @@ def run_in_child(cell: Cell, child_fds: list[int], environ: dict[str, str]) -> N
         os.closerange(3, 256)
         if cell.variant == ">&-":
             os.close(1)
-        if cell.variant == FULL_DISK and not os.path.ismount(cell.folder.parent):  # else the disk is really full
+        if cell.variant == FULL_DISK and not os.path.ismount(cell.folder.parent):  # a mounted disk is really full
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
         os.environ.clear()
         os.environ.update(environ)
@@ -264,7 +264,11 @@ def fill_disk(folder: Path) -> None:
 
 
 def make_template(shop: Shop, folder: Path) -> None:
-    """Submit a finished and a waiting upload, create an order and sign its callback."""
+    """
+    Submit a finished and a waiting upload in *folder*, which is copied for each command that needs a queue.
+
+    Also create an order and sign its callback.
+    """
     lines = {name: "".join(f"{name.upper()}-{number:05d}\n" for number in range(700)) for name in ("first", "second")}
     shop.files |= lines
 
@@ -301,12 +305,12 @@ def measure_first_output(rows: list[Row], shop: Shop) -> None:
                     cell = Cell(row, "wide", "", row.arguments(shop), Path(folder) / f"{turn}")
                     prepare(cell, shop, Path(shop.environ["TEMPLATE"]))
                     environ = shop.environ | {"GATEPAY_BASE_URL": url, "HOME": str(cell.folder)}
-                    durations.append(first_output(shop, cell, environ))
+                    durations.append(seconds_to_first_output(shop, cell, environ))
             print(f"| {row.name} | {min(durations):.2f} |", flush=True)
 
 
-def first_output(shop: Shop, cell: Cell, environ: dict[str, str]) -> float:
-    """Return the seconds until a new process of the command writes something."""
+def seconds_to_first_output(shop: Shop, cell: Cell, environ: dict[str, str]) -> float:
+    """Return the seconds until a new process of the command writes something; 99: it wrote nothing within 20 s."""
     controller, terminal = pty.openpty()
     started_at = time.monotonic()
     process = subprocess.Popen(
@@ -322,7 +326,11 @@ def first_output(shop: Shop, cell: Cell, environ: dict[str, str]) -> float:
 
 
 def mount_small_disk() -> Path | None:
-    """Return a small file system that only this process sees, if the user may mount one. This restarts the program."""
+    """
+    Return the folder of a small file system that only this process sees; None: the user may not mount one.
+
+    To mount it, this restarts the program in a mount namespace of its own.
+    """
     if mounted := os.environ.get("EVERY_COMMAND_DISK"):
         return Path(mounted)
     unshare = shutil.which("unshare")

@@ -53,8 +53,8 @@ def find_repeated_with_a_set(batches: Iterable[Iterable[str]]) -> list[list[int]
 
 # --- Results -----------------------------------------------------------------------------------------------
 
-keys_of_few = st.integers(0, 60).map(lambda number: f"K{number}")
-any_key = st.one_of(keys_of_few, keys_of_few, st.text(st.characters(exclude_categories=["Cs"]), max_size=3))
+repeating_keys = st.integers(0, 60).map(lambda number: f"K{number}")  # so few that lists of them have repetitions
+any_key = st.one_of(repeating_keys, repeating_keys, st.text(st.characters(exclude_categories=["Cs"]), max_size=3))
 
 
 @given(
@@ -94,9 +94,9 @@ def test_each_repetition_has_the_line_of_its_first_occurrence() -> None:
 
 
 lines_of_any_kind = st.one_of(
-    keys_of_few,
-    keys_of_few.map(lambda key: f" {key}\r\n"),
-    keys_of_few.map(str.encode),
+    repeating_keys,
+    repeating_keys.map(lambda key: f" {key}\r\n"),
+    repeating_keys.map(str.encode),
     st.sampled_from(["", "\ufeff", " \n", "a\nb", "\ud800", b"\xff", "密\n", None, "\ufeffK1", "a\0", "\u200b"]),
 )
 
@@ -104,7 +104,11 @@ lines_of_any_kind = st.one_of(
 def chunks_and_report(
     inputs: list[list[Any]], deduplicator: SpillingDeduplicator | None, cut: Callable[[Chunker, list[Any]], list[Chunk]]
 ) -> tuple[list[Chunk], UploadReport]:
-    """Return the chunks of all inputs, and the report. *cut* divides the lines of one input into chunks."""
+    """
+    Return the chunks of all inputs, and the report.
+
+    *cut* divides the lines of one input into chunks. Without *deduplicator*, a plain set finds the repeated card keys.
+    """
     ledger = Ledger()
     chunker = Chunker(ledger, deduplicator)
     chunks = [chunk for lines in inputs for chunk in cut(chunker, lines)]
@@ -177,6 +181,7 @@ def test_a_spill_frees_the_memory() -> None:
         assert (len(keys), deduplicator._in_memory._keys) == (0, set())
         assert deduplicator._in_memory._keys is not keys  # an emptied set would keep its memory
         assert deduplicator._in_file is not None
+        # The table keeps no card keys: only the keyed hash that it copies for each digest, and the database.
         assert list(vars(deduplicator._in_file)) == ["_blank", "_database"]
         ((cache,),) = deduplicator._in_file._database.execute("PRAGMA cache_size")
         assert cache == -dedup._CACHE_KIB
@@ -337,7 +342,12 @@ def assert_failed_spill_is_undone(
 
 
 class Server:
-    """A server whose ``send`` stores all card keys in order. *script* has an exception or None for each call."""
+    """
+    A server whose ``send`` stores all card keys in order.
+
+    *script* has an exception or None for each call; None: the call succeeds. If ``gate`` is set to an event, ``send``
+    waits for it.
+    """
 
     def __init__(self, *script: Exception | None) -> None:
         self.script = iter(script)
@@ -476,13 +486,14 @@ async def test_a_failed_input_leaves_full_chunks_stored(connections: type[Record
     def lines() -> Iterator[str]:
         yield from make_keys(2_750)
         yield from make_keys(500)
-        yield b"SECRET-\xff".decode()
+        yield b"SECRET-\xff".decode()  # raises UnicodeDecodeError
 
     for threshold, kind in itertools.product([0, 1_000, 1_000_000], INPUT_KINDS):
         server = Server()
         with pytest.raises(InvalidRequestError, match="the text after line 3250 is not utf-8") as caught:
             await server.upload(INPUT_KINDS[kind](lines()), threshold=threshold)
         report = report_of(caught.value)
+        # *kind* and *threshold* are in the comparison only so that a failure shows them.
         assert (kind, threshold, server.stored) == (kind, threshold, make_keys(2_500))
         assert (report.read, report.duplicates, report.stored, report.not_sent) == (3_250, 500, 2_500, 250)
         assert [key for chunk in report.chunks for key in chunk.keys] == make_keys(250, start=2_500)
@@ -497,19 +508,20 @@ async def test_a_stop_after_the_spill_reads_no_further(connections: type[Recordi
     report = await server.upload(lines)
     assert report.stopped is closed
     assert (report.stored, report.refused) == (500, 500)
-    assert next(lines) == f"KEY-{report.read - 800:05d}"
+    assert next(lines) == f"KEY-{report.read - 800:05d}"  # 800 of the lines that were read are repetitions
     assert report.duplicates == 800
-    assert report.read <= 3 * 2_000
+    assert report.read <= 3 * 2_000  # three batches of lines
 
 
 @pytest.mark.anyio
 async def test_a_stop_starts_no_further_chunk(connections: type[RecordingConnection]) -> None:
-    """If one look-up returns several chunks, and the first one stops the upload, the others aren't sent."""
+    """If one look-up fills several chunks, and the reply to the first one stops the upload, the others aren't sent."""
     events: list[UploadProgress] = []
     server = Server(EndpointClosedError(code=107, message="", endpoint="ka/create"))
     report = await server.upload(make_keys(10_000), on_progress=events.append)
     assert (report.read, report.refused, report.not_sent) == (2_000, 500, 1_500)
-    # After the first chunk, after the second, which waited for its slot, and at the end.
+    # Progress is reported after the first chunk; after the second one, which was started and then not sent; and at
+    # the end, with all four.
     assert [progress.chunks for progress in events] == [1, 2, 4]
 
 
@@ -547,7 +559,7 @@ async def test_reading_waits_for_a_slow_server_after_the_spill(
 
     permits = Permits(2)
     async with anyio.create_task_group() as group:
-        running = _Upload(server.send, 8, permits, None, 0)
+        running = _Upload(server.send, 8, permits, on_progress=None, max_keys_in_memory=0)
         group.start_soon(running.run, read_lines(INPUT_KINDS[kind](lines()), running.read_late_lines))
         await until(lambda: permits._waiting)  # the reader
         # An iterable is read in batches of 2,000 lines. Async lines are read until one chunk waits for two in flight.
@@ -612,7 +624,7 @@ async def test_a_cancellation_waits_for_the_look_up(
 async def test_task_cancel_leaves_the_look_up_to_its_thread(
     connections: type[RecordingConnection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After ``task.cancel()`` the upload ends before the thread that deduplicates, which closes the file at its end."""
+    """After ``task.cancel()`` the upload doesn't wait for the thread that deduplicates. The thread closes the file."""
     paused = PausedLookUp(2)
     monkeypatch.setattr(connections, "before", staticmethod(paused.before))
     server = Server()
@@ -662,7 +674,8 @@ async def test_a_cancellation_at_any_step_adds_up(connections: type[RecordingCon
         assert len(server.stored) == len(set(server.stored))
 
 
-# The statement that fails, the number of such statements before it, and the largest number of stored card keys.
+# Part of the statement that fails, how many such statements succeed before, and the most card keys that are stored
+# (None: not checked).
 FULL_DISKS: list[tuple[str, int, int | None]] = [
     ("CREATE", 0, 1_500), ("group_concat", 0, 1_500), ("group_concat", 2, None), ("INSERT", 1, None)
 ]  # fmt: skip
@@ -707,7 +720,7 @@ async def test_a_full_disk_at_the_last_look_up_raises_with_the_report(
         with pytest.raises(sqlite3.OperationalError, match="disk is full") as caught:
             await Server().upload(make_input(make_keys(300)))
         report = report_of(caught.value)
-        assert (kind, report.read, report.not_sent, report.duplicates) == (kind, 300, 300, 0)
+        assert (report.read, report.not_sent, report.duplicates) == (300, 300, 0), kind
 
 
 @pytest.mark.anyio
