@@ -131,13 +131,13 @@ def aliases(module: ModuleType, name: str) -> Iterator[str]:
             value = resolve(home, used.id) if isinstance(used, ast.Name) else None
             if value is None or isinstance(value, type | TypeVar | ModuleType) or not isinstance(used, ast.Name):
                 continue
-            if used.id not in foreign(home):
+            if used.id not in foreign_names(home):
                 alias_module, alias = definition(home, used.id)
                 yield from statement(f"{alias_module.__name__}.{used.id}", alias)
 
 
 @cache
-def foreign(module: ModuleType) -> frozenset[str]:
+def foreign_names(module: ModuleType) -> frozenset[str]:
     """Return the names that *module* imports from other packages, such as ``Any``."""
     imports = [node for node in ast.walk(ast.Module(statements(module), [])) if isinstance(node, ast.ImportFrom)]
     foreign_imports = [node for node in imports if not str(node.module).startswith("gatepay_async")]

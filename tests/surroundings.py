@@ -56,7 +56,7 @@ def normalise_signals() -> None:
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # asyncio replaces only this handler
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # asyncio handles Ctrl-C only if it finds this handler
     for name in (*_IGNORED, *_DEFAULT):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:

@@ -40,8 +40,6 @@ ALLOWED_REFUSALS = (
     ProductUnavailableError,
     StorageFailedError,  # a card key longer than the database's column
 )
-
-
 ORDER = {"pay_type": "alipay", "out_order_id": "T-1-X", "custom": "c"}
 
 
@@ -130,7 +128,7 @@ CREATIONS: dict[str, dict[str, Any]] = {
     "create_stablepay": {**with_urls, "product_id": numbers},
     "create_grouppay": {**with_urls, "items": st.dictionaries(numbers, numbers, max_size=3)},
 }
-# Each example sends a request, so half as many examples are enough.
+# Each example sends a request, which takes time, so these tests try half as many.
 half_the_examples = settings(max_examples=settings().max_examples // 2, suppress_health_check=list(HealthCheck))
 
 

@@ -70,7 +70,7 @@ async def test_refusal_of_page_1_is_raised() -> None:
     for prefetch in (1, 3):
         with pytest.raises(InvalidPageError):
             [key async for key in CardKeyListing(send, KaShow(8), prefetch=prefetch, thorough=False)]
-    assert [key async for key in CardKeyListing(send, KaShow(8, 9), prefetch=1, thorough=False)] == []
+    assert [key async for key in CardKeyListing(send, KaShow(8, page=9), prefetch=1, thorough=False)] == []
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio's Cancelled can't be raised by a program
