@@ -162,22 +162,24 @@ def prepare(prepared_folder: Path) -> None:
 def run_in(names: tuple[str, ...], prepared_folder: Path, options: list[str]) -> Result:
     """Run the tests in this environment, or return why that is impossible."""
     peculiarities = [PECULIARITIES[name] for name in names]
-    missing = [part.needs for part in peculiarities if part.needs and not shutil.which(part.needs)]
-    if missing:
-        return Result(skipped_because=f"there is no {missing[0]}")
-    as_ordinary_user = any(part.ordinary_user for part in peculiarities)
+    missing_programs = [
+        peculiarity.needs for peculiarity in peculiarities if peculiarity.needs and not shutil.which(peculiarity.needs)
+    ]
+    if missing_programs:
+        return Result(skipped_because=f"there is no {missing_programs[0]}")
+    as_ordinary_user = any(peculiarity.ordinary_user for peculiarity in peculiarities)
     if as_ordinary_user and os.geteuid() != 0:
         return Result(skipped_because="it needs root, to switch to an ordinary user")
     environ = dict(os.environ)
-    for name, value in [item for part in peculiarities for item in part.environ.items()]:
+    for name, value in [item for peculiarity in peculiarities for item in peculiarity.environ.items()]:
         environ.pop(name, None)
         if value is not None:
             environ[name] = value.format(folder=prepared_folder)
     tree, prefix = copy_archive(prepared_folder, environ) if as_ordinary_user else (ROOT, [])
-    shell = "; ".join([*(part.shell for part in peculiarities if part.shell), 'exec "$@"'])
+    shell = "; ".join([*(peculiarity.shell for peculiarity in peculiarities if peculiarity.shell), 'exec "$@"'])
     command = ["/bin/sh", "-c", shell, "sh", *prefix, *pytest_command(tree), *options]
     started = time.monotonic()
-    status, output = run(command, tree, environ, terminal=any(part.terminal for part in peculiarities))
+    status, output = run(command, tree, environ, terminal=any(peculiarity.terminal for peculiarity in peculiarities))
     return Result(status, time.monotonic() - started, output)
 
 
@@ -210,15 +212,15 @@ def run(command: list[str], tree: Path, environ: dict[str, str], *, terminal: bo
         start_new_session=True,
     )
     os.close(program_end)
-    limit = Timer(TIME_LIMIT, process.terminate)
-    limit.start()
+    timer = Timer(TIME_LIMIT, process.terminate)
+    timer.start()
     output = b""
     with suppress(OSError):  # Linux raises this when the other side of a terminal is closed
         while data := os.read(output_end, 65_536):
             output += data
     os.close(output_end)
     status = process.wait()
-    limit.cancel()
+    timer.cancel()
     return status, output.decode(errors="replace").replace("\r\n", "\n")
 
 

@@ -8,7 +8,7 @@ from attrs import define
 from command_rows import Row, Shop
 from rich.cells import cell_len
 
-FULL_DISK = "full disk"
+FULL_DISK = "full disk"  # a variant of the condition with this name: the command can't write its own files
 ESCAPES = re.compile(r"\x1b\[[?\d;]*[A-Za-z]")
 COLOUR = re.compile(r"\x1b\[[\d;]*(?<!\d)(?:3[0-8]|4[0-8]|9[0-7])[\d;]*m")
 CHANGING = re.compile(r"[\d,.]+(?:/s|ms|s)")  # a speed or a duration differs between two runs

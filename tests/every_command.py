@@ -6,7 +6,7 @@ Runs every command of `gatepay` in different terminals, pipes and languages, and
     python tests/every_command.py --show 40 pay     also their output, in a terminal of 40 columns
     python tests/every_command.py --first-output    how soon each command that waits for a server writes something
 
-Each cell of the table is a process with its own streams. It is forked from this one, which has already imported
+Each cell of the table is a process with its own streams. It is forked from this process, which has already imported
 everything. A command without a row in command_rows.py is an error. `nox -s commands` runs all commands, and the slow
 tests run some.
 """
@@ -69,6 +69,7 @@ class Cell:
     A command line under one condition, and the process that runs it.
 
     Attributes:
+        variant: How the condition is created, such as ``| true`` for a closed standard output; empty: in the only way.
         folder: The cell's HOME and working directory.
         fds: The file descriptors to read, with the name of the stream: ``out`` or ``err``.
         typed: How many of the row's prompts have been answered.

@@ -59,9 +59,13 @@ class Entered:
         return files_of(self.functions)
 
     def __str__(self) -> str:
-        every = (*self.functions, *self.foreign)
+        all_functions = (*self.functions, *self.foreign)
         text = f"{len(self.files)} files, {len(self.functions)} functions"
-        return f"{text}; with other packages {len(files_of(every))} and {len(every)}" if self.foreign else text
+        return (
+            f"{text}; with other packages {len(files_of(all_functions))} and {len(all_functions)}"
+            if self.foreign
+            else text
+        )
 
 
 def files_of(functions: tuple[str, ...]) -> set[str]:
@@ -216,7 +220,7 @@ def import_cycles() -> list[set[str]]:
                 seen.add(module)
                 remaining.append(module)
         reached[start] = seen
-    cycles = {frozenset(other for other in reached[name] if name in reached[other]) for name in reached}
+    cycles = {frozenset(module for module in reached[name] if name in reached[module]) for name in reached}
     return [set(cycle) for cycle in cycles if cycle]
 
 

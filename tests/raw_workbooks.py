@@ -17,7 +17,7 @@ def raw_workbook(sheet: str | bytes, *, texts: str = "", formats: tuple[str, ...
         texts: The contents of ``<sst>``, the shared strings.
         formats: Number formats; cells with ``s="1"`` have the first one.
         parts: The XML of other files, instead of the default: ``book`` is the workbook, ``relationships`` has its
-            relationships, and ``root`` those of the whole package.
+            relationships, and ``root`` has the relationships of the whole package.
     """
     # Custom number formats have the ids 164 and above.
     codes = "".join(f'<numFmt numFmtId="{170 + number}" formatCode="{code}"/>' for number, code in enumerate(formats))

@@ -58,7 +58,7 @@ class ClientAndSandbox:
         Returns:
             Its result. None: the client rejected the arguments and sent nothing, or the refusal is an allowed one.
         """
-        before = len(self.sandbox.requests)
+        requests_before = len(self.sandbox.requests)
 
         async def run() -> object:
             return await getattr(self.gatepay, method)(*args, **kwargs)
@@ -66,7 +66,7 @@ class ClientAndSandbox:
         try:
             return self.portal.call(run)
         except InvalidRequestError:
-            assert len(self.sandbox.requests) == before
+            assert len(self.sandbox.requests) == requests_before
         except ALLOWED_REFUSALS:
             pass
         return None
@@ -153,9 +153,9 @@ def test_accepted_order_is_created_with_the_given_texts_and_price(shop: ClientAn
     @half_the_examples
     @given(arguments=_mostly_valid(method))
     def check(arguments: dict[str, Any]) -> None:
-        before = len(shop.sandbox.orders())
+        orders_before = len(shop.sandbox.orders())
         if shop.call(method, **arguments) is None:
-            assert len(shop.sandbox.orders()) == before
+            assert len(shop.sandbox.orders()) == orders_before
             return
         order = shop.sandbox.orders()[-1]
         assert (order.out_order_id, order.custom) == (arguments["out_order_id"], arguments["custom"])

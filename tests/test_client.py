@@ -656,11 +656,11 @@ async def test_retries_of_a_client_are_limited(sandbox: Sandbox, base_url: str) 
         sandbox.clear_faults()
         await gatepay.list_products()
         await gatepay.list_products()
-        before = len(sandbox.requests)
+        requests_before = len(sandbox.requests)
         sandbox.fault(Fault(FaultKind.CUT_BEFORE, times=None))
         with pytest.raises(TransportError):
             await gatepay.list_products()
-        assert len(sandbox.requests) - before == 2  # one attempt and one retry
+        assert len(sandbox.requests) - requests_before == 2  # one attempt and one retry
 
 
 # -- unexpected replies ------------------------------------------------------------------------------------------------

@@ -229,10 +229,10 @@ def open_files(process: str = "self") -> dict[str, Path]:
 def test_the_file_is_private_and_has_no_card_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """The file has no name, is readable only by its owner, contains no card key, and is deleted on close."""
     monkeypatch.setattr(dedup, "_CACHE_KIB", 64)
-    before = open_files()
+    files_before = open_files()
     with contextlib.closing(SpillingDeduplicator(max_keys_in_memory=10)) as deduplicator:
         deduplicator.find_repeated(make_keys(20_000))
-        ((name, file),) = [item for item in open_files().items() if item[0] not in before]
+        ((name, file),) = [item for item in open_files().items() if item[0] not in files_before]
         assert name.endswith(" (deleted)")
         assert not Path(name.removesuffix(" (deleted)")).exists()
         status = file.stat()
@@ -246,10 +246,14 @@ def test_the_file_is_private_and_has_no_card_keys(monkeypatch: pytest.MonkeyPatc
 
 
 class RecordingConnection(sqlite3.Connection):
-    """A connection that records the threads that use it. A test can make its statements fail or wait."""
+    """
+    A connection that records the threads that use it.
+
+    It calls ``before_statement`` with each SQL statement. A test can replace that, to let the statement fail or wait.
+    """
 
     opened: list["RecordingConnection"]
-    before: Callable[[str], object]
+    before_statement: Callable[[str], object]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -259,7 +263,7 @@ class RecordingConnection(sqlite3.Connection):
 
     def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
         self.used_in.add(threading.get_ident())
-        self.before(sql)
+        self.before_statement(sql)
         return super().execute(sql, *args)
 
     def close(self) -> None:
@@ -276,7 +280,7 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[RecordingConne
         opened: list[RecordingConnection] = []  # noqa: RUF012 -- the class is used in this test only
 
         @staticmethod
-        def before(sql: str) -> None:
+        def before_statement(sql: str) -> None:
             pass
 
     original = sqlite3.connect
@@ -291,11 +295,11 @@ def fail_on(part: str, *, after: int = 0) -> Callable[[str], None]:
     """Return a function that raises SQLite's disk-full error for statements with *part*, after *after* of them."""
     matches = itertools.count()
 
-    def before(sql: str) -> None:
+    def before_statement(sql: str) -> None:
         if part in sql and next(matches) >= after:
             raise sqlite3.OperationalError("database or disk is full")
 
-    return before
+    return before_statement
 
 
 def test_a_closed_deduplicator_refuses_keys(connections: type[RecordingConnection]) -> None:
@@ -329,7 +333,7 @@ def assert_failed_spill_is_undone(
     deduplicator = SpillingDeduplicator(max_keys_in_memory=5)
     deduplicator.find_repeated(make_keys(5))
     with monkeypatch.context() as patch:
-        patch.setattr(connections, "before", staticmethod(fail_on(part)))
+        patch.setattr(connections, "before_statement", staticmethod(fail_on(part)))
         with pytest.raises(sqlite3.OperationalError, match="full"):
             deduplicator.find_repeated(["KEY-00000", "A"])
     assert connections.opened[opened_before].closed.is_set()
@@ -455,8 +459,10 @@ INPUT_KINDS: dict[str, Callable[[Iterable[str]], Any]] = {
 @pytest.mark.anyio
 async def test_a_long_upload_finds_all_repetitions(connections: type[RecordingConnection]) -> None:
     """Repetitions before and after the spill are found, the order is kept, and SQLite isn't used on the event loop."""
-    each_kind = [(2_500, kind) for kind in INPUT_KINDS]
-    for threshold, kind in [*each_kind, *zip([0, 700, 5_000, 1_000_000], itertools.cycle(INPUT_KINDS), strict=False)]:
+    # Each kind of input with the same threshold; then each other threshold with one of the kinds.
+    thresholds_and_kinds = [(2_500, kind) for kind in INPUT_KINDS]
+    thresholds_and_kinds += zip([0, 700, 5_000, 1_000_000], itertools.cycle(INPUT_KINDS), strict=False)
+    for threshold, kind in thresholds_and_kinds:
         await check_long_upload(connections, kind, threshold)
 
 
@@ -468,7 +474,8 @@ async def check_long_upload(connections: type[RecordingConnection], kind: str, t
     assert server.stored == make_keys(6_100)
     assert (report.read, report.blank, report.refused, report.stored) == (7_952, 1, 1, 6_100)
     assert report.duplicates == 7_952 - 1 - 1 - 6_100
-    assert [(chunk.index, chunk.count) for chunk in report.chunks if chunk.index >= 0] == [
+    sent_chunks = [chunk for chunk in report.chunks if chunk.index >= 0]  # -1: lines that were never in a chunk
+    assert [(chunk.index, chunk.count) for chunk in sent_chunks] == [
         *((index, 500) for index in range(12)),
         (12, 100),
     ]
@@ -578,7 +585,7 @@ class PausedLookUp:
         self.may_continue = threading.Event()
         self._remaining = nth
 
-    def before(self, sql: str) -> None:
+    def before_statement(self, sql: str) -> None:
         if "group_concat" in sql:  # the statement of a look-up
             self._remaining -= 1
             if self._remaining == 0:
@@ -595,7 +602,7 @@ async def test_a_cancellation_waits_for_the_look_up(
 ) -> None:
     """A cancelled upload waits for the thread that deduplicates. Lines that were read are in the report as not sent."""
     paused = PausedLookUp(2)
-    monkeypatch.setattr(connections, "before", staticmethod(paused.before))
+    monkeypatch.setattr(connections, "before_statement", staticmethod(paused.before_statement))
     server = Server()
     reports: list[UploadReport] = []
 
@@ -626,7 +633,7 @@ async def test_task_cancel_leaves_the_look_up_to_its_thread(
 ) -> None:
     """After ``task.cancel()`` the upload doesn't wait for the thread that deduplicates. The thread closes the file."""
     paused = PausedLookUp(2)
-    monkeypatch.setattr(connections, "before", staticmethod(paused.before))
+    monkeypatch.setattr(connections, "before_statement", staticmethod(paused.before_statement))
     server = Server()
     task = asyncio.create_task(server.upload(iter(make_keys(10_000))))
     await paused.until_reached()
@@ -689,7 +696,7 @@ async def test_a_full_disk_raises_with_the_report(
     monkeypatch.setattr("gatepay_async.lines.LINES_PER_BATCH", 1_000)
     monkeypatch.setattr("gatepay_async.upload.LINES_PER_BATCH", 1_000)
     for kind, (part, after, limit) in itertools.product(INPUT_KINDS, FULL_DISKS):
-        monkeypatch.setattr(connections, "before", staticmethod(fail_on(part, after=after)))
+        monkeypatch.setattr(connections, "before_statement", staticmethod(fail_on(part, after=after)))
         await check_upload_to_full_disk(kind, limit)
 
 
@@ -716,7 +723,7 @@ async def test_a_full_disk_at_the_last_look_up_raises_with_the_report(
 ) -> None:
     """If the look-up of the last lines fails, SQLite's error is raised with the report."""
     for kind, make_input in INPUT_KINDS.items():
-        monkeypatch.setattr(connections, "before", staticmethod(fail_on("INSERT")))
+        monkeypatch.setattr(connections, "before_statement", staticmethod(fail_on("INSERT")))
         with pytest.raises(sqlite3.OperationalError, match="disk is full") as caught:
             await Server().upload(make_input(make_keys(300)))
         report = report_of(caught.value)

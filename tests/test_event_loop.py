@@ -82,8 +82,8 @@ def test_closed_client_is_refused_on_every_event_loop(opened_on: str, used_on: s
 
 def test_type_hints_of_public_methods_can_be_evaluated() -> None:
     """Libraries such as pydantic evaluate type hints, so none of their types may be imported for type checkers only."""
-    public = [getattr(AsyncGatePay, name) for name in dir(AsyncGatePay) if not name.startswith("_")]
-    methods = [each.fget if isinstance(each, property) else each for each in public]
+    public_members = [getattr(AsyncGatePay, name) for name in dir(AsyncGatePay) if not name.startswith("_")]
+    methods = [member.fget if isinstance(member, property) else member for member in public_members]
     assert all(typing.get_type_hints(method) for method in methods)
     assert typing.get_type_hints(AsyncGatePay.upload_card_keys)["return"] is gatepay_async.UploadReport
 
