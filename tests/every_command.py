@@ -132,7 +132,8 @@ def start(cell: Cell, shop: Shop) -> None:
     environ |= cell.row.environ
     if columns:
         controller, terminal = pty.openpty()
-        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 5000, columns, 0, 0))
+        size = struct.pack("HHHH", 5000, columns, 0, 0)  # so many rows that no output is shortened
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)
         child_fds, cell.fds = [terminal, terminal, terminal], {controller: "out"}
     else:
         typed = os.open(cell.folder / "typed" if cell.row.typed else os.devnull, os.O_RDONLY)
@@ -254,7 +255,7 @@ def run_all(cells: list[Cell], shop: Shop, limit: int) -> None:
 
 def fill_disk(folder: Path) -> None:
     """Fill the file system of *folder*, so that further writes fail."""
-    for size in (_MIB, 4096, 1):
+    for size in (_MIB, 4096, 1):  # smaller and smaller pieces, until not one more byte fits
         try:
             with (folder / f"full-{size}").open("wb", buffering=0) as file:
                 while True:

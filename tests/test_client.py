@@ -55,6 +55,7 @@ ORDER: dict[str, Any] = {
     "custom": "terry@example.com",
 }
 EMPTY_CATALOG = json.dumps({"code": 100, "msg": "请求成功", "time": "1555773183", "data": {"category": []}}).encode()
+# The connection is cut before or after the sandbox carries out the call, or the reply is incomplete.
 LOST_REPLY_FAULTS = [FaultKind.CUT_BEFORE, FaultKind.CUT_AFTER, FaultKind.HALF_BODY, FaultKind.HALF_JSON]
 
 
@@ -1014,7 +1015,7 @@ async def test_closing_ends_waiting_calls(sandbox: Sandbox, base_url: str) -> No
             await anyio.wait_all_tasks_blocked()
         await anyio.wait_all_tasks_blocked()
         group.cancel_scope.cancel()
-    [error] = errors
+    [error] = errors  # of the waiting call: closing the client doesn't end the call that has the connection
     assert isinstance(error, TransportError)
     assert (error.sent, error.attempts) == (False, 1)
 

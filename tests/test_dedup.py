@@ -366,7 +366,7 @@ class Server:
         if step is not None:
             raise step
         self.stored += call.keys
-        return Sent(Stored(len(call.keys), ""), 1)
+        return Sent(Stored(len(call.keys), message=""), attempts=1)
 
     async def upload(
         self, lines: Any, *, threshold: int = 0, concurrency: int = 1, on_progress: Any = None
@@ -601,7 +601,7 @@ async def test_a_cancellation_waits_for_the_look_up(
     connections: type[RecordingConnection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cancelled upload waits for the thread that deduplicates. Lines that were read are in the report as not sent."""
-    paused = PausedLookUp(2)
+    paused = PausedLookUp(nth=2)
     monkeypatch.setattr(connections, "before_statement", staticmethod(paused.before_statement))
     server = Server()
     reports: list[UploadReport] = []
@@ -632,7 +632,7 @@ async def test_task_cancel_leaves_the_look_up_to_its_thread(
     connections: type[RecordingConnection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After ``task.cancel()`` the upload doesn't wait for the thread that deduplicates. The thread closes the file."""
-    paused = PausedLookUp(2)
+    paused = PausedLookUp(nth=2)
     monkeypatch.setattr(connections, "before_statement", staticmethod(paused.before_statement))
     server = Server()
     task = asyncio.create_task(server.upload(iter(make_keys(10_000))))

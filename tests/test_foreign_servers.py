@@ -12,6 +12,7 @@ from gatepay_async.sandbox import Sandbox
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]  # 72 listings over HTTP
 
+# What a server replies to a page past the last one: the values of the sandbox's ``past_last_page``.
 PastLastPage = Literal["empty", "clamp", "refuse", "thinkphp"]
 
 

@@ -296,7 +296,8 @@ async def test_rejected_or_failed_callback_leaves_no_secret_in_events_or_log(cap
 
 def test_repr_of_a_reply_shows_neither_body_nor_content_type() -> None:
     """Body and content type may hold a card key."""
-    assert repr(Reply(200, CANARY.encode(), None, CANARY)) == "Reply(status=200, retry_after=None)"
+    reply_with_secrets = Reply(200, body=CANARY.encode(), content_type=CANARY)
+    assert repr(reply_with_secrets) == "Reply(status=200, retry_after=None)"
 
 
 def test_locals_of_the_users_own_frames_are_kept() -> None:
