@@ -259,7 +259,7 @@ async def test_rejected_or_failed_callback_leaves_no_secret_in_events_or_log(cap
             return {"type": "http.request", "body": query.encode()}
 
         app = CallbackApp(handler, **shop, store=MemoryStore(), on_event=record, **options)
-        # An application gets a callback in one of two ways: as a query string, or in an ASGI request.
+        # A CallbackApp is called in one of two ways: with the query string, or with an ASGI request.
         with suppress(KeyboardInterrupt):
             await app.receive(query)
         with suppress(KeyboardInterrupt):
