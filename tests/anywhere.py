@@ -2,8 +2,8 @@
 Run the tests in unusual environments: `python tests/anywhere.py [NAME …] [-- OPTION …]`.
 
 Each run contains the fast lane and some tests of the other lanes, in an environment with several peculiarities at once.
-If a run fails, the output names them; `python tests/anywhere.py proxies` runs the tests with one of them. Options after
-`--` are passed to pytest. The last lines are a table. The status is 1 if a test failed.
+The output names the peculiarities of a failed run; `python tests/anywhere.py proxies`, for example, runs the tests with
+one peculiarity. Options after `--` are passed to pytest. The last lines are a table. The status is 1 if a test failed.
 """
 
 import fcntl
@@ -59,7 +59,7 @@ class Peculiarity:
 
     Attributes:
         shell: Commands that /bin/sh runs before pytest.
-        environ: The variables to set, or to remove if the value is None. `{place}` is the prepared folder.
+        environ: The variables to set, or to remove if the value is None. `{folder}` is the prepared folder.
         needs: The name of a program that this needs, or empty.
         terminal: Whether pytest runs in its own terminal.
         ordinary_user: Whether an ordinary user runs the tests, from a source archive. Needs root.
@@ -83,10 +83,10 @@ PECULIARITIES = {
     "C": Peculiarity(environ={"LANG": "C", "LC_ALL": None}),
     "no such locale": Peculiarity(environ={"LANG": "zh_CN.GB18030", "LC_ALL": None}),
     "GB18030": Peculiarity(
-        environ={"LANG": "zh_CN.GB18030", "LC_ALL": None, "LOCPATH": "{place}/locales"}, needs="localedef"
+        environ={"LANG": "zh_CN.GB18030", "LC_ALL": None, "LOCPATH": "{folder}/locales"}, needs="localedef"
     ),
     "Shanghai": Peculiarity(environ={"TZ": "Asia/Shanghai"}),
-    "folders": Peculiarity(environ={"TMPDIR": "{place}/a folder with 临时文件 in it"}),
+    "folders": Peculiarity(environ={"TMPDIR": "{folder}/a folder with 临时文件 in it"}),
     "no home": Peculiarity(environ={"HOME": None}),
     "read-only home": Peculiarity(environ={"HOME": "/proc"}),  # also read-only for root
     "proxies": Peculiarity(
@@ -96,8 +96,8 @@ PECULIARITIES = {
             for name in (proxy, proxy.upper())
         }
     ),
-    "certificates": Peculiarity(environ={"SSL_CERT_FILE": "{place}/bundle.pem"}),
-    "no certificates": Peculiarity(environ={"SSL_CERT_FILE": "{place}/none.pem", "SSL_CERT_DIR": "{place}/none"}),
+    "certificates": Peculiarity(environ={"SSL_CERT_FILE": "{folder}/bundle.pem"}),
+    "no certificates": Peculiarity(environ={"SSL_CERT_FILE": "{folder}/none.pem", "SSL_CERT_DIR": "{folder}/none"}),
     "hash seed": Peculiarity(environ={"PYTHONHASHSEED": str(os.getpid())}),
     "user": Peculiarity(ordinary_user=True, environ={"HOME": "/"}, needs="setpriv"),
 }  # fmt: skip
@@ -134,50 +134,52 @@ def main(arguments: list[str]) -> int:
     pytest_options = arguments[len(requested) + 1 :]
     combinations: list[tuple[str, ...]] = [(name,) for name in requested] if requested else list(COMBINATIONS)
     with tempfile.TemporaryDirectory(prefix="anywhere-") as folder, ThreadPoolExecutor(CONCURRENT_RUNS) as pool:
-        place = Path(folder)
-        place.chmod(0o755)
-        prepare(place)
-        results = {pool.submit(run_in, names, place, pytest_options): names for names in combinations}
-        for done in as_completed(results):
-            if done.result().status:
-                print(f"\n{' + '.join(results[done])}:\n{done.result().output}", flush=True)
+        prepared_folder = Path(folder)
+        prepared_folder.chmod(0o755)
+        prepare(prepared_folder)
+        names_by_future = {pool.submit(run_in, names, prepared_folder, pytest_options): names for names in combinations}
+        for future in as_completed(names_by_future):
+            if future.result().status:
+                print(f"\n{' + '.join(names_by_future[future])}:\n{future.result().output}", flush=True)
     print()
-    for done, names in results.items():
-        print(f"{' + '.join(names)}: {done.result().row}")
-    return int(any(done.result().status for done in results))
+    for future, names in names_by_future.items():
+        print(f"{' + '.join(names)}: {future.result().row}")
+    return int(any(future.result().status for future in names_by_future))
 
 
-def prepare(place: Path) -> None:
-    """Create the files that the peculiarities need."""
-    shutil.copy(certifi.where(), place / "bundle.pem")
-    (place / "locales").mkdir()
+def prepare(prepared_folder: Path) -> None:
+    """Create the files that the peculiarities need in *prepared_folder*."""
+    shutil.copy(certifi.where(), prepared_folder / "bundle.pem")
+    (prepared_folder / "locales").mkdir()
     localedef = shutil.which("localedef")
     if localedef:
-        # localedef prints a warning and returns a status other than 0.
-        target = str(place / "locales" / "zh_CN.GB18030")
+        # Not checked: localedef warns about this locale and returns a status other than 0, although it creates it.
+        target = str(prepared_folder / "locales" / "zh_CN.GB18030")
         subprocess.run([localedef, "-i", "zh_CN", "-f", "GB18030", target], capture_output=True, check=False)
-    (place / "a folder with 临时文件 in it").mkdir()
+    (prepared_folder / "a folder with 临时文件 in it").mkdir()
 
 
-def run_in(names: tuple[str, ...], place: Path, options: list[str]) -> Result:
+def run_in(names: tuple[str, ...], prepared_folder: Path, options: list[str]) -> Result:
     """Run the tests in this environment, or return why that is impossible."""
     peculiarities = [PECULIARITIES[name] for name in names]
-    missing = [part.needs for part in peculiarities if part.needs and not shutil.which(part.needs)]
-    if missing:
-        return Result(skipped_because=f"there is no {missing[0]}")
-    as_ordinary_user = any(part.ordinary_user for part in peculiarities)
+    missing_programs = [
+        peculiarity.needs for peculiarity in peculiarities if peculiarity.needs and not shutil.which(peculiarity.needs)
+    ]
+    if missing_programs:
+        return Result(skipped_because=f"there is no {missing_programs[0]}")
+    as_ordinary_user = any(peculiarity.ordinary_user for peculiarity in peculiarities)
     if as_ordinary_user and os.geteuid() != 0:
         return Result(skipped_because="it needs root, to switch to an ordinary user")
     environ = dict(os.environ)
-    for name, value in [item for part in peculiarities for item in part.environ.items()]:
+    for name, value in [item for peculiarity in peculiarities for item in peculiarity.environ.items()]:
         environ.pop(name, None)
         if value is not None:
-            environ[name] = value.format(place=place)
-    tree, prefix = copy_archive(place, environ) if as_ordinary_user else (ROOT, [])
-    shell = "; ".join([*(part.shell for part in peculiarities if part.shell), 'exec "$@"'])
+            environ[name] = value.format(folder=prepared_folder)
+    tree, prefix = copy_archive(prepared_folder, environ) if as_ordinary_user else (ROOT, [])
+    shell = "; ".join([*(peculiarity.shell for peculiarity in peculiarities if peculiarity.shell), 'exec "$@"'])
     command = ["/bin/sh", "-c", shell, "sh", *prefix, *pytest_command(tree), *options]
     started = time.monotonic()
-    status, output = run(command, tree, environ, terminal=any(part.terminal for part in peculiarities))
+    status, output = run(command, tree, environ, terminal=any(peculiarity.terminal for peculiarity in peculiarities))
     return Result(status, time.monotonic() - started, output)
 
 
@@ -210,21 +212,21 @@ def run(command: list[str], tree: Path, environ: dict[str, str], *, terminal: bo
         start_new_session=True,
     )
     os.close(program_end)
-    limit = Timer(TIME_LIMIT, process.terminate)
-    limit.start()
+    timer = Timer(TIME_LIMIT, process.terminate)
+    timer.start()
     output = b""
     with suppress(OSError):  # Linux raises this when the other side of a terminal is closed
         while data := os.read(output_end, 65_536):
             output += data
     os.close(output_end)
     status = process.wait()
-    limit.cancel()
+    timer.cancel()
     return status, output.decode(errors="replace").replace("\r\n", "\n")
 
 
-def copy_archive(place: Path, environ: dict[str, str]) -> tuple[Path, list[str]]:
+def copy_archive(prepared_folder: Path, environ: dict[str, str]) -> tuple[Path, list[str]]:
     """Copy the files of a source archive for an ordinary user. Return the copy and the command prefix for that user."""
-    tree = place / "archive"
+    tree = prepared_folder / "archive"
     for path in archived_files():
         (tree / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, tree / path)
@@ -232,12 +234,12 @@ def copy_archive(place: Path, environ: dict[str, str]) -> tuple[Path, list[str]]
     package = Path(gatepay_async.__file__).resolve()
     if package.is_relative_to(ROOT / "src"):  # an editable install: test the copy instead
         environ["PYTHONPATH"] = str(tree / "src")
-    temporary = place / "of the user"
+    temporary = prepared_folder / "of the user"
     temporary.mkdir()
     shutil.chown(temporary, USER)
     environ["TMPDIR"] = str(temporary)
     become = ["setpriv", f"--reuid={USER}", f"--regid={pwd.getpwnam(USER).pw_gid}", "--clear-groups", "--"]
-    return tree, [*expose_folders(needed, place), *become]
+    return tree, [*expose_folders(needed, prepared_folder), *become]
 
 
 def archived_files() -> Iterable[Path]:
@@ -250,13 +252,13 @@ def archived_files() -> Iterable[Path]:
     return [path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
 
 
-def expose_folders(needed: Iterable[Path], place: Path) -> list[str]:
+def expose_folders(needed: Iterable[Path], prepared_folder: Path) -> list[str]:
     """Return a command prefix that lets every user read *needed* in private folders such as /root; may be empty."""
     lines: list[str] = []
     for number, path in enumerate(needed):
         private = [folder for folder in reversed(path.parents) if not folder.stat().st_mode & 0o001]
         if private:
-            aside = place / f"aside-{number}"
+            aside = prepared_folder / f"aside-{number}"
             aside.mkdir()
             # Hide the private folder behind an empty one, in which the needed folder is mounted again.
             lines += [f"mount --bind '{path}' '{aside}'", f"mount -t tmpfs -o mode=755 none '{private[0]}'"]

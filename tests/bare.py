@@ -13,7 +13,7 @@ import httpx
 
 from gatepay_async import AsyncGatePay, callbacks
 
-# This package, its seven requirements, and their requirements.
+# This package, its seven requirements, their requirements, and what installs them.
 EXPECTED = {
     "anyio", "attrs", "cattrs", "certifi", "gatepay-async", "h11", "httpcore", "httptools", "httpx", "idna", "msgspec",
     "pip", "setuptools", "sniffio", "typing_extensions", "wheel",
@@ -35,13 +35,13 @@ def main() -> int:
     """Make a call and check the installed packages. Return the exit status."""
     anyio.run(call)
     try:
-        print(callbacks.CallbackApp, callbacks.RedisStore)
+        print(callbacks.CallbackApp, callbacks.RedisStore)  # without its extra, RedisStore raises ImportError
     except ImportError as error:
         print(error)
     installed = {distribution.metadata["Name"] for distribution in distributions()}
     unexpected = sorted(installed - EXPECTED)
-    of_extras = ("starlette", "uvicorn", "segno", "trio", "typer", "redis", "opentelemetry")
-    found_extras = [name for name in of_extras if importlib.util.find_spec(name)]
+    extra_packages = ("starlette", "uvicorn", "segno", "trio", "typer", "redis", "opentelemetry")
+    found_extras = [name for name in extra_packages if importlib.util.find_spec(name)]
     print(f"{len(installed)} distributions: {', '.join(sorted(installed))}")
     print("1 passed, 0 failed" if not unexpected and not found_extras else f"not expected: {unexpected + found_extras}")
     return bool(unexpected or found_extras)

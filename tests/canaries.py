@@ -25,7 +25,7 @@ def canary(rng: random.Random) -> str:
             random_text(LETTERS, 12),
             random_text(DIGITS, 18),
             random_text("0123456789abcdef", 32),
-            random_text(string.ascii_letters + DIGITS, 16) + "7",
+            random_text(string.ascii_letters + DIGITS, 16) + "7",  # a digit, so that it can't be taken for a word
             f"{random_text(LOWERCASE, 8)}7----{random_text(string.ascii_letters, 6)}@{random_text(DIGITS, 5)}",
             " ".join(random_text(DIGITS, 4) for _ in range(4)),
             f"卡密{random_text(LETTERS + DIGITS, 9)}&<{random_text(LETTERS, 6)}>",
@@ -36,6 +36,7 @@ def canary(rng: random.Random) -> str:
 
 def find_traces(secret: str, text: str) -> list[str]:
     """Return the parts of *secret* that *text* contains: whole or in pieces, unchanged or escaped."""
+    # Shorter pieces may be in the text by coincidence.
     pieces = {piece for piece in re.findall(r"[A-Za-z0-9]+", secret) if len(piece) > (6 if piece.isdigit() else 4)}
     forms = {secret, html.escape(secret), quote_plus(secret), json.dumps(secret)[1:-1], *pieces}
     return sorted(form for form in forms if form in text)

@@ -62,10 +62,10 @@ def screen_of(text: str, columns: int) -> list[str]:
         elif part == "\n":
             row += 1
             lines += [""] * (row + 1 - len(lines))
-        elif part == "\x1b[2K":
+        elif part == "\x1b[2K":  # erase the line
             lines[row] = ""
         elif part.startswith("\x1b"):
-            row -= int(part[2:-1] or 1) if part.endswith("A") else 0
+            row -= int(part[2:-1] or 1) if part.endswith("A") else 0  # "A" moves up; colours, for example, move nothing
         else:
             width = cell_len(part)
             if column + width > columns:  # continue on the next line

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 ORDER = "order-2026-1128-0017-a"
-TOKEN = "q7x"
+TOKEN = "q7x"  # for `gatepay link`, which doesn't check it
 FILES = {
     "keys.txt": "".join(f"WINTER-{number:04d}-KEY\n" for number in range(1200)) + "\nWINTER-0001-KEY\n",
     "heading.csv": "id,content\n1,SPRING-0001-KEY\n2,SPRING-0002-KEY\n",
@@ -113,6 +113,7 @@ UNREACHABLE = {
 }
 NO_KEY = {"GATEPAY_APPKEY": "", "GATEPAY_APPSECRET": "", "GATEPAY_BASE_URL": ""}
 PROMPTS = (("appkey: ", "appkey"), ("appsecret: ", "appsecret"))
+# The third value of a row is the exit status: 2 invalid arguments or settings, 3 refused, 4 no reply.
 ROWS = (
     Row("demo", "demo", waits=True),
     Row("login", "--profile table login --base-url {url}", typed=PROMPTS, full_disk=5),

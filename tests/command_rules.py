@@ -8,7 +8,7 @@ from attrs import define
 from command_rows import Row, Shop
 from rich.cells import cell_len
 
-FULL_DISK = "full disk"
+FULL_DISK = "full disk"  # a variant of the condition with this name: the command can't write its own files
 ESCAPES = re.compile(r"\x1b\[[?\d;]*[A-Za-z]")
 COLOUR = re.compile(r"\x1b\[[\d;]*(?<!\d)(?:3[0-8]|4[0-8]|9[0-7])[\d;]*m")
 CHANGING = re.compile(r"[\d,.]+(?:/s|ms|s)")  # a speed or a duration differs between two runs
@@ -72,9 +72,10 @@ def judge(
     if condition == "NO_COLOR" and COLOUR.search(everything):
         problems.append("colours")
     if condition == "--json":
+        # With --reveal, `keys export` writes the card keys themselves, even with --json.
         problems += (
             [f"no JSON: {line[:40]!r}" for line in outcome.out.splitlines() if not is_json(line)]
-            if not row.reveals or "export" not in row.name  # which writes the card keys themselves, as text
+            if not row.reveals or "export" not in row.name
             else []
         )
     if columns:
@@ -90,9 +91,9 @@ def expected_if_wrong(status: int, row: Row, variant: str, *, writes: bool) -> s
     """Return the expected status if *status* is wrong, otherwise an empty string."""
     expected = {row.status}
     if variant == ">/dev/full" and writes:
-        expected = {5}
+        expected = {5}  # standard output can't be written
     elif variant == "| true" and writes:
-        expected = {141}
+        expected = {141}  # 128 + SIGPIPE, as in a shell
     elif variant == ">&-" and row.closed is not None:
         expected = {row.closed}
     elif variant == FULL_DISK and row.full_disk is not None:
@@ -109,7 +110,8 @@ def is_json(line: str) -> bool:
 
 
 def wrong_lines(text: str, columns: int, wide: str, *, translated: bool) -> Iterator[str]:
-    """Yield descriptions of lines that are too wide and of words that are broken over two lines."""
+    """Yield descriptions of lines that are too wide, of lost text, and of words that are broken over two lines."""
+    # Without colours, and without what a carriage return lets the terminal overwrite, such as a progress bar.
     plain, wide = (
         ESCAPES.sub("", re.sub(r"[^\n]*\r(?!\n)", "", output.replace("\r\n", "\n"))) for output in (text, wide)
     )
@@ -119,7 +121,7 @@ def wrong_lines(text: str, columns: int, wide: str, *, translated: bool) -> Iter
         )
         if (
             cell_len(line) > columns
-            and not line.startswith("  export ")
+            and not line.startswith("  export ")  # a shell command to copy isn't broken
             and not (has_long_word and len(line.split()) == 1)
         ):
             yield f"{cell_len(line)} columns: {line[:30]!r}"

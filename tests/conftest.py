@@ -64,14 +64,14 @@ def pytest_collection_finish() -> None:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Stop coverage in tests marked `without_coverage`: they cover no further lines, and it doubles their time."""
     coverage = sys.modules.get("coverage")
-    counter = coverage.Coverage.current() if coverage and item.get_closest_marker("without_coverage") else None
-    if counter is None:
+    running_coverage = coverage.Coverage.current() if coverage and item.get_closest_marker("without_coverage") else None
+    if running_coverage is None:
         return (yield)
-    counter.stop()
+    running_coverage.stop()
     try:
         return (yield)
     finally:
-        counter.start()
+        running_coverage.start()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -148,7 +148,7 @@ async def base_url(sandbox: Sandbox) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def gatepay(sandbox: Sandbox, base_url: str) -> AsyncIterator[AsyncGatePay]:
-    """Return a client of shop one, over a real socket."""
+    """Return a client of the sandbox's first shop, over a real socket."""
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url, retry=QUICK) as gatepay:
         yield gatepay
 

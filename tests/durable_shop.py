@@ -50,11 +50,11 @@ class Shop:
     def most_in(self, seconds: float) -> int:
         """Return the largest number of calls in any period of *seconds*."""
         times = sorted(self.times)
-        maximum = first = 0
-        for last, time_of_last in enumerate(times):
-            while times[first] <= time_of_last - seconds:
-                first += 1
-            maximum = max(maximum, last - first + 1)
+        maximum = first_index = 0
+        for last_index, time_of_last in enumerate(times):
+            while times[first_index] <= time_of_last - seconds:
+                first_index += 1
+            maximum = max(maximum, last_index - first_index + 1)
         return maximum
 
     def longest_gap(self) -> float:

@@ -3,8 +3,8 @@ Runs a durable worker in its own process.
 
     python durable_worker.py '{"database": "sqlite:///…", "spool": "…", "base_url": "…", "worker": {"concurrency": 4}}'
 
-It prints "open" once the worker is open, and ends when its standard input ends. With "stamped", each call has a header
-with the time at which it was sent.
+It prints "open" once the worker is open, and ends when its standard input ends. With the setting "stamped", each call
+has a header with the time at which it was sent.
 """
 
 import json
@@ -23,7 +23,7 @@ from gatepay_async.durable import DurableUploads, Rate
 APPKEY, APPSECRET = "key-of-the-shop", "secret-of-the-shop"
 
 
-class Stamping(httpx.AsyncHTTPTransport):
+class StampingTransport(httpx.AsyncHTTPTransport):
     """Adds a header with the time of sending, by the clock that all processes of a machine share."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -31,18 +31,18 @@ class Stamping(httpx.AsyncHTTPTransport):
         return await super().handle_async_request(request)
 
 
-class Stamped(AsyncGatePay):
+class StampedGatePay(AsyncGatePay):
     """A client whose calls have a header with the time of sending."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        self._own = Stamping()
-        super().__init__(*args, transport=self._own, **options)
+        self._stamping_transport = StampingTransport()
+        super().__init__(*args, transport=self._stamping_transport, **options)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await super().__aexit__(kind, error, traceback)
-        await self._own.aclose()
+        await self._stamping_transport.aclose()
 
 
 def uploads(settings: dict[str, Any]) -> DurableUploads:
@@ -50,7 +50,7 @@ def uploads(settings: dict[str, Any]) -> DurableUploads:
 
     def connect() -> AsyncGatePay:
         retry_policy = RetryPolicy(first_wait=0.01, longest_wait=0.05)
-        client_class = Stamped if settings.get("stamped") else AsyncGatePay
+        client_class = StampedGatePay if settings.get("stamped") else AsyncGatePay
         return client_class(
             APPKEY,
             APPSECRET,

@@ -18,7 +18,7 @@ import pytest
 from anyio.abc import Process
 from attrs import define
 from durable_shop import Shop
-from durable_worker import APPKEY, APPSECRET, Stamped
+from durable_worker import APPKEY, APPSECRET, StampedGatePay
 
 from gatepay_async import AsyncGatePay, RetryPolicy, UploadReport
 from gatepay_async.durable import DurableUploads, worker
@@ -36,7 +36,7 @@ class Workspace:
     Attributes:
         folder: The folder for the test's files.
         database: The URL of the database.
-        files: The folder of the database's files.
+        files: The folder of the database's files, for ``database_contents``.
         stamped: Whether each call has a header with the time at which it was sent.
         timeout: The seconds after which the workers' calls fail; with retries, it is twice as long.
     """
@@ -50,7 +50,7 @@ class Workspace:
     def database_contents(self) -> Iterator[bytes]:
         """Yield the contents of the database's files. The running database may delete files meanwhile."""
         for folder, _, names in os.walk(self.files):
-            for path in (Path(folder, name) for name in names if name != "keys.txt"):
+            for path in (Path(folder, name) for name in names if name != "keys.txt"):  # without the test's input
                 if not path.is_relative_to(self.spool):
                     with suppress(FileNotFoundError):
                         yield path.read_bytes()
@@ -64,7 +64,7 @@ class Workspace:
         policy = RetryPolicy(first_wait=0, longest_wait=0)
 
         def connect() -> AsyncGatePay:
-            client_class = Stamped if self.stamped else AsyncGatePay
+            client_class = StampedGatePay if self.stamped else AsyncGatePay
             return client_class(
                 APPKEY,
                 APPSECRET,

@@ -6,7 +6,7 @@ Runs every command of `gatepay` in different terminals, pipes and languages, and
     python tests/every_command.py --show 40 pay     also their output, in a terminal of 40 columns
     python tests/every_command.py --first-output    how soon each command that waits for a server writes something
 
-Each cell of the table is a process with its own streams. It is forked from this one, which has already imported
+Each cell of the table is a process with its own streams. It is forked from this process, which has already imported
 everything. A command without a row in command_rows.py is an error. `nox -s commands` runs all commands, and the slow
 tests run some.
 """
@@ -69,6 +69,7 @@ class Cell:
     A command line under one condition, and the process that runs it.
 
     Attributes:
+        variant: How the condition is created, such as ``| true`` for a closed standard output; empty: in the only way.
         folder: The cell's HOME and working directory.
         fds: The file descriptors to read, with the name of the stream: ``out`` or ``err``.
         typed: How many of the row's prompts have been answered.
@@ -131,7 +132,8 @@ def start(cell: Cell, shop: Shop) -> None:
     environ |= cell.row.environ
     if columns:
         controller, terminal = pty.openpty()
-        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 5000, columns, 0, 0))
+        size = struct.pack("HHHH", 5000, columns, 0, 0)  # so many rows that no output is shortened
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)
         child_fds, cell.fds = [terminal, terminal, terminal], {controller: "out"}
     else:
         typed = os.open(cell.folder / "typed" if cell.row.typed else os.devnull, os.O_RDONLY)
@@ -173,7 +175,7 @@ def run_in_child(cell: Cell, child_fds: list[int], environ: dict[str, str]) -> N
         os.closerange(3, 256)
         if cell.variant == ">&-":
             os.close(1)
-        if cell.variant == FULL_DISK and not os.path.ismount(cell.folder.parent):  # else the disk is really full
+        if cell.variant == FULL_DISK and not os.path.ismount(cell.folder.parent):  # a mounted disk is really full
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
         os.environ.clear()
         os.environ.update(environ)
@@ -253,7 +255,7 @@ def run_all(cells: list[Cell], shop: Shop, limit: int) -> None:
 
 def fill_disk(folder: Path) -> None:
     """Fill the file system of *folder*, so that further writes fail."""
-    for size in (_MIB, 4096, 1):
+    for size in (_MIB, 4096, 1):  # smaller and smaller pieces, until not one more byte fits
         try:
             with (folder / f"full-{size}").open("wb", buffering=0) as file:
                 while True:
@@ -264,7 +266,11 @@ def fill_disk(folder: Path) -> None:
 
 
 def make_template(shop: Shop, folder: Path) -> None:
-    """Submit a finished and a waiting upload, create an order and sign its callback."""
+    """
+    Submit a finished and a waiting upload in *folder*, which is copied for each command that needs a queue.
+
+    Also create an order and sign its callback.
+    """
     lines = {name: "".join(f"{name.upper()}-{number:05d}\n" for number in range(700)) for name in ("first", "second")}
     shop.files |= lines
 
@@ -301,12 +307,12 @@ def measure_first_output(rows: list[Row], shop: Shop) -> None:
                     cell = Cell(row, "wide", "", row.arguments(shop), Path(folder) / f"{turn}")
                     prepare(cell, shop, Path(shop.environ["TEMPLATE"]))
                     environ = shop.environ | {"GATEPAY_BASE_URL": url, "HOME": str(cell.folder)}
-                    durations.append(first_output(shop, cell, environ))
+                    durations.append(seconds_to_first_output(shop, cell, environ))
             print(f"| {row.name} | {min(durations):.2f} |", flush=True)
 
 
-def first_output(shop: Shop, cell: Cell, environ: dict[str, str]) -> float:
-    """Return the seconds until a new process of the command writes something."""
+def seconds_to_first_output(shop: Shop, cell: Cell, environ: dict[str, str]) -> float:
+    """Return the seconds until a new process of the command writes something; 99: it wrote nothing within 20 s."""
     controller, terminal = pty.openpty()
     started_at = time.monotonic()
     process = subprocess.Popen(
@@ -322,7 +328,11 @@ def first_output(shop: Shop, cell: Cell, environ: dict[str, str]) -> float:
 
 
 def mount_small_disk() -> Path | None:
-    """Return a small file system that only this process sees, if the user may mount one. This restarts the program."""
+    """
+    Return the folder of a small file system that only this process sees; None: the user may not mount one.
+
+    To mount it, this restarts the program in a mount namespace of its own.
+    """
     if mounted := os.environ.get("EVERY_COMMAND_DISK"):
         return Path(mounted)
     unshare = shutil.which("unshare")

@@ -250,9 +250,10 @@ def _tasks() -> Iterator[tuple[str, Any]]:
 def _lines_of(awaited: Any) -> Iterator[str]:
     """Yield the lines of the stack, from the coroutine down to what it awaits."""
     while awaited is not None:
-        kind = next((kind for kind in ("cr", "gi", "ag") if hasattr(awaited, f"{kind}_frame")), None)
-        frame = getattr(awaited, f"{kind}_frame", None)
+        # Coroutines, generators and async generators have the same attributes with different prefixes.
+        prefix = next((prefix for prefix in ("cr", "gi", "ag") if hasattr(awaited, f"{prefix}_frame")), None)
+        frame = getattr(awaited, f"{prefix}_frame", None)
         if frame is None:
             return
         yield from traceback.format_list(traceback.extract_stack(frame, limit=1))
-        awaited = getattr(awaited, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
+        awaited = getattr(awaited, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await")

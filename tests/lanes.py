@@ -44,7 +44,7 @@ def is_selected(lane: str | None, path: Path, config: pytest.Config) -> bool:
 
 
 def lane_of_module(path: Path) -> str | None:
-    """Return the lane in the module's `pytestmark`. A guard checks that each module has one, as its first mark."""
+    """Return the lane in the module's `pytestmark`: its first mark, which test_source_tree.py checks."""
     match = _LANE.search(path.read_text("utf-8"))
     return match[1] if match and match[1] in LANES else None
 

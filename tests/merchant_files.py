@@ -19,7 +19,8 @@ def _separated_rows(keys: Sequence[str], separator: str) -> str:
     return "".join(f"{separator.join(row)}\r\n" for row in rows)
 
 
-# Functions that return the bytes of a file, by file name. Notepad writes no line end after the last line.
+# Functions that return the bytes of a file, by file name. The first file has no line end after its last line: Notepad
+# writes none that the user didn't type.
 TEXTS: dict[str, Callable[[Sequence[str]], bytes]] = {
     "notepad-utf-8.txt": lambda keys: _text_file(keys).removesuffix("\r\n").encode(),
     "notepad-utf-8-bom.txt": lambda keys: b"\xef\xbb\xbf" + _text_file(keys).encode(),

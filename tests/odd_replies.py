@@ -173,7 +173,7 @@ REPLIES = (
     _bad("101", b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\nhello"),
     _bad("101 without headers", b"HTTP/1.1 101 Switching Protocols\r\n\r\nhello"),
     _bad("100 and nothing else", b"HTTP/1.1 100 Continue\r\n\r\n", ends=True),
-    # -- replies without a body
+    # -- replies without a body; the connection isn't used again, because a faulty server may still send a body
     _closing("204", b"HTTP/1.1 204 No Content\r\n\r\n", b"", status=204),
     _closing("204 with a length", b"HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\nhello", b"", status=204),
     _closing("304 with a length", b"HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n", b"", status=304),

@@ -181,7 +181,7 @@ class OddServer:
         return False
 
     def wait_for_greeting(self, *_: object) -> None:
-        """Wait until the greeting was sent on the first connection."""
+        """Wait until the greeting was sent on the first connection. A test calls this in place of another function."""
         self.greeted.wait()
 
     def _start(self, target: Callable[..., None], *arguments: object) -> None:

@@ -59,9 +59,13 @@ class Entered:
         return files_of(self.functions)
 
     def __str__(self) -> str:
-        every = (*self.functions, *self.foreign)
+        all_functions = (*self.functions, *self.foreign)
         text = f"{len(self.files)} files, {len(self.functions)} functions"
-        return f"{text}; with other packages {len(files_of(every))} and {len(every)}" if self.foreign else text
+        return (
+            f"{text}; with other packages {len(files_of(all_functions))} and {len(all_functions)}"
+            if self.foreign
+            else text
+        )
 
 
 def files_of(functions: tuple[str, ...]) -> set[str]:
@@ -88,7 +92,7 @@ def record_code() -> Generator[set[CodeType]]:
 
 
 def entered_in(codes: set[CodeType], *, count_foreign: bool) -> Entered:
-    """Return the functions in *codes*. Comprehensions belong to the function around them."""
+    """Return the functions in *codes*. Comprehensions aren't counted: they belong to the function around them."""
     own: set[str] = set()
     foreign: set[str] = set()
     for code in codes.copy():  # threads may still add to it
@@ -173,7 +177,7 @@ def count_sent_batches(database: Path) -> int:
 
 @cache
 def opened_files() -> list[str]:
-    """Return a list to which the name of each file is added that is opened from now on."""
+    """Start to record the names of opened files, and return the growing list. Only the first call starts anything."""
     names: list[str] = []
 
     def record(event: str, arguments: tuple[object, ...]) -> None:
@@ -216,11 +220,11 @@ def import_cycles() -> list[set[str]]:
                 seen.add(module)
                 remaining.append(module)
         reached[start] = seen
-    cycles = {frozenset(other for other in reached[name] if name in reached[other]) for name in reached}
+    cycles = {frozenset(module for module in reached[name] if name in reached[module]) for name in reached}
     return [set(cycle) for cycle in cycles if cycle]
 
 
-def imported_by(path: Path, known: set[str]) -> set[str]:
+def imported_by(path: Path, package_modules: set[str]) -> set[str]:
     """Return the modules of the package that a file imports, at its top or inside functions."""
     imported: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -228,8 +232,8 @@ def imported_by(path: Path, known: set[str]) -> set[str]:
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            imported |= (inner & known) or {node.module}
-    return imported & known
+            imported |= (inner & package_modules) or {node.module}
+    return imported & package_modules
 
 
 def main() -> None:

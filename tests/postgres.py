@@ -90,9 +90,9 @@ class Postgres:
         ]  # fmt: skip
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, user=user(), stdout=log, stderr=log, cwd="/")
-        wait_until(self._answers, seconds=_DEADLINE, every=0.05, why=(self.folder / "log").read_text)
+        wait_until(self._accepts_connections, seconds=_DEADLINE, every=0.05, why=(self.folder / "log").read_text)
 
-    def _answers(self) -> bool:
+    def _accepts_connections(self) -> bool:
         try:
             psycopg.connect(self.url("postgres"), connect_timeout=2).close()
         except psycopg.OperationalError:

@@ -112,53 +112,53 @@ def base_classes(module: ModuleType, name: str) -> Iterator[tuple[ModuleType, as
     value = getattr(module, name)
     for base in value.__mro__[1:] if isinstance(value, type) else ():
         if base.__module__.startswith(("gatepay_async.client.", "gatepay_async.sandbox.")):
-            home, node = definition(sys.modules[base.__module__], base.__name__)
+            defining_module, node = definition(sys.modules[base.__module__], base.__name__)
             if isinstance(node, ast.ClassDef):
-                yield home, node
+                yield defining_module, node
 
 
 def aliases(module: ModuleType, name: str) -> Iterator[str]:
-    """Yield the definitions of our own type aliases in the annotations of *name*: ``Lines = Iterable[…] | …``."""
+    """Yield the definitions of our type aliases in the annotations of *name*, such as ``Lines = Iterable[…] | …``."""
     annotated = [
-        (home, inner)
-        for home, node in [definition(module, name), *base_classes(module, name)]
+        (defining_module, inner)
+        for defining_module, node in [definition(module, name), *base_classes(module, name)]
         for inner in ast.walk(node)
         if isinstance(inner, ast.arg | ast.AnnAssign | Function)
     ]
-    for home, node in annotated:
+    for defining_module, node in annotated:
         annotation = node.returns if isinstance(node, Function) else node.annotation
         for used in ast.walk(annotation) if annotation is not None else ():
-            value = resolve(home, used.id) if isinstance(used, ast.Name) else None
+            value = resolve(defining_module, used.id) if isinstance(used, ast.Name) else None
             if value is None or isinstance(value, type | TypeVar | ModuleType) or not isinstance(used, ast.Name):
                 continue
-            if used.id not in foreign(home):
-                alias_module, alias = definition(home, used.id)
+            if used.id not in foreign_names(defining_module):
+                alias_module, alias = definition(defining_module, used.id)
                 yield from statement(f"{alias_module.__name__}.{used.id}", alias)
 
 
 @cache
-def foreign(module: ModuleType) -> frozenset[str]:
+def foreign_names(module: ModuleType) -> frozenset[str]:
     """Return the names that *module* imports from other packages, such as ``Any``."""
     imports = [node for node in ast.walk(ast.Module(statements(module), [])) if isinstance(node, ast.ImportFrom)]
     foreign_imports = [node for node in imports if not str(node.module).startswith("gatepay_async")]
     return frozenset(alias.asname or alias.name for node in foreign_imports for alias in node.names)
 
 
-def statement(where: str, node: ast.stmt) -> Iterator[str]:
+def statement(full_name: str, node: ast.stmt) -> Iterator[str]:
     """Yield the line of a definition, and those of its public members."""
     if isinstance(node, ast.ClassDef):
         bases = ", ".join(ast.unparse(base) for base in [*node.bases, *node.keywords])
-        marks = "".join(f" @{ast.unparse(decorator)}" for decorator in node.decorator_list)
-        yield f"{where}: class({bases}){marks}"
-        yield from (line for inner in node.body for line in member(where, inner))
+        decorators = "".join(f" @{ast.unparse(decorator)}" for decorator in node.decorator_list)
+        yield f"{full_name}: class({bases}){decorators}"
+        yield from (line for inner in node.body for line in member(full_name, inner))
     elif isinstance(node, Function):
-        yield f"{where}: {signature(node)}"
+        yield f"{full_name}: {signature(node)}"
     elif isinstance(node, ast.AnnAssign):
         annotation = ast.unparse(node.annotation)
         value = f" = {ast.unparse(node.value)}" if annotation == "TypeAlias" and node.value else default(node.value)
-        yield f"{where}: {annotation}{value}"
+        yield f"{full_name}: {annotation}{value}"
     elif isinstance(node, ast.Assign):
-        yield f"{where} = {ast.unparse(node.value)}"
+        yield f"{full_name} = {ast.unparse(node.value)}"
 
 
 def default(value: ast.expr | None) -> str:
@@ -173,20 +173,20 @@ def default(value: ast.expr | None) -> str:
     return f" = {ast.unparse(value)}" if isinstance(value, ast.Constant) else ""
 
 
-def member(where: str, node: ast.stmt) -> Iterator[str]:
+def member(full_name: str, node: ast.stmt) -> Iterator[str]:
     """Yield the lines of a member of a class: the constructor, or a public method, property or field."""
     for name in names_of(node):
         if name == "__init__" or not name.startswith("_"):
-            yield from statement(f"{where}.{name}", node)
+            yield from statement(f"{full_name}.{name}", node)
 
 
 def signature(node: Function) -> str:
     """Return ``async (product_id: int, *, page: int = 1) -> CardKeyPage``, for example; of a property, its type."""
     result = ast.unparse(node.returns) if node.returns is not None else "?"
-    marks = [ast.unparse(decorator) for decorator in node.decorator_list]
-    if "property" in marks:
+    decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
+    if "property" in decorators:
         return f"property -> {result}"
-    kinds = [mark for mark in marks if mark in ("classmethod", "staticmethod", "asynccontextmanager", "overload")]
+    kinds = [name for name in decorators if name in ("classmethod", "staticmethod", "asynccontextmanager", "overload")]
     if isinstance(node, ast.AsyncFunctionDef):
         kinds.append("async")
     return " ".join([*kinds, f"({ast.unparse(node.args)}) -> {result}"])

@@ -17,8 +17,9 @@ def raw_workbook(sheet: str | bytes, *, texts: str = "", formats: tuple[str, ...
         texts: The contents of ``<sst>``, the shared strings.
         formats: Number formats; cells with ``s="1"`` have the first one.
         parts: The XML of other files, instead of the default: ``book`` is the workbook, ``relationships`` has its
-            relationships, and ``root`` those of the whole package.
+            relationships, and ``root`` has the relationships of the whole package.
     """
+    # Custom number formats have the ids 164 and above.
     codes = "".join(f'<numFmt numFmtId="{170 + number}" formatCode="{code}"/>' for number, code in enumerate(formats))
     styles = "".join(f'<xf numFmtId="{170 + number}"/>' for number in range(len(formats)))
     if isinstance(sheet, str) and not sheet.startswith("<?xml"):
@@ -39,6 +40,7 @@ def raw_workbook(sheet: str | bytes, *, texts: str = "", formats: tuple[str, ...
             ),
         ),
         "xl/worksheets/sheet1.xml": sheet,
+        # The date format 14 in cellStyleXfs belongs to no cell: cells use cellXfs.
         "xl/styles.xml": f'<styleSheet xmlns="{_MAIN}"><numFmts>{codes}</numFmts>'
         f'<cellStyleXfs><xf numFmtId="14"/></cellStyleXfs><cellXfs><xf numFmtId="0"/>{styles}</cellXfs></styleSheet>',
         "xl/sharedStrings.xml": f'<sst xmlns="{_MAIN}">{texts}</sst>',

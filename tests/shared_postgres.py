@@ -75,8 +75,8 @@ def shared(folder: Path) -> Generator[SharedPostgres]:
     """
     with (folder / "postgres.lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        users, server = _join(folder / "postgres.json") or _start(folder / "postgres.json")
-    with users:
+        users_file, server = _join(folder / "postgres.json") or _start(folder / "postgres.json")
+    with users_file:
         yield server
 
 
@@ -84,18 +84,18 @@ def _join(description_file: Path) -> tuple[BinaryIO, SharedPostgres] | None:
     """Return the running server, and the file that keeps it locked; None: no server is running, or it is stopping."""
     try:
         description = json.loads(description_file.read_text())
-        users = Path(description["folder"], "users").open("rb")  # noqa: SIM115 -- it is locked as long as it is open
+        users_file = Path(description["folder"], "users").open("rb")  # noqa: SIM115 -- it is locked as long as it is open
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(users, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(users_file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        users.close()
+        users_file.close()
         return None
-    if os.fstat(users.fileno()).st_nlink == 0:  # the server was stopped before we had the lock
-        users.close()
+    if os.fstat(users_file.fileno()).st_nlink == 0:  # the server was stopped before we had the lock
+        users_file.close()
         return None
-    return users, SharedPostgres(Path(description["folder"]), description["port"])
+    return users_file, SharedPostgres(Path(description["folder"]), description["port"])
 
 
 def _start(description_file: Path) -> tuple[BinaryIO, SharedPostgres]:
@@ -104,8 +104,8 @@ def _start(description_file: Path) -> tuple[BinaryIO, SharedPostgres]:
     folder = Path(tempfile.mkdtemp(prefix="gatepay-postgres-"))
     folder.chmod(0o755)
     (folder / "users").touch()
-    users = (folder / "users").open("rb")
-    fcntl.flock(users, fcntl.LOCK_SH)
+    users_file = (folder / "users").open("rb")
+    fcntl.flock(users_file, fcntl.LOCK_SH)
     # When a worker dies, its child processes are killed. This one must survive: other workers use it.
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_XDIST_WORKER"}
     command = [sys.executable, __file__, str(folder)]
@@ -113,7 +113,7 @@ def _start(description_file: Path) -> tuple[BinaryIO, SharedPostgres]:
     server = SharedPostgres(folder, int(started.stdout))
     _create_template(server)
     description_file.write_text(json.dumps({"folder": str(folder), "port": server.port}))
-    return users, server
+    return users_file, server
 
 
 def _create_template(server: SharedPostgres) -> None:
@@ -134,8 +134,8 @@ def main(folder: Path) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for standard_stream in range(3):
         os.dup2(null, standard_stream)  # so that the caller, which reads our output, doesn't wait for us
-    with (folder / "users").open("rb") as users:
-        fcntl.flock(users, fcntl.LOCK_EX)
+    with (folder / "users").open("rb") as users_file:
+        fcntl.flock(users_file, fcntl.LOCK_EX)
         server.stop(at_once=True)
         shutil.rmtree(folder)
 

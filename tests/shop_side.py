@@ -12,6 +12,7 @@ from servers import RawServer, http, raw_server
 
 from gatepay_async.sandbox import Order, Sandbox
 
+# The signed fields of pay/create, in the order of the signature.
 FIELDS = ("product_id", "product_num", "pay_type", "out_order_id", "custom")
 
 

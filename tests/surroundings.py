@@ -6,33 +6,33 @@ import tempfile
 from pathlib import Path
 
 # Removed in upper and lower case: they change the network, the language, the terminal or the account of a test.
-_REMOVED = (
+_REMOVED_NAMES = (
     "http_proxy", "https_proxy", "all_proxy", "no_proxy", "ftp_proxy", "ws_proxy", "wss_proxy",
     "ssl_cert_file", "ssl_cert_dir", "requests_ca_bundle", "curl_ca_bundle", "netrc",
     "language", "locpath", "no_color", "force_color", "clicolor", "clicolor_force", "columns", "lines",
     "tty_compatible", "tty_interactive", "pythonioencoding", "pythonwarnings", "comp_words", "comp_cword",
 )  # fmt: skip
-_PREFIXES = ("GATEPAY_", "LC_", "AWS_", "PG", "DBOS_", "_GATEPAY_", "_TYPER_")
-_KEPT = "GATEPAY_TEST_"  # settings of these tests
+_REMOVED_PREFIXES = ("GATEPAY_", "LC_", "AWS_", "PG", "DBOS_", "_GATEPAY_", "_TYPER_")
+_KEPT_PREFIX = "GATEPAY_TEST_"  # settings of these tests
 # A file with one certificate. Each httpx client reads all certificates; the usual 150 take as long as a whole test.
 _AUTHORITY = Path(__file__).with_name("authority.pem")
-_SET = {
+_SET_VARIABLES = {
     "LANG": "C.UTF-8",
     "TERM": "xterm-256color",
     "SSL_CERT_FILE": str(_AUTHORITY),
     "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",  # not the keyring of the developer
 }
 # nohup, or a shell without job control, may have ignored these. Each program that a test starts would inherit that.
-_IGNORED = ("SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGWINCH")
-_DEFAULT = ("SIGCHLD", "SIGALRM")  # if they are ignored, subprocesses and timers don't work
+_IGNORED_SIGNALS = ("SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGWINCH")
+_DEFAULT_SIGNALS = ("SIGCHLD", "SIGALRM")  # if they are ignored, subprocesses and timers don't work
 
 
 def normalise_environment() -> None:
     """Set the environment. Called before test modules are imported; workers and started programs inherit it."""
     for name in list(os.environ):
-        if name.lower() in _REMOVED or (name.startswith(_PREFIXES) and not name.startswith(_KEPT)):
+        if name.lower() in _REMOVED_NAMES or (name.startswith(_REMOVED_PREFIXES) and not name.startswith(_KEPT_PREFIX)):
             del os.environ[name]
-    os.environ.update(_SET)
+    os.environ.update(_SET_VARIABLES)
     if not _is_home(os.environ.get("HOME", "")):
         os.environ["HOME"] = tempfile.mkdtemp(prefix="gatepay-home-")
     if os.environ.get("PYTHONPATH"):
@@ -68,12 +68,12 @@ def normalise_signals() -> None:
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # asyncio replaces only this handler
-    for name in (*_IGNORED, *_DEFAULT):
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # asyncio handles Ctrl-C only if it finds this handler
+    for name in (*_IGNORED_SIGNALS, *_DEFAULT_SIGNALS):
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:
             # A handler that does nothing ignores the signal here, but not in the programs that start here.
-            signal.signal(number, signal.SIG_DFL if name in _DEFAULT else _nothing)
+            signal.signal(number, signal.SIG_DFL if name in _DEFAULT_SIGNALS else _nothing)
 
 
 def _nothing(_number: int, _frame: object) -> None:

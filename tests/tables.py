@@ -48,7 +48,7 @@ class Tally:
     def __init__(self) -> None:
         self.tried = 0
         self.failures: list[str] = []
-        self.first: BaseException | None = None
+        self.first_failure: BaseException | None = None
 
     @contextmanager
     def row(self, case: dict[str, Any]) -> Iterator[None]:
@@ -65,13 +65,13 @@ class Tally:
             self.tried += 1
 
     def _fail(self, error: BaseException, failures: list[str]) -> None:
-        self.first = self.first or error.__cause__ or error
+        self.first_failure = self.first_failure or error.__cause__ or error
         self.failures += failures
 
     def end(self) -> None:
         """Raise RowsFailedError if any row failed, with the first failure as its cause."""
         if self.failures:
-            raise RowsFailedError(self.failures, self.tried) from self.first
+            raise RowsFailedError(self.failures, self.tried) from self.first_failure
 
 
 def reason_of(error: BaseException) -> str:

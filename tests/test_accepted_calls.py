@@ -40,8 +40,6 @@ ALLOWED_REFUSALS = (
     ProductUnavailableError,
     StorageFailedError,  # a card key longer than the database's column
 )
-
-
 ORDER = {"pay_type": "alipay", "out_order_id": "T-1-X", "custom": "c"}
 
 
@@ -60,7 +58,7 @@ class ClientAndSandbox:
         Returns:
             Its result. None: the client rejected the arguments and sent nothing, or the refusal is an allowed one.
         """
-        before = len(self.sandbox.requests)
+        requests_before = len(self.sandbox.requests)
 
         async def run() -> object:
             return await getattr(self.gatepay, method)(*args, **kwargs)
@@ -68,7 +66,7 @@ class ClientAndSandbox:
         try:
             return self.portal.call(run)
         except InvalidRequestError:
-            assert len(self.sandbox.requests) == before
+            assert len(self.sandbox.requests) == requests_before
         except ALLOWED_REFUSALS:
             pass
         return None
@@ -130,7 +128,7 @@ CREATIONS: dict[str, dict[str, Any]] = {
     "create_stablepay": {**with_urls, "product_id": numbers},
     "create_grouppay": {**with_urls, "items": st.dictionaries(numbers, numbers, max_size=3)},
 }
-# Each example sends a request, so half as many examples are enough.
+# Each example sends a request, which takes time, so these tests try half as many.
 half_the_examples = settings(max_examples=settings().max_examples // 2, suppress_health_check=list(HealthCheck))
 
 
@@ -155,9 +153,9 @@ def test_accepted_order_is_created_with_the_given_texts_and_price(shop: ClientAn
     @half_the_examples
     @given(arguments=_mostly_valid(method))
     def check(arguments: dict[str, Any]) -> None:
-        before = len(shop.sandbox.orders())
+        orders_before = len(shop.sandbox.orders())
         if shop.call(method, **arguments) is None:
-            assert len(shop.sandbox.orders()) == before
+            assert len(shop.sandbox.orders()) == orders_before
             return
         order = shop.sandbox.orders()[-1]
         assert (order.out_order_id, order.custom) == (arguments["out_order_id"], arguments["custom"])

@@ -80,6 +80,7 @@ async def test_the_client_calls_no_blocking_function_on_the_loop(
     """Opening a client, calls, a file upload and a listing read no file, host name or certificate on the event loop."""
     trust._context.cache_clear()  # so that certificates are read again
     url = base_url.replace("127.0.0.1", "localhost")  # a name that must be looked up
+    # The first client is for https://gatepay.io, so it needs certificates.
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret), AsyncGatePay("a", "b", base_url=url):
         pass
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=url) as gatepay:

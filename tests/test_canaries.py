@@ -69,7 +69,11 @@ def calls(gatepay: AsyncGatePay, secret: str) -> list[Callable[[], Awaitable[obj
 
 
 async def count_errors(rng: random.Random, leaks: list[str], secrets: list[str], *, through_proxy: bool = False) -> int:
-    """Make all calls against all replies with planted secrets. Return the number of errors; add leaks to *leaks*."""
+    """
+    Make all calls against all replies with planted secrets. Return the number of errors.
+
+    Add the secrets to *secrets*, and a line for each error that contains a part of one to *leaks*.
+    """
     reply, errors = b"", 0
 
     async def answer(stream: SocketStream, _: int) -> None:
@@ -132,5 +136,5 @@ def test_no_secret_of_a_proxys_reply_leaks() -> None:
         return await count_errors(random.Random(SEED), leaks, [], through_proxy=True)  # noqa: S311 -- no secret
 
     print(f"GATEPAY_TEST_SEED={SEED}")  # noqa: T201 -- to repeat the run
-    assert anyio.run(through_proxy) == 6 * len(PROXY_REFUSALS) * ROUNDS
+    assert anyio.run(through_proxy) == 6 * len(PROXY_REFUSALS) * ROUNDS  # each of the six calls() fails
     assert not leaks, "\n".join(leaks)

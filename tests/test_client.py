@@ -57,6 +57,7 @@ ORDER: dict[str, Any] = {
     "custom": "terry@example.com",
 }
 EMPTY_CATALOG = json.dumps({"code": 100, "msg": "请求成功", "time": "1555773183", "data": {"category": []}}).encode()
+# The connection is cut before or after the sandbox carries out the call, or the reply is incomplete.
 LOST_REPLY_FAULTS = [FaultKind.CUT_BEFORE, FaultKind.CUT_AFTER, FaultKind.HALF_BODY, FaultKind.HALF_JSON]
 
 
@@ -121,7 +122,7 @@ async def test_list_products_returns_the_example_shop(gatepay: AsyncGatePay) -> 
 
 
 async def test_card_keys_are_stored_and_counted(gatepay: AsyncGatePay, sandbox: Sandbox) -> None:
-    """Card keys are stored and counted. Storing the same ones again raises AlreadyStoredError."""
+    """New card keys are stored and counted. A call without a new card key raises AlreadyStoredError."""
     stored = await gatepay.create_card_keys(8, ["AAA", "BBB"])
     assert (stored.stored, stored.message) == (2, "成功录入:2条卡密")
     assert sandbox.keys(8)[-2:] == ["AAA", "BBB"]
@@ -142,8 +143,8 @@ async def test_wrong_appsecret_is_rejected(sandbox: Sandbox, base_url: str) -> N
     assert caught.value.time is not None
 
 
-async def test_request_has_the_expected_form_and_headers(sandbox: Sandbox) -> None:
-    """Under respx, the default transport sends exactly this form, with these headers."""
+async def test_request_has_the_expected_form_and_headers() -> None:
+    """The default transport sends exactly this form, with these headers. respx receives the request."""
     with respx.mock(base_url="https://gatepay.io/api") as router:
         route = router.post("/pay/create").respond(json={"code": 110, "msg": "有效库存不足", "time": "1", "data": []})
         async with AsyncGatePay("K", "S") as gatepay:
@@ -236,7 +237,7 @@ def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch, name: st
     [
         ("appkey", ""),
         ("appkey", 5),
-        ("appsecret", "canary\nof it"),
+        ("appsecret", "canary\nafter a line break"),
         ("appkey", "my\u200bkey"),
         ("appsecret", " "),
         ("base_url", ""),
@@ -627,10 +628,10 @@ async def test_error_says_sent_if_any_attempt_sent(sandbox: Sandbox) -> None:
     assert caught.value.sent
 
 
-@pytest.mark.parametrize("has_own_pool", [True, False])
-async def test_unreachable_servers_are_reported_in_the_systems_words(*, has_own_pool: bool) -> None:
-    """The error and its cause say "Connection refused", without an address, which would be masked."""
-    transport = None if has_own_pool else httpx.AsyncHTTPTransport()
+@pytest.mark.parametrize("uses_origin_pool", [True, False])
+async def test_unreachable_servers_are_reported_in_the_systems_words(*, uses_origin_pool: bool) -> None:
+    """The error and its cause say "Connection refused", without an address: errors mask addresses anyway."""
+    transport = None if uses_origin_pool else httpx.AsyncHTTPTransport()  # None: the client's own pool
     base_url = f"http://127.0.0.1:{free_port()}/"
     async with AsyncGatePay("key", "secret", base_url=base_url, transport=transport, retry=QUICK) as gatepay:
         with pytest.raises(TransportError) as caught:
@@ -697,11 +698,11 @@ async def test_retries_of_a_client_are_limited(sandbox: Sandbox, base_url: str) 
         sandbox.clear_faults()
         await gatepay.list_products()
         await gatepay.list_products()
-        before = len(sandbox.requests)
+        requests_before = len(sandbox.requests)
         sandbox.fault(Fault(FaultKind.CUT_BEFORE, times=None))
         with pytest.raises(TransportError):
             await gatepay.list_products()
-        assert len(sandbox.requests) - before == 2  # one attempt and one retry
+        assert len(sandbox.requests) - requests_before == 2  # one attempt and one retry
 
 
 # -- unexpected replies ------------------------------------------------------------------------------------------------
@@ -740,9 +741,9 @@ async def test_endless_reply_is_cut_at_the_limit(monkeypatch: pytest.MonkeyPatch
             await gatepay.list_products()
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # on trio, httpx leaves the generator to the garbage collector
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # on trio, httpx leaves a generator unclosed, and trio warns
 async def test_endless_reply_to_own_client_is_cut_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An endless reply to the user's own client is only read up to the limit, and httpx's reader is closed."""
+    """An endless reply to the user's own client is only read up to the size limit."""
     monkeypatch.setattr("gatepay_async.exchange.replies.MAX_REPLY_BYTES", 1000)
 
     async def send_endlessly(stream: SocketStream, _: int) -> None:
@@ -996,7 +997,7 @@ async def test_own_transport_may_use_a_proxy() -> None:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # aiohttp doesn't support trio
 async def test_aiohttp_payment_is_not_retried() -> None:
-    """Over httpx-aiohttp a payment whose reply is lost isn't retried, although that raises ConnectTimeout."""
+    """A payment whose reply is lost isn't retried, although httpx-aiohttp reports the loss as a ConnectTimeout."""
     async with (
         raw_server(close_without_reply) as server,
         AiohttpTransport() as transport,
@@ -1055,7 +1056,7 @@ async def test_closing_ends_waiting_calls(sandbox: Sandbox, base_url: str) -> No
             await anyio.wait_all_tasks_blocked()
         await anyio.wait_all_tasks_blocked()
         group.cancel_scope.cancel()
-    [error] = errors
+    [error] = errors  # of the waiting call: closing the client doesn't end the call that has the connection
     assert isinstance(error, TransportError)
     assert (error.sent, error.attempts) == (False, 1)
 

@@ -53,8 +53,8 @@ def find_repeated_with_a_set(batches: Iterable[Iterable[str]]) -> list[list[int]
 
 # --- Results -----------------------------------------------------------------------------------------------
 
-keys_of_few = st.integers(0, 60).map(lambda number: f"K{number}")
-any_key = st.one_of(keys_of_few, keys_of_few, st.text(st.characters(exclude_categories=["Cs"]), max_size=3))
+repeating_keys = st.integers(0, 60).map(lambda number: f"K{number}")  # so few that lists of them have repetitions
+any_key = st.one_of(repeating_keys, repeating_keys, st.text(st.characters(exclude_categories=["Cs"]), max_size=3))
 
 
 @given(
@@ -94,9 +94,9 @@ def test_each_repetition_has_the_line_of_its_first_occurrence() -> None:
 
 
 lines_of_any_kind = st.one_of(
-    keys_of_few,
-    keys_of_few.map(lambda key: f" {key}\r\n"),
-    keys_of_few.map(str.encode),
+    repeating_keys,
+    repeating_keys.map(lambda key: f" {key}\r\n"),
+    repeating_keys.map(str.encode),
     st.sampled_from(["", "\ufeff", " \n", "a\nb", "\ud800", b"\xff", "密\n", None, "\ufeffK1", "a\0", "\u200b"]),
 )
 
@@ -104,7 +104,11 @@ lines_of_any_kind = st.one_of(
 def chunks_and_report(
     inputs: list[list[Any]], deduplicator: SpillingDeduplicator | None, cut: Callable[[Chunker, list[Any]], list[Chunk]]
 ) -> tuple[list[Chunk], UploadReport]:
-    """Return the chunks of all inputs, and the report. *cut* divides the lines of one input into chunks."""
+    """
+    Return the chunks of all inputs, and the report.
+
+    *cut* divides the lines of one input into chunks. Without *deduplicator*, a plain set finds the repeated card keys.
+    """
     ledger = Ledger()
     chunker = Chunker(ledger, deduplicator)
     chunks = [chunk for lines in inputs for chunk in cut(chunker, lines)]
@@ -177,6 +181,7 @@ def test_a_spill_frees_the_memory() -> None:
         assert (len(keys), deduplicator._in_memory._keys) == (0, set())
         assert deduplicator._in_memory._keys is not keys  # an emptied set would keep its memory
         assert deduplicator._in_file is not None
+        # The table keeps no card keys: only the keyed hash that it copies for each digest, and the database.
         assert list(vars(deduplicator._in_file)) == ["_blank", "_database"]
         ((cache,),) = deduplicator._in_file._database.execute("PRAGMA cache_size")
         assert cache == -dedup._CACHE_KIB
@@ -224,10 +229,10 @@ def open_files(process: str = "self") -> dict[str, Path]:
 def test_the_file_is_private_and_has_no_card_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """The file has no name, is readable only by its owner, contains no card key, and is deleted on close."""
     monkeypatch.setattr(dedup, "_CACHE_KIB", 64)
-    before = open_files()
+    files_before = open_files()
     with contextlib.closing(SpillingDeduplicator(max_keys_in_memory=10)) as deduplicator:
         deduplicator.find_repeated(make_keys(20_000))
-        ((name, file),) = [item for item in open_files().items() if item[0] not in before]
+        ((name, file),) = [item for item in open_files().items() if item[0] not in files_before]
         assert name.endswith(" (deleted)")
         assert not Path(name.removesuffix(" (deleted)")).exists()
         status = file.stat()
@@ -241,10 +246,14 @@ def test_the_file_is_private_and_has_no_card_keys(monkeypatch: pytest.MonkeyPatc
 
 
 class RecordingConnection(sqlite3.Connection):
-    """A connection that records the threads that use it. A test can make its statements fail or wait."""
+    """
+    A connection that records the threads that use it.
+
+    It calls ``before_statement`` with each SQL statement. A test can replace that, to let the statement fail or wait.
+    """
 
     opened: list["RecordingConnection"]
-    before: Callable[[str], object]
+    before_statement: Callable[[str], object]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -254,7 +263,7 @@ class RecordingConnection(sqlite3.Connection):
 
     def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
         self.used_in.add(threading.get_ident())
-        self.before(sql)
+        self.before_statement(sql)
         return super().execute(sql, *args)
 
     def close(self) -> None:
@@ -271,7 +280,7 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[RecordingConne
         opened: list[RecordingConnection] = []  # noqa: RUF012 -- the class is used in this test only
 
         @staticmethod
-        def before(sql: str) -> None:
+        def before_statement(sql: str) -> None:
             pass
 
     original = sqlite3.connect
@@ -286,11 +295,11 @@ def fail_on(part: str, *, after: int = 0) -> Callable[[str], None]:
     """Return a function that raises SQLite's disk-full error for statements with *part*, after *after* of them."""
     matches = itertools.count()
 
-    def before(sql: str) -> None:
+    def before_statement(sql: str) -> None:
         if part in sql and next(matches) >= after:
             raise sqlite3.OperationalError("database or disk is full")
 
-    return before
+    return before_statement
 
 
 def test_a_closed_deduplicator_refuses_keys(connections: type[RecordingConnection]) -> None:
@@ -324,7 +333,7 @@ def assert_failed_spill_is_undone(
     deduplicator = SpillingDeduplicator(max_keys_in_memory=5)
     deduplicator.find_repeated(make_keys(5))
     with monkeypatch.context() as patch:
-        patch.setattr(connections, "before", staticmethod(fail_on(part)))
+        patch.setattr(connections, "before_statement", staticmethod(fail_on(part)))
         with pytest.raises(sqlite3.OperationalError, match="full"):
             deduplicator.find_repeated(["KEY-00000", "A"])
     assert connections.opened[opened_before].closed.is_set()
@@ -337,7 +346,12 @@ def assert_failed_spill_is_undone(
 
 
 class Server:
-    """A server whose ``send`` stores all card keys in order. *script* has an exception or None for each call."""
+    """
+    A server whose ``send`` stores all card keys in order.
+
+    *script* has an exception or None for each call; None: the call succeeds. If ``gate`` is set to an event, ``send``
+    waits for it.
+    """
 
     def __init__(self, *script: Exception | None) -> None:
         self.script = iter(script)
@@ -352,7 +366,7 @@ class Server:
         if step is not None:
             raise step
         self.stored += call.keys
-        return Sent(Stored(len(call.keys), ""), 1)
+        return Sent(Stored(len(call.keys), message=""), attempts=1)
 
     async def upload(
         self, lines: Any, *, threshold: int = 0, concurrency: int = 1, on_progress: Any = None
@@ -445,8 +459,10 @@ INPUT_KINDS: dict[str, Callable[[Iterable[str]], Any]] = {
 @pytest.mark.anyio
 async def test_a_long_upload_finds_all_repetitions(connections: type[RecordingConnection]) -> None:
     """Repetitions before and after the spill are found, the order is kept, and SQLite isn't used on the event loop."""
-    each_kind = [(2_500, kind) for kind in INPUT_KINDS]
-    for threshold, kind in [*each_kind, *zip([0, 700, 5_000, 1_000_000], itertools.cycle(INPUT_KINDS), strict=False)]:
+    # Each kind of input with the same threshold; then each other threshold with one of the kinds.
+    thresholds_and_kinds = [(2_500, kind) for kind in INPUT_KINDS]
+    thresholds_and_kinds += zip([0, 700, 5_000, 1_000_000], itertools.cycle(INPUT_KINDS), strict=False)
+    for threshold, kind in thresholds_and_kinds:
         await check_long_upload(connections, kind, threshold)
 
 
@@ -458,7 +474,8 @@ async def check_long_upload(connections: type[RecordingConnection], kind: str, t
     assert server.stored == make_keys(6_100)
     assert (report.read, report.blank, report.refused, report.stored) == (7_952, 1, 1, 6_100)
     assert report.duplicates == 7_952 - 1 - 1 - 6_100
-    assert [(chunk.index, chunk.count) for chunk in report.chunks if chunk.index >= 0] == [
+    sent_chunks = [chunk for chunk in report.chunks if chunk.index >= 0]  # -1: lines that were never in a chunk
+    assert [(chunk.index, chunk.count) for chunk in sent_chunks] == [
         *((index, 500) for index in range(12)),
         (12, 100),
     ]
@@ -476,13 +493,14 @@ async def test_a_failed_input_leaves_full_chunks_stored(connections: type[Record
     def lines() -> Iterator[str]:
         yield from make_keys(2_750)
         yield from make_keys(500)
-        yield b"SECRET-\xff".decode()
+        yield b"SECRET-\xff".decode()  # raises UnicodeDecodeError
 
     for threshold, kind in itertools.product([0, 1_000, 1_000_000], INPUT_KINDS):
         server = Server()
         with pytest.raises(InvalidRequestError, match="the text after line 3250 is not utf-8") as caught:
             await server.upload(INPUT_KINDS[kind](lines()), threshold=threshold)
         report = report_of(caught.value)
+        # *kind* and *threshold* are in the comparison only so that a failure shows them.
         assert (kind, threshold, server.stored) == (kind, threshold, make_keys(2_500))
         assert (report.read, report.duplicates, report.stored, report.not_sent) == (3_250, 500, 2_500, 250)
         assert [key for chunk in report.chunks for key in chunk.keys] == make_keys(250, start=2_500)
@@ -497,19 +515,20 @@ async def test_a_stop_after_the_spill_reads_no_further(connections: type[Recordi
     report = await server.upload(lines)
     assert report.stopped is closed
     assert (report.stored, report.refused) == (500, 500)
-    assert next(lines) == f"KEY-{report.read - 800:05d}"
+    assert next(lines) == f"KEY-{report.read - 800:05d}"  # 800 of the lines that were read are repetitions
     assert report.duplicates == 800
-    assert report.read <= 3 * 2_000
+    assert report.read <= 3 * 2_000  # three batches of lines
 
 
 @pytest.mark.anyio
 async def test_a_stop_starts_no_further_chunk(connections: type[RecordingConnection]) -> None:
-    """If one look-up returns several chunks, and the first one stops the upload, the others aren't sent."""
+    """If one look-up fills several chunks, and the reply to the first one stops the upload, the others aren't sent."""
     events: list[UploadProgress] = []
     server = Server(EndpointClosedError(code=107, message="", endpoint="ka/create"))
     report = await server.upload(make_keys(10_000), on_progress=events.append)
     assert (report.read, report.refused, report.not_sent) == (2_000, 500, 1_500)
-    # After the first chunk, after the second, which waited for its slot, and at the end.
+    # Progress is reported after the first chunk; after the second one, which was started and then not sent; and at
+    # the end, with all four.
     assert [progress.chunks for progress in events] == [1, 2, 4]
 
 
@@ -547,7 +566,7 @@ async def test_reading_waits_for_a_slow_server_after_the_spill(
 
     permits = Permits(2)
     async with anyio.create_task_group() as group:
-        running = _Upload(server.send, 8, permits, None, 0)
+        running = _Upload(server.send, 8, permits, on_progress=None, max_keys_in_memory=0)
         group.start_soon(running.run, read_lines(INPUT_KINDS[kind](lines()), running.read_late_lines))
         await until(lambda: permits._waiting)  # the reader
         # An iterable is read in batches of 2,000 lines. Async lines are read until one chunk waits for two in flight.
@@ -566,7 +585,7 @@ class PausedLookUp:
         self.may_continue = threading.Event()
         self._remaining = nth
 
-    def before(self, sql: str) -> None:
+    def before_statement(self, sql: str) -> None:
         if "group_concat" in sql:  # the statement of a look-up
             self._remaining -= 1
             if self._remaining == 0:
@@ -582,8 +601,8 @@ async def test_a_cancellation_waits_for_the_look_up(
     connections: type[RecordingConnection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cancelled upload waits for the thread that deduplicates. Lines that were read are in the report as not sent."""
-    paused = PausedLookUp(2)
-    monkeypatch.setattr(connections, "before", staticmethod(paused.before))
+    paused = PausedLookUp(nth=2)
+    monkeypatch.setattr(connections, "before_statement", staticmethod(paused.before_statement))
     server = Server()
     reports: list[UploadReport] = []
 
@@ -612,9 +631,9 @@ async def test_a_cancellation_waits_for_the_look_up(
 async def test_task_cancel_leaves_the_look_up_to_its_thread(
     connections: type[RecordingConnection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After ``task.cancel()`` the upload ends before the thread that deduplicates, which closes the file at its end."""
-    paused = PausedLookUp(2)
-    monkeypatch.setattr(connections, "before", staticmethod(paused.before))
+    """After ``task.cancel()`` the upload doesn't wait for the thread that deduplicates. The thread closes the file."""
+    paused = PausedLookUp(nth=2)
+    monkeypatch.setattr(connections, "before_statement", staticmethod(paused.before_statement))
     server = Server()
     task = asyncio.create_task(server.upload(iter(make_keys(10_000))))
     await paused.until_reached()
@@ -662,7 +681,8 @@ async def test_a_cancellation_at_any_step_adds_up(connections: type[RecordingCon
         assert len(server.stored) == len(set(server.stored))
 
 
-# The statement that fails, the number of such statements before it, and the largest number of stored card keys.
+# Part of the statement that fails, how many such statements succeed before, and the most card keys that are stored
+# (None: not checked).
 FULL_DISKS: list[tuple[str, int, int | None]] = [
     ("CREATE", 0, 1_500), ("group_concat", 0, 1_500), ("group_concat", 2, None), ("INSERT", 1, None)
 ]  # fmt: skip
@@ -676,7 +696,7 @@ async def test_a_full_disk_raises_with_the_report(
     monkeypatch.setattr("gatepay_async.lines.LINES_PER_BATCH", 1_000)
     monkeypatch.setattr("gatepay_async.upload.LINES_PER_BATCH", 1_000)
     for kind, (part, after, limit) in itertools.product(INPUT_KINDS, FULL_DISKS):
-        monkeypatch.setattr(connections, "before", staticmethod(fail_on(part, after=after)))
+        monkeypatch.setattr(connections, "before_statement", staticmethod(fail_on(part, after=after)))
         await check_upload_to_full_disk(kind, limit)
 
 
@@ -703,11 +723,11 @@ async def test_a_full_disk_at_the_last_look_up_raises_with_the_report(
 ) -> None:
     """If the look-up of the last lines fails, SQLite's error is raised with the report."""
     for kind, make_input in INPUT_KINDS.items():
-        monkeypatch.setattr(connections, "before", staticmethod(fail_on("INSERT")))
+        monkeypatch.setattr(connections, "before_statement", staticmethod(fail_on("INSERT")))
         with pytest.raises(sqlite3.OperationalError, match="disk is full") as caught:
             await Server().upload(make_input(make_keys(300)))
         report = report_of(caught.value)
-        assert (kind, report.read, report.not_sent, report.duplicates) == (kind, 300, 300, 0)
+        assert (report.read, report.not_sent, report.duplicates) == (300, 300, 0), kind
 
 
 @pytest.mark.anyio

@@ -81,9 +81,9 @@ def test_closed_client_is_refused_on_every_event_loop(opened_on: str, used_on: s
 
 
 def test_type_hints_of_public_methods_can_be_evaluated() -> None:
-    """Libraries such as pydantic evaluate them, so no type may be imported for type checkers only."""
-    public = [getattr(AsyncGatePay, name) for name in dir(AsyncGatePay) if not name.startswith("_")]
-    methods = [each.fget if isinstance(each, property) else each for each in public]
+    """Libraries such as pydantic evaluate type hints, so none of their types may be imported for type checkers only."""
+    public_members = [getattr(AsyncGatePay, name) for name in dir(AsyncGatePay) if not name.startswith("_")]
+    methods = [member.fget if isinstance(member, property) else member for member in public_members]
     assert all(typing.get_type_hints(method) for method in methods)
     assert typing.get_type_hints(AsyncGatePay.upload_card_keys)["return"] is gatepay_async.UploadReport
 
@@ -123,7 +123,7 @@ def test_no_module_is_imported_after_a_client_was_opened() -> None:
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_client_opens_while_all_threads_of_the_limiter_are_used(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The program's own calls may hold all threads of anyio's default limiter until the client is open."""
-    has_imported = threading.Event()
+    has_imported = threading.Event()  # not set, so the client imports its modules when it is opened
     monkeypatch.setattr(client_module, "_HAS_IMPORTED", has_imported)
 
     async def main() -> None:
@@ -139,7 +139,7 @@ def test_client_opens_while_all_threads_of_the_limiter_are_used(backend: str, mo
 @pytest.mark.anyio
 async def test_client_over_a_transport_opens_without_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a virtual clock, waiting for a thread would look like a long time."""
-    has_imported = threading.Event()
+    has_imported = threading.Event()  # not set, so the client imports its modules when it is opened
     monkeypatch.setattr(client_module, "_HAS_IMPORTED", has_imported)
     monkeypatch.setattr(anyio.to_thread, "run_sync", None)
     await open_and_close(AsyncGatePay("key", "secret", transport=httpx.MockTransport(lambda _: httpx.Response(200))))

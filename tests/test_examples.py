@@ -110,6 +110,7 @@ async def test_service_maps_errors_to_statuses(
     monkeypatch.setattr("gatepay_async.client.payments._SETTLE_DELAYS_S", (0.0, 0.0))
     sandbox.fault(fault)
     reply = await service.post("/payments", json={"product_id": 8, "email": "terry@example.com"})
+    # With each of these faults the service doesn't get the address to pay at, even if the order exists.
     assert (reply.status_code, "pay_at" in reply.json()) == (status, False)
     assert len(sandbox.orders()) <= 1
 
@@ -170,7 +171,7 @@ async def test_worker_renames_files_with_the_same_name(gatepay: AsyncGatePay, sa
 async def test_worker_leaves_a_file_that_could_not_be_sent(sandbox: Sandbox, tmp_path: Path) -> None:
     """If GatePay is unreachable, the file stays in its place for the next attempt."""
     async with sandbox.serve() as url:
-        pass
+        pass  # from here on nothing listens at the URL
     (tmp_path / "keys.txt").write_text("AAAA\n")
     async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=url, retry=QUICK) as gatepay:
         report = await load("upload_worker").upload(gatepay, tmp_path / "keys.txt", 8)

@@ -1,4 +1,4 @@
-"""Runs the examples that are programs as a reader would, and stops them in between."""
+"""Runs the examples that are programs as a reader would, and stops some of them while they work."""
 
 import os
 import re
@@ -53,7 +53,7 @@ def test_quickstart_succeeds_and_adds_up(tmp_path: Path) -> None:
 
 
 def test_see_the_loop_reports_payments_until_ctrl_c() -> None:
-    """The loop prints its URLs, reports an order paid there, and ends silently after Ctrl-C."""
+    """The program prints URLs, reports that an order was paid at one of them, and ends silently after Ctrl-C."""
     command = [sys.executable, "-W", "error", "-u", str(EXAMPLES / "see_the_loop.py"), "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8") as program:
         assert program.stdout is not None
@@ -71,7 +71,7 @@ def test_see_the_loop_reports_payments_until_ctrl_c() -> None:
 
 
 def test_see_the_loop_on_a_used_port_prints_an_error() -> None:
-    """If the port is in use, the loop says so in one line, and how to find a free one."""
+    """If the port is in use, the program says so in one line, and how to find a free one."""
     with socket.create_server(("127.0.0.1", 0)) as used:
         command = [sys.executable, str(EXAMPLES / "see_the_loop.py"), str(used.getsockname()[1])]
         run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)

@@ -12,6 +12,7 @@ from gatepay_async.sandbox import Sandbox
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]  # 72 listings over HTTP
 
+# What a server replies to a page past the last one: the values of the sandbox's ``past_last_page``.
 PastLastPage = Literal["empty", "clamp", "refuse", "thinkphp"]
 
 
@@ -70,7 +71,7 @@ async def test_refusal_of_page_1_is_raised() -> None:
     for prefetch in (1, 3):
         with pytest.raises(InvalidPageError):
             [key async for key in CardKeyListing(send, KaShow(8), prefetch=prefetch, thorough=False)]
-    assert [key async for key in CardKeyListing(send, KaShow(8, 9), prefetch=1, thorough=False)] == []
+    assert [key async for key in CardKeyListing(send, KaShow(8, page=9), prefetch=1, thorough=False)] == []
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio's Cancelled can't be raised by a program

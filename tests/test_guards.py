@@ -98,7 +98,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "typing": {"callbacks", "lines", "protocol", "upload"},
     "durable": {"cancelling", "client", "dedup", "durable", "permits", "protocol", "sending", "sqlite_files", "words"},
 }
-# Likewise within durable/. Its modules that are not listed may import all of durable/.
+# Module or package in durable/ -> what it may import from durable/. Those that are not listed may import all of it.
 WITHIN_DURABLE: dict[str, set[str]] = {
     "errors": set(),
     "records": {"errors", "records"},
@@ -261,9 +261,9 @@ def test_no_logic_in_init() -> None:
     """The package's `__init__.py` has only imports, `__all__` and the functions that import names on first use."""
     body = ast.parse((PACKAGE / "__init__.py").read_text("utf-8")).body
     assert {type(node) for node in body} == {ast.Expr, ast.ImportFrom, ast.Assign, ast.If}
-    imports, lazily = (node for node in body if isinstance(node, ast.If))
-    assert {type(node) for node in imports.body} == {ast.ImportFrom}
-    assert [node.name for node in lazily.body if isinstance(node, ast.FunctionDef)] == ["__getattr__", "__dir__"]
+    for_type_checkers, at_run_time = (node for node in body if isinstance(node, ast.If))
+    assert {type(node) for node in for_type_checkers.body} == {ast.ImportFrom}
+    assert [node.name for node in at_run_time.body if isinstance(node, ast.FunctionDef)] == ["__getattr__", "__dir__"]
 
 
 def test_names_are_imported_on_first_use() -> None:

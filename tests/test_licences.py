@@ -19,7 +19,7 @@ LISTED_LICENCES: dict[str, str] = tomllib.loads((ROOT / "tests/licences.toml").r
 # Licences of dependencies that MIT software may use without further obligations.
 PERMISSIVE = {"MIT", "BSD-2-Clause", "BSD-3-Clause", "Apache-2.0", "ISC"}
 # Classifiers and names that stand for a licence.
-NAMED = {
+LICENCES_BY_NAME = {
     "License :: OSI Approved :: MIT License": "MIT",
     "License :: OSI Approved :: Apache Software License": "Apache-2.0",
     "License :: OSI Approved :: BSD License": "BSD-3-Clause",  # true for the dependencies in licences.toml
@@ -48,8 +48,8 @@ def licence_of(name: str) -> str:
             return "BSD-3-Clause"
         if set(value.replace(" AND ", " OR ").split(" OR ")) <= PERMISSIVE:
             return value
-        if value in NAMED:
-            return NAMED[value]
+        if value in LICENCES_BY_NAME:
+            return LICENCES_BY_NAME[value]
     return f"unknown: {values}"
 
 

@@ -112,9 +112,14 @@ def test_moved_digits_of_a_callback_never_match_the_order() -> None:
     fields["sign"] = sign(shop, [fields[name] for name in SIGNED])
     text = "6784" + number + "12.00"
     accepted = set()
-    for first in range(len(text)):
-        for second in range(first, len(text)):
-            forged = {**fields, "order_id": text[:first], "out_order_id": text[first:second], "price": text[second:]}
+    for first_cut in range(len(text)):
+        for second_cut in range(first_cut, len(text)):
+            forged = {
+                **fields,
+                "order_id": text[:first_cut],
+                "out_order_id": text[first_cut:second_cut],
+                "price": text[second_cut:],
+            }
             try:
                 callback = parse_callback(
                     "&".join(f"{name}={value}" for name, value in forged.items()),

@@ -38,13 +38,13 @@ async def upload_with_replies(*replies: bytes, keys: Any = ("KEY-1",)) -> Any:
 
 async def test_a_refusal_after_a_gateways_page_is_unknown() -> None:
     """After a gateway's error page the outcome is unknown, even if the retry is refused."""
-    for first in (
+    for first_reply in (
         http_reply("408 Request Timeout", b""),
         http_reply("429 Slow down", b""),
         http_reply("429 Slow down", STORED),
     ):
-        report = await upload_with_replies(first, http(REFUSED))
-        assert (report.unknown, report.refused) == (1, 0), first
+        report = await upload_with_replies(first_reply, http(REFUSED))
+        assert (report.unknown, report.refused) == (1, 0), first_reply
 
 
 async def test_an_order_with_an_error_status_is_unknown() -> None:

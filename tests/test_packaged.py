@@ -85,6 +85,7 @@ def test_relative_links_in_the_readme_are_found(tmp_path: Path, capsys: pytest.C
     """A relative link in the README is reported, because a package index can't follow it."""
     text = b"[a](docs/en/index.md) [b](https://example.com) [c](#start) ![d](docs/images/x.svg)"
     assert packaged.main(write_packages(tmp_path, WHEEL | {f"{DIST_INFO}/METADATA": text}, SDIST)) == 1
+    # The lines end in "links to TARGET, which is relative".
     links = [line.split()[-4] for line in capsys.readouterr().out.splitlines() if line.endswith("is relative")]
     assert links == ["docs/en/index.md,", "docs/images/x.svg,"]
 
