@@ -221,6 +221,7 @@ def test_usage_error_with_json_is_json(gatepay: Any) -> None:
 def test_unknown_names_for_the_version_suggest_the_option(gatepay: Any) -> None:
     """`gatepay version` and `gatepay -v` are common in other programs."""
     assert "Did you mean `gatepay --version`?" in gatepay("version").err
+    assert "Did you mean" not in gatepay("keys", "version").err
     assert "Did you mean --version?" in gatepay("-v").err
 
 

@@ -139,7 +139,8 @@ class Group(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command, or raise an error that suggests a similar one."""
         if args[0] not in self.commands:
-            suggestion = "--version" if args[0] == "version" else self._nearest(args[0])
+            has_option = any(f"--{args[0]}" in param.opts for param in self.params)  # such as --version
+            suggestion = f"--{args[0]}" if has_option else self._nearest(args[0])
             hint = text("usage.meant_command", name=f"{ctx.command_path} {suggestion}") if suggestion else ""
             raise CommandLineError(text("usage.no_command", name=escape(args[0]), hint=hint), ctx)
         return super().resolve_command(ctx, args)
