@@ -77,7 +77,7 @@ async def test_other_origin_uses_proxy_and_certificates(
 
 
 async def test_real_hosts_are_refused_in_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pytest plugin forbids real hosts here too, before anything connects."""
+    """The pytest plugin also forbids requests to real hosts through ``http``, before anything connects."""
     monkeypatch.setattr(permission, "is_loopback", lambda _: False)
     async with raw_server(reply) as server, AsyncGatePay("KEY", "SECRET", base_url=server.base_url) as gatepay:
         for url in (server.base_url, "https://gatepay.invalid/"):
