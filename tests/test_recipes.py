@@ -241,8 +241,8 @@ def test_an_underpaid_order_is_not_delivered(recipe: Recipe) -> None:
     """If the customer pays too little, the answer is `fail`. Once the full price is paid, the shop delivers."""
     number = recipe.order("stingy@example.com")
     [order] = [order for order in recipe.sandbox.orders() if order.out_order_id == number]
-    short = recipe.sandbox.callback_query(order, realprice=Decimal("0.01"))
-    assert [recipe.deliver(short), recipe.deliver(short, post=True)] == ["fail", "fail"]
+    underpaid = recipe.sandbox.callback_query(order, realprice=Decimal("0.01"))
+    assert [recipe.deliver(underpaid), recipe.deliver(underpaid, post=True)] == ["fail", "fail"]
     assert recipe.messages_to("stingy@example.com") == []
     assert recipe.deliver(recipe.sandbox.callback_query(order, realprice=Decimal("0.99"))) == "success"
     assert len(recipe.messages_to("stingy@example.com")) == 1

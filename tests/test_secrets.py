@@ -146,8 +146,10 @@ async def test_no_secret_of_a_reply_is_repeated(name: str, status: str, caplog: 
 
 
 @pytest.mark.asyncio  # the texts don't depend on the event loop
-@pytest.mark.parametrize("own_client", [False, True])
-async def test_no_secret_after_a_broken_connection(caplog: pytest.LogCaptureFixture, *, own_client: bool) -> None:
+@pytest.mark.parametrize("with_users_client", [False, True])
+async def test_no_secret_after_a_broken_connection(
+    caplog: pytest.LogCaptureFixture, *, with_users_client: bool
+) -> None:
     """Errors after a broken connection contain no secret, although httpx's errors refer to the signed request."""
     caplog.set_level(logging.DEBUG)
 
@@ -161,12 +163,12 @@ async def test_no_secret_after_a_broken_connection(caplog: pytest.LogCaptureFixt
             APPKEY,
             SECRET,
             base_url=server.base_url,
-            http_client=http_client if own_client else None,
+            http_client=http_client if with_users_client else None,
             retry=RetryPolicy(attempts=1),
         ) as gatepay,
     ):
         results = await results_of_all_calls(gatepay)
-    assert sum(isinstance(result, GatePayError) for result in results) == 5
+    assert sum(isinstance(result, GatePayError) for result in results) == 5  # all calls but upload(), which reports
     for result in results:
         assert_result_is_clean(result)
     assert_no_canary(caplog.text)

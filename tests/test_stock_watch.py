@@ -93,7 +93,6 @@ async def test_watch_survives_outages(monkeypatch: pytest.MonkeyPatch, caplog: p
 
 @rows(("below", "every", "field"), [(0, 60, "below"), ("20", 60, "below"), (20, 0, "every"), (20, None, "every")])
 def test_invalid_arguments_raise_at_once(below: Any, every: Any, field: str) -> None:
-    """Invalid arguments raise at once."""
     fetch: Callable[[], Awaitable[Catalog]] = Any  # type: ignore[assignment]  # never called
     with pytest.raises(InvalidRequestError) as caught:
         StockWatch(fetch, below=below, every=every)

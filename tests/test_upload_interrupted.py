@@ -32,7 +32,7 @@ class Server:
             await self.interrupt()
         await anyio.lowlevel.checkpoint()
         self.stored.update(call.keys)
-        return Sent(Stored(len(call.keys), ""), 1)
+        return Sent(Stored(len(call.keys), ""), attempts=1)
 
 
 async def await_a_cancelled_task() -> None:

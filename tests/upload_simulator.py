@@ -96,10 +96,10 @@ def simulate(
     def schedule(time: float, kind: str, details: Any = None) -> None:
         heapq.heappush(events, (time, next(order), kind, details))
 
-    def send(number: int) -> None:
+    def send(attempt_number: int) -> None:
         nonlocal sending_until
         sending_until = max(now, sending_until) + CLIENT_CPU_S
-        schedule(sending_until, "sent", number)
+        schedule(sending_until, "sent", attempt_number)
 
     schedule(0.0, "read")
     while events:
@@ -112,7 +112,7 @@ def simulate(
             replied_at, end = server.start_call(now, rng)
             schedule(replied_at, "reply", (attempt, end, details))
         elif kind == "reply":
-            attempt, end, number = details
+            attempt, end, attempt_number = details
             limit.ended(attempt, end, max(now, sending_until))
             limits.append(limit.limit)
             if end is AttemptEnd.ANSWERED:
@@ -121,8 +121,8 @@ def simulate(
             else:
                 refused += 1
                 # The client's default retry policy: exponential, with jitter.
-                wait = 0.25 * 2 ** (number - 1) * (1 - rng.random() / 2)
-                schedule(now + max(wait, server.retry_after), "retry", number + 1)
+                wait = 0.25 * 2 ** (attempt_number - 1) * (1 - rng.random() / 2)
+                schedule(now + max(wait, server.retry_after), "retry", attempt_number + 1)
         else:
             send(details)
         while unread and in_flight < limit.limit and not is_reading:
