@@ -202,7 +202,7 @@ async def test_create_sends_one_signed_post_and_returns_a_link(kind: str) -> Non
     """Each method sends one signed POST: for a cloud payment to the cloud server, otherwise to GatePay's."""
     async with serve(http(reply_body(data=LINK))) as server, make_client(server) as gatepay:
         link = await create(gatepay, kind)
-    assert link == PaymentLink("https://h/pay/api?id=1", "", None, "T-1001-X")
+    assert link == PaymentLink(pay_url="https://h/pay/api?id=1", qrcode_url="", qrcode=None, out_order_id="T-1001-X")
     [head], [form] = server.heads, server.bodies
     path = f"/{'cloud' if kind == 'cloudpay' else 'api'}/{kind}/create"
     assert head.split(b" ")[:2] == [b"POST", path.encode()]

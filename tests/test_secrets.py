@@ -20,6 +20,7 @@ from gatepay_async.protocol.messages import encode
 from gatepay_async.protocol.signing import Credentials, sign
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
+# With `impatient_uploads`, an upload ends after eight failed calls in a row.
 pytestmark = [pytest.mark.sockets, pytest.mark.usefixtures("impatient_uploads")]
 
 SECRET = "canary-of-the-appsecret"
@@ -128,9 +129,9 @@ async def test_no_secret_of_a_reply_is_repeated(name: str, status: str, caplog: 
     caplog.set_level(logging.DEBUG)
 
     async def send_reply(stream: SocketStream, _: int) -> None:
-        about_keys = b" /api/ka/" in server.heads[-1]
+        is_about_keys = b" /api/ka/" in server.heads[-1]
         # Other requests contain no card keys, so the reply repeats their form with the signature.
-        reply = REPLIES[name].encode("utf-8", "surrogateescape") if about_keys else b"<p>" + server.bodies[-1]
+        reply = REPLIES[name].encode("utf-8", "surrogateescape") if is_about_keys else b"<p>" + server.bodies[-1]
         await stream.send(http(reply, status=status))
 
     async with (

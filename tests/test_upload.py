@@ -54,6 +54,7 @@ from gatepay_async.upload import upload
 # Finding one refused card key among 500 by halving takes at most this many calls: two for each of about 10 sizes.
 MAX_HALVING_CALLS = 2 * (math.log2(500) + 1)
 
+# With `impatient_uploads`, an upload ends after eight failed calls in a row.
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio, pytest.mark.usefixtures("impatient_uploads")]
 
 

@@ -203,6 +203,7 @@ async def test_an_input_of_the_wrong_type_is_refused(keys: Any) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         await server.upload(keys)
     assert caught.value.field == "keys"
+    # For a text or a path, the error suggests an open file.
     assert ("open file" in caught.value.problem) is isinstance(keys, str | bytes | bytearray | Path)
     assert "AAA" not in all_text_in(caught.value)
     assert server.sizes == []

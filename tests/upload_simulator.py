@@ -44,10 +44,11 @@ class Server:
         if workers is not None:
             self._busy_until = sorted(until for until in self._busy_until if until > now)
             if len(self._busy_until) >= workers:
-                start = self._busy_until[-workers]
+                start = self._busy_until[-workers]  # when a worker becomes free for this call
             self._busy_until.append(start + work)
-        until = self.stalls[1] if self.stalls[0] <= start + work <= self.stalls[1] else start + work
-        return until, AttemptEnd.ANSWERED
+        finished_at = start + work
+        replied_at = self.stalls[1] if self.stalls[0] <= finished_at <= self.stalls[1] else finished_at
+        return replied_at, AttemptEnd.ANSWERED
 
     def finish_call(self) -> None:
         """Count a call as finished."""
@@ -61,7 +62,7 @@ class FixedLimit:
         self.limit = limit
 
     def began(self, _: float) -> Attempt:
-        return Attempt(0, 0, 0)
+        return Attempt(0, 0, 0)  # `ended` doesn't read it
 
     def ended(self, attempt: Attempt, end: AttemptEnd, now: float) -> None:
         """Do nothing."""

@@ -341,9 +341,9 @@ def _run(walk: Walk, stock: Stock, outcome: Outcome) -> Iterator[list[int]]:
             return
 
 
-def print_line(*words: object, **how: Any) -> None:
+def print_line(*words: object, **print_options: Any) -> None:
     """Print to standard output."""
-    print(*words, **how)  # noqa: T201 -- a program that is run by hand
+    print(*words, **print_options)  # noqa: T201 -- a program that is run by hand
 
 
 def check(outcomes: Iterable[tuple[int, Outcome]]) -> Counter[str]:

@@ -178,7 +178,7 @@ async def test_network_error_while_a_hook_reads_is_retried_if_that_is_safe() -> 
 async def test_error_of_a_response_hook_is_raised(sandbox: Sandbox, base_url: str) -> None:
     """A response hook's error is raised unchanged, without a retry. A payment raises OutcomeUnknownError from it."""
     for hook, kind in ((fail, OddError), (use_text_without_reading, httpx.ResponseNotRead), (partial(fail), OddError)):
-        before = len(sandbox.requests)
+        requests_before = len(sandbox.requests)
         async with client_with(base_url, sandbox, **response_hooks(hook)) as gatepay:
             with pytest.raises(kind) as caught:
                 await gatepay.list_products()
@@ -187,7 +187,7 @@ async def test_error_of_a_response_hook_is_raised(sandbox: Sandbox, base_url: st
             with pytest.raises(OutcomeUnknownError) as unknown:
                 await gatepay.create_payment(**ORDER)
         assert isinstance(unknown.value.__cause__, kind)
-        assert len(sandbox.requests) - before == 2
+        assert len(sandbox.requests) - requests_before == 2
 
 
 async def test_error_of_a_request_hook_is_raised(sandbox: Sandbox, base_url: str) -> None:
@@ -225,14 +225,14 @@ async def test_error_of_a_hooks_own_request_leaves_the_outcome_unknown(sandbox: 
     ]  # fmt: skip
     for hook in (log_to_unreachable_server, raise_status_of_another_request, raise_invalid_request):
         for make_transport in transports:
-            before = len(sandbox.orders())
+            orders_before = len(sandbox.orders())
             async with client_with(base_url, sandbox, transport=make_transport(), **response_hooks(hook)) as gatepay:
                 with pytest.raises(OutcomeUnknownError):
                     await gatepay.create_payment(**ORDER)
                 with pytest.raises((httpx.HTTPError, TransportError)) as caught:
                     await gatepay.create_card_keys(8, ["AAA"])
             assert not isinstance(caught.value, InvalidRequestError)
-            assert len(sandbox.orders()) - before == 1, hook.__name__
+            assert len(sandbox.orders()) - orders_before == 1, hook.__name__
 
 
 async def test_auth_with_a_login_request_is_used(sandbox: Sandbox, base_url: str) -> None:
