@@ -370,7 +370,7 @@ async def test_waiting_too_long_for_a_connection_raises_pool_timeout() -> None:
 
 
 async def test_wait_turn_and_send_hooks_are_each_called_once() -> None:
-    """`on_wait`, `on_turn` and `on_send` are called once each, and only for the request they were passed with."""
+    """If a call waits, its `on_wait`, `on_turn` and `on_send` are called once each. Another call doesn't call them."""
     events: list[str] = []
 
     def record(event: str) -> Callable[[], None]:
@@ -391,7 +391,7 @@ async def test_wait_turn_and_send_hooks_are_each_called_once() -> None:
         # This call has no hooks, on the same connection.
         await call(pool, server)
         assert events == ["wait", "turn", "send"]
-        await caller()
+        await caller()  # needs no wait
         assert events == ["wait", "turn", "send", "send"]
 
 
@@ -917,7 +917,7 @@ async def test_cancelled_waiting_caller_passes_its_slot_on(cancel: Cancel) -> No
 
 @with_each_kind_of_cancellation
 async def test_random_cancellations_leak_nothing(cancel: Cancel) -> None:
-    """After 160 randomly cancelled calls, 20 new calls succeed, and no slot, socket or task is leaked."""
+    """After 160 calls, some of them cancelled at a random wait, 20 new calls succeed. No slot, socket or task leaks."""
     rng = random.Random(1)  # noqa: S311 -- reproducible, not secret
     targets = ["/", "/", "/", "/last", "/long", "/mute", "/stop"]
 

@@ -177,8 +177,8 @@ async def test_deadline_ends_the_call_and_closes_the_connection(*, tls: bool) ->
             assert idle_pool.slots == (0, 0)
 
 
-async def test_one_timer_serves_many_exchanges() -> None:
-    """A later exchange reuses the timer. It is set again if it fires too early, and replaced by an earlier deadline."""
+async def test_timer_outlives_its_exchange_until_the_pool_closes() -> None:
+    """An exchange with an earlier deadline replaces the timer of the last one. One that fires early is set again."""
     may_reply = threading.Event()
 
     def answer(connection: Connection, request: Request) -> None:

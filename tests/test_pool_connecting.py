@@ -119,8 +119,7 @@ async def test_simultaneous_successes_keep_one_socket(monkeypatch: pytest.Monkey
     assert [winner.name, *network.closed] in (["a", "b"], ["b", "a"], ["a"])
 
 
-async def test_first_error_is_raised_if_all_addresses_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If no address answers, the error of the first one is raised."""
+async def test_refusal_is_raised_if_all_addresses_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, FakeNetwork(a=refuse, b=refuse), (IPV6, "a"), (IPV4, "b"))
     with pytest.raises(ConnectionRefusedError):
         await connect_tcp("name.example", 80)

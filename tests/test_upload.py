@@ -585,8 +585,8 @@ async def test_a_refusal_that_concerns_all_chunks_stops_the_upload(
     assert sandbox.keys(8) == []
 
 
-async def test_auto_concurrency_exceeds_four_calls_within_max_connections() -> None:
-    """``concurrency='auto'`` has more than four calls in flight, and at most ``max_connections``."""
+async def test_auto_concurrency_is_above_four_and_at_most_max_connections() -> None:
+    """With ``concurrency='auto'``, more than four calls are in flight, and at most ``max_connections``."""
     shop = Shop(latency=0.1)
     async with serving(shop), AsyncGatePay("key", "secret", base_url=shop.base_url, max_connections=20) as gatepay:
         report = assert_adds_up(await gatepay.upload_card_keys(8, make_keys(15_000), concurrency="auto"))
