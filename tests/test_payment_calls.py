@@ -73,7 +73,7 @@ def parse_target(head: bytes) -> tuple[str, str, dict[str, str]]:
 
 # Options of AsyncGatePay for each way to send requests.
 CLIENT_OPTIONS: dict[str, Callable[[], dict[str, Any]]] = {
-    "own": dict,
+    "own pool": dict,
     "client": lambda: {"http_client": httpx.AsyncClient()},
     "transport": lambda: {"transport": httpx.AsyncHTTPTransport()},
 }
@@ -103,11 +103,10 @@ async def test_check_order_is_retried_after_a_lost_or_broken_response() -> None:
     """``order/check`` only reads, so a retry is safe."""
     replies = [
         b"",
-        http(reply_body(data=STATUS))[:-5],
+        http(reply_body(data=STATUS), headers="connection: close\r\n")[:-5],
         http(b"", status="502 Bad Gateway"),
         http(reply_body(data=STATUS)),
     ]
-    replies[1] = replies[1].replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
 
     async def answer(stream: SocketStream, number: int) -> None:
         if replies[number - 1]:
@@ -141,8 +140,8 @@ async def test_signature_in_the_query_is_neither_logged_nor_in_errors(
     caplog.set_level(logging.DEBUG)
     async with (
         serve(http(reply_body(data=STATUS)), b"") as server,
-        library.AsyncClient() as own,
-        AsyncGatePay("K", "S", base_url=server.base_url, retry=QUICK, http_client=own) as gatepay,
+        library.AsyncClient() as http_client,
+        AsyncGatePay("K", "S", base_url=server.base_url, retry=QUICK, http_client=http_client) as gatepay,
     ):
         await gatepay.check_order("T-1-X")
         with pytest.raises(TransportError) as caught:
@@ -203,7 +202,7 @@ async def test_create_sends_one_signed_post_and_returns_a_link(kind: str) -> Non
     """Each method sends one signed POST: for a cloud payment to the cloud server, otherwise to GatePay's."""
     async with serve(http(reply_body(data=LINK))) as server, make_client(server) as gatepay:
         link = await create(gatepay, kind)
-    assert link == PaymentLink("https://h/pay/api?id=1", "", None, "T-1001-X")
+    assert link == PaymentLink(pay_url="https://h/pay/api?id=1", qrcode_url="", qrcode=None, out_order_id="T-1001-X")
     [head], [form] = server.heads, server.bodies
     path = f"/{'cloud' if kind == 'cloudpay' else 'api'}/{kind}/create"
     assert head.split(b" ")[:2] == [b"POST", path.encode()]
@@ -303,8 +302,8 @@ async def test_cloudpay_requires_a_cloud_base_url_with_another_base_url() -> Non
             with pytest.raises(InvalidRequestError, match="GATEPAY_CLOUD_BASE_URL") as caught:
                 await create(gatepay, "cloudpay")
         assert (caught.value.field, requests) == ("cloud_base_url", [])
-    for own_url in (None, "https://GATEPAY.io:443/api"):  # GatePay's own URL: the default, and another spelling
-        async with AsyncGatePay("K", "S", base_url=own_url, transport=httpx.MockTransport(answer)) as gatepay:
+    for gatepay_url in (None, "https://GATEPAY.io:443/api"):  # GatePay's own URL: the default, and another spelling
+        async with AsyncGatePay("K", "S", base_url=gatepay_url, transport=httpx.MockTransport(answer)) as gatepay:
             await create(gatepay, "cloudpay")
     assert {str(request.url) for request in requests} == {"https://cloud.gatepay.io/api/cloudpay/create"}
 
@@ -319,29 +318,30 @@ async def test_cloud_base_url_of_the_environment_needs_a_matching_base_url(monke
 
     monkeypatch.setenv("GATEPAY_CLOUD_BASE_URL", "https://cloud.gatepay.io/api/")
     sandbox = "http://127.0.0.1:1/api/"
-    for environment, argument, sent in (
-        ("", sandbox, 0),
-        ("https://gatepay.io/api/", sandbox, 0),
-        ("http://127.0.0.1:1/api", sandbox, 1),
-        (sandbox, None, 1),
-        ("", "https://gatepay.io/api/", 1),
-        (sandbox, "https://gatepay.io/api/", 1),
+    # GATEPAY_BASE_URL, the argument base_url, and whether the order is sent to the cloud URL
+    for environment, argument, is_sent in (
+        ("", sandbox, False),
+        ("https://gatepay.io/api/", sandbox, False),
+        ("http://127.0.0.1:1/api", sandbox, True),
+        (sandbox, None, True),
+        ("", "https://gatepay.io/api/", True),
+        (sandbox, "https://gatepay.io/api/", True),
     ):
         requests.clear()
         monkeypatch.setenv("GATEPAY_BASE_URL", environment)
         async with AsyncGatePay("K", "S", base_url=argument, transport=httpx.MockTransport(answer)) as gatepay:
-            if sent:
+            if is_sent:
                 await create(gatepay, "cloudpay")
             else:
                 with pytest.raises(InvalidRequestError, match="cloud_base_url"):
                     await create(gatepay, "cloudpay")
-        assert len(requests) == sent, (environment, argument)
+        assert len(requests) == is_sent, (environment, argument)
 
 
-async def test_closing_the_client_ends_the_opening_of_the_cloud_connection(
+async def test_closing_the_client_closes_a_cloud_connection_that_opens_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """If the client is closed while a connection opens, what was opened is closed, and nothing is sent."""
+    """If the client is closed while a cloud connection opens, the connection is closed and the call fails."""
     opening, may_continue = anyio.Event(), anyio.Event()
     closed: list[str] = []
 
@@ -366,7 +366,7 @@ async def test_closing_the_client_ends_the_opening_of_the_cloud_connection(
             group.start_soon(call)
             await opening.wait()
         may_continue.set()
-    assert closed == ["cloud", "cloud"]  # its connections, and the client over them
+    assert closed == ["cloud", "cloud"]  # both objects that open_slowly() returned
 
 
 # -- unknown outcomes ----------------------------------------------------------------------------------------------
@@ -393,7 +393,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("replies", "found", "expected_waits"),
+    ("replies", "is_found", "expected_waits"),
     [
         ([FOUND], True, [0]),
         ([NOT_FOUND, NOT_FOUND, FOUND], True, [0, 1, 2]),
@@ -403,13 +403,13 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     ],
 )
 async def test_settle_asks_with_growing_waits_until_the_order_is_found(
-    waits: list[float], replies: list[bytes], *, found: bool, expected_waits: list[float]
+    waits: list[float], replies: list[bytes], *, is_found: bool, expected_waits: list[float]
 ) -> None:
     """If the order isn't found after the last wait, the result is None."""
     no_retries = RetryPolicy(attempts=1)
     async with serve(*replies) as server, make_client(server, retry=no_retries) as gatepay:
         status = await gatepay.settle(UNKNOWN)
-    assert (status is not None) == found
+    assert (status is not None) == is_found
     assert waits == expected_waits
     assert {parse_target(head)[2]["out_order_id"] for head in server.heads} == {"T-1001-X"}
 

@@ -131,10 +131,11 @@ async def test_the_result_of_an_attempt_changes_the_limit() -> None:
     refused = RefusedError(code=109, message="", endpoint="ka/create")
     gateway = ProtocolError(endpoint="ka/create", http_status=500, problem=Problem("empty"))
     broken = TransportError(endpoint="ka/create", sent=True, problem=Problem("empty"))
+    # The limit is 4 at first. A step up doubles it, and a step down halves it.
     for error, limit in ((None, 8), (refused, 8), (gateway, 4), (broken, 4), (anyio.EndOfStream(), 4)):
         permits = AutoPermits(100)
         for end_attempt in [permits.observe(CALL, 1) for _ in range(4)]:
-            end_attempt(error, None)
+            end_attempt(error, None)  # None: the HTTP status, which AutoPermits doesn't read
         assert permits._auto.limit == limit, error
     for status in (429, 503):
         permits = AutoPermits(100)

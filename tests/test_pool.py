@@ -269,7 +269,7 @@ async def test_each_call_closes_a_few_expired_connections() -> None:
         responses = [await pool.handle_async_request(request_for(server)) for _ in range(burst)]
         for response in responses:
             await response.aread()
-        clock.now += 15
+        clock.now += 15  # the default keepalive_expiry, in seconds
         assert await call(pool, server) == str(burst + 1)
         assert state(pool) == (0, burst - MAX_EXPIRED_CLOSED_PER_CALL, 0)
         await call(pool, server)
@@ -370,7 +370,7 @@ async def test_waiting_too_long_for_a_connection_raises_pool_timeout() -> None:
 
 
 async def test_wait_turn_and_send_hooks_are_each_called_once() -> None:
-    """`on_wait`, `on_turn` and `on_send` are called once each, and only for the request they were passed with."""
+    """If a call waits, its `on_wait`, `on_turn` and `on_send` are called once each. Another call doesn't call them."""
     events: list[str] = []
 
     def record(event: str) -> Callable[[], None]:
@@ -391,7 +391,7 @@ async def test_wait_turn_and_send_hooks_are_each_called_once() -> None:
         # This call has no hooks, on the same connection.
         await call(pool, server)
         assert events == ["wait", "turn", "send"]
-        await caller()
+        await caller()  # needs no wait
         assert events == ["wait", "turn", "send", "send"]
 
 
@@ -606,13 +606,13 @@ async def test_default_tls_context_is_created_once_in_a_thread(
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.2:{port}/", "https://127.0.0.1:{port}/", "http://127.0.0.1/", "ftp://127.0.0.1/"]
+    "url", ["http://127.0.0.2:8000/", "https://127.0.0.1:8000/", "http://127.0.0.1/", "ftp://127.0.0.1/"]
 )
 async def test_request_to_another_origin_is_rejected(url: str) -> None:
     """A request to another origin raises UnsupportedProtocol, and takes no slot."""
     async with OriginPool("http://127.0.0.1:8000/api") as pool:
         with pytest.raises(httpx.UnsupportedProtocol):
-            await pool.handle_async_request(httpx.Request("GET", url.format(port=8000)))
+            await pool.handle_async_request(httpx.Request("GET", url))
         assert state(pool) == (0, 0, 0)
 
 
@@ -632,12 +632,13 @@ async def test_synchronous_body_is_rejected() -> None:
 
 def test_every_httpcore_error_has_a_translation() -> None:
     """Each error of httpcore has an httpx error of the same name, and subclasses come before their base classes."""
-    errors = {kind for kind in vars(httpcore).values() if isinstance(kind, type) and issubclass(kind, Exception)}
+    errors = {value for value in vars(httpcore).values() if isinstance(value, type) and issubclass(value, Exception)}
     assert set(TRANSLATIONS) == errors
-    for error, kind in TRANSLATIONS.items():
-        assert error is httpcore.ConnectionNotAvailable or error.__name__ == kind.__name__
-    kinds = list(TRANSLATIONS)
-    assert all(not issubclass(later, earlier) for i, earlier in enumerate(kinds) for later in kinds[i + 1 :])
+    for httpcore_error, httpx_error in TRANSLATIONS.items():
+        # httpx has no ConnectionNotAvailable.
+        assert httpcore_error is httpcore.ConnectionNotAvailable or httpcore_error.__name__ == httpx_error.__name__
+    in_order = list(TRANSLATIONS)
+    assert all(not issubclass(later, earlier) for i, earlier in enumerate(in_order) for later in in_order[i + 1 :])
 
 
 # --- Closing -----------------------------------------------------------------------------------------------
@@ -890,7 +891,7 @@ async def test_cancelling_at_any_wait_leaks_nothing(
                 await pool.aclose()
             await server.wait_until(lambda: not server.open)
             wait_number += 1
-    # The number is more than 2 if a wait was cancelled. Closing our own asyncio connections never waits.
+    # *wait_number* is above 2 if at least one wait was cancelled. Our own asyncio connections close without a wait.
     assert wait_number > (1 if prepare in (unread_response, close_pool) else 2)
 
 
@@ -916,7 +917,7 @@ async def test_cancelled_waiting_caller_passes_its_slot_on(cancel: Cancel) -> No
 
 @with_each_kind_of_cancellation
 async def test_random_cancellations_leak_nothing(cancel: Cancel) -> None:
-    """After 160 randomly cancelled calls, 20 new calls succeed, and no slot, socket or task is leaked."""
+    """After 160 calls, some of them cancelled at a random wait, 20 new calls succeed. No slot, socket or task leaks."""
     rng = random.Random(1)  # noqa: S311 -- reproducible, not secret
     targets = ["/", "/", "/", "/last", "/long", "/mute", "/stop"]
 
@@ -945,11 +946,11 @@ async def test_random_cancellations_leak_nothing(cancel: Cancel) -> None:
         await pool.aclose()
         assert state(pool) == (0, 0, 0)
         await server.wait_until(lambda: not server.open)
-    gc.collect()
+    gc.collect()  # an unclosed socket that is collected here fails the test with a ResourceWarning
 
 
 def test_errors_of_the_pool_can_be_pickled() -> None:
-    """A program may pass them to another process, with any protocol."""
+    """A program may pass the errors to another process, with any protocol of pickle."""
     for error in (NotAvailableError("no", body_unread=True), TooLateError(), PoolClosedError("closed")):
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
             restored = pickle.loads(pickle.dumps(error, protocol))  # noqa: S301 -- pickled in this test

@@ -50,9 +50,9 @@ class IdlePool:
         self, body: bytes = b"", *, seconds: float = math.inf, max_bytes: int = 2**20
     ) -> WholeResponse | None:
         """Call `OriginPool.post_at_once` with a deadline *seconds* from now."""
-        until = asyncio.get_running_loop().time() + seconds
+        deadline = asyncio.get_running_loop().time() + seconds
         return await self.pool.post_at_once(
-            self._prepared, body, on_send=self._count_sent, deadline=until, max_bytes=max_bytes
+            self._prepared, body, on_send=self._count_sent, deadline=deadline, max_bytes=max_bytes
         )
 
     def _count_sent(self) -> None:
@@ -137,7 +137,7 @@ async def test_returns_none_and_sends_nothing_if_sending_must_wait(
                 patch.setattr(idle_pool.wire, "_is_readable", lambda: True)
                 assert await idle_pool.post_at_once() is None  # bytes have arrived before the request
             now[0] = 15.0
-            assert await idle_pool.post_at_once() is None  # expired
+            assert await idle_pool.post_at_once() is None  # expired: the default keepalive_expiry is 15 seconds
             now[0] = 14.0
             assert await idle_pool.post_at_once() is not None
             assert (idle_pool.sent_count, len(server.connections)) == (1, 1)
@@ -177,8 +177,8 @@ async def test_deadline_ends_the_call_and_closes_the_connection(*, tls: bool) ->
             assert idle_pool.slots == (0, 0)
 
 
-async def test_one_timer_serves_many_exchanges() -> None:
-    """A later exchange reuses the timer. It is set again if it fires too early, and replaced by an earlier deadline."""
+async def test_timer_outlives_its_exchange_until_the_pool_closes() -> None:
+    """An exchange with an earlier deadline replaces the timer of the last one. One that fires early is set again."""
     may_reply = threading.Event()
 
     def answer(connection: Connection, request: Request) -> None:

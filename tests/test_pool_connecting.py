@@ -30,7 +30,7 @@ class FakeNetwork:
         self.closed: list[str] = []
 
     async def connect(self, address: Address) -> Any:
-        name = address[3][0]
+        name = address[3][0]  # the host
         self.tried.append(name)
         await self.connect_functions[name]()
         return FakeSocket(name, self.closed)
@@ -115,11 +115,11 @@ async def test_simultaneous_successes_keep_one_socket(monkeypatch: pytest.Monkey
     install(monkeypatch, network, (IPV6, "a"), (IPV4, "b"))
     monkeypatch.setattr(connecting, "HEAD_START", 0)
     winner: Any = await connect_tcp("name.example", 80)
+    # ["a"]: the attempt on b was cancelled before it got a socket.
     assert [winner.name, *network.closed] in (["a", "b"], ["b", "a"], ["a"])
 
 
-async def test_first_error_is_raised_if_all_addresses_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If no address answers, the error of the first one is raised."""
+async def test_refusal_is_raised_if_all_addresses_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, FakeNetwork(a=refuse, b=refuse), (IPV6, "a"), (IPV4, "b"))
     with pytest.raises(ConnectionRefusedError):
         await connect_tcp("name.example", 80)

@@ -92,7 +92,7 @@ class RandomShop:
 
 
 def make_call(kind: int, tag: int) -> tuple[Callable[[AsyncGatePay], Awaitable[Any]], Callable[[Any], object], object]:
-    """Return a call, a function that gets a value from its result, and the expected value."""
+    """Return a call of *kind* (0 to 3), a function that gets a value from its result, and the expected value."""
     if kind == 0:
         return lambda gatepay: gatepay.list_card_keys(tag), lambda page: page.keys[0].content, f"KEY-{tag}"
     if kind == 1:

@@ -117,7 +117,7 @@ async def test_streamed_body_is_not_read_on_after_a_reset(*, tls: bool) -> None:
 @tcp_and_tls
 @pytest.mark.parametrize("in_parts", [False, True])
 async def test_reply_to_half_a_request_is_received(*, in_parts: bool, tls: bool) -> None:
-    """If the server rejects half a request, its reply is received; not on trio over TLS, where it can't be."""
+    """If the server rejects half a request, its reply is received; on trio over TLS that is impossible."""
     done = threading.Event()
 
     def refuse(connection: Connection, request: Request) -> None:

@@ -13,7 +13,7 @@ TWO_RECORDS = b"\x17\x03\x03\x00\x03abc\x17\x03\x03\x00\x00"
 
 
 class FakeStream(ByteStream):
-    """Returns the given parts one after the other, and records the other calls."""
+    """Returns *parts* one after the other, and records the calls of its other methods."""
 
     def __init__(self, *parts: bytes) -> None:
         self.parts = list(parts)

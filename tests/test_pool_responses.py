@@ -68,11 +68,11 @@ header_line = st.tuples(st.sampled_from(["Server", "date", "X-A", "connection", 
 def test_fast_and_llhttp_parsers_agree(  # noqa: PLR0917 -- the parts of a reply
     version: str, status: int, reason: str, headers: list[tuple[str, str]], body: bytes, missing: int, cut_at: int
 ) -> None:
-    """The regular expression for plain heads gives the same results as llhttp, which parses a head in two pieces."""
+    """The regular expression for plain heads and llhttp, which parses a head in two parts, give the same results."""
     lines = [f"{version} {status} {reason}", *(f"{name}: {value}" for name, value in headers)]
     whole = "\r\n".join([*lines, f"Content-Length: {max(0, len(body) + missing)}", "", ""]).encode() + body
-    head = len(whole) - len(body) + min(cut_at, len(body))
-    splits = ([whole[:head], *([whole[head:]] if whole[head:] else [])], [whole[:1], whole[1:]])
+    cut = len(whole) - len(body) + min(cut_at, len(body))  # in the body: the first reader gets the head in one piece
+    splits = ([whole[:cut], *([whole[cut:]] if whole[cut:] else [])], [whole[:1], whole[1:]])
     readers = [ResponseReader(), ResponseReader()]
     for reader, pieces in zip(readers, splits, strict=True):
         for piece in pieces:

@@ -173,7 +173,7 @@ class SlotsMachine(RuleBasedStateMachine):
     def wake(self) -> None:
         self.woken += 1
 
-    def expect_hand_on(self, slot: Slot[str]) -> bool:
+    def expect_assignment(self, slot: Slot[str]) -> bool:
         """Expect that the released *slot* was assigned to the oldest ticket. Return whether there was one."""
         if not self.queue:
             return False
@@ -207,7 +207,7 @@ class SlotsMachine(RuleBasedStateMachine):
         """A caller releases its slot with a connection that can be reused."""
         slot = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
         if self.slots.release_open(slot, now=self.now):
-            if not self.expect_hand_on(slot):
+            if not self.expect_assignment(slot):
                 self.idle.append(slot)
         else:
             assert self.slots.closed
@@ -219,7 +219,7 @@ class SlotsMachine(RuleBasedStateMachine):
         """A caller releases its slot without a connection."""
         slot = self.held.pop(data.draw(st.integers(0, len(self.held) - 1)))
         self.slots.release_empty(slot)
-        if self.expect_hand_on(slot):
+        if self.expect_assignment(slot):
             slot.connection = "open"
 
     @precondition(lambda self: self.queue)
@@ -241,7 +241,7 @@ class SlotsMachine(RuleBasedStateMachine):
 
     @rule(age=st.integers(0, 3))
     def expire(self, age: int) -> None:
-        """A caller closes the connection that has been idle for too long."""
+        """A caller closes the connection that has been idle longest, if it has been idle for *age* seconds or more."""
         slot = self.slots.acquire_idle(released_by=self.now - age)
         if self.idle and self.idle[0].released_at <= self.now - age:
             assert slot is self.idle.pop(0)

@@ -27,7 +27,7 @@ from gatepay_async.pool.over_httpcore import HttpcoreConnection
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 SHORT = 0.01  # seconds: a time-out for operations that would never end
-MAX_SINGLE_BYTES = 300  # longer replies are not sent byte by byte, which would be slow
+MAX_BYTE_BY_BYTE_LENGTH = 300  # longer replies are not sent byte by byte, which would be slow
 HELLO = http(b"hello")
 
 
@@ -120,7 +120,7 @@ async def test_odd_replies_are_read_as_expected(delivery: str, *, tls: bool) -> 
     with OddServer(answer, tls=tls) as server:
         async with open_pool(server, max_connections=1) as pool:
             for index, row in enumerate(REPLIES):
-                if delivery != "whole" and len(row.sent) > MAX_SINGLE_BYTES:
+                if delivery != "whole" and len(row.sent) > MAX_BYTE_BY_BYTE_LENGTH:
                     continue
                 sent.clear()
                 try:
@@ -128,11 +128,11 @@ async def test_odd_replies_are_read_as_expected(delivery: str, *, tls: bool) -> 
                 except (httpx.RemoteProtocolError, httpx.ReadError):
                     result = 0, b""
                 await until(sent.is_set)
-                before = len(server.connections)
+                connections_before = len(server.connections)
                 next_result = await call(pool, request_for(server, "next"))
-                kept = len(server.connections) == before
-                if (*result, kept, next_result) != (row.status, row.body, row.kept, (200, b"hello")):
-                    wrong.append(f"{row.name}: {result}, {kept}, {next_result}")
+                was_kept = len(server.connections) == connections_before
+                if (*result, was_kept, next_result) != (row.status, row.body, row.kept, (200, b"hello")):
+                    wrong.append(f"{row.name}: {result}, {was_kept}, {next_result}")
     assert not wrong, "\n".join(wrong)
 
 

@@ -88,8 +88,8 @@ async def test():
         assert (await outcome())[0] == "OutOfStockError"
     transport = httpx.MockTransport(lambda _: httpx.Response(200, json=reply))
     assert (await outcome(transport=transport))[0] == "OutOfStockError"
-    async with httpx.AsyncClient(transport=transport) as own:
-        assert (await outcome(http_client=own))[0] == "OutOfStockError"
+    async with httpx.AsyncClient(transport=transport) as http_client:
+        assert (await outcome(http_client=http_client))[0] == "OutOfStockError"
 """
     assert_passes(pytester, test)
 

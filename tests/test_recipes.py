@@ -193,11 +193,11 @@ def test_an_order_with_a_lost_reply_is_still_delivered(recipe: Recipe) -> None:
 
 
 def test_forged_callbacks_are_refused(recipe: Recipe) -> None:
-    """A callback with another price, a repeated field, no fields or an unknown order is answered `fail`."""
+    """A callback with another price or appsecret, a repeated field, no fields or an unknown order gets `fail`."""
     shop: dict[str, Any] = {"appkey": recipe.sandbox.appkey, "appsecret": recipe.sandbox.appsecret}
     number = recipe.order("forged@example.com")
     genuine = recipe.pay(number)
-    for bad in (
+    for forged in (
         genuine.replace("price=0.99", "price=0.01", 1),
         f"{genuine}&price=0.99",
         f"{genuine}&extend=%zz",
@@ -206,7 +206,7 @@ def test_forged_callbacks_are_refused(recipe: Recipe) -> None:
         signed_callback(**shop, out_order_id=number, price="0.01"),
         signed_callback(appkey=shop["appkey"], appsecret="guessed", out_order_id=number, price="0.99"),
     ):
-        assert recipe.deliver(bad) == "fail"
+        assert recipe.deliver(forged) == "fail"
     assert recipe.messages_to("forged@example.com") == []
     assert recipe.deliver(genuine) == "success"
     assert len(recipe.messages_to("forged@example.com")) == 1
@@ -241,8 +241,8 @@ def test_an_underpaid_order_is_not_delivered(recipe: Recipe) -> None:
     """If the customer pays too little, the answer is `fail`. Once the full price is paid, the shop delivers."""
     number = recipe.order("stingy@example.com")
     [order] = [order for order in recipe.sandbox.orders() if order.out_order_id == number]
-    short = recipe.sandbox.callback_query(order, realprice=Decimal("0.01"))
-    assert [recipe.deliver(short), recipe.deliver(short, post=True)] == ["fail", "fail"]
+    underpaid = recipe.sandbox.callback_query(order, realprice=Decimal("0.01"))
+    assert [recipe.deliver(underpaid), recipe.deliver(underpaid, post=True)] == ["fail", "fail"]
     assert recipe.messages_to("stingy@example.com") == []
     assert recipe.deliver(recipe.sandbox.callback_query(order, realprice=Decimal("0.99"))) == "success"
     assert len(recipe.messages_to("stingy@example.com")) == 1

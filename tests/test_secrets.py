@@ -20,6 +20,7 @@ from gatepay_async.protocol.messages import encode
 from gatepay_async.protocol.signing import Credentials, sign
 from gatepay_async.sandbox import Fault, FaultKind, Sandbox
 
+# With `impatient_uploads`, an upload ends after eight failed calls in a row.
 pytestmark = [pytest.mark.sockets, pytest.mark.usefixtures("impatient_uploads")]
 
 SECRET = "canary-of-the-appsecret"
@@ -128,9 +129,9 @@ async def test_no_secret_of_a_reply_is_repeated(name: str, status: str, caplog: 
     caplog.set_level(logging.DEBUG)
 
     async def send_reply(stream: SocketStream, _: int) -> None:
-        about_keys = b" /api/ka/" in server.heads[-1]
+        is_about_keys = b" /api/ka/" in server.heads[-1]
         # Other requests contain no card keys, so the reply repeats their form with the signature.
-        reply = REPLIES[name].encode("utf-8", "surrogateescape") if about_keys else b"<p>" + server.bodies[-1]
+        reply = REPLIES[name].encode("utf-8", "surrogateescape") if is_about_keys else b"<p>" + server.bodies[-1]
         await stream.send(http(reply, status=status))
 
     async with (
@@ -146,8 +147,10 @@ async def test_no_secret_of_a_reply_is_repeated(name: str, status: str, caplog: 
 
 
 @pytest.mark.asyncio  # the texts don't depend on the event loop
-@pytest.mark.parametrize("own_client", [False, True])
-async def test_no_secret_after_a_broken_connection(caplog: pytest.LogCaptureFixture, *, own_client: bool) -> None:
+@pytest.mark.parametrize("with_users_client", [False, True])
+async def test_no_secret_after_a_broken_connection(
+    caplog: pytest.LogCaptureFixture, *, with_users_client: bool
+) -> None:
     """Errors after a broken connection contain no secret, although httpx's errors refer to the signed request."""
     caplog.set_level(logging.DEBUG)
 
@@ -161,12 +164,12 @@ async def test_no_secret_after_a_broken_connection(caplog: pytest.LogCaptureFixt
             APPKEY,
             SECRET,
             base_url=server.base_url,
-            http_client=http_client if own_client else None,
+            http_client=http_client if with_users_client else None,
             retry=RetryPolicy(attempts=1),
         ) as gatepay,
     ):
         results = await results_of_all_calls(gatepay)
-    assert sum(isinstance(result, GatePayError) for result in results) == 5
+    assert sum(isinstance(result, GatePayError) for result in results) == 5  # all calls but upload(), which reports
     for result in results:
         assert_result_is_clean(result)
     assert_no_canary(caplog.text)

@@ -28,8 +28,20 @@ pytestmark = [pytest.mark.fast, pytest.mark.anyio]
 
 def catalog(**stocks: int) -> Catalog:
     """Return a catalog. ``p8=20`` is a product with ID 8 and a stock of 20."""
-    products = (Product(int(name[1:]), 1, 1, name, "", "", Decimal(1), stock) for name, stock in stocks.items())
-    return Catalog((Category(1, "all", tuple(products)),))
+    products = tuple(
+        Product(
+            id=int(name[1:]),
+            admin_id=1,
+            category_id=1,
+            name=name,
+            description="",
+            image="",
+            price=Decimal(1),
+            stock=stock,
+        )
+        for name, stock in stocks.items()
+    )
+    return Catalog((Category(id=1, name="all", products=products),))
 
 
 @rows(
@@ -44,7 +56,7 @@ def catalog(**stocks: int) -> Catalog:
 )
 def test_one_alert_per_crossing(stocks: list[int | None], alerts: list[int]) -> None:
     """A product gives an alert when it becomes low, and another one when it becomes low again."""
-    levels = StockLevels(20)
+    levels = StockLevels(below=20)
     catalogs = [catalog(p7=99) if stock is None else catalog(p7=99, p8=stock) for stock in stocks]
     assert [len(levels.find_crossings(current)) for current in catalogs] == alerts
 
@@ -81,7 +93,7 @@ async def test_watch_survives_outages(monkeypatch: pytest.MonkeyPatch, caplog: p
     with pytest.raises(InvalidAppKeyError):
         await anext(watch)
     assert [(alert.product.id, alert.product.stock) for alert in found_alerts] == [(8, 3), (4, 2), (8, 1)]
-    assert found_alerts[0] == StockAlert(found_alerts[0].product, 20)
+    assert found_alerts[0] == StockAlert(found_alerts[0].product, below=20)
     assert aiter(watch) is watch
     assert len(pauses) == 6
     assert all(54 <= seconds <= 66 for seconds in pauses)
@@ -93,7 +105,6 @@ async def test_watch_survives_outages(monkeypatch: pytest.MonkeyPatch, caplog: p
 
 @rows(("below", "every", "field"), [(0, 60, "below"), ("20", 60, "below"), (20, 0, "every"), (20, None, "every")])
 def test_invalid_arguments_raise_at_once(below: Any, every: Any, field: str) -> None:
-    """Invalid arguments raise at once."""
     fetch: Callable[[], Awaitable[Catalog]] = Any  # type: ignore[assignment]  # never called
     with pytest.raises(InvalidRequestError) as caught:
         StockWatch(fetch, below=below, every=every)

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.fast
 
 
 def test_started_programs_import_from_the_same_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """``python_path`` keeps the folders of ``PYTHONPATH``, which don't depend on the current folder."""
+    """``python_path`` keeps the folders of ``PYTHONPATH``, relative ones as absolute paths."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["src", str(tmp_path / "lib")]))
     normalise_environment()

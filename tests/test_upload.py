@@ -54,6 +54,7 @@ from gatepay_async.upload import upload
 # Finding one refused card key among 500 by halving takes at most this many calls: two for each of about 10 sizes.
 MAX_HALVING_CALLS = 2 * (math.log2(500) + 1)
 
+# With `impatient_uploads`, an upload ends after eight failed calls in a row.
 pytestmark = [pytest.mark.sockets, pytest.mark.anyio, pytest.mark.usefixtures("impatient_uploads")]
 
 
@@ -153,7 +154,7 @@ class Server:
         self.stored.update(dict.fromkeys(keys))
         if len(self.stored) == before:
             raise refusal(AlreadyStoredError, 112)
-        return Sent(Stored(len(self.stored) - before, ""), 1)
+        return Sent(Stored(len(self.stored) - before, ""), attempts=1)
 
     async def upload(
         self, keys: Iterable[str], *, concurrency: int = 1, on_progress: OnProgress | None = None
@@ -261,7 +262,7 @@ async def test_a_success_without_a_count_is_stored() -> None:
 
     async def send(_: KaCreate) -> Sent[Stored]:
         await anyio.lowlevel.checkpoint()
-        return Sent(Stored(None, "?"), 3)
+        return Sent(Stored(None, "?"), attempts=3)
 
     report = assert_adds_up(await upload(send, 8, make_keys(3)))
     assert columns(report) == {"stored": 3}
@@ -419,13 +420,13 @@ async def test_the_first_of_several_errors_is_raised() -> None:
 
 # --- Lost and failed calls ---------------------------------------------------------------------------------
 
-NOT_CARRIED_OUT = [
+FAULTS_BEFORE_STORING = [
     Fault(FaultKind.CUT_BEFORE, skip=1),
     Fault(FaultKind.RATE_LIMITED, skip=1, retry_after=0),
     Fault(FaultKind.BAD_GATEWAY, skip=1),
     Fault(FaultKind.CODE, skip=1, code=113),
 ]
-CARRIED_OUT = [
+FAULTS_AFTER_STORING = [
     Fault(FaultKind.CUT_AFTER, skip=1),
     Fault(FaultKind.HALF_BODY, skip=1),
     Fault(FaultKind.HALF_JSON, skip=1),
@@ -437,7 +438,7 @@ def fault_id(fault: Fault) -> str:
 
 
 @pytest.mark.without_coverage
-@pytest.mark.parametrize("fault", NOT_CARRIED_OUT, ids=fault_id)
+@pytest.mark.parametrize("fault", FAULTS_BEFORE_STORING, ids=fault_id)
 async def test_a_failed_call_is_retried(sandbox: Sandbox, gatepay: AsyncGatePay, fault: Fault) -> None:
     """A chunk that the server doesn't store at the first attempt is stored at the second."""
     sandbox.fault(fault)
@@ -449,7 +450,7 @@ async def test_a_failed_call_is_retried(sandbox: Sandbox, gatepay: AsyncGatePay,
 
 
 @pytest.mark.without_coverage
-@pytest.mark.parametrize("fault", CARRIED_OUT, ids=fault_id)
+@pytest.mark.parametrize("fault", FAULTS_AFTER_STORING, ids=fault_id)
 @pytest.mark.parametrize("existing", [0, 600])
 async def test_a_retry_after_a_lost_reply_is_already_there(
     sandbox: Sandbox, gatepay: AsyncGatePay, fault: Fault, existing: int
@@ -476,7 +477,7 @@ async def test_a_slow_reply_is_accepted(sandbox: Sandbox, gatepay: AsyncGatePay,
 
 
 @pytest.mark.parametrize(
-    ("fault", "column", "error", "carried_out"),
+    ("fault", "column", "error", "is_stored"),
     [
         (Fault(FaultKind.CUT_BEFORE, times=None), "unknown", TransportError, False),
         (Fault(FaultKind.CUT_AFTER, times=None), "unknown", TransportError, True),
@@ -496,7 +497,7 @@ async def test_a_permanent_fault_is_in_the_matching_column(
     fault: Fault,
     column: str,
     error: type[RefusedError],
-    carried_out: bool,
+    is_stored: bool,
 ) -> None:
     """Card keys whose calls always fail are in the matching column, with the error."""
     sandbox.fault(fault)
@@ -506,7 +507,7 @@ async def test_a_permanent_fault_is_in_the_matching_column(
     assert columns(report).keys() - {"not_sent"} == {column}
     assert failed_keys(report) == keys
     assert {type(chunk.error) for chunk in report.chunks} == {error}
-    assert (sorted(sandbox.keys(8)) != []) == carried_out
+    assert (sorted(sandbox.keys(8)) != []) == is_stored
     assert not report.ok
     with pytest.raises(UploadIncomplete) as caught:
         report.raise_for_failures()
@@ -584,8 +585,8 @@ async def test_a_refusal_that_concerns_all_chunks_stops_the_upload(
     assert sandbox.keys(8) == []
 
 
-async def test_auto_concurrency_exceeds_four_calls_within_max_connections() -> None:
-    """``concurrency='auto'`` has more than four calls in flight, and at most ``max_connections``."""
+async def test_auto_concurrency_is_above_four_and_at_most_max_connections() -> None:
+    """With ``concurrency='auto'``, more than four calls are in flight, and at most ``max_connections``."""
     shop = Shop(latency=0.1)
     async with serving(shop), AsyncGatePay("key", "secret", base_url=shop.base_url, max_connections=20) as gatepay:
         report = assert_adds_up(await gatepay.upload_card_keys(8, make_keys(15_000), concurrency="auto"))
@@ -597,7 +598,7 @@ async def test_auto_concurrency_exceeds_four_calls_within_max_connections() -> N
 
 @pytest.mark.parametrize("concurrency", [1, 4])
 async def test_a_wrong_secret_stops_the_upload(sandbox: Sandbox, concurrency: int) -> None:
-    """A wrong appsecret ends the upload after ``concurrency`` calls, or after three calls if that is more."""
+    """A wrong appsecret ends the upload after ``concurrency`` calls, but not before three: a chunk and its halves."""
     lines = EndlessKeys()
     async with client_of(sandbox, appsecret="wrong") as gatepay:
         report = assert_adds_up(await gatepay.upload_card_keys(8, lines, concurrency=concurrency))
@@ -669,7 +670,7 @@ async def test_the_only_chunk_can_stop_the_upload() -> None:
 
 
 async def test_an_unknown_refusal_does_not_stop_the_upload(sandbox: Sandbox, gatepay: AsyncGatePay) -> None:
-    """After a refusal with an unknown code the upload halves that chunk and stores the others."""
+    """After a refusal with an unknown code the upload halves the refused chunk, and sends the other chunks, too."""
     sandbox.fault(Fault(FaultKind.CODE, code=199, skip=1))
     report = assert_adds_up(await gatepay.upload_card_keys(8, make_keys(1_501), concurrency=1))
     assert columns(report) == {"stored": 1_501}
@@ -1059,6 +1060,7 @@ async def test_random_uploads_add_up(
     """Any input, replies and cancellation: each line is in one column, and each card key is accounted for."""
     lines: list[str] = []
     for block in blocks:
+        # Starting at half of the lines so far may repeat card keys of earlier blocks.
         lines += make_keys(block, start=len(lines) // 2) if isinstance(block, int) else block
     server = Server(*(STEPS[step]() for step in steps))
     report: UploadReport | None = None

@@ -64,8 +64,8 @@ async def upload_and_time(transport: Hanging) -> tuple[UploadReport, float]:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_an_upload_ends_forty_seconds_after_the_last_reply(backend: str) -> None:
-    """If the server stops replying, at the start or later, the upload ends within forty seconds."""
+def test_an_upload_ends_within_forty_seconds_after_the_last_reply(backend: str) -> None:
+    """If the server never replies, or stops replying after a few seconds, the upload ends within forty seconds."""
     for seconds in (0, 1, 3.3, 5):
         report, ended_at = virtual_time.run(upload_and_time, Hanging(seconds), backend=backend)
         assert ended_at - seconds < 40, seconds

@@ -32,7 +32,7 @@ class Server:
             await self.interrupt()
         await anyio.lowlevel.checkpoint()
         self.stored.update(call.keys)
-        return Sent(Stored(len(call.keys), ""), 1)
+        return Sent(Stored(len(call.keys), ""), attempts=1)
 
 
 async def await_a_cancelled_task() -> None:
@@ -65,8 +65,8 @@ def checked_report(report: Any, server: Server) -> UploadReport:
     total_of_results = report.stored + report.already_there + report.refused + report.unknown + report.not_sent
     assert report.read == report.blank + report.duplicates + total_of_results
     failed = {key for chunk in report.chunks for key in chunk.keys}
-    everything = {f"KEY-{number:06d}" for number in range(report.read)}
-    assert everything - failed <= server.stored
+    keys_read = {f"KEY-{number:06d}" for number in range(report.read)}
+    assert keys_read - failed <= server.stored
     missing = {key for chunk in report.chunks if chunk.fate in ("not_sent", "refused") for key in chunk.keys}
     assert not missing & server.stored
     return report

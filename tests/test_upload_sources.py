@@ -203,6 +203,7 @@ async def test_an_input_of_the_wrong_type_is_refused(keys: Any) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         await server.upload(keys)
     assert caught.value.field == "keys"
+    # For a text or a path, the error suggests an open file.
     assert ("open file" in caught.value.problem) is isinstance(keys, str | bytes | bytearray | Path)
     assert "AAA" not in all_text_in(caught.value)
     assert server.sizes == []
@@ -372,7 +373,11 @@ async def test_an_input_with_only_invalid_lines_sends_nothing() -> None:
 
 
 class WaitingFile:
-    """A file whose reads wait until `may_read` is set. `reading_threads` has the threads that read it."""
+    """
+    A file whose reads wait until `may_read` is set. `reading_threads` has the threads that read it.
+
+    Because of its `readline`, an upload reads it in a worker thread.
+    """
 
     def __init__(self, lines: Iterator[str]) -> None:
         self.may_read = threading.Event()
@@ -448,7 +453,7 @@ async def test_thousands_of_repetitions_let_other_tasks_run() -> None:
         report = await server.upload(itertools.repeat("AAA", 50_000))
         group.cancel_scope.cancel()
     assert (report.read, report.duplicates) == (50_000, 49_999)
-    assert turns >= 20
+    assert turns >= 20  # other tasks get a turn after every 2,000 lines
 
 
 # --- An input that fails -----------------------------------------------------------------------------------

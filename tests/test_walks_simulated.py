@@ -24,7 +24,7 @@ def test_thorough_walks_keep_the_contract_if_rows_come_back() -> None:
 
 
 def test_a_walk_ends_while_the_stock_changes() -> None:
-    """Every walk ends after few calls, even if the stock changes before every reply."""
+    """Every walk ends after few calls, even if the stock changes before most replies."""
     first_seed = fresh_seed()
     settings = {"change_rate": 0.7, "max_changes": 10**9, "change_kinds": ("delete", "come back"), "rows": 12}
     outcomes = [(seed, simulate(seed, **settings)) for seed in range(first_seed, first_seed + 15)]
@@ -33,7 +33,7 @@ def test_a_walk_ends_while_the_stock_changes() -> None:
 
 
 def test_a_thorough_walk_ends_while_the_stock_grows() -> None:
-    """A thorough walk ends after few calls, even if card keys are added before every fifth reply."""
+    """A thorough walk ends after few calls, even if card keys are added before one reply in five."""
     first_seed = fresh_seed()
     growing = {
         "change_rate": 0.2,

@@ -22,18 +22,18 @@ from gatepay_async.words.problem import Problem
 
 pytestmark = pytest.mark.fast
 
-OPEN = "0.0.0.0"  # noqa: S104 -- what must be refused
+ALL_INTERFACES = "0.0.0.0"  # noqa: S104 -- what must be refused
 HUGE = 10**5000  # too long to be printed, and too large for a float
-HERE = Path(__file__)
-NOT_TEXT = [3, True, b"text", [], object()]
-NO_TEXT = [None, *NOT_TEXT]
-TEXT = [*NO_TEXT, "", "half a character: \ud800"]
+THIS_FILE = Path(__file__)
+# Wrong values for parameters of a certain type: NOT_TEXT for one that must be text, and so on.
+NOT_TEXT_OR_NONE = [3, True, b"text", [], object()]
+NOT_TEXT = [None, *NOT_TEXT_OR_NONE]
 NOT_CALLABLE: list[object] = [None, 3, "time.time", []]
 NOT_BOOL: list[object] = [None, 0, 1, "yes", "", []]
 NOT_WHOLE = ["3", 3.0, True, math.nan, math.inf, [], Decimal(3)]
-WHOLE_FROM_1 = [None, *NOT_WHOLE, 0, -1, HUGE, -HUGE]
-WHOLE_FROM_0 = [*NOT_WHOLE, -1, HUGE, -HUGE]
-SECONDS_FROM_0: list[object] = [
+NOT_WHOLE_FROM_1 = [None, *NOT_WHOLE, 0, -1, HUGE, -HUGE]
+NOT_WHOLE_FROM_0 = [*NOT_WHOLE, -1, HUGE, -HUGE]
+NOT_SECONDS_FROM_0: list[object] = [
     None,
     "3",
     True,
@@ -46,8 +46,8 @@ SECONDS_FROM_0: list[object] = [
     [],
     Decimal(3),
 ]
-SECONDS = [*SECONDS_FROM_0, 0, math.inf, timedelta(0)]
-SECONDS_OR_NONE = ["3", True, 0, -1, math.nan, -math.inf, HUGE, -HUGE, timedelta(0), [], Decimal(3)]
+NOT_SECONDS_ABOVE_0 = [*NOT_SECONDS_FROM_0, 0, math.inf, timedelta(0)]
+NOT_SECONDS_OR_NONE = ["3", True, 0, -1, math.nan, -math.inf, HUGE, -HUGE, timedelta(0), [], Decimal(3)]
 NOT_MONEY = [
     3,
     0.5,
@@ -60,8 +60,8 @@ NOT_MONEY = [
     Decimal(-1),
     Decimal("0.001"),
 ]
-URLS = [
-    *NOT_TEXT,
+WRONG_URLS = [
+    *NOT_TEXT_OR_NONE,
     "",
     "ftp://127.0.0.1/",
     "http://",
@@ -69,10 +69,10 @@ URLS = [
     "http://127.0.0.1/?sign=1",
     "http://[::1",
 ]
-PRODUCT = WHOLE_FROM_1
-ORDER = [None, "1", 1.0, True, 0, -1, HUGE, [], object()]
-SHOP = [3, True, b"appkey", []]
-KEYS = [None, 3, "AAAA", b"AAAA", [3], [None], [""], ["A", b"B"], ["\ud800"]]
+WRONG_PRODUCT_IDS = NOT_WHOLE_FROM_1
+WRONG_ORDERS = [None, "1", 1.0, True, 0, -1, HUGE, [], object()]
+WRONG_APPKEYS = [3, True, b"appkey", []]
+WRONG_KEYS = [None, 3, "AAAA", b"AAAA", [3], [None], [""], ["A", b"B"], ["\ud800"]]
 
 
 async def handler(_callback: object) -> None:
@@ -90,11 +90,11 @@ def table(shop: Sandbox) -> Table:
             OriginPool,
             {"origin": "http://127.0.0.1/"},
             {
-                "origin": [*NO_TEXT, "", "gatepay.io", "ftp://gatepay.io", "http://", "http://[::1", "http://a\0b/"],
-                "max_connections": WHOLE_FROM_1,
-                "keepalive_expiry": SECONDS_FROM_0,
+                "origin": [*NOT_TEXT, "", "gatepay.io", "ftp://gatepay.io", "http://", "http://[::1", "http://a\0b/"],
+                "max_connections": NOT_WHOLE_FROM_1,
+                "keepalive_expiry": NOT_SECONDS_FROM_0,
                 "ssl_context": [3, True, "tls", []],
-                "uds": [3, True, b"socket", HERE],
+                "uds": [3, True, b"socket", THIS_FILE],
                 "clock": NOT_CALLABLE,
             },
         ),
@@ -103,63 +103,63 @@ def table(shop: Sandbox) -> Table:
             app,
             {
                 "handler": [None, 3, "handler", print],
-                "appkey": [*NO_TEXT, "", " "],
+                "appkey": [*NOT_TEXT, "", " "],
                 "appsecret": [None, 3, True, b"s", "", " ", [], [""], [3], [b"s"]],
                 "store": [None, 3, "store", MemoryStore],
-                "max_age": SECONDS_OR_NONE,
+                "max_age": NOT_SECONDS_OR_NONE,
                 "lookup": [3, "lookup", print],
                 "shortfall": [None, 3, 0.5, True, "x", "-1", "nan", "inf", "0.001", Decimal("nan"), Decimal(-1)],
                 "on_event": [3, "on_event", []],
-                "timeout": [*SECONDS, 3601],
+                "timeout": [*NOT_SECONDS_ABOVE_0, 3601],
                 "clock": NOT_CALLABLE,
             },
         ),
-        "MemoryStore": (MemoryStore, {}, {"keep": SECONDS_OR_NONE, "clock": NOT_CALLABLE}),
+        "MemoryStore": (MemoryStore, {}, {"keep": NOT_SECONDS_OR_NONE, "clock": NOT_CALLABLE}),
         "SQLiteStore": (
             SQLiteStore,
-            {"path": HERE.with_name("callbacks.sqlite3")},
+            {"path": THIS_FILE.with_name("callbacks.sqlite3")},
             {
-                "path": [*NO_TEXT, "", ":memory:", HERE / "no folder" / "callbacks.sqlite3"],
-                "keep": SECONDS_OR_NONE,
+                "path": [*NOT_TEXT, "", ":memory:", THIS_FILE / "no folder" / "callbacks.sqlite3"],
+                "keep": NOT_SECONDS_OR_NONE,
                 "clock": NOT_CALLABLE,
             },
         ),
         "RedisStore": (
             RedisStore,
             {"redis": "redis://127.0.0.1"},
-            {"redis": [*NO_TEXT, "", "http://127.0.0.1"], "prefix": NO_TEXT, "keep": SECONDS_OR_NONE},
+            {"redis": [*NOT_TEXT, "", "http://127.0.0.1"], "prefix": NOT_TEXT, "keep": NOT_SECONDS_OR_NONE},
         ),
         "Fault": (
             Fault,
             {"kind": FaultKind.SLOW},
             {
-                "kind": [*NO_TEXT, "", "explode", FaultKind.CODE],  # CODE needs a code
-                "endpoint": [*NOT_TEXT, "", "ka/shwo"],
-                "times": WHOLE_FROM_0,
+                "kind": [*NOT_TEXT, "", "explode", FaultKind.CODE],  # CODE needs a code
+                "endpoint": [*NOT_TEXT_OR_NONE, "", "ka/shwo"],
+                "times": NOT_WHOLE_FROM_0,
                 "probability": [None, "0.5", True, -0.1, 1.1, math.nan, math.inf, HUGE, []],
                 "seed": [None, *NOT_WHOLE],
-                "skip": [None, *WHOLE_FROM_0],
-                "seconds": SECONDS_FROM_0,
+                "skip": [None, *NOT_WHOLE_FROM_0],
+                "seconds": NOT_SECONDS_FROM_0,
                 "retry_after": [None, 3.0, True, -1, HUGE, "", [], b"3"],
-                "code": [None, *WHOLE_FROM_0],
+                "code": [None, *NOT_WHOLE_FROM_0],
             },
         ),
         "Options": (
             Options,
             {},
             {
-                "past_last_page": [*NO_TEXT, "", "explode"],
+                "past_last_page": [*NOT_TEXT, "", "explode"],
                 "case_insensitive_keys": NOT_BOOL,
-                "expires_after": SECONDS_OR_NONE,
-                "callback_interval": SECONDS_FROM_0,
-                "callback_timeout": SECONDS,
+                "expires_after": NOT_SECONDS_OR_NONE,
+                "callback_interval": NOT_SECONDS_FROM_0,
+                "callback_timeout": NOT_SECONDS_ABOVE_0,
                 "callbacks_beyond_loopback": NOT_BOOL,
-                "callback_method": [*NO_TEXT, "", "get", "PUT"],
-                "php_floats": [*NOT_TEXT, "", "16 digits"],
+                "callback_method": [*NOT_TEXT, "", "get", "PUT"],
+                "php_floats": [*NOT_TEXT_OR_NONE, "", "16 digits"],
                 "status_is_code": NOT_BOOL,
                 "html_escaped": NOT_BOOL,
-                "params": [*NO_TEXT, "", "half"],
-                "pay_path": [*NO_TEXT, "", "pay/api"],
+                "params": [*NOT_TEXT, "", "half"],
+                "pay_path": [*NOT_TEXT, "", "pay/api"],
                 "refuse_extra": NOT_BOOL,
                 "urls_required": NOT_BOOL,
                 "notify_both": NOT_BOOL,
@@ -174,16 +174,16 @@ def table(shop: Sandbox) -> Table:
             Sandbox,
             {},
             {
-                "database": [*NO_TEXT, ""],
+                "database": [*NOT_TEXT, ""],
                 "seed": NOT_BOOL,
-                "callback_url": [*URLS, "http://gatepay.io/"],
+                "callback_url": [*WRONG_URLS, "http://gatepay.io/"],
                 "clock": NOT_CALLABLE,
             },
         ),
         "Sandbox.serve": (
             shop.serve,
             {},
-            {"host": [*NO_TEXT, "", OPEN, "localhost", "::1"], "port": [None, *WHOLE_FROM_0, 65536]},
+            {"host": [*NOT_TEXT, "", ALL_INTERFACES, "localhost", "::1"], "port": [None, *NOT_WHOLE_FROM_0, 65536]},
         ),
         "Sandbox.fault": (shop.fault, {}, {"fault": [None, "slow", FaultKind.SLOW, {}]}),
         "Sandbox.watch": (shop.watch, {}, {"watcher": NOT_CALLABLE}),
@@ -191,68 +191,75 @@ def table(shop: Sandbox) -> Table:
             shop.callback_query,
             {"order": 1},
             {
-                "order": ORDER,
+                "order": WRONG_ORDERS,
                 "paid_at": ["now", True, 1.5, -1, HUGE, datetime(2026, 1, 1), []],  # noqa: DTZ001 -- what must be refused
                 "realprice": NOT_MONEY,
             },
         ),
-        "Sandbox.return_query": (shop.return_query, {}, {"order": ORDER}),
+        "Sandbox.return_query": (shop.return_query, {}, {"order": WRONG_ORDERS}),
         "Sandbox.pay": (
             shop.pay,
             {"order": 1},
-            {"order": ORDER, "realprice": [*NOT_MONEY, Decimal(0), Decimal("1E7")]},
+            {"order": WRONG_ORDERS, "realprice": [*NOT_MONEY, Decimal(0), Decimal("1E7")]},
         ),
-        "Sandbox.expire": (shop.expire, {}, {"order": ORDER}),
-        "Sandbox.confirm": (shop.confirm, {}, {"order": ORDER}),
-        "Sandbox.send_again": (shop.send_again, {}, {"order": ORDER}),
-        "Sandbox.deliveries": (shop.deliveries, {}, {"order": ORDER[1:]}),
-        "Sandbox.wait_delivered": (shop.wait_delivered, {}, {"order": ORDER[1:], "timeout": SECONDS_FROM_0}),
-        "Sandbox.shop": (shop.shop, {}, {"appkey": SHOP}),
-        "Sandbox.remove_shop": (shop.remove_shop, {}, {"appkey": SHOP}),
+        "Sandbox.expire": (shop.expire, {}, {"order": WRONG_ORDERS}),
+        "Sandbox.confirm": (shop.confirm, {}, {"order": WRONG_ORDERS}),
+        "Sandbox.send_again": (shop.send_again, {}, {"order": WRONG_ORDERS}),
+        "Sandbox.deliveries": (shop.deliveries, {}, {"order": WRONG_ORDERS[1:]}),
+        "Sandbox.wait_delivered": (shop.wait_delivered, {}, {"order": WRONG_ORDERS[1:], "timeout": NOT_SECONDS_FROM_0}),
+        "Sandbox.shop": (shop.shop, {}, {"appkey": WRONG_APPKEYS}),
+        "Sandbox.remove_shop": (shop.remove_shop, {}, {"appkey": WRONG_APPKEYS}),
         "Sandbox.change_shop": (
             shop.change_shop,
             {},
             {
-                "appkey": SHOP,
+                "appkey": WRONG_APPKEYS,
                 "closed": NOT_BOOL,
                 "quota": NOT_MONEY,
                 "licence_until": [3, True, "2026-01-01", datetime(2026, 1, 1)],  # noqa: DTZ001 -- what must be refused
-                "callback_url": [*URLS, "http://gatepay.io/"],
-                "return_url": URLS,
-                "expired_url": URLS,
-                "token": [*NOT_TEXT, ""],
+                "callback_url": [*WRONG_URLS, "http://gatepay.io/"],
+                "return_url": WRONG_URLS,
+                "expired_url": WRONG_URLS,
+                "token": [*NOT_TEXT_OR_NONE, ""],
                 "closed_pay_types": [None, 3, "alipay", ["paypal"], [None], ["alipay", ""]],
                 "agent": NOT_BOOL,
             },
         ),
-        "Sandbox.keys": (shop.keys, {}, {"product_id": PRODUCT}),
-        "Sandbox.key_ids": (shop.key_ids, {}, {"product_id": PRODUCT}),
-        "Sandbox.add_keys": (shop.add_keys, {"product_id": 8, "keys": []}, {"product_id": PRODUCT, "keys": KEYS}),
+        "Sandbox.keys": (shop.keys, {}, {"product_id": WRONG_PRODUCT_IDS}),
+        "Sandbox.key_ids": (shop.key_ids, {}, {"product_id": WRONG_PRODUCT_IDS}),
+        "Sandbox.add_keys": (
+            shop.add_keys,
+            {"product_id": 8, "keys": []},
+            {"product_id": WRONG_PRODUCT_IDS, "keys": WRONG_KEYS},
+        ),
         "Sandbox.delete_keys": (
             shop.delete_keys,
             {"product_id": 8, "ids": []},
-            {"product_id": PRODUCT, "ids": [None, 3, "123", ["1"], [True], [0], [HUGE], [None]]},
+            {"product_id": WRONG_PRODUCT_IDS, "ids": [None, 3, "123", ["1"], [True], [0], [HUGE], [None]]},
         ),
         "Sandbox.restore_keys": (
             shop.restore_keys,
             {"product_id": 8, "keys": {}},
-            {"product_id": PRODUCT, "keys": [None, 3, "A", ["A"], {"1": "A"}, {0: "A"}, {1: 2}, {1: ""}, {True: "A"}]},
+            {
+                "product_id": WRONG_PRODUCT_IDS,
+                "keys": [None, 3, "A", ["A"], {"1": "A"}, {0: "A"}, {1: 2}, {1: ""}, {True: "A"}],
+            },
         ),
-        "Sandbox.set_per_page": (shop.set_per_page, {}, {"per_page": WHOLE_FROM_1}),
+        "Sandbox.set_per_page": (shop.set_per_page, {}, {"per_page": NOT_WHOLE_FROM_1}),
     }
 
 
-# The public names that no caller passes arguments to: what they return or raise, interfaces, and enums.
-NOT_CALLED = {
+# Public classes that users don't create: results, errors, interfaces and enums.
+NOT_CREATED_BY_USERS = {
     "CallEvent", "CallbackEvent", "CallbackReply", "CallbackUrlError", "Claim", "Delivery", "DeliveryEvent",
     "DeliveryState", "EventKind", "FaultKind", "LaterVersionError", "NoCallbackError", "Order", "OrderState",
     "PoolClosedError", "PortTakenError", "SeenRequest", "ShopAccount", "ShopState", "ShownState", "Standing", "Store",
 }  # fmt: skip
 
 
-# The methods that users don't call: httpx and the client call those of the pool, CallbackApp those of a store.
-# `receive` gets what comes from outside, and answers `fail` if it is wrong.
-CALLED_BY_OTHERS = {
+# Methods that users don't call: httpx and the client call the pool's, and CallbackApp calls a store's. `receive` takes
+# any request, and answers a wrong one with `fail`.
+NOT_CALLED_BY_USERS = {
     *(f"OriginPool.{name}" for name in ("handle_async_request", "prepare", "post", "post_at_once", "post_in_turn")),
     *(f"{kind}Store.{name}" for kind in ("Memory", "SQLite", "Redis") for name in ("claim", "commit", "release")),
     "CallbackApp.receive",
@@ -261,8 +268,8 @@ CALLED_BY_OTHERS = {
 
 @pytest.fixture(scope="module")
 def shop() -> Any:
-    with Sandbox() as opened:
-        yield opened
+    with Sandbox() as new_sandbox:
+        yield new_sandbox
 
 
 def run(result: object) -> None:
@@ -286,7 +293,9 @@ def test_wrong_arguments_raise_one_kind_of_error(shop: Sandbox) -> None:
                 try:
                     run(function(**{**valid, parameter: value}))
                 except InvalidArgumentError as error:
+                    # The kind CODE is valid, but requires the parameter `code`.
                     expected = "code" if value is FaultKind.CODE else parameter
+                    # The problem "other" has no text in two languages.
                     if error.field == expected and type(error.problem) is Problem and error.problem.name != "other":
                         continue
                     failures.append(f"{name}({parameter}={type(value)}): {error.field}, {error.problem!r}")
@@ -300,16 +309,16 @@ def test_wrong_arguments_raise_one_kind_of_error(shop: Sandbox) -> None:
 
 def test_the_table_has_every_public_function_and_parameter(shop: Sandbox) -> None:
     """The table has all public names of the three packages, all methods of Sandbox, and all of their parameters."""
-    rooms = {*pool.__all__, *callbacks.__all__, "RedisStore", *sandbox.__all__}
+    public_names = {*pool.__all__, *callbacks.__all__, "RedisStore", *sandbox.__all__}
     classes = {OriginPool, CallbackApp, MemoryStore, SQLiteStore, RedisStore, Fault, Options, Sandbox}
-    assert {cls.__name__ for cls in classes} == rooms - NOT_CALLED
+    assert {cls.__name__ for cls in classes} == public_names - NOT_CREATED_BY_USERS
     methods = {
         f"{cls.__name__}.{name}"
         for cls in classes
         for name, method in inspect.getmembers(cls, inspect.isfunction)
         if not name.startswith("_") and len(inspect.signature(method).parameters) > 1
     }
-    assert rooms - NOT_CALLED | methods - CALLED_BY_OTHERS == set(table(shop))
+    assert public_names - NOT_CREATED_BY_USERS | methods - NOT_CALLED_BY_USERS == set(table(shop))
     for name, (function, _, wrong) in table(shop).items():
         parameters = inspect.signature(function).parameters.values()
         assert {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} == set(wrong), name
@@ -321,15 +330,15 @@ def test_the_table_has_every_public_function_and_parameter(shop: Sandbox) -> Non
     CallbackUrlError(field="callback_url", problem=Problem("url_form")),
 ])  # fmt: skip
 def test_error_survives_copying(error: InvalidArgumentError) -> None:
-    """A pickle and a copy keep class, field and problem. Each is a ValueError."""
-    for other in (pickle.loads(pickle.dumps(error)), copy.copy(error)):  # noqa: S301 -- pickled in this test
-        assert (type(other), str(other), other.field) == (type(error), str(error), error.field)
-        assert other.problem.name == error.problem.name
+    """An error is a ValueError. Its pickle and its copy keep its class, field and problem."""
+    for copied in (pickle.loads(pickle.dumps(error)), copy.copy(error)):  # noqa: S301 -- pickled in this test
+        assert (type(copied), str(copied), copied.field) == (type(error), str(error), error.field)
+        assert copied.problem.name == error.problem.name
     assert isinstance(error, ValueError)
 
 
 def test_callbacks_raise_the_error_of_the_client() -> None:
-    """The error of `callbacks` is an InvalidRequestError, as the client's."""
+    """A wrong argument in `callbacks` raises InvalidRequestError, as one of the client does."""
     with pytest.raises(InvalidRequestError, match="keep: must be a number of seconds above 0"):
         MemoryStore(keep=0)
 

@@ -76,8 +76,8 @@ def on_event(event: CallbackEvent) -> None:
     assert_type(event.error, BaseException | None)
 
 
-def receive() -> list[CallbackApp]:
-    """Every store, and every option of ``CallbackApp``."""
+def create_callback_apps() -> list[CallbackApp]:
+    """Return an application for each kind of store, with every option of ``CallbackApp``."""
     stores: list[Store] = [MemoryStore(keep=9e9), SQLiteStore("file", keep=timedelta(days=90)), RedisStore("redis://x")]
     age = timedelta(hours=1)
     return [

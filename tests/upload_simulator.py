@@ -44,10 +44,11 @@ class Server:
         if workers is not None:
             self._busy_until = sorted(until for until in self._busy_until if until > now)
             if len(self._busy_until) >= workers:
-                start = self._busy_until[-workers]
+                start = self._busy_until[-workers]  # when a worker becomes free for this call
             self._busy_until.append(start + work)
-        until = self.stalls[1] if self.stalls[0] <= start + work <= self.stalls[1] else start + work
-        return until, AttemptEnd.ANSWERED
+        finished_at = start + work
+        replied_at = self.stalls[1] if self.stalls[0] <= finished_at <= self.stalls[1] else finished_at
+        return replied_at, AttemptEnd.ANSWERED
 
     def finish_call(self) -> None:
         """Count a call as finished."""
@@ -61,7 +62,7 @@ class FixedLimit:
         self.limit = limit
 
     def began(self, _: float) -> Attempt:
-        return Attempt(0, 0, 0)
+        return Attempt(0, 0, 0)  # `ended` doesn't read it
 
     def ended(self, attempt: Attempt, end: AttemptEnd, now: float) -> None:
         """Do nothing."""
@@ -96,10 +97,10 @@ def simulate(
     def schedule(time: float, kind: str, details: Any = None) -> None:
         heapq.heappush(events, (time, next(order), kind, details))
 
-    def send(number: int) -> None:
+    def send(attempt_number: int) -> None:
         nonlocal sending_until
         sending_until = max(now, sending_until) + CLIENT_CPU_S
-        schedule(sending_until, "sent", number)
+        schedule(sending_until, "sent", attempt_number)
 
     schedule(0.0, "read")
     while events:
@@ -112,7 +113,7 @@ def simulate(
             replied_at, end = server.start_call(now, rng)
             schedule(replied_at, "reply", (attempt, end, details))
         elif kind == "reply":
-            attempt, end, number = details
+            attempt, end, attempt_number = details
             limit.ended(attempt, end, max(now, sending_until))
             limits.append(limit.limit)
             if end is AttemptEnd.ANSWERED:
@@ -121,8 +122,8 @@ def simulate(
             else:
                 refused += 1
                 # The client's default retry policy: exponential, with jitter.
-                wait = 0.25 * 2 ** (number - 1) * (1 - rng.random() / 2)
-                schedule(now + max(wait, server.retry_after), "retry", number + 1)
+                wait = 0.25 * 2 ** (attempt_number - 1) * (1 - rng.random() / 2)
+                schedule(now + max(wait, server.retry_after), "retry", attempt_number + 1)
         else:
             send(details)
         while unread and in_flight < limit.limit and not is_reading:

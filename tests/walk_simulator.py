@@ -170,7 +170,7 @@ class Stock:
         shown = min(asked, last) if server in ("clamping", "echo") else asked
         number = min(asked, last) if server in ("clamping", "thinkphp") else asked
         ids = self.rows[(shown - 1) * size : shown * size]
-        stated_last = 0 if server == "thinkphp" and not total else last
+        stated_last = 0 if server == "thinkphp" and not total else last  # ThinkPHP: an empty list has 0 pages
         self.replies.append(Reply(tuple(self.rows), size, self.come_backs))
         self.come_backs = 0
         self.log.append(("asked", asked, "page", number, ids, "total", total, "per_page", size))
@@ -226,6 +226,7 @@ class Outcome:
     def note_error(self, error: MisreadError | ProtocolError, stock: Stock) -> None:
         """Note that the walk gave up. It may do so only if the stock changed."""
         self.gave_up = True
+        # A walk that gives up because of changes names the field `total`. Other errors of a reply name other fields.
         if error.path != "data.ka.total" or not stock.changed:
             self.violations.append(f"raised {error}")
 
@@ -340,9 +341,9 @@ def _run(walk: Walk, stock: Stock, outcome: Outcome) -> Iterator[list[int]]:
             return
 
 
-def print_line(*words: object, **how: Any) -> None:
+def print_line(*words: object, **print_options: Any) -> None:
     """Print to standard output."""
-    print(*words, **how)  # noqa: T201 -- a program that is run by hand
+    print(*words, **print_options)  # noqa: T201 -- a program that is run by hand
 
 
 def check(outcomes: Iterable[tuple[int, Outcome]]) -> Counter[str]:

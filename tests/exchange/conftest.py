@@ -14,7 +14,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 def authority_file(authority: trustme.CA, tmp_path: Path) -> str:
-    """Return the path of its certificate, for SSL_CERT_FILE."""
+    """Return the path of a file with the authority's certificate, for SSL_CERT_FILE."""
     path = tmp_path / "authority.pem"
     authority.cert_pem.write_to_path(str(path))
     return str(path)

@@ -21,8 +21,8 @@ ORDER: dict[str, Any] = {
     "product_id": 8, "product_num": 1, "pay_type": "alipay", "out_order_id": "T-1-X", "custom": "c",
 }  # fmt: skip
 NO_STOCK = b'{"code": 110, "msg": "", "time": "1", "data": []}'
-TWICE = RetryPolicy(attempts=2, first_wait=0, longest_wait=0)
-SHOP = "https://gatepay.example/api/"
+TWO_ATTEMPTS = RetryPolicy(attempts=2, first_wait=0, longest_wait=0)
+SHOP_URL = "https://gatepay.example/api/"
 
 Route = Callable[[str, ssl.SSLContext], Any]
 
@@ -86,10 +86,10 @@ async def shop_behind_proxy(
             yield shop, proxy
 
 
-async def pay(base_url: str = SHOP, *, timeout: float = 20, **options: Any) -> GatePayError:  # noqa: ASYNC109 -- the client's
+async def pay(base_url: str = SHOP_URL, *, timeout: float = 20, **options: Any) -> GatePayError:  # noqa: ASYNC109 -- the client's
     """Make a payment that fails. Return its error."""
     async with AsyncGatePay(
-        "a", "b", base_url=base_url, timeout=timeout, retry=TWICE, allow_http=True, **options
+        "a", "b", base_url=base_url, timeout=timeout, retry=TWO_ATTEMPTS, allow_http=True, **options
     ) as gatepay:
         with pytest.raises(GatePayError) as caught:
             await gatepay.create_payment(**ORDER)
@@ -144,7 +144,7 @@ async def test_tunnels_are_not_reused(authority: trustme.CA, client_tls: ssl.SSL
         await stream.send(http(NO_STOCK))
 
     async with shop_behind_proxy(authority, answer) as (_, proxy), through_environment(proxy.url, client_tls):
-        async with AsyncGatePay("a", "b", base_url=SHOP) as gatepay:
+        async with AsyncGatePay("a", "b", base_url=SHOP_URL) as gatepay:
             for _ in range(2):
                 with pytest.raises(OutOfStockError):
                     await gatepay.create_payment(**ORDER)

@@ -140,7 +140,8 @@ async def test_raise_for_status_in_a_hook_raises_the_error_of_the_reply() -> Non
         async with raw_server(answer) as server, client_with(server.base_url, **response_hooks(*hooks)) as gatepay:
             with pytest.raises(error) as caught:
                 await gatepay.create_payment(**ORDER)
-        assert type(caught.value).__name__ in (error.__name__, "OutOfStockError"), status  # code 110
+        # Code 110 raises OutOfStockError, a RefusedError.
+        assert type(caught.value).__name__ in (error.__name__, "OutOfStockError"), status
         assert len(server.bodies) == request_count, status
         assert b"sign=" in server.bodies[0]
         assert caught.value.__cause__ is None or isinstance(caught.value.__cause__, ProtocolError)
@@ -177,7 +178,7 @@ async def test_network_error_while_a_hook_reads_is_retried_if_that_is_safe() -> 
 async def test_error_of_a_response_hook_is_raised(sandbox: Sandbox, base_url: str) -> None:
     """A response hook's error is raised unchanged, without a retry. A payment raises OutcomeUnknownError from it."""
     for hook, kind in ((fail, OddError), (use_text_without_reading, httpx.ResponseNotRead), (partial(fail), OddError)):
-        before = len(sandbox.requests)
+        requests_before = len(sandbox.requests)
         async with client_with(base_url, sandbox, **response_hooks(hook)) as gatepay:
             with pytest.raises(kind) as caught:
                 await gatepay.list_products()
@@ -186,7 +187,7 @@ async def test_error_of_a_response_hook_is_raised(sandbox: Sandbox, base_url: st
             with pytest.raises(OutcomeUnknownError) as unknown:
                 await gatepay.create_payment(**ORDER)
         assert isinstance(unknown.value.__cause__, kind)
-        assert len(sandbox.requests) - before == 2
+        assert len(sandbox.requests) - requests_before == 2
 
 
 async def test_error_of_a_request_hook_is_raised(sandbox: Sandbox, base_url: str) -> None:
@@ -205,8 +206,8 @@ async def test_error_of_a_request_hook_with_auth_makes_the_outcome_unknown(sandb
             await gatepay.create_payment(**ORDER)
 
 
-async def test_network_error_inside_a_hook_is_not_gatepays(sandbox: Sandbox, base_url: str) -> None:
-    """If a hook's own request fails to connect, that doesn't mean that the payment wasn't sent."""
+async def test_error_of_a_hooks_own_request_leaves_the_outcome_unknown(sandbox: Sandbox, base_url: str) -> None:
+    """A hook's error, even a failure to connect to another server, doesn't mean that the payment wasn't sent."""
 
     async def log_to_unreachable_server(_: httpx.Response) -> None:
         async with httpx.AsyncClient() as logs:
@@ -224,14 +225,14 @@ async def test_network_error_inside_a_hook_is_not_gatepays(sandbox: Sandbox, bas
     ]  # fmt: skip
     for hook in (log_to_unreachable_server, raise_status_of_another_request, raise_invalid_request):
         for make_transport in transports:
-            before = len(sandbox.orders())
+            orders_before = len(sandbox.orders())
             async with client_with(base_url, sandbox, transport=make_transport(), **response_hooks(hook)) as gatepay:
                 with pytest.raises(OutcomeUnknownError):
                     await gatepay.create_payment(**ORDER)
                 with pytest.raises((httpx.HTTPError, TransportError)) as caught:
                     await gatepay.create_card_keys(8, ["AAA"])
             assert not isinstance(caught.value, InvalidRequestError)
-            assert len(sandbox.orders()) - before == 1, hook.__name__
+            assert len(sandbox.orders()) - orders_before == 1, hook.__name__
 
 
 async def test_auth_with_a_login_request_is_used(sandbox: Sandbox, base_url: str) -> None:
@@ -314,7 +315,7 @@ NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 async def test_transport_with_untraced_fallback_may_have_sent(sandbox: Sandbox) -> None:
-    """If a transport can't connect and then sends without a trace, a payment's outcome is unknown."""
+    """If a transport can't connect, and goes on with code that isn't traced, a payment's outcome is unknown."""
 
     class Failover(httpx.AsyncBaseTransport):
         def __init__(self, finish: Callable[[], Awaitable[None]]) -> None:
@@ -330,7 +331,7 @@ async def test_transport_with_untraced_fallback_may_have_sent(sandbox: Sandbox) 
 
     async with sandbox.serve() as stopped_url:
         pass
-    for finish in (anyio.lowlevel.checkpoint, anyio.sleep_forever):
+    for finish in (anyio.lowlevel.checkpoint, anyio.sleep_forever):  # the fallback fails at once, or at the time-out
         async with AsyncGatePay(
             "a", "b", base_url=stopped_url, transport=Failover(finish), retry=QUICK, timeout=2
         ) as gatepay:
@@ -392,6 +393,7 @@ async def test_transport_with_a_spare_gets_the_order_once(sandbox: Sandbox) -> N
             client.setblocking(False)
             client.connect_ex(full_listener.getsockname())
         for base_url in (stopped_url, f"http://127.0.0.1:{full_listener.getsockname()[1]}/api/"):
+            # The spare fails at once, or at the time-out.
             for finish in (anyio.lowlevel.checkpoint, anyio.sleep_forever):
                 orders.clear()
                 transport = WithSpare(0.05, finish)
@@ -494,8 +496,8 @@ async def test_unreadable_body_after_a_raised_status_raises_the_reading_error() 
                 await gatepay.create_payment(**ORDER)
 
 
-async def test_httpx_error_without_a_request_is_the_hooks_own(sandbox: Sandbox, base_url: str) -> None:
-    """An httpx error that a hook creates without a request is raised unchanged."""
+async def test_httpx_error_without_a_request_is_raised_unchanged(sandbox: Sandbox, base_url: str) -> None:
+    """An httpx error that a hook creates without a request is raised unchanged, like any error of a hook."""
 
     async def raise_made_up_error(_: httpx.Response) -> None:
         raise httpx.ConnectError("made up")
@@ -507,7 +509,7 @@ async def test_httpx_error_without_a_request_is_the_hooks_own(sandbox: Sandbox, 
 
 
 async def test_failed_socks_handshake_without_a_stream_closes_nothing() -> None:
-    """If a SOCKS handshake fails before the trace has seen a stream, there is nothing to close, and no error."""
+    """If a SOCKS handshake fails before the trace has seen a stream, the trace handles that without an error."""
 
     class Watch:
         reports_sending = True

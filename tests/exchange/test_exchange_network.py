@@ -216,7 +216,7 @@ def test_invalid_urls_are_rejected() -> None:
 
 
 def test_invisible_characters_around_a_base_url_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the value of a variable has an invisible character inside, or nothing else, the error names the variable."""
+    """A variable with an invisible character in its middle, or with no visible one, raises an error that names it."""
     assert "at https://shop.example/api/>" in repr(AsyncGatePay("a", "b", base_url="\ufeffhttps://shop.example/api\n"))
     for variable, value in {
         "GATEPAY_BASE_URL": "https://shop\u200b.example/", "GATEPAY_APPKEY": "my\u200bkey", "GATEPAY_APPSECRET": "\n",
@@ -230,8 +230,8 @@ def test_invisible_characters_around_a_base_url_are_removed(monkeypatch: pytest.
         assert caught.value.field == variable
 
 
-def test_own_pool_is_not_imported_for_a_users_transport(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a user's transport, the own pool isn't imported: that takes as long as importing everything else."""
+def test_pool_is_not_imported_for_a_users_transport(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a user's transport, our pool isn't imported: its import takes as long as that of everything else."""
     monkeypatch.delitem(sys.modules, "gatepay_async.pool")
     exchange_over(httpx.MockTransport(lambda _: httpx.Response(200)), ours=False)
     assert "gatepay_async.pool" not in sys.modules

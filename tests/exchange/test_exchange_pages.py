@@ -46,12 +46,12 @@ async def test_same_origin_shares_the_pool() -> None:
 async def test_other_origin_gets_new_connections() -> None:
     """Each request to another origin opens a new connection. Redirects are not followed by default."""
     async with (
-        raw_server(redirect) as other,
+        raw_server(redirect) as other_server,
         AsyncGatePay("KEY", "SECRET", base_url="http://127.0.0.1:9/api/") as gatepay,
     ):
         for _ in range(2):
-            assert (await gatepay.http.get(other.base_url)).status_code == 302
-    assert other.connections == 2
+            assert (await gatepay.http.get(other_server.base_url)).status_code == 302
+    assert other_server.connections == 2
 
 
 @pytest.mark.gatepay_live
@@ -63,21 +63,21 @@ async def test_other_origin_uses_proxy_and_certificates(
     authority.issue_cert("localhost", "page.example").configure_cert(tls)
     monkeypatch.setenv("SSL_CERT_FILE", authority_file)
     async with (
-        raw_server(reply, tls=tls) as other,
-        proxy_server(tunnel_port=httpx.URL(other.base_url).port or 0) as proxy,
+        raw_server(reply, tls=tls) as other_server,
+        proxy_server(tunnel_port=httpx.URL(other_server.base_url).port or 0) as proxy,
         AsyncGatePay("KEY", "SECRET", base_url="http://127.0.0.1:9/api/") as gatepay,
         AsyncGatePay("KEY", "SECRET", base_url="http://127.0.0.1:9/api/", trust_env=False) as without_env,
     ):
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-        assert (await gatepay.http.get(other.base_url)).status_code == 200
+        assert (await gatepay.http.get(other_server.base_url)).status_code == 200
         assert (await gatepay.http.get("https://page.example/")).status_code == 200
         with pytest.raises(httpx.ConnectError):
-            await without_env.http.get(other.base_url)
+            await without_env.http.get(other_server.base_url)
     assert proxy.request_lines == ["CONNECT page.example:443"]
 
 
 async def test_real_hosts_are_refused_in_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pytest plugin forbids real hosts here too, before anything connects."""
+    """The pytest plugin also forbids requests to real hosts through ``http``, before anything connects."""
     monkeypatch.setattr(permission, "is_loopback", lambda _: False)
     async with raw_server(reply) as server, AsyncGatePay("KEY", "SECRET", base_url=server.base_url) as gatepay:
         for url in (server.base_url, "https://gatepay.invalid/"):
