@@ -8,6 +8,7 @@ import pytest
 
 from gatepay_async.cli import failures, language
 from gatepay_async.protocol import callback_errors, errors
+from gatepay_async.protocol.bulk import Ledger, UploadIncomplete
 from gatepay_async.protocol.catalogue import REFUSALS
 from gatepay_async.sandbox import Sandbox
 from gatepay_async.words import LANGUAGES
@@ -63,6 +64,8 @@ def all_errors() -> Iterator[errors.GatePayError]:
         callback_errors.StaleCallbackError,
     ):
         yield callback_error(problem=Problem("missing"))
+    yield UploadIncomplete(Ledger().report(stopped=None))
+    yield errors.GatePayError("odd")
 
 
 def test_remedies_name_nothing_of_the_library() -> None:

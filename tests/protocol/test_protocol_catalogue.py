@@ -143,7 +143,8 @@ def test_refusals_are_explained(key: tuple[str, int], lang: Lang) -> None:
     endpoint, code = key
     entry = REFUSALS[key]
     error = entry.error(code=code, message="", endpoint=endpoint)
-    assert explain(error, lang) == Explanation(say(entry.cause, lang), say(entry.remedy, lang))
+    problem = {"en": f"refused with code {code}", "zh": f"被拒绝，状态码 {code}"}[lang]
+    assert explain(error, lang) == Explanation(say(entry.cause, lang), say(entry.remedy, lang), problem)
 
 
 def test_explanation_of_an_unlisted_code_says_that_it_is_not_listed() -> None:

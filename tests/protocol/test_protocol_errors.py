@@ -12,6 +12,7 @@ from tables import rows
 from gatepay_async.protocol import callback_errors, errors
 from gatepay_async.protocol.bulk import Chunk, Fate, Ledger, UploadIncomplete, failed
 from gatepay_async.protocol.errors import GatePayError, RefusedError
+from gatepay_async.words.problems import PROBLEMS
 
 pytestmark = pytest.mark.fast
 
@@ -126,6 +127,16 @@ def assert_same(actual: GatePayError, expected: GatePayError) -> None:
     assert type(actual) is type(expected)
     assert (str(actual), repr(actual)) == (str(expected), repr(expected))
     assert (actual.args, actual.__dict__) == (expected.args, expected.__dict__)
+
+
+@each_class
+def test_error_has_a_problem_for_programs(cls: type[GatePayError]) -> None:
+    """`.problem` is a text with a name, in both languages, that survives pickling."""
+    problem = make_error(cls).problem
+    restored = pickle.loads(pickle.dumps(make_error(cls))).problem  # noqa: S301 -- pickled in this test
+    assert (problem.name, problem.facts) == (restored.name, restored.facts)
+    assert problem.in_("en") == problem
+    assert problem.name in PROBLEMS
 
 
 @each_class

@@ -152,7 +152,10 @@ def test_problem_of_an_error_can_be_shown_in_both_languages() -> None:
         "must be a whole number, not str", "必须是整数，而不是 str",
     ]  # fmt: skip
     assert vars(InvalidRequestError(field="page", problem="plain"))["problem"].name == "other"
-    assert explain(OutcomeUnknownError(endpoint="pay/create", out_order_id="T-1-X"), "zh").problem == ""
+    assert (
+        explain(OutcomeUnknownError(endpoint="pay/create", out_order_id="T-1-X"), "zh").problem
+        == "无法确定订单 T-1-X 是否已创建"
+    )
     with_problem = pickle.dumps(error)
     vars(error)["problem"] = "plain"  # as an older version pickled it
     names = [pickle.loads(pickled).problem.name for pickled in (with_problem, pickle.dumps(error))]  # noqa: S301 -- pickled in this test

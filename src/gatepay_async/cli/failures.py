@@ -84,12 +84,6 @@ def cause_and_remedy(error: errors.GatePayError) -> tuple[str, str]:
     return explanation.cause, explanation.remedy
 
 
-def problem_as_json(error: errors.GatePayError) -> dict[str, object]:
-    """Return the ``.problem`` of *error* for JSON. If it has none, its headline takes the place."""
-    problem = getattr(error, "problem", None)
-    return text_as_json(problem if isinstance(problem, Problem) else headline(error))
-
-
 def text_as_json(message: CommandText | Problem) -> dict[str, object]:
     """Return the name, the text and the facts of *message* for JSON."""
     shown = problem_text(message) if isinstance(message, Problem) else message
@@ -167,7 +161,7 @@ def error_as_json(error: HaltError | errors.GatePayError) -> dict[str, object]:
         "cause": explanation.cause,
         "todo": explanation.remedy,
         "type": type(error).__name__,
-        "problem": problem_as_json(error),
+        "problem": text_as_json(error.problem),
         **existing_attributes(error, names),
     }
 

@@ -200,7 +200,7 @@ def _describe_outcome(place: Place, outcome: ChunkOutcome) -> Trouble:
         "cause": cause,
         "todo": todo,
         "error": None if error is None else type(error).__name__,
-        "problem": failures.text_as_json(cut_off) if error is None else failures.problem_as_json(error),
+        "problem": failures.text_as_json(cut_off if error is None else error.problem),
         **failures.existing_attributes(error, ("code", "message")),
     }
 

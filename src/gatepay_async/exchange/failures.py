@@ -98,5 +98,5 @@ def _text_of_cause(error: Exception) -> str:
 def _cause_of(error: BaseException) -> BaseException | None:
     """Return the error from which *error* was raised, or the first one of a group."""
     if isinstance(error, BaseExceptionGroup):
-        return error.exceptions[0]
+        return cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
     return error.__cause__ or error.__context__  # httpcore raises its errors `from None`

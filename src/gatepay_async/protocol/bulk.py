@@ -24,6 +24,7 @@ from gatepay_async.protocol.errors import (
     SignatureRejectedError,
     TransportError,
 )
+from gatepay_async.words.problem import Problem
 
 # Refusals that every chunk would get. After one of them, the upload ends.
 REFUSALS_OF_EVERY_CHUNK: tuple[type[RefusedError], ...] = (
@@ -282,6 +283,12 @@ class UploadIncomplete(GatePayError):  # noqa: N818 -- the contract's name: a re
             f"(of {report.read} lines; {report.stored} stored, {report.already_there} there already). "
             f"Uploading the same input again is safe: GatePay keeps one copy of each card key.",
         )
+
+    @property
+    def problem(self) -> Problem:  # type: ignore[override]  # built from the report, so it can't be set
+        """How many card keys are not known to be stored."""
+        report = self.report
+        return Problem("upload_incomplete", refused=report.refused, unknown=report.unknown, not_sent=report.not_sent)
 
 
 class Ledger:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from gatepay_async.protocol import errors
 from gatepay_async.words import Lang, Text, say
-from gatepay_async.words.problem import Problem
 from gatepay_async.words.refusals import CAUSES, REMEDIES
 
 
@@ -62,13 +61,12 @@ class Explanation(NamedTuple):
     Attributes:
         cause: Why it happened.
         remedy: What to do.
-        problem: What exactly is wrong, if the error has a ``.problem``; else empty. Text from elsewhere, such as OS
-            messages, is not translated.
+        problem: What exactly is wrong, from the error's ``.problem``. Text from elsewhere is not translated.
     """
 
     cause: str
     remedy: str
-    problem: str = ""
+    problem: str
 
 
 # The 状态码表 of each endpoint, in the order of the vendor's page. ka/create has no 108.
@@ -221,5 +219,4 @@ def explain(error: errors.GatePayError, lang: Lang = "en") -> Explanation:
         sent = error.sent if isinstance(error, errors.TransportError) else None
         names = {cls.__name__ for cls in type(error).__mro__}
         entry = next(row for row in ERROR_MEANINGS if row.error in names and row.sent in (None, sent))
-    problem = Problem.of(getattr(error, "problem", ""))
-    return Explanation(say(entry.cause, lang), say(entry.remedy, lang), problem.in_(lang))
+    return Explanation(say(entry.cause, lang), say(entry.remedy, lang), error.problem.in_(lang))

@@ -52,7 +52,14 @@ def _rebuild(cls: type[E], args: tuple[object, ...], facts: dict[str, Any]) -> E
 
 
 class GatePayError(Exception):
-    """The base class of all errors of this package."""
+    """
+    The base class of all errors of this package.
+
+    Attributes:
+        problem: What is wrong: a text that also has a ``.name`` and ``.facts`` for programs.
+    """
+
+    problem: Problem = Problem("unexpected")
 
     def __reduce__(self) -> tuple[object, ...]:
         # By default, unpickling calls the class with `args`, but our classes take keyword arguments.
@@ -108,6 +115,13 @@ class RefusedError(GatePayError):
         quoted = f" ({message})" if message else ""
         explanation = ": " + " ".join(filter(None, (cause, remedy))) if cause or remedy else ""
         super().__init__(f"{endpoint} refused with {code}{quoted}{explanation}")
+
+    @property
+    def problem(self) -> Problem:  # type: ignore[override]  # built from the other attributes, so it can't be set
+        """The code and GatePay's message. ``cause`` says what they mean."""
+        if not self.message:
+            return Problem("refused", code=self.code)
+        return Problem("refused_with_message", code=self.code, message=self.message)
 
 
 class MissingParameterError(RefusedError):
@@ -336,3 +350,10 @@ class OutcomeUnknownError(GatePayError):
             f"abandon this order and create another with a new out_order_id. If the customer pays the first one, you "
             f"still get its callback.",
         )
+
+    @property
+    def problem(self) -> Problem:  # type: ignore[override]  # built from the other attributes, so it can't be set
+        """What is unknown."""
+        if not self.out_order_id:
+            return Problem("call_unknown")
+        return Problem("order_unknown", out_order_id=self.out_order_id)

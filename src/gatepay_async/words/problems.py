@@ -502,6 +502,16 @@ PROBLEMS: dict[str, Text] = {
     "lines": ("lines {first} to {last}: each {problem}", "第 {first} 至 {last} 行每行都{problem}"),
     "with_example": ("{problem}:\n{example}", "{problem}：\n{example}"),
     "key_not_text": ("{key!r} must be text", "{key!r} 必须是文本"),
+    # -- refusals and unknown outcomes --------------------------------------------------------------------------------
+    "unexpected": ("something went wrong in gatepay-async", "gatepay-async 内部出错"),
+    "refused": ("refused with code {code}", "被拒绝，状态码 {code}"),
+    "refused_with_message": ("refused with code {code} ({message})", "被拒绝，状态码 {code}（{message}）"),
+    "order_unknown": ("the order {out_order_id} may or may not exist", "无法确定订单 {out_order_id} 是否已创建"),
+    "call_unknown": ("the call may or may not have been carried out", "无法确定这次调用是否已执行"),
+    "upload_incomplete": (
+        "{refused} card keys refused, {unknown} unknown, {not_sent} not sent",
+        "被拒绝 {refused} 条，结果未知 {unknown} 条，未发送 {not_sent} 条",
+    ),
     # -- errors of a transport and of the operating system -----------------------------------------------------------
     **HTTPX_ERRORS,
     **OS_ERRORS,
