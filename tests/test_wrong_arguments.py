@@ -352,3 +352,17 @@ def test_durations_may_be_timedeltas() -> None:
     assert (options.expires_after, options.callback_interval, options.callback_timeout) == (60, 2, 3)
     assert Options(expires_after=math.inf).expires_after is None
     assert Fault(FaultKind.SLOW, seconds=timedelta(seconds=2)).seconds == 2
+
+
+def test_unknown_product_is_a_lookup_error(shop: Sandbox) -> None:
+    """A product that no shop has raises LookupError, as an unknown order and an unknown shop do."""
+    calls: list[Callable[[], object]] = [
+        lambda: shop.keys(9),
+        lambda: shop.key_ids(9),
+        lambda: shop.add_keys(9, ["A"]),
+        lambda: shop.delete_keys(9, [1]),
+        lambda: shop.restore_keys(9, {1: "A"}),
+    ]
+    for call in calls:
+        with pytest.raises(LookupError, match="no shop has the product 9"):
+            call()
