@@ -140,7 +140,7 @@ def table(shop: Sandbox) -> Table:
                 "seed": [None, *NOT_WHOLE],
                 "skip": [None, *WHOLE_FROM_0],
                 "seconds": SECONDS_FROM_0,
-                "retry_after": [None, 3.0, True, -1, HUGE, "", [], b"3"],
+                "retry_after": [None, 3.0, True, -1, HUGE, "", [], b"3", timedelta(-1)],
                 "code": [None, *WHOLE_FROM_0],
             },
         ),
@@ -351,7 +351,8 @@ def test_durations_may_be_timedeltas() -> None:
     )
     assert (options.expires_after, options.callback_interval, options.callback_timeout) == (60, 2, 3)
     assert Options(expires_after=math.inf).expires_after is None
-    assert Fault(FaultKind.SLOW, seconds=timedelta(seconds=2)).seconds == 2
+    fault = Fault(FaultKind.RATE_LIMITED, seconds=timedelta(seconds=2), retry_after=timedelta(seconds=2.5))
+    assert (fault.seconds, fault.retry_after) == (2, 3)
 
 
 def test_unknown_product_is_a_lookup_error(shop: Sandbox) -> None:
