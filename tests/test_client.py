@@ -218,7 +218,7 @@ def test_file_without_a_secret_is_rejected(
         assert str(file) in str(caught.value)
         assert "canaries" not in str(caught.value)
         patch.setenv("GATEPAY_APPSECRET", "another")
-        with pytest.raises(InvalidRequestError, match="GATEPAY_APPSECRET_FILE: and GATEPAY_APPSECRET are both set"):
+        with pytest.raises(InvalidRequestError, match="GATEPAY_APPSECRET_FILE: is set, and so is GATEPAY_APPSECRET"):
             AsyncGatePay("a")
 
 

@@ -140,7 +140,7 @@ def table(shop: Sandbox) -> Table:
                 "seed": [None, *NOT_WHOLE],
                 "skip": [None, *NOT_WHOLE_FROM_0],
                 "seconds": NOT_SECONDS_FROM_0,
-                "retry_after": [None, 3.0, True, -1, HUGE, "", [], b"3"],
+                "retry_after": [None, 3.0, True, -1, HUGE, "", [], b"3", timedelta(-1)],
                 "code": [None, *NOT_WHOLE_FROM_0],
             },
         ),
@@ -360,4 +360,19 @@ def test_durations_may_be_timedeltas() -> None:
     )
     assert (options.expires_after, options.callback_interval, options.callback_timeout) == (60, 2, 3)
     assert Options(expires_after=math.inf).expires_after is None
-    assert Fault(FaultKind.SLOW, seconds=timedelta(seconds=2)).seconds == 2
+    fault = Fault(FaultKind.RATE_LIMITED, seconds=timedelta(seconds=2), retry_after=timedelta(seconds=2.5))
+    assert (fault.seconds, fault.retry_after) == (2, 3)
+
+
+def test_unknown_product_is_a_lookup_error(shop: Sandbox) -> None:
+    """A product that no shop has raises LookupError, as an unknown order and an unknown shop do."""
+    calls: list[Callable[[], object]] = [
+        lambda: shop.keys(9),
+        lambda: shop.key_ids(9),
+        lambda: shop.add_keys(9, ["A"]),
+        lambda: shop.delete_keys(9, [1]),
+        lambda: shop.restore_keys(9, {1: "A"}),
+    ]
+    for call in calls:
+        with pytest.raises(LookupError, match="no shop has the product 9"):
+            call()

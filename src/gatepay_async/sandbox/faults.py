@@ -4,6 +4,8 @@ The faults that a test or a user can add: their kinds, and which requests they h
 :mod:`gatepay_async.sandbox.fault_injection` injects them.
 """
 
+import math
+from datetime import timedelta
 from enum import StrEnum
 from functools import partial
 from random import Random
@@ -56,6 +58,11 @@ def _to_kind(kind: FaultKind | str) -> FaultKind:
     return FaultKind(kind)
 
 
+def _to_retry_after(value: int | timedelta | str) -> int | str:
+    """Convert a ``timedelta`` to whole seconds, rounded up. Other values are left to the validator."""
+    return math.ceil(value.total_seconds()) if isinstance(value, timedelta) else value
+
+
 def _check_retry_after(name: str, value: object) -> None:
     (check_text if isinstance(value, str) else partial(check_whole, least=0))(name, value)
 
@@ -73,7 +80,7 @@ class Fault:
         seed: The seed of the random numbers for *probability*. The same seed hits the same requests.
         skip: How many matching requests to let pass first.
         seconds: The delay of SLOW and DRIP, as a number or a ``timedelta``.
-        retry_after: The ``Retry-After`` of RATE_LIMITED: seconds, or the text of the header.
+        retry_after: The ``Retry-After`` of RATE_LIMITED: whole seconds, a ``timedelta``, or the text of the header.
         code: The code of CODE, which requires it.
 
     Raises:
@@ -89,7 +96,9 @@ class Fault:
     seed: int = field(default=0, validator=checked_by(check_whole, -MAX_INT64), kw_only=True)
     skip: int = field(default=0, validator=checked_by(check_whole, 0), kw_only=True)
     seconds: float = field(default=1.0, converter=without_timedelta, validator=checked_by(seconds_from_0), kw_only=True)
-    retry_after: int | str = field(default=1, validator=checked_by(_check_retry_after), kw_only=True)
+    retry_after: int | str = field(
+        default=1, converter=_to_retry_after, validator=checked_by(_check_retry_after), kw_only=True
+    )
     code: int = field(default=0, validator=checked_by(check_whole, 0), kw_only=True)
 
     def __attrs_post_init__(self) -> None:

@@ -1,10 +1,12 @@
 """The methods of ``Sandbox`` for shops and card keys."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
 from os import PathLike
+from sqlite3 import Connection
 from types import EllipsisType
 from typing import Any
 
@@ -192,15 +194,18 @@ class ShopControls:
     # -- card keys ---------------------------------------------------------------------------------------
 
     def keys(self, product_id: int) -> list[str]:
-        """Return all card keys of a product, ordered by id."""
-        check_whole("product_id", product_id, 1)
-        with self._database.transaction() as connection:
+        """
+        Return all card keys of a product, ordered by id.
+
+        Raises:
+            LookupError: There is no such product. The other methods for card keys raise it, too.
+        """
+        with self._open_product(product_id) as connection:
             return card_keys.contents(connection, product_id)
 
     def key_ids(self, product_id: int) -> list[int]:
         """Return the ids of all card keys of a product, ascending: in the same order as :meth:`keys`."""
-        check_whole("product_id", product_id, 1)
-        with self._database.transaction() as connection:
+        with self._open_product(product_id) as connection:
             return card_keys.ids(connection, product_id)
 
     def add_keys(self, product_id: int, keys: Iterable[str]) -> None:
@@ -210,16 +215,14 @@ class ShopControls:
         Raises:
             sqlite3.IntegrityError: A key is longer than 255 characters, or stored already.
         """
-        check_whole("product_id", product_id, 1)
         new_keys = list_texts("keys", keys)
-        with self._database.transaction() as connection:
+        with self._open_product(product_id) as connection:
             card_keys.add(connection, product_id, new_keys, now=int(self._clock()))
 
     def delete_keys(self, product_id: int, ids: Iterable[int]) -> int:
         """Delete the product's keys with these ids. Return how many were deleted."""
-        check_whole("product_id", product_id, 1)
         key_ids = list_wholes("ids", ids)
-        with self._database.transaction() as connection:
+        with self._open_product(product_id) as connection:
             return card_keys.delete(connection, product_id, key_ids)
 
     def restore_keys(self, product_id: int, keys: Mapping[int, str]) -> None:
@@ -233,12 +236,20 @@ class ShopControls:
         Raises:
             sqlite3.IntegrityError: An id or a key is stored already.
         """
-        check_whole("product_id", product_id, 1)
         check_instance("keys", keys, Mapping)
         list_wholes("keys", keys)
         list_texts("keys", keys.values())
-        with self._database.transaction() as connection:
+        with self._open_product(product_id) as connection:
             card_keys.restore(connection, product_id, keys, now=int(self._clock()))
+
+    @contextmanager
+    def _open_product(self, product_id: int) -> Generator[Connection, None, None]:
+        """Check that the product exists, and run a transaction."""
+        check_whole("product_id", product_id, 1)
+        with self._database.transaction() as connection:
+            if not shops.has_product(connection, product_id):
+                raise LookupError(f"no shop has the product {product_id}")
+            yield connection
 
     def set_per_page(self, per_page: int) -> None:
         """

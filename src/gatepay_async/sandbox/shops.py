@@ -18,6 +18,7 @@ __all__ = [
     "find_account",
     "find_product",
     "find_shop",
+    "has_product",
     "list_categories",
     "list_stock",
     "remove_shop",
@@ -161,6 +162,11 @@ def find_product(connection: sqlite3.Connection, admin_id: int, product_id: int)
         "SELECT id, name, price FROM product WHERE id = ? AND admin_id = ?", (product_id, admin_id)
     ).fetchone()
     return None if row is None else Product(id=row["id"], name=row["name"], price=row["price"])
+
+
+def has_product(connection: sqlite3.Connection, product_id: int) -> bool:
+    """Whether a shop has a product with that id."""
+    return connection.execute("SELECT 1 FROM product WHERE id = ?", (product_id,)).fetchone() is not None
 
 
 _STOCK_QUERY = """

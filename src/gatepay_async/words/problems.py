@@ -128,8 +128,8 @@ PROBLEMS: dict[str, Text] = {
     ),
     "not_set": ("is missing: pass it, or set {variable}", "缺失：请传入，或设置环境变量 {variable}"),
     "two_secrets": (
-        "and GATEPAY_APPSECRET are both set; unset one of them",
-        "与 GATEPAY_APPSECRET 同时设置了；请取消其中一个",
+        "is set, and so is GATEPAY_APPSECRET; unset one of them",
+        "与 GATEPAY_APPSECRET 不能同时设置；请取消其中一个",
     ),
     "secret_unreadable": ("names {path}, which can't be read: {reason}", "指定的 {path} 无法读取：{reason}"),
     "secret_form": (
