@@ -18,7 +18,7 @@ import psutil
 from attrs import frozen
 
 from benchmarks.callback_server import APPKEY, APPSECRET
-from benchmarks.measuring import Arm, Result, Row, Sample, Samples, cpu_each, median_of, rate, ratio, run_in_turns
+from benchmarks.measuring import Arm, Result, Row, Sample, Samples, cpu_us_per_call, median_of, rate, ratio, run_in_turns
 from benchmarks.placing import place_on, two_cpus
 from benchmarks.serving import ROOT
 from gatepay_async import new_out_order_id
@@ -145,4 +145,4 @@ def _rows(samples: Samples) -> list[Row]:
 
 def _beside(ours: list[Sample], bare: list[Sample]) -> str:
     rates = f"{median_of(ours, rate):,.0f} a second against {median_of(bare, rate):,.0f}"
-    return f"{rates}; CPU of the server {median_of(ours, cpu_each):.0f} µs against {median_of(bare, cpu_each):.0f} µs"
+    return f"{rates}; CPU of the server {median_of(ours, cpu_us_per_call):.0f} µs against {median_of(bare, cpu_us_per_call):.0f} µs"

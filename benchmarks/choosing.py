@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks.measuring import Result, Row, Sample, cpu_each, median_of, ratio, timed
+from benchmarks.measuring import Result, Row, Sample, cpu_us_per_call, median_of, ratio, timed
 from gatepay_async.pool.slots import Slots, Ticket
 
 FEW, MANY, MAX_TIME_RATIO = 10, 10_000, 1.5
@@ -22,11 +22,11 @@ def _row(kind: str, prepare: Callable[[int], Callable[[], None]], *, rounds: int
     for _ in range(rounds):
         samples["few"].append(timed(few, times=times))
         samples["many"].append(timed(many, times=times))
-    nanoseconds = {name: median_of(measured, cpu_each) * 1000 for name, measured in samples.items()}
+    nanoseconds = {name: median_of(measured, cpu_us_per_call) * 1000 for name, measured in samples.items()}
     return Row(
         what=f"the pool's choice, {MANY:,} connections against {FEW}: a connection {kind}",
         goal=MAX_TIME_RATIO,
-        value=ratio(samples["many"], samples["few"], cpu_each),
+        value=ratio(samples["many"], samples["few"], cpu_us_per_call),
         at_most=True,
         beside=f"{nanoseconds['many']:.0f} ns against {nanoseconds['few']:.0f} ns",
     )

@@ -85,7 +85,7 @@ class Sample:
         return self.calls / self.wall
 
     @property
-    def cpu_each(self) -> float:
+    def cpu_us_per_call(self) -> float:
         """CPU microseconds per call."""
         return self.cpu / self.calls * 1e6
 
@@ -180,9 +180,9 @@ def rate(sample: Sample) -> float:
     return sample.rate
 
 
-def cpu_each(sample: Sample) -> float:
+def cpu_us_per_call(sample: Sample) -> float:
     """Return CPU microseconds per call: an argument for `ratio` and `median_of`."""
-    return sample.cpu_each
+    return sample.cpu_us_per_call
 
 
 def wall(sample: Sample) -> float:

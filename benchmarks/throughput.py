@@ -12,7 +12,7 @@ from benchmarks.measuring import (
     Row,
     Sample,
     Samples,
-    cpu_each,
+    cpu_us_per_call,
     drive,
     median_of,
     rate,
@@ -120,21 +120,21 @@ def _row(samples: Samples, peer: str, callers: int, goal: float | None, *, loop:
     if peer not in samples:
         return Row(what=what, goal=goal, value=None, beside="it is not installed")
     ours, theirs = samples["ours"], samples[peer]
-    costs = ", ".join(f"{name} {median_of(rounds, cpu_each):.0f}" for name, rounds in samples.items())
+    costs = ", ".join(f"{name} {median_of(rounds, cpu_us_per_call):.0f}" for name, rounds in samples.items())
     rates = f"{readable(median_of(ours, rate))} pages a second against {readable(median_of(theirs, rate))}"
     beside = f"by rate {ratio(ours, theirs, rate):.2f} ×, {rates}; CPU, µs a page: {costs}"
     return Row(
-        what=what, goal=None if goal is None else round(goal, 3), value=ratio(theirs, ours, cpu_each), beside=beside
+        what=what, goal=None if goal is None else round(goal, 3), value=ratio(theirs, ours, cpu_us_per_call), beside=beside
     )
 
 
 def _many_to_few_row(samples: Samples) -> Row:
     few, many = samples[str(FEW)], samples[str(MANY)]
     rates = f"{readable(median_of(many, rate))} and {readable(median_of(few, rate))} pages a second"
-    costs = f"CPU {median_of(many, cpu_each):.0f} and {median_of(few, cpu_each):.0f} µs a page"
+    costs = f"CPU {median_of(many, cpu_us_per_call):.0f} and {median_of(few, cpu_us_per_call):.0f} µs a page"
     beside = f"by rate {ratio(many, few, rate):.2f} ×, {rates}; {costs}"
     what = f"ours: {MANY} callers against {FEW}, by CPU"
-    return Row(what=what, goal=MIN_RATIO_MANY_TO_FEW, value=ratio(few, many, cpu_each), beside=beside)
+    return Row(what=what, goal=MIN_RATIO_MANY_TO_FEW, value=ratio(few, many, cpu_us_per_call), beside=beside)
 
 
 def _first_second_row(samples: Samples) -> Row:
@@ -148,7 +148,7 @@ def _picture_data(by_callers: dict[int, Samples]) -> dict[str, Any]:
     return {
         str(callers): {
             name: {
-                "cpu_us_a_page": round(median_of(rounds, cpu_each), 1),
+                "cpu_us_a_page": round(median_of(rounds, cpu_us_per_call), 1),
                 "pages_a_second": round(median_of(rounds, rate)),
             }
             for name, rounds in samples.items()

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from statistics import median
 
-from benchmarks.measuring import Arm, Result, Row, Sample, Stopwatch, cpu_each, median_of, ratio, run_in_turns, wall
+from benchmarks.measuring import Arm, Result, Row, Sample, Stopwatch, cpu_us_per_call, median_of, ratio, run_in_turns, wall
 from benchmarks.peers import PRODUCT, Call, Peer, client, floor, ours
 from benchmarks.server import ROWS_PER_PAGE
 from benchmarks.serving import Served, serving
@@ -62,12 +62,12 @@ async def _measure(served: Served, *, pages: int, rounds: int) -> Result:
             Row(
                 what=f"{what}: CPU a page",
                 goal=MAX_CPU_US,
-                value=median_of(prefetched, cpu_each),
+                value=median_of(prefetched, cpu_us_per_call),
                 at_most=True,
                 unit="µs",
-                beside=f"prefetch=1 {median_of(sequential, cpu_each):.0f} µs; {PREFETCH} callers without a walk "
-                f"{median_of(samples['calls'], cpu_each):.0f} µs, of which bare asyncio takes "
-                f"{median_of(samples['floor'], cpu_each):.0f} µs",
+                beside=f"prefetch=1 {median_of(sequential, cpu_us_per_call):.0f} µs; {PREFETCH} callers without a walk "
+                f"{median_of(samples['calls'], cpu_us_per_call):.0f} µs, of which bare asyncio takes "
+                f"{median_of(samples['floor'], cpu_us_per_call):.0f} µs",
             ),
         ]
     )

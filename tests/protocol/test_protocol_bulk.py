@@ -122,7 +122,7 @@ def test_chunks_hold_each_card_key_once_with_its_first_line(inputs: list[list[An
 
 
 def assert_in_flight(ledger: Ledger, *, at_least: int) -> None:
-    """Assert that each line is counted or in flight: *at_least* those in chunks, and those that the chunker holds."""
+    """Assert that each line read is in a column or in flight, and that *at_least* this many lines are in flight."""
     progress = ledger.progress()
     assert progress.read == progress.blank + progress.duplicates + progress.refused + progress.in_flight
     assert progress.in_flight >= at_least
@@ -183,7 +183,7 @@ def test_every_line_is_in_exactly_one_column(inputs: list[list[Any]], chunk_size
         chunks = [*chunker.chunks(lines)]
         last = chunker.last_chunk()
     chunks += [last] if last else []
-    drawn_results = iter(lambda: data.draw(results), None)
+    drawn_results = iter(lambda: data.draw(results), None)  # endless: no result is None
     waiting = sum(len(chunk.keys) for chunk in chunks)
     for chunk in data.draw(st.permutations(chunks)):
         for outcome in outcomes_of(chunk, drawn_results):

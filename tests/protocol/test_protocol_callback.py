@@ -76,8 +76,16 @@ def test_signed_callback_is_accepted_as_text_or_bytes() -> None:
     )
     text = query(signed_fields())
     backwards = query(dict(reversed(signed_fields().items())))
-    with_others = f"shop=1&{text}&utm_source=&%E5%AF%86=%2B"
-    for received in (text, "?" + text, text.encode(), b"?" + text.encode(), f"&{text}&&", backwards, with_others):
+    with_other_parameters = f"shop=1&{text}&utm_source=&%E5%AF%86=%2B"
+    for received in (
+        text,
+        "?" + text,
+        text.encode(),
+        b"?" + text.encode(),
+        f"&{text}&&",
+        backwards,
+        with_other_parameters,
+    ):
         assert parse(received) == expected
         assert verify_callback(received, SHOP) == expected
     assert str(parse(text).realprice) == "10.20"
@@ -387,7 +395,7 @@ def test_query_without_fields_reports_the_first_field_as_missing(text: Any) -> N
 
 
 def test_signature_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the result of ``hmac.compare_digest`` decides, whose time doesn't depend on the texts."""
+    """A signature is accepted if ``hmac.compare_digest`` says so. Its time doesn't depend on where the texts differ."""
     results: list[bool] = []
 
     def compare(first: bytes, second: bytes) -> bool:

@@ -161,7 +161,7 @@ def test_other_errors_are_explained(error: GatePayError, mentioned: str) -> None
     assert mentioned in explain(error, "zh").remedy
 
 
-def test_explanation_of_a_transport_error_says_whether_it_was_sent() -> None:
+def test_explanation_of_a_transport_error_says_whether_the_request_was_sent() -> None:
     """The explanation of a transport error says whether GatePay may have received the request."""
     not_sent, sent = (errors.TransportError(endpoint="ka/show", sent=sent, problem="x") for sent in (False, True))
     assert "nothing was sent" in explain(not_sent).cause

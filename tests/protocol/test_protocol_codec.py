@@ -250,19 +250,19 @@ def test_blanks_and_a_byte_order_mark_around_json_are_ignored() -> None:
     assert codec.parse_json(b'\xef\xbb\xbf\r\n\t {"a": 1.50}\n') == {"a": Decimal("1.50")}
 
 
-@rows(("ours", "example", "table"), [
+@rows(("attribute", "name_in_example", "name_in_table"), [
     ("created_at", "createtime", "create_at"), ("updated_at", "updatetime", "update_at"),
 ])  # fmt: skip
-def test_times_are_read_under_both_documented_names(ours: str, example: str, table: str) -> None:
+def test_times_are_read_under_both_documented_names(attribute: str, name_in_example: str, name_in_table: str) -> None:
     """The vendor's example and table use different names. If both are present, that of the example counts."""
     reply = json.loads((SAMPLES / "ka_show.json").read_bytes())
     row = reply["data"]["ka"]["data"][1]
-    row[table] = 1
+    row[name_in_table] = 1
     with_both_names = decode(KaShow(3, 2), Reply(200, json.dumps(reply).encode()))
-    assert getattr(with_both_names.keys[1], ours) == datetime(2019, 4, 26, 4, 5, 20, tzinfo=UTC)
-    del row[example]
+    assert getattr(with_both_names.keys[1], attribute) == datetime(2019, 4, 26, 4, 5, 20, tzinfo=UTC)
+    del row[name_in_example]
     with_name_of_table = decode(KaShow(3, 2), Reply(200, json.dumps(reply).encode()))
-    assert getattr(with_name_of_table.keys[1], ours) == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
+    assert getattr(with_name_of_table.keys[1], attribute) == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
 
 
 @rows("raw", ["1" + "0" * 30, "-1" + "0" * 30, "253402300800", "99999999999999"])

@@ -69,8 +69,8 @@ class Server:
         self.all_ids.update(self.ids)
         page = self.show(requested)
         if self.reads == 1:
-            exists = page.keys and page.current_page == requested <= page.last_page
-            self.ids_at_start = self.ids[self.ids.index(page.keys[0].id) :] if exists else []
+            page_exists = page.keys and page.current_page == requested <= page.last_page
+            self.ids_at_start = self.ids[self.ids.index(page.keys[0].id) :] if page_exists else []
         return page
 
     def change(self) -> None:
@@ -203,7 +203,7 @@ def test_rows_that_moved_before_the_first_page_are_found() -> None:
         ([], 6),
         ([Change([], 1)] * 3, 8),  # two more pages
         ([Change(FIRST_ROW, 0)], 7),  # page 1 again
-        ([Change([], 0), Change([], 0), Change(FIRST_ROW, 0)], 7),
+        ([Change([], 0), Change([], 0), Change(FIRST_ROW, 0)], 7),  # page 3 again
         ([Change([(0, 2)], 0)], 6),  # page 1 again, but page 6 is gone
         ([Change([], 0), Change([], 0), Change([(0, 4)], 0)], 8),  # pages 3, 2 and 1 again, then 2 to 4
         ([Change(FIRST_ROW, 0), Change(FIRST_ROW, 0)], 7),  # pages 1 and 2 again, but page 6 is gone
@@ -425,7 +425,9 @@ def test_refused_page_in_a_wave_counts_as_a_deletion() -> None:
 
 
 @rows(
-    ("before", "after", "page_has_vanished", "changed"),
+    # The totals in the earlier wave and in the later one, whether the later one shows that a page has vanished, and
+    # whether the total may have fallen and may have risen between the two.
+    ("before", "after", "page_has_vanished", "fell_and_rose"),
     [
         ([8], [8], False, (False, False)),
         ([8], [7], False, (True, False)),
@@ -439,7 +441,7 @@ def test_refused_page_in_a_wave_counts_as_a_deletion() -> None:
     ],
 )
 def test_history_reports_possible_falls_and_rises_of_the_total(
-    before: list[int], after: list[int], changed: tuple[bool, bool], *, page_has_vanished: bool
+    before: list[int], after: list[int], fell_and_rose: tuple[bool, bool], *, page_has_vanished: bool
 ) -> None:
     """Only the totals of the two waves and of the waves between count. Earlier and later waves don't."""
     history = History(thorough=False)
@@ -450,7 +452,7 @@ def test_history_reports_possible_falls_and_rises_of_the_total(
     assert (
         history.may_have_fallen(wave_before, wave_after),
         history.may_have_risen(wave_before, wave_after),
-    ) == changed
+    ) == fell_and_rose
 
 
 @rows(

@@ -42,7 +42,7 @@ def unexpected_reply(status: int, *, wait: float | None = None) -> ProtocolError
 
 STORAGE = make_refusal(errors.StorageFailedError)
 SIGNATURE = make_refusal(errors.SignatureRejectedError)
-STORED = Sent(Stored(1, ""), 1)
+STORED = Sent(Stored(1, ""), attempts=1)
 
 
 def upload(
@@ -205,8 +205,8 @@ def test_a_wrong_secret_takes_few_calls() -> None:
         assert (count, calls, progress.stopped) == (count, expected_calls, SIGNATURE)
         assert by_fate(outcomes)["refused"] == count
     progress = Progress(PATIENCE)
-    for others in (3, 2, 1):
-        verdict = progress.failed(make_part(1), SIGNATURE, began=0, now=1, others=others)
+    for other_calls_in_flight in (3, 2, 1):
+        verdict = progress.failed(make_part(1), SIGNATURE, began=0, now=1, others=other_calls_in_flight)
         assert isinstance(verdict, ChunkOutcome)
         assert (verdict.fate, progress.ended, progress.asks_one_by_one) == (Fate.REFUSED, None, True)
     progress.failed(make_part(500), SIGNATURE, began=0, now=1)

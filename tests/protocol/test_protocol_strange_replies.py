@@ -97,10 +97,11 @@ def everything_in(error: GatePayError) -> str:
         parts += [repr(getattr(link, name, "")) for name in ("object", "doc", "input", "value")]
         if isinstance(link, GatePayError):
             parts.append(pickle.dumps(link, 0).decode("latin-1"))
-    return "".join(line for part in parts for line in part.splitlines(keepends=True) if not SOURCE.match(line))
+    return "".join(line for part in parts for line in part.splitlines(keepends=True) if not SOURCE_LINE.match(line))
 
 
-SOURCE = re.compile(r'^    (?!Error|gatepay)|^  File "')  # in a traceback: lines of source code, and their file names
+# In a traceback: lines of source code, and their file names. They contain the secrets of this file.
+SOURCE_LINE = re.compile(r'^    (?!Error|gatepay)|^  File "')
 
 
 def decode_failure(call: Any, body: bytes, status: int = 200) -> GatePayError:
