@@ -85,13 +85,15 @@ async def kill(kills: int) -> None:
                 job = await submit.file(workspace.file(keys), product_id=PRODUCT)
                 for number in range(kills):
                     async with workspace.process(shop, concurrency=4) as process:
-                        before, calls = dict(shop.sent), sum(shop.sent.values())
+                        sent_before, calls_before = dict(shop.sent), sum(shop.sent.values())
                         await anyio.sleep(random.uniform(0, 0.6))  # noqa: S311 -- not secret
                         process.kill()
                         await process.wait()
                     # `shop.sent` counts calls by the first card key of the chunk. A chunk without earlier calls is new.
-                    new = sum(shop.sent[first] - before.get(first, 0) == shop.sent[first] for first in shop.sent)
-                    repeated = sum(shop.sent.values()) - calls - new
+                    new_chunks = sum(
+                        shop.sent[first] - sent_before.get(first, 0) == shop.sent[first] for first in shop.sent
+                    )
+                    repeated = sum(shop.sent.values()) - calls_before - new_chunks
                     assert repeated <= 4 * CHUNKS_PER_BATCH, "more chunks were repeated than the 4 batches in flight"
                     total_repeated += repeated
                     print(
@@ -224,19 +226,23 @@ async def capacity(_: int) -> None:
         submit = await stack.enter_async_context(workspace.uploads(shop).submitter())
         for _number in range(workers):
             await stack.enter_async_context(workspace.process(shop, concurrency=4))
-        before = _cpu(server)
+        before = _cpu_seconds(server)
         await anyio.sleep(seconds)
-        idle = (_cpu(server) - before) / seconds / workers
-        before, start = _cpu(server), time.monotonic()
+        idle_share = (_cpu_seconds(server) - before) / seconds / workers
+        before, start = _cpu_seconds(server), time.monotonic()
         job = await submit.file(workspace.file(keys_of(batches * CHUNKS_PER_BATCH * KEYS_PER_CALL)), product_id=PRODUCT)
         assert (await job.wait(every=0.2)).ok
         took = time.monotonic() - start
-        busy = (_cpu(server) - before - idle * workers * took) / batches
-    print_row("PostgreSQL's CPU for a batch of 10,000 card keys", f"{busy * 1000:.1f} ms", "no goal; for the docs")
-    print_row("PostgreSQL's CPU for an idle worker", f"{idle:.1%} of a core", "no goal; for the docs")
+        seconds_per_batch = (_cpu_seconds(server) - before - idle_share * workers * took) / batches
+    print_row(
+        "PostgreSQL's CPU for a batch of 10,000 card keys",
+        f"{seconds_per_batch * 1000:.1f} ms",
+        "no goal; for the docs",
+    )
+    print_row("PostgreSQL's CPU for an idle worker", f"{idle_share:.1%} of a core", "no goal; for the docs")
 
 
-def _cpu(server: Postgres) -> float:
+def _cpu_seconds(server: Postgres) -> float:
     """Return the CPU seconds of all processes of the server, including those that have ended."""
     assert server._process is not None
     root = psutil.Process(server._process.pid)
@@ -267,7 +273,7 @@ async def growth(_: int) -> None:
     """
     sizes = {"once": 1, "first": 500, "later": 500}  # batches of each job
     for kind in ("sqlite", "postgresql"):
-        grown: dict[str, int] = {}
+        bytes_per_batch: dict[str, int] = {}
         async with fast_server(0.0) as shop, workspaces(kind) as (workspace, server):  # noqa: SIM117 -- more readable in two steps
             async with workspace.uploads(shop).submitter() as submit, workspace.process(shop, concurrency=8):
                 for name, batches in sizes.items():
@@ -276,13 +282,16 @@ async def growth(_: int) -> None:
                         workspace.file(keys_of(batches * CHUNKS_PER_BATCH * KEYS_PER_CALL, name)), product_id=PRODUCT
                     )
                     assert (await job.wait(every=0.5)).ok
-                    grown[name] = (await anyio.to_thread.run_sync(_size, workspace, server) - before) // batches
+                    bytes_per_batch[name] = (
+                        await anyio.to_thread.run_sync(_size, workspace, server) - before
+                    ) // batches
                 for job in await submit.jobs():
                     await job.delete()
                 remaining = len(await submit.jobs())
         print_row(
             f"{kind}: bytes a batch",
-            f"{grown['first']}, of later jobs {grown['later']}; {grown['once'] // 1000} kB once",
+            f"{bytes_per_batch['first']}, of later jobs {bytes_per_batch['later']}; "
+            f"{bytes_per_batch['once'] // 1000} kB once",
             f"1500; after delete() {remaining} jobs are left",
         )
 

@@ -27,7 +27,7 @@ class Row:
         goal: The value to reach; None: no goal.
         at_most: Whether less is better.
         unit: The unit of the goal and the value.
-        value: The measured value; None: this arm is not available here.
+        value: The measured value; None: not measured, because a program or package is not installed.
         beside: Details, such as the values of the other arms.
     """
 

@@ -44,7 +44,9 @@ async def _measure(served: Served, *, seconds: float, rounds: int) -> Result:
         arms = {name: partial(drive, call, callers=CALLERS, seconds=seconds) for name, call in calls.items()}
         samples = await run_in_turns(arms, rounds=rounds)
     decoding = timed(lambda: decode(ProductShow(), Reply(200, body)), times=_DECODINGS).cpu_us_per_call
-    added = median(ours.cpu_us_per_call - bare.cpu_us_per_call for ours, bare in zip(samples["send"], samples["pool"], strict=True))
+    added = median(
+        ours.cpu_us_per_call - bare.cpu_us_per_call for ours, bare in zip(samples["send"], samples["pool"], strict=True)
+    )
     send, bare = median_of(samples["send"], cpu_us_per_call), median_of(samples["pool"], cpu_us_per_call)
     row = Row(
         what="CPU that the SDK adds to a call over its own transport, decoding left out",

@@ -53,7 +53,9 @@ async def _measure(*, times: int, rounds: int) -> Result:
     empty_call = timed(lambda: None, times=20 * times).cpu_us_per_call
     rows = [
         _row("where none is asked for", MAX_ADDED_US, timed(hook, times=20 * times).cpu_us_per_call - empty_call),
-        _row("without an SDK", MAX_ADDED_US, timed(lambda: hook(no_sdk), times=20 * times).cpu_us_per_call - empty_call),
+        _row(
+            "without an SDK", MAX_ADDED_US, timed(lambda: hook(no_sdk), times=20 * times).cpu_us_per_call - empty_call
+        ),
     ]
     if find_spec("opentelemetry.sdk") is not None:
         clients = {"off": _client(), "on": instrument(_client(), **_sdk())}

@@ -44,8 +44,8 @@ def measure(*, quick: bool) -> Result:
     samples_by_loop: SamplesByLoop = {}
     with serving() as served:
         for loop, callers in loops.items():
-            samples_by_loop[loop] = _run(loop, _peers, served, callers, seconds, rounds, loop == "trio")
-        many_and_few, first_second = _run("asyncio", _ours, served, seconds, rounds)
+            samples_by_loop[loop] = _run(loop, _measure_peers, served, callers, seconds, rounds, loop == "trio")
+        many_and_few, first_second = _run("asyncio", _measure_ours, served, seconds, rounds)
     rows = [
         _row(samples_by_loop["asyncio"][count], peer, count, goal)
         for peer, goals in GOALS.items()
@@ -72,7 +72,7 @@ def _run(loop: str, work: Any, *args: Any) -> Any:
     return anyio.run(work, *args, backend="asyncio", backend_options={"use_uvloop": loop == "uvloop"})
 
 
-async def _peers(
+async def _measure_peers(
     served: Served,
     callers: tuple[int, ...],
     seconds: float,
@@ -87,7 +87,7 @@ async def _peers(
     return samples
 
 
-async def _ours(served: Served, seconds: float, rounds: int) -> tuple[Samples, Samples]:
+async def _measure_ours(served: Served, seconds: float, rounds: int) -> tuple[Samples, Samples]:
     """Return our samples with few and many callers, and the samples of the first second with simultaneous callers."""
     arms: dict[str, tuple[Peer, int]] = {str(count): (ours, count) for count in (FEW, MANY)}
     many_and_few = await _measure_arms(served, arms, seconds=seconds, rounds=rounds)
@@ -124,7 +124,10 @@ def _row(samples: Samples, peer: str, callers: int, goal: float | None, *, loop:
     rates = f"{readable(median_of(ours, rate))} pages a second against {readable(median_of(theirs, rate))}"
     beside = f"by rate {ratio(ours, theirs, rate):.2f} ×, {rates}; CPU, µs a page: {costs}"
     return Row(
-        what=what, goal=None if goal is None else round(goal, 3), value=ratio(theirs, ours, cpu_us_per_call), beside=beside
+        what=what,
+        goal=None if goal is None else round(goal, 3),
+        value=ratio(theirs, ours, cpu_us_per_call),
+        beside=beside,
     )
 
 

@@ -5,7 +5,18 @@ from contextlib import AsyncExitStack
 from functools import partial
 from statistics import median
 
-from benchmarks.measuring import Arm, Result, Row, Sample, Stopwatch, cpu_us_per_call, median_of, ratio, run_in_turns, wall
+from benchmarks.measuring import (
+    Arm,
+    Result,
+    Row,
+    Sample,
+    Stopwatch,
+    cpu_us_per_call,
+    median_of,
+    ratio,
+    run_in_turns,
+    wall,
+)
 from benchmarks.peers import PRODUCT, Call, Peer, client, floor, ours
 from benchmarks.server import ROWS_PER_PAGE
 from benchmarks.serving import Served, serving
@@ -74,7 +85,7 @@ async def _measure(served: Served, *, pages: int, rounds: int) -> Result:
 
 
 async def _make_calls(call: Call, pages: int) -> Sample:
-    """Measure as many callers as the walk has calls in flight, which fetch *pages* pages together."""
+    """Measure PREFETCH concurrent callers that together fetch *pages* pages, without a walk."""
     watch = Stopwatch()
 
     async def make_its_share() -> None:
