@@ -70,7 +70,7 @@ VERSION_DEPENDENT_TESTS = [
         "test_sqlite_files",
     )
 ]
-# Extras that need another extra; without both, the error names the other one.
+# Extras that need another extra: without both, the error names the extra on the right.
 BUILT_ON_EXTRA = {"s3": "durable"}
 CURRENT = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHONS = pythons() or [CURRENT]
@@ -147,7 +147,7 @@ def slow(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def anywhere(session: nox.Session) -> None:
-    """Run the fast lane and some other tests, started in many different ways. Not part of `nox`."""
+    """Run the fast lane and some other tests in unusual environments. Not part of `nox`."""
     session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
     session.run("python", "tests/anywhere.py", *session.posargs)
 
@@ -223,7 +223,7 @@ def pictures(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def commands(session: nox.Session) -> None:
-    """Run every command narrow, piped, in Chinese, on a full disk and so on; print a table. Not part of `nox`."""
+    """Run every command in narrow terminals, pipes, Chinese, on a full disk, …; print a table. Not part of `nox`."""
     session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
     authority = ROOT / "tests" / "authority.pem"
     session.run("python", "tests/every_command.py", *session.posargs, env={"SSL_CERT_FILE": str(authority)})

@@ -1,4 +1,4 @@
-"""``CallbackApp``: its responses, events and arguments. test_callbacks_once.py checks that it handles once."""
+"""``CallbackApp``: its responses, events and arguments. test_callbacks_once.py tests repeated deliveries."""
 
 import functools
 import logging
@@ -50,10 +50,10 @@ async def test_payment_is_handled_and_answered_with_success(memory_shop: Shop) -
 async def test_post_with_a_form_is_handled(memory_shop: Shop) -> None:
     """The form of a POST is read like the query of a GET, in one chunk or many."""
     body = query()
-    in_one = await call(memory_shop.app(), method="POST", parts=[{"type": "http.request", "body": body}])
+    answer_to_one_chunk = await call(memory_shop.app(), method="POST", parts=[{"type": "http.request", "body": body}])
     pieces: list[Any] = [bytes([byte]) for byte in body]
-    in_many = await call(memory_shop.app(), method="POST", parts=[*pieces, {"type": "http.request"}])
-    assert (in_one.body, in_many.body) == (b"success", b"success")
+    answer_to_many_chunks = await call(memory_shop.app(), method="POST", parts=[*pieces, {"type": "http.request"}])
+    assert (answer_to_one_chunk.body, answer_to_many_chunks.body) == (b"success", b"success")
     assert memory_shop.event_kinds == ["handled", "repeated"]
 
 
@@ -353,8 +353,8 @@ def test_invalid_argument_is_named_in_the_error(memory_shop: Shop, options: dict
     assert caught.value.field == field
 
 
-def test_store_that_deletes_entries_needs_a_shorter_max_age(memory_shop: Shop) -> None:
-    """A store that deletes its entries after ``keep`` requires a ``max_age`` that is at least 300 s shorter."""
+def test_max_age_300_s_shorter_than_the_stores_keep_is_accepted(memory_shop: Shop) -> None:
+    """300 s is the minimum. ``test_invalid_argument_is_named_in_the_error`` has a difference of 299 s."""
     memory_shop.app(store=MemoryStore(keep=timedelta(days=1)), max_age=86400 - 300)
 
 
@@ -497,10 +497,10 @@ async def test_events_and_logs_contain_no_secret(shop: Shop, caplog: pytest.LogC
     for query_string in received:
         await call(app, query_string)
     assert shop.event_kinds == ["refused", "failed", "handled", "refused", "refused"]
-    expected = signed_fields(price="0.01")["sign"]
+    expected_signature = signed_fields(price="0.01")["sign"]
     # "canary" is the beginning of the appsecret.
     for text in (caplog.text, repr(shop.events), repr(app), *(str(event.error) for event in shop.events)):
-        for secret in (CREDENTIALS.appsecret, signed_fields()["sign"], expected, "canary"):
+        for secret in (CREDENTIALS.appsecret, signed_fields()["sign"], expected_signature, "canary"):
             assert secret not in text
 
 

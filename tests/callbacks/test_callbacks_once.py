@@ -173,11 +173,11 @@ async def test_waiting_delivery_is_handled_if_the_first_one_fails(shop: Shop) ->
 async def test_waiting_for_another_delivery_ends_at_the_timeout(shop: Shop) -> None:
     """A delivery that waits for another one fails at its timeout. The other one continues and is handled."""
     handler = BlockingHandler()
-    app, impatient = shop.app(handler), shop.app(handler, timeout=0.05)
+    app, impatient_app = shop.app(handler), shop.app(handler, timeout=0.05)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(call, app, query())
         await until(lambda: handler.calls == 1)
-        assert (await call(impatient, query())).status == 500
+        assert (await call(impatient_app, query())).status == 500
         handler.open()
     assert shop.event_kinds == ["failed", "handled"]
     assert str(shop.events[0].error) == "another delivery of this payment is still being handled"
@@ -265,6 +265,7 @@ async def test_delivery_after_a_cancelled_asyncio_task_succeeds(shop: Shop, wher
     assert task.cancelled() or where == "commit"
     assert await reply_to(shop.app(), query()) == "success"
     assert shop.event_kinds[-1] == ("repeated" if where == "commit" else "handled")
+    # A handler that was cancelled after its work is done runs again.
     assert len(shop.handled) == 1 or where == "handler"
 
 

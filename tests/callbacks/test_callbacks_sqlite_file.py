@@ -127,7 +127,7 @@ async def test_file_of_version_01_is_upgraded(machine: Machine, path: Path) -> N
     await store.aclose()
 
 
-def test_since_boot_returns_the_boot_id_and_the_uptime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_boot_clock_returns_the_boot_id_and_the_uptime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """``boot_id_and_seconds`` returns the boot ID and a clock that doesn't go back. Without a boot ID, it is empty."""
     boot_id, uptime = boot_clock.boot_id_and_seconds()
     assert boot_clock.boot_id_and_seconds() >= (boot_id, uptime)
@@ -138,7 +138,7 @@ def test_since_boot_returns_the_boot_id_and_the_uptime(monkeypatch: pytest.Monke
     boot_clock._boot_id.cache_clear()
 
 
-def test_since_boot_counts_the_time_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_boot_clock_counts_the_time_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the system has a clock that includes the time asleep, ``boot_id_and_seconds`` uses it."""
     monkeypatch.setattr("time.CLOCK_BOOTTIME", 7, raising=False)
     monkeypatch.setattr("time.clock_gettime", {7: 12_345.0}.__getitem__, raising=False)

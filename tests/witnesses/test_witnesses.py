@@ -132,7 +132,7 @@ async def test_receivers_reject_forged_callbacks(language: str, tmp_path: Path) 
             ]
 
 
-async def test_clients_get_the_same_as_ours(language: str) -> None:
+async def test_clients_get_the_same_data_as_our_client(language: str) -> None:
     """Clients in other languages, with their own signatures, get the same data from the sandbox as our client."""
     calls: list[tuple[str, dict[str, str]]] = [
         ("product/show", {}),
@@ -157,13 +157,13 @@ async def test_clients_get_the_same_as_ours(language: str) -> None:
                 page = await gatepay.list_card_keys(8, page=2)
         [order] = sandbox.orders()
     replies = [json.loads(body) for body in json.loads(process.stdout)]
-    assert [reply["code"] for reply in replies] == [100, 100, 100, 100, 102]
+    assert [reply["code"] for reply in replies] == [100, 100, 100, 100, 102]  # 102: invalid pay type
     products = [product for category in replies[0]["data"]["category"] for product in category["product"]]
     assert [product["name"] for product in products] == [product.name for product in catalog.products]
     assert [row["content"] for row in replies[2]["data"]["ka"]["data"]] == [key.content for key in page.keys]
     assert [key.content for key in page.keys][-3:] == ["卡密-1 & <b>", "B+B=%41", "C"]
     assert (order.out_order_id, order.custom, order.price) == ("订单-X", CUSTOM, Decimal("2.97"))
-    assert replies[3]["data"]["order_price"] == 2.9699999999999998
+    assert replies[3]["data"]["order_price"] == 2.9699999999999998  # 3 × 0.99 in PHP's floats
 
 
 async def test_clients_can_call_the_later_endpoints(language: str) -> None:
@@ -189,6 +189,7 @@ async def test_clients_can_call_the_later_endpoints(language: str) -> None:
             )
         orders = sandbox.orders()
     replies = [json.loads(body) for body in json.loads(process.stdout)]
+    # The last three: unknown order, price with one decimal, URLs that cloudpay/create doesn't have.
     assert [reply["code"] for reply in replies] == [*[100] * 8, 201, 201, 106]
     checked = [(reply["data"]["order_name"], reply["data"]["order_price"]) for reply in replies[4:8]]
     assert checked == [
