@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
+# Options of pip that pin the versions of dependencies.
 LOCKED = ("-c", str(ROOT / "requirements" / "locked.txt"))
 LOWEST = ("-c", str(ROOT / "requirements" / "lowest.txt"))
 TESTED_EXTRAS = "sandbox,cli,durable,s3,redis,otel"

@@ -154,6 +154,7 @@ async def outages(_: int) -> None:
     async with workspaces("postgresql") as (workspace, server), serving(Shop(latency=LATENCY_S)) as shop:
         assert server is not None
         async with link_to(server.port) as link, workspace.uploads(shop).submitter() as submit:
+            # Its workers connect to the database through `link`, which can cut the connection.
             through_link = Workspace(workspace.folder, workspace.database.replace(str(server.port), str(link.port)))
             async with through_link.process(shop, concurrency=4), through_link.process(shop, concurrency=4):
                 job = await submit.file(workspace.file(keys), product_id=PRODUCT)

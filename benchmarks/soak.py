@@ -90,7 +90,17 @@ class UploadRecord:
 
 @define
 class Observations:
-    """What the workers record: counts, failed checks, and results to compare with the server at the end."""
+    """
+    What the workers record.
+
+    Attributes:
+        done: The number of calls of each kind.
+        errors: The number of errors of each kind of call and class.
+        violations: The failed checks.
+        uploads: The uploads, to compare with the card keys on the server at the end.
+        payments: The result of each payment: "made", "not made" or "unknown". To compare with the server's orders.
+        usages: The resources used, recorded each second.
+    """
 
     done: Counter[str] = field(factory=Counter)
     errors: Counter[str] = field(factory=Counter)
@@ -116,6 +126,7 @@ class Shop:
             return json.loads(await anyio.to_thread.run_sync(self._exchange, question))
 
     def _exchange(self, question: str | None) -> str:
+        """Write *question*, unless it is None, and return the next line that the process prints."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         if question is not None:

@@ -72,7 +72,7 @@ async def test_other_methods_get_405(memory_shop: Shop, method: str) -> None:
 
 
 async def test_body_that_is_too_long_is_refused(memory_shop: Shop) -> None:
-    """A body is refused as soon as it exceeds 8192 bytes; the rest isn't read."""
+    """A body of more than 8192 bytes is refused."""
     parts: list[Any] = [b"y=" + b"y" * 4094] + [b"y" * 4096] * 100
     answer = await call(memory_shop.app(), method="POST", parts=parts)
     assert (answer.status, answer.body) == (400, b"fail")
@@ -203,7 +203,7 @@ async def test_unknown_scope_type_raises_value_error(memory_shop: Shop) -> None:
 
 
 # Each row: a name, the changes to the fields of a genuine callback, and the field that the error must name. The first
-# field, the appkey, may be missing.
+# field, the appkey, may be missing. An empty ``extend`` is allowed, so only the signature shows that it was changed.
 INVALID_CALLBACKS: list[tuple[str, dict[str, Any], str]] = [
     *((f"{name} missing", {name: None}, name) for name in (*signed_fields(),)[1:]),
     *((f"{name} empty", {name: ""}, name if name != "extend" else "sign") for name in (*signed_fields(),)),

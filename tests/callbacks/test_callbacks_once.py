@@ -356,11 +356,11 @@ async def test_delivery_whose_lease_ended_early_fails(shop: Shop) -> None:
 
     async def claim_briefly(claim: Claim) -> Standing:
         claims.append(claim)
-        return await original_claim(Claim(claim.key, claim.token, claim.facts, 0.001))
+        return await original_claim(Claim(claim.key, claim.token, claim.facts, lease=0.001))
 
     async def handler(callback: Callback) -> None:
         await shop.handle(callback)
-        other_claim = Claim(claims[0].key, "other", claims[0].facts, 60)
+        other_claim = Claim(claims[0].key, token="other", facts=claims[0].facts, lease=60)
         with anyio.fail_after(PATIENCE):
             while await original_claim(other_claim) is not Standing.MINE:
                 await anyio.sleep(0.001)

@@ -314,8 +314,16 @@ async def test_global_providers_may_be_set_later(exported: "Exported", monkeypat
 async def test_connections_are_counted_by_server(exported: "Exported") -> None:
     """Connections are counted whenever the metrics are read, as long as their client exists."""
     telemetry = OpenTelemetry(exported.tracer_provider, exported.meter_provider)
-    counts: list[Connections | None] = [Connections(2, 1, 5), Connections(1, 0, 0), None]
-    clients = [telemetry.client(ClientFacts(URL, None, partial(lambda count: count, count))) for count in counts]
+    counts: list[Connections | None] = [
+        Connections(busy=2, idle=1, waiting=5),
+        Connections(busy=1, idle=0, waiting=0),
+        None,
+    ]
+    # The list keeps the clients' telemetry alive.
+    clients = [
+        telemetry.client(ClientFacts(URL, cloud_base_url=None, connections=partial(lambda count: count, count)))
+        for count in counts
+    ]
     open_connections = exported.points("http.client.open_connections")
     assert sorted(open_connections, key=lambda point: point[1]) == [
         ({**SERVER, "http.connection.state": "idle"}, 1),

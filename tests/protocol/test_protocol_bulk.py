@@ -94,10 +94,10 @@ any_lines = st.one_of(
     st.text(max_size=3),
     st.binary(max_size=3),
 )
-batches = st.lists(st.lists(any_lines, max_size=30), max_size=5)
+lists_of_lines = st.lists(st.lists(any_lines, max_size=30), max_size=5)
 
 
-@given(batches, st.integers(1, 5))
+@given(lists_of_lines, st.integers(1, 5))
 def test_chunks_hold_each_card_key_once_with_its_first_line(inputs: list[list[Any]], chunk_size: int) -> None:
     """The chunks hold the different card keys of the input, in order, each with the line of its first occurrence."""
     ledger = Ledger()
@@ -172,7 +172,7 @@ def outcomes_of(chunk: Chunk, results: Iterator[Any]) -> Iterator[ChunkOutcome]:
         yield outcome_of(chunk, result)
 
 
-@given(batches, st.integers(1, 5), st.data())
+@given(lists_of_lines, st.integers(1, 5), st.data())
 def test_every_line_is_in_exactly_one_column(inputs: list[list[Any]], chunk_size: int, data: st.DataObject) -> None:
     """The columns of the report add up for any results of the chunks, in any order."""
     ledger = Ledger()
@@ -236,7 +236,7 @@ def test_lines_and_duplicates_are_counted_across_calls() -> None:
     ledger = Ledger()
     chunker = Chunker(ledger)
     assert [*chunker.chunks(["A", "B"]), *chunker.chunks(["B", "", "C"]), *chunker.chunks([])] == []
-    assert chunker.last_chunk() == Chunk(0, (1, 2, 5), ("A", "B", "C"))
+    assert chunker.last_chunk() == Chunk(index=0, lines=(1, 2, 5), keys=("A", "B", "C"))
     assert chunker.last_chunk() is None
     assert (ledger.read, ledger.duplicates, ledger.blank) == (5, 1, 1)
 
@@ -318,14 +318,15 @@ def test_refused_line_counts_as_in_flight_until_it_is_recorded() -> None:
 def test_halves_split_a_chunk_and_keep_its_number(size: int, first_size: int) -> None:
     """The two halves have all lines and card keys of the chunk, in order."""
     lines = tuple(range(3, 3 + size))
-    first_half, second_half = Chunk(7, lines, tuple(f"K{number}" for number in lines)).halves()
+    chunk = Chunk(index=7, lines=lines, keys=tuple(f"K{number}" for number in lines))
+    first_half, second_half = chunk.halves()
     assert (first_half.index, second_half.index, len(first_half.keys)) == (7, 7, first_size)
     assert first_half.lines + second_half.lines == lines
     assert [*first_half.keys, *second_half.keys] == [f"K{number}" for number in lines]
     assert len(first_half.lines) == len(first_half.keys)
 
 
-CHUNK = Chunk(4, (10, 12, 19), ("A", "B", "C"))
+CHUNK = Chunk(index=4, lines=(10, 12, 19), keys=("A", "B", "C"))
 
 
 @rows(

@@ -27,6 +27,7 @@ JsonPath = tuple[str | int, ...]
 FIRST_KEY: JsonPath = ("data", "ka", "data", 0)
 LAST_KEY: JsonPath = ("data", "ka", "data", 1)
 PRODUCT: JsonPath = ("data", "category", 1, "product", 0)
+# The fields of the examples, grouped by type: the name of the example, and the path of the field in it.
 NUMBERS: list[tuple[str, JsonPath]] = [
     *(("ka_show", ("data", "ka", name)) for name in ("total", "per_page", "current_page", "last_page")),
     *(("ka_show", (*LAST_KEY, name)) for name in ("id", "admin_id", "pay_product_id", "pay_order_id")),

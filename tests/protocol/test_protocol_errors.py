@@ -78,7 +78,7 @@ def classes(root: type[GatePayError] = GatePayError) -> Iterator[type[GatePayErr
 def make_report() -> Any:
     ledger = Ledger()
     ledger.read = 2
-    ledger.add(failed(Chunk(0, (1, 2), ("KEY-1", "KEY-2")), Fate.UNKNOWN))
+    ledger.add(failed(Chunk(index=0, lines=(1, 2), keys=("KEY-1", "KEY-2")), Fate.UNKNOWN))
     return ledger.report(stopped=None)
 
 
