@@ -119,10 +119,10 @@ def _run_server() -> Iterator[_Server]:
             subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         )
         assert process.stdout is not None
-        started = json.loads(process.stdout.readline())
-        print(f"client {client}, server {started['placement']}", file=sys.stderr)
+        first_line = json.loads(process.stdout.readline())
+        print(f"client {client}, server {first_line['placement']}", file=sys.stderr)
         yield _Server(
-            started["port"], psutil.Process(process.pid), [BARE, *(arm for arm in ARMS if redis or arm != "redis")]
+            first_line["port"], psutil.Process(process.pid), [BARE, *(arm for arm in ARMS if redis or arm != "redis")]
         )
         process.communicate()  # closes its standard input, which stops it
 

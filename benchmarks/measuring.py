@@ -165,9 +165,9 @@ def timed(work: Callable[[], object], *, times: int) -> Sample:
     return watch.stop(times)
 
 
-def ratio(above: list[Sample], below: list[Sample], of: Callable[[Sample], float]) -> float:
-    """Return the median over the rounds of *of(above)* divided by *of(below)*."""
-    return median(of(upper) / of(lower) for upper, lower in zip(above, below, strict=True))
+def ratio(numerators: list[Sample], denominators: list[Sample], of: Callable[[Sample], float]) -> float:
+    """Return the median over the rounds of *of(numerator)* divided by *of(denominator)*."""
+    return median(of(upper) / of(lower) for upper, lower in zip(numerators, denominators, strict=True))
 
 
 def median_of(samples: list[Sample], of: Callable[[Sample], float]) -> float:

@@ -293,13 +293,13 @@ async def test_system_exit_releases_the_claim_and_propagates(memory_shop: Shop) 
 class BrokenStore(MemoryStore):
     """A store in which one operation raises an error, before or after it has taken effect."""
 
-    def __init__(self, operation: str, error: Exception, *, after: bool = False) -> None:
+    def __init__(self, operation: str, error: Exception, *, takes_effect: bool = False) -> None:
         super().__init__()
-        self._operation, self._error, self._after, self.broken = operation, error, after, True
+        self._operation, self._error, self._takes_effect, self.broken = operation, error, takes_effect, True
 
     async def _run(self, name: str, method: Callable[[Claim], Any], claim: Claim) -> Any:
         fails = self.broken and name == self._operation
-        if fails and not self._after:
+        if fails and not self._takes_effect:
             raise self._error
         result = await method(claim)
         if fails:
@@ -320,18 +320,18 @@ ERRORS = [sqlite3.OperationalError("database or disk is full"), ResponseError("O
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=repr)
-@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("takes_effect", [False, True])
 @pytest.mark.parametrize("where", ["claim", "commit"])
-async def test_error_of_the_store_fails_the_delivery(where: str, error: Exception, *, after: bool) -> None:
+async def test_error_of_the_store_fails_the_delivery(where: str, error: Exception, *, takes_effect: bool) -> None:
     """If the store raises, the delivery fails. Once it works again, a delivery is handled, or reported as repeated."""
-    store = BrokenStore(where, error, after=after)
+    store = BrokenStore(where, error, takes_effect=takes_effect)
     shop = Shop(store)
     answer = await call(shop.app(), query())
     assert (answer.status, answer.body) == (500, b"fail")
     assert (shop.event_kinds, shop.events[0].error) == (["failed"], error)
     assert len(shop.handled) == (where == "commit")
     store.broken = False
-    if where == "commit" and not after:
+    if where == "commit" and not takes_effect:
         # The handler has run, so the claim must not be released. It lasts until its lease ends.
         answer = await call(shop.app(timeout=0.02), query())
         assert (answer.body, shop.event_kinds[1:]) == (b"fail", ["failed"])

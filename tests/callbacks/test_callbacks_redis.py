@@ -67,7 +67,7 @@ async def test_repeated_command_has_no_effect(redis_url: str) -> None:
 
 
 async def test_deliveries_fail_while_redis_is_down(redis_server: RedisServer, redis_url: str) -> None:
-    """While Redis is down, deliveries fail. When it is back, handled callbacks are known and the others are handled."""
+    """While Redis is down, deliveries fail. Later, handled callbacks are recognised, and all others are handled."""
     store = RedisStore(redis_url)
     shop = Shop(store)
     app = shop.app()

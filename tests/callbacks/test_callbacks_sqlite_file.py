@@ -108,7 +108,7 @@ async def test_commit_is_repeated_if_the_file_is_deleted_meanwhile(
 
 
 async def test_file_of_version_01_is_upgraded(machine: Machine, path: Path) -> None:
-    """A file of version 0.1 is upgraded. Claims of version 0.1 count, also those that it adds after the upgrade."""
+    """A file of version 0.1 is upgraded. Claims that version 0.1 adds before or after the upgrade count."""
     old_program = sqlite3.connect(path, isolation_level=None)
     old_program.execute(sqlite_file._SCHEMA[0])
     insert = "INSERT INTO callback (key, token, facts, ends, at) VALUES (?, ?, ?, ?, ?)"

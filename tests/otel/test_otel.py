@@ -380,12 +380,12 @@ def test_instrumenting_another_object_raises() -> None:
 @pytest.mark.parametrize("name", ["tracer_provider", "meter_provider"])
 def test_wrong_kind_of_provider_raises(name: str) -> None:
     """If a provider is of the wrong kind, the error names the argument."""
-    wrong: Any = {
+    wrong_provider: Any = {
         "tracer_provider": metrics.NoOpMeterProvider(),
         "meter_provider": trace.NoOpTracerProvider(),
     }[name]
     with pytest.raises(InvalidRequestError) as caught:
-        instrument(make_client(replying()), **{name: wrong})
+        instrument(make_client(replying()), **{name: wrong_provider})
     assert caught.value.field == name
 
 

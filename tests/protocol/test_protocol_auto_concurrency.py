@@ -109,7 +109,7 @@ def test_slow_input_does_not_lower_the_limit() -> None:
 
 
 def test_calls_below_the_limit_are_not_measured() -> None:
-    """Such calls may be slow because of a slow input or a slow progress callback."""
+    """A call below the limit may be slow because of a slow input or a slow progress callback."""
     auto = AutoConcurrency(MAXIMUM)
     calls = Calls(auto)
     calls.run_rounds(12)  # the limit rises to its maximum

@@ -358,7 +358,7 @@ def test_form_encoding_is_decoded() -> None:
 
 @rows("text", ["%", "%2", "%zz", "%2z", "a%", "%%32", "%u5bc6", "100%&x=1"])
 def test_percent_sign_without_two_hex_digits_is_malformed(text: str) -> None:
-    """``urllib.parse`` would accept such a query."""
+    """A ``%`` without two hex digits is malformed, although ``urllib.parse`` accepts it."""
     error = malformed_error(f"{query(signed_fields())}&x{text}")
     assert (error.field, error.problem) == (None, "contains a % without two hex digits")
     assert malformed_error(f"{query(signed_fields())}&y={text}").problem == "contains a % without two hex digits"

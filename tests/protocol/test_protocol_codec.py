@@ -138,7 +138,7 @@ def test_missing_required_field_is_reported_with_its_path(name: str, path: JsonP
 
 @rows(("name", "path"), MONEY)
 @rows(
-    ("raw", "exact"),
+    ("raw", "rounded"),
     [
         ("1.5", "1.50"),
         ("1.10", "1.10"),
@@ -162,12 +162,12 @@ def test_missing_required_field_is_reported_with_its_path(name: str, path: JsonP
         ("0.9999", "1.00"),
     ],
 )
-def test_money_is_rounded_to_the_fen(name: str, path: JsonPath, raw: str, exact: str) -> None:
+def test_money_is_rounded_to_the_fen(name: str, path: JsonPath, raw: str, rounded: str) -> None:
     """A price may be a text or a number. The rounding errors of PHP's floats are removed."""
     result = decode_changed(name, path, raw)
     price = result.order_price if name == "pay_create" else result.product(5).price
     assert type(price) is Decimal
-    assert str(price) == exact
+    assert str(price) == rounded
 
 
 @pytest.mark.parametrize(("name", "path"), MONEY, ids=str)
@@ -187,7 +187,7 @@ INVALID_PRICES += ["true", "false", "null", "[]", "{}", '["1.00"]']
 @rows(("name", "path"), MONEY)
 @rows("raw", INVALID_PRICES)
 def test_value_that_is_no_amount_is_rejected_with_its_path(name: str, path: JsonPath, raw: str) -> None:
-    """Numbers with a huge exponent are rejected, too."""
+    """A price that isn't a plain decimal number, or has a huge exponent, is rejected."""
     assert decode_error(name, path, raw).problem.startswith('should be money, such as 1.5 or "1.50", is ')
 
 
@@ -285,7 +285,7 @@ def test_id_may_exceed_64_bits() -> None:
 
 
 def test_first_of_several_wrong_fields_is_reported() -> None:
-    """The path includes the index of its row."""
+    """The path in the error includes the index of the field's row."""
     reply = json.loads((SAMPLES / "ka_show.json").read_bytes())
     row = reply["data"]["ka"]["data"][0]
     reply["data"]["ka"]["data"] = [{**row, "id": 1}, row, row, {**row, "id": None}, {**row, "content": None}]

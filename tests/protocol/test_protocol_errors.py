@@ -137,7 +137,7 @@ def assert_same(actual: GatePayError, expected: GatePayError) -> None:
 
 @each_class
 def test_error_survives_pickling(cls: type[GatePayError]) -> None:
-    """Notes and attributes set later survive, too, with every pickle protocol, and after pickling twice."""
+    """Notes, and attributes that were set later, survive every pickle protocol, and pickling twice."""
     error = make_error(cls)
     error.add_note("while uploading")
     error.attempts = 9  # type: ignore[attr-defined]  # not every class has this attribute

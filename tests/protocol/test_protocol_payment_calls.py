@@ -330,7 +330,7 @@ def test_catalogue_lists_exactly_the_documented_codes() -> None:
 @rows("body", [b"", b" \r\n"])
 @rows(("endpoint", "code"), [(endpoint, code) for endpoint in OWN_CODES for code in (204, 205)])
 def test_status_204_or_205_without_body_is_the_code(endpoint: str, code: int, body: bytes) -> None:
-    """If the endpoint has no such code, the reply is a ``ProtocolError``."""
+    """If the endpoint's table lacks the code, the reply raises ``ProtocolError``."""
     if (endpoint, code) in REFUSALS:
         error = decode_refusal(endpoint, Reply(code, body))
         assert (type(error), error.code, error.message) == (REFUSALS[endpoint, code].error, code, "")

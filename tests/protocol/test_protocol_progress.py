@@ -37,8 +37,8 @@ def lost_reply(*, sent: bool = True, attempts: int = 4) -> TransportError:
     return TransportError(endpoint="ka/create", sent=sent, problem="x", attempts=attempts)
 
 
-def unexpected_reply(status: int, *, wait: float | None = None) -> ProtocolError:
-    return ProtocolError(endpoint="ka/create", http_status=status, problem="x", path="code", retry_after=wait)
+def unexpected_reply(status: int, *, retry_after: float | None = None) -> ProtocolError:
+    return ProtocolError(endpoint="ka/create", http_status=status, problem="x", path="code", retry_after=retry_after)
 
 
 STORAGE = make_refusal(errors.StorageFailedError)
@@ -50,11 +50,11 @@ def upload(
     error_of: Callable[[Chunk, float], Any],
     *chunks: Chunk,
     patience: Patience = PATIENCE,
-    took: float = 0.01,
+    seconds_per_call: float = 0.01,
     progress: Progress | None = None,
 ) -> tuple[list[ChunkOutcome], Progress, int, float]:
     """
-    Send *chunks* in calls of *took* seconds each, in simulated time.
+    Send *chunks* in calls of *seconds_per_call* each, in simulated time.
 
     ``error_of(part, start)`` returns the error of the call that sends *part* at the time *start*, or None.
 
@@ -69,7 +69,7 @@ def upload(
         while parts and progress.ended is None:
             current = parts.pop(0)
             began = now = max(now, current.not_before)
-            calls, now = calls + 1, now + took
+            calls, now = calls + 1, now + seconds_per_call
             error = error_of(current, began)
             if error is None:
                 outcomes.append(progress.answered(current, STORED, now=now))
@@ -143,13 +143,13 @@ def test_one_bad_key_is_isolated() -> None:
         unexpected_reply(403),
         unexpected_reply(302),
     ):
-        for place in (1, 250, 500):
-            bad = f"KEY-{place}"
+        for position in (1, 250, 500):
+            bad = f"KEY-{position}"
             outcomes, progress, calls, now = upload(
                 lambda part, _: error if bad in part.keys else None,  # noqa: B023 -- called within this iteration
                 make_part(500),
             )
-            case = (type(error), place)
+            case = (type(error), position)
             assert (case, progress.ended, len(outcomes) > 1) == (case, None, True)
             assert (case, sorted(outcome.count for outcome in outcomes if outcome.error)) == (case, [1])
             # Halving 500 card keys down to one takes nine steps of two calls each.
@@ -157,7 +157,7 @@ def test_one_bad_key_is_isolated() -> None:
 
 
 def test_card_key_that_causes_server_errors_is_isolated() -> None:
-    """A card key that always causes a server error or a lost connection is found, too, after some waiting."""
+    """Halving finds a card key that always causes a server error or a lost connection, after some waiting."""
     for error in (unexpected_reply(500), lost_reply()):
         outcomes, progress, calls, now = upload(
             lambda part, _: error if "KEY-7" in part.keys else None,  # noqa: B023 -- called within this iteration
@@ -217,18 +217,18 @@ def test_a_wrong_secret_takes_few_calls() -> None:
 
 def test_key_that_breaks_the_signature_of_the_first_call_is_isolated() -> None:
     """Halving finds a card key that breaks the signature even before anything was stored. Only that key is refused."""
-    for place in (1, 250, 251, 500):
-        bad = f"KEY-{place}"
+    for position in (1, 250, 251, 500):
+        bad = f"KEY-{position}"
         outcomes, progress, calls, _ = upload(
             lambda part, _: SIGNATURE if bad in part.keys else None,  # noqa: B023 -- called within this iteration
             make_part(500),
         )
-        assert (place, by_fate(outcomes), progress.ended) == (place, {"stored": 499, "refused": 1}, None)
-        assert (place, calls <= 20, progress.asks_one_by_one) == (place, True, False)
+        assert (position, by_fate(outcomes), progress.ended) == (position, {"stored": 499, "refused": 1}, None)
+        assert (position, calls <= 20, progress.asks_one_by_one) == (position, True, False)
 
 
 def test_rejected_signature_is_blamed_on_card_keys_if_the_secret_is_right() -> None:
-    """The secret is right if it has worked before. Card keys are suspected, too, if GatePay's filter changes them."""
+    """Card keys are suspected if the secret has worked before. Keys that GatePay's filter changes always are."""
     good, filtered = make_part(500), make_part(500, key="A&B")  # GatePay's input filter changes "&"
     outcomes, progress, _, _ = upload(
         lambda part, _: SIGNATURE if any(key in ("BAD-3", "A&B-3") for key in part.keys) else None,
@@ -248,7 +248,7 @@ def test_a_short_outage_loses_nothing() -> None:
         lost_reply(sent=False),
         lost_reply(sent=False, attempts=1),
         lost_reply(),
-        unexpected_reply(503, wait=1),
+        unexpected_reply(503, retry_after=1),
         unexpected_reply(500),
         STORAGE,
     ):
@@ -282,11 +282,11 @@ def test_a_dead_server_ends_the_upload() -> None:
         STORAGE,
     ):
         for start in (0.0, 1.0):
-            for took in (0.01, 1.5):
+            for seconds_per_call in (0.01, 1.5):
                 _, progress, _, now = upload(
                     lambda _, now: error if now >= start else None,  # noqa: B023 -- called within this iteration
                     *[make_part(2)] * 400,
-                    took=took,
+                    seconds_per_call=seconds_per_call,
                 )
                 assert (progress.outage, now - start < 40) == (error, True)
 
@@ -324,9 +324,9 @@ def test_nothing_is_sent_before_the_time_in_retry_after() -> None:
     """The wait is limited to a minute. Jitter doesn't change it."""
     progress = Progress(PATIENCE)
     assert progress.held_until == -math.inf
-    for asked, until in ((7.0, 7.0), (3.0, 7.0), (3600.0, 60.0)):
-        progress.failed(make_part(1), unexpected_reply(429, wait=asked), began=0, now=0, jitter=1.0)
-        assert progress.held_until == until
+    for retry_after, held_until in ((7.0, 7.0), (3.0, 7.0), (3600.0, 60.0)):
+        progress.failed(make_part(1), unexpected_reply(429, retry_after=retry_after), began=0, now=0, jitter=1.0)
+        assert progress.held_until == held_until
 
 
 def test_run_without_waiting_ends_after_two_failed_calls() -> None:

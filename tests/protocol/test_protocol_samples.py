@@ -97,7 +97,7 @@ def test_stored_example_is_decoded() -> None:
     ],
 )
 def test_unreadable_sentence_is_a_success_with_an_unknown_number(data: Any, stored: int | None) -> None:
-    """A number that is larger than the number of card keys sent is ignored, too."""
+    """An unreadable number, or one above the number of card keys sent, is ignored."""
     reply = Reply(200, json.dumps({"code": 100, "data": data}).encode())
     result = decode(KaCreate(3, ["KEY-1", "KEY-2"]), reply)
     assert result == Stored(stored, data if isinstance(data, str) else "")

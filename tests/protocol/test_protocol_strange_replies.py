@@ -190,7 +190,7 @@ def test_error_for_a_broken_page_contains_no_card_key(body: bytes, status: int) 
 
 @rows("key", ["CANARY\n1", "CANARY\r", "CANARY\ud800", "\udfffCANARY", b"CANARY", ["CANARY"], 7, ""])
 def test_error_for_an_invalid_card_key_names_only_its_line(key: Any) -> None:
-    """The error for a duplicate card key names only its line, too."""
+    """The error for an invalid or duplicate card key names the line, and doesn't contain the card key."""
     for keys in (["A", key], [key], ["CANARY-A", "CANARY-A"], "CANARY", ["CANARY"] * 501):
         with pytest.raises(InvalidRequestError) as caught:
             KaCreate(8, keys)
