@@ -37,7 +37,7 @@ async def _measure(served: Served, *, quick: bool) -> Result:
                 value=len(default_errors),
                 at_most=True,
                 unit="errors",
-                beside=f"{_format(default_seconds, default_errors)}{await _default_httpx(served, quick=quick)}",
+                details=f"{_format(default_seconds, default_errors)}{await _default_httpx(served, quick=quick)}",
             ),
             Row(
                 what=f"the same, max_connections={CONNECTIONS}: errors",
@@ -45,7 +45,7 @@ async def _measure(served: Served, *, quick: bool) -> Result:
                 value=len(raised_limit_errors),
                 at_most=True,
                 unit="errors",
-                beside=others,
+                details=others,
             ),
             Row(
                 what=f"the same, max_connections={CONNECTIONS}: time, of which {LATENCY_S} s are the server's",
@@ -53,7 +53,7 @@ async def _measure(served: Served, *, quick: bool) -> Result:
                 value=raised_limit_seconds,
                 at_most=True,
                 unit="s",
-                beside=others,
+                details=others,
             ),
         ]
     )

@@ -149,13 +149,13 @@ def _rows(samples: Samples) -> list[Row]:
             what=f"callbacks a second, {name}, against a bare endpoint of Starlette's, {CALLERS} senders",
             goal=goal,
             value=ratio(samples[arm], bare, rate) if arm in samples else None,
-            beside=_beside(samples[arm], bare) if arm in samples else "there is no redis-server",
+            details=_details(samples[arm], bare) if arm in samples else "there is no redis-server",
         )
         for arm, (name, goal) in ARMS.items()
     ]
 
 
-def _beside(ours: list[Sample], bare: list[Sample]) -> str:
+def _details(ours: list[Sample], bare: list[Sample]) -> str:
     rates = f"{median_of(ours, rate):,.0f} a second against {median_of(bare, rate):,.0f}"
     ours_cpu, bare_cpu = median_of(ours, cpu_us_per_call), median_of(bare, cpu_us_per_call)
     return f"{rates}; CPU of the server {ours_cpu:.0f} µs against {bare_cpu:.0f} µs"

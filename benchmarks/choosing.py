@@ -28,7 +28,7 @@ def _row(kind: str, prepare: Callable[[int], Callable[[], None]], *, rounds: int
         goal=MAX_TIME_RATIO,
         value=ratio(samples["many"], samples["few"], cpu_us_per_call),
         at_most=True,
-        beside=f"{nanoseconds['many']:.0f} ns against {nanoseconds['few']:.0f} ns",
+        details=f"{nanoseconds['many']:.0f} ns against {nanoseconds['few']:.0f} ns",
     )
 
 

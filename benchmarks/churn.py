@@ -66,14 +66,16 @@ def measure(*, quick: bool) -> Result:
         httpx_run = anyio.run(_httpx, served, seconds)
         for loop in ("asyncio", "trio"):
             run = anyio.run(_ours, served, seconds, 0, backend=loop)
-            beside = f"{run.cancelled:,} of {run.calls:,} calls cancelled; ours answers {run.answered} of {FINAL_CALLS}"
+            details = (
+                f"{run.cancelled:,} of {run.calls:,} calls cancelled; ours answers {run.answered} of {FINAL_CALLS}"
+            )
             row = Row(
                 what=f"churn for {seconds:g} s, {loop}: healthy calls, slots, sockets and tasks lost",
                 goal=0,
                 value=run.lost,
                 at_most=True,
                 unit="lost",
-                beside=f"{beside}, raw httpx {httpx_run.answered}",
+                details=f"{details}, raw httpx {httpx_run.answered}",
             )
             rows.append(row)
     return Result(rows)

@@ -100,4 +100,4 @@ def measure(*, quick: bool) -> Result:
     times = ", ".join(f"{name} {median_of(rounds, cpu_us_per_call):.0f} µs" for name, rounds in samples.items())
     value = ratio(samples["ours"], samples["by hand"], cpu_us_per_call)
     what = "a page of 50 decoded, against orjson with hand-written construction"
-    return Result([Row(what=what, goal=MAX_TIME_RATIO, value=value, at_most=True, beside=times)])
+    return Result([Row(what=what, goal=MAX_TIME_RATIO, value=value, at_most=True, details=times)])

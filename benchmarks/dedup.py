@@ -55,7 +55,7 @@ def measure(*, quick: bool) -> Result:
             value=ours["peak_mb"],
             at_most=True,
             unit="MB",
-            beside=plain_set_values,
+            details=plain_set_values,
         ),
         Row(
             what=f"{many:,} lines deduplicated: time a line",
@@ -63,7 +63,7 @@ def measure(*, quick: bool) -> Result:
             value=ours["us_per_line"],
             at_most=True,
             unit="µs",
-            beside=f"CPU {ours['cpu_us_per_line']:.2f} µs; {plain_set_values}",
+            details=f"CPU {ours['cpu_us_per_line']:.2f} µs; {plain_set_values}",
         ),
         Row(
             what=f"{FEW:,} lines, below the threshold: time a line",
@@ -71,7 +71,7 @@ def measure(*, quick: bool) -> Result:
             value=ours_few["us_per_line"],
             at_most=True,
             unit="µs",
-            beside=f"CPU {ours_few['cpu_us_per_line']:.2f} µs; a plain set: {plain_set_few['us_per_line']:.2f} µs",
+            details=f"CPU {ours_few['cpu_us_per_line']:.2f} µs; a plain set: {plain_set_few['us_per_line']:.2f} µs",
         ),
     ]
     memory = {"ours, deduplicating": ours["memory"], "a plain set of text": plain_set_many["memory"]}

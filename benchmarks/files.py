@@ -73,14 +73,14 @@ def measure(*, quick: bool) -> Result:
         memory = max(used for _, used in measured[name])
         what = f"{count:,} card keys from {name}, {LATENCY_S * 1000:g} ms server, concurrency={CONCURRENCY}"
         goal = None if name == "keys.txt" else MAX_TIME_RATIO
-        beside = f"{seconds:.1f} s"
+        details = f"{seconds:.1f} s"
         rows.append(
             Row(
                 what=f"{what}: time of the text file",
                 goal=goal,
                 value=seconds / text_seconds,
                 at_most=True,
-                beside=beside,
+                details=details,
             )
         )
         row = Row(what=f"{what}: memory over the start", goal=MAX_MEMORY_MB, value=memory, at_most=True, unit="MB")
@@ -121,4 +121,4 @@ def upload(served: Served, path: Path, count: int) -> tuple[float, float]:
 
 if __name__ == "__main__":
     for row in measure(quick="--quick" in sys.argv).rows:
-        print(f"{row.what}: {row.value_text} {row.beside} (goal: {row.goal_text or 'none'})")
+        print(f"{row.what}: {row.value_text} {row.details} (goal: {row.goal_text or 'none'})")

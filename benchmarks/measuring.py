@@ -28,7 +28,7 @@ class Row:
         at_most: Whether less is better.
         unit: The unit of the goal and the value.
         value: The measured value; None: not measured, because a program or package is not installed.
-        beside: Details, such as the values of the other arms.
+        details: More about the value, such as the values of the other arms.
     """
 
     what: str
@@ -36,7 +36,7 @@ class Row:
     value: float | None
     at_most: bool = False
     unit: str = "×"
-    beside: str = ""
+    details: str = ""
 
     @property
     def goal_text(self) -> str:

@@ -54,7 +54,7 @@ async def _measure(served: Served, *, seconds: float, rounds: int) -> Result:
         value=added - decoding,
         at_most=True,
         unit="µs",
-        beside=f"send {send:.0f} µs, pool {bare:.0f} µs, of the difference decoding {decoding:.1f} µs",
+        details=f"send {send:.0f} µs, pool {bare:.0f} µs, of the difference decoding {decoding:.1f} µs",
     )
     return Result([row])
 

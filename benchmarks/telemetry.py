@@ -73,9 +73,9 @@ async def _measure(*, times: int, rounds: int) -> Result:
     return Result(rows)
 
 
-def _row(when: str, goal: float | None, value: float, beside: str = "") -> Row:
+def _row(when: str, goal: float | None, value: float, details: str = "") -> Row:
     what = f"CPU that telemetry adds to a call, {when}"
-    return Row(what=what, goal=goal, value=value, at_most=True, unit="µs", beside=beside)
+    return Row(what=what, goal=goal, value=value, at_most=True, unit="µs", details=details)
 
 
 def _client() -> AsyncGatePay:

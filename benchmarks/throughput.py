@@ -118,16 +118,16 @@ async def _first_second(served: Served, peer: Peer, seconds: float) -> Sample:
 def _row(samples: Samples, peer: str, callers: int, goal: float | None, *, loop: str = "asyncio") -> Row:
     what = f"{loop}, {callers} callers: CPU of a decoded page, {peer} against ours"
     if peer not in samples:
-        return Row(what=what, goal=goal, value=None, beside="it is not installed")
+        return Row(what=what, goal=goal, value=None, details="it is not installed")
     ours, theirs = samples["ours"], samples[peer]
     costs = ", ".join(f"{name} {median_of(rounds, cpu_us_per_call):.0f}" for name, rounds in samples.items())
     rates = f"{readable(median_of(ours, rate))} pages a second against {readable(median_of(theirs, rate))}"
-    beside = f"by rate {ratio(ours, theirs, rate):.2f} ×, {rates}; CPU, µs a page: {costs}"
+    details = f"by rate {ratio(ours, theirs, rate):.2f} ×, {rates}; CPU, µs a page: {costs}"
     return Row(
         what=what,
         goal=None if goal is None else round(goal, 3),
         value=ratio(theirs, ours, cpu_us_per_call),
-        beside=beside,
+        details=details,
     )
 
 
@@ -135,16 +135,16 @@ def _many_to_few_row(samples: Samples) -> Row:
     few, many = samples[str(FEW)], samples[str(MANY)]
     rates = f"{readable(median_of(many, rate))} and {readable(median_of(few, rate))} pages a second"
     costs = f"CPU {median_of(many, cpu_us_per_call):.0f} and {median_of(few, cpu_us_per_call):.0f} µs a page"
-    beside = f"by rate {ratio(many, few, rate):.2f} ×, {rates}; {costs}"
+    details = f"by rate {ratio(many, few, rate):.2f} ×, {rates}; {costs}"
     what = f"ours: {MANY} callers against {FEW}, by CPU"
-    return Row(what=what, goal=MIN_RATIO_MANY_TO_FEW, value=ratio(few, many, cpu_us_per_call), beside=beside)
+    return Row(what=what, goal=MIN_RATIO_MANY_TO_FEW, value=ratio(few, many, cpu_us_per_call), details=details)
 
 
 def _first_second_row(samples: Samples) -> Row:
     ours, httpx = samples["ours"], samples["raw httpx"]
-    beside = f"a second: ours {readable(median_of(ours, rate))}, raw httpx {readable(median_of(httpx, rate))}"
+    details = f"a second: ours {readable(median_of(ours, rate))}, raw httpx {readable(median_of(httpx, rate))}"
     what = f"ours: the first second of {SIMULTANEOUS_CALLERS} callers that come all at once, against raw httpx's"
-    return Row(what=what, goal=None, value=ratio(ours, httpx, rate), beside=beside)
+    return Row(what=what, goal=None, value=ratio(ours, httpx, rate), details=details)
 
 
 def _picture_data(by_callers: dict[int, Samples]) -> dict[str, Any]:
