@@ -33,11 +33,11 @@ def _row(kind: str, prepare: Callable[[int], Callable[[], None]], *, rounds: int
 
 
 def _nothing() -> None:
-    """Called in place of a waiting caller's wake-up."""
+    """Wake nobody: the waiting callers are only simulated."""
 
 
 def _taken_and_kept(limit: int) -> Callable[[], None]:
-    """Half of the connections are busy and half are idle. Acquire one and release it."""
+    """Return a function that acquires and releases a connection. Half of the connections are busy and half are idle."""
     slots: Slots[object] = Slots(limit)
     taken = [slots.acquire() for _ in range(limit)]
     for slot in taken[: limit // 2]:
@@ -53,7 +53,11 @@ def _taken_and_kept(limit: int) -> Callable[[], None]:
 
 
 def _handed_on(limit: int) -> Callable[[], None]:
-    """All connections are busy and as many callers wait. Release one to the oldest caller, and enqueue another."""
+    """
+    Return a function that releases a busy connection to the oldest waiting caller, and enqueues another caller.
+
+    All connections are busy, and as many callers wait.
+    """
     slots: Slots[object] = Slots(limit)
     for _ in range(limit):
         slots.acquire()
@@ -69,7 +73,11 @@ def _handed_on(limit: int) -> Callable[[], None]:
 
 
 def _given_up(limit: int) -> Callable[[], None]:
-    """All connections are busy and as many callers wait. Enqueue another caller, who leaves the queue again."""
+    """
+    Return a function that enqueues a caller, who leaves the queue again.
+
+    All connections are busy, and as many callers wait.
+    """
     slots: Slots[object] = Slots(limit)
     for _ in range(limit):
         slots.acquire()

@@ -112,18 +112,18 @@ async def _final_calls(call: Callable[[], Awaitable[object]], run: Run) -> None:
 
 async def _ours(served: Served, seconds: float, seed: int) -> Run:
     run = Run()
-    tasks, before = len(anyio.get_running_tasks()), sockets()
+    tasks_before, sockets_before = len(anyio.get_running_tasks()), sockets()
     async with client(served, max_connections=CONNECTIONS) as gatepay:
         slots = _pool(gatepay)._slots
         await _churn(lambda: gatepay.list_card_keys(PRODUCT), run, seconds=seconds, seed=seed)
         run.slots = slots.busy + slots.waiting
         await anyio.sleep(_SETTLE)
-        run.sockets = abs(sockets() - before - slots.idle)
-        run.tasks = len(anyio.get_running_tasks()) - tasks
+        run.sockets = abs(sockets() - sockets_before - slots.idle)
+        run.tasks = len(anyio.get_running_tasks()) - tasks_before
         await _final_calls(lambda: gatepay.list_card_keys(PRODUCT), run)
     await anyio.sleep(_SETTLE)
-    run.sockets += abs(sockets() - before)
-    run.tasks += len(anyio.get_running_tasks()) - tasks
+    run.sockets += abs(sockets() - sockets_before)
+    run.tasks += len(anyio.get_running_tasks()) - tasks_before
     return run
 
 

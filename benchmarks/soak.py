@@ -215,7 +215,7 @@ class Soak:
                 # Async and plain iterables in turn.
                 keys = _slowly(lines_of_upload(number)) if number % 2 else lines_of_upload(number)
                 report = await self._gatepay.upload_card_keys(UPLOAD_PRODUCT, keys, concurrency=UPLOAD_CONCURRENCY)
-            except BaseException as error:
+            except BaseException as error:  # an interrupted upload's exception has its report
                 report = getattr(error, "report", None)
                 raise
         if report is not None:

@@ -191,6 +191,7 @@ async def test_cancelled_claim_does_not_block_others(redis_url: str, monkeypatch
     for cancelled in ("first claim", "call"):
         called, may_reply = asyncio.Event(), asyncio.Event()
 
+        # Default arguments, because the next iteration creates other events.
         async def reply_late(
             keys: Any, args: Any, called: asyncio.Event = called, may_reply: asyncio.Event = may_reply
         ) -> object:

@@ -43,8 +43,8 @@ def members(name: str, *, inherited: bool) -> Iterator[str]:
     module, _, attribute = name.rpartition(".")
     documented = getattr(import_module(module), attribute)
     if isinstance(documented, type) and not issubclass(documented, Enum):
-        shown = documented.__mro__[:-1] if inherited else (documented,)
-        for member, value in (item for class_ in shown for item in vars(class_).items()):
+        classes = documented.__mro__[:-1] if inherited else (documented,)
+        for member, value in (item for class_ in classes for item in vars(class_).items()):
             function = getattr(value, "fget", None) or getattr(value, "__func__", value)
             if not member.startswith("_") and callable(function) and function.__doc__:
                 yield member

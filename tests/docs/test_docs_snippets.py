@@ -178,9 +178,9 @@ def run(program: Program, folder: Path) -> str:
         if "opentelemetry" in program.block.code:
             return run_in_new_process(name)
         with contextlib.redirect_stdout(printed):
-            names = runpy.run_path(name, run_name="__main__")
-        if "app" in names:
-            anyio.run(deliver_callbacks, names, sandbox)
+            program_globals = runpy.run_path(name, run_name="__main__")
+        if "app" in program_globals:
+            anyio.run(deliver_callbacks, program_globals, sandbox)
             return ""
     return printed.getvalue()
 
@@ -192,16 +192,16 @@ def run_in_new_process(name: str) -> str:
     return done.stdout
 
 
-async def deliver_callbacks(names: dict[str, Any], sandbox: Sandbox) -> None:
+async def deliver_callbacks(program_globals: dict[str, Any], sandbox: Sandbox) -> None:
     """Call an application as its server would: it must reject a forged callback and accept a valid one."""
     replies: list[str] = []
-    transport = httpx.ASGITransport(names["app"])
+    transport = httpx.ASGITransport(program_globals["app"])
     async with httpx.AsyncClient(transport=transport, base_url="http://shop.example") as browser:
         for secret in ("guessed", sandbox.appsecret):
             query = signed_callback(appkey=sandbox.appkey, appsecret=secret, out_order_id="T-1001-X", price="0.99")
             replies.append((await browser.get(f"/gatepay/callback?{query}")).text)
     assert replies == ["fail", "success"]
-    await names["store"].aclose()
+    await program_globals["store"].aclose()
 
 
 def run_tests(name: str) -> None:

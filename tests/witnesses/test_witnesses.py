@@ -55,13 +55,15 @@ def language(request: pytest.FixtureRequest) -> str:
 @contextmanager
 def run_receiver(language: str, log: Path, sandbox: Sandbox) -> Generator[str]:
     """Run a receiver of callbacks that writes a line to *log* for each. Yield its URL."""
-    keys = {"WITNESS_APPKEY": sandbox.appkey, "WITNESS_APPSECRET": sandbox.appsecret, "WITNESS_LOG": str(log)}
+    environment = {"WITNESS_APPKEY": sandbox.appkey, "WITNESS_APPSECRET": sandbox.appsecret, "WITNESS_LOG": str(log)}
     port = free_port()
     command = {
         "php": ["php", "-S", f"127.0.0.1:{port}", str(FOLDER / "receiver.php")],
         "node": ["node", str(FOLDER / "receiver.js")],
     }[language]
-    with subprocess.Popen(command, env=os.environ | keys, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+    with subprocess.Popen(
+        command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as server:
         try:
             if language == "node":
                 assert server.stdout is not None
@@ -146,11 +148,11 @@ async def test_clients_get_the_same_data_as_our_client(language: str) -> None:
     ]
     with Sandbox(php_floats="shortest") as sandbox:
         async with sandbox.serve() as base_url:
-            keys = {"WITNESS_APPKEY": sandbox.appkey, "WITNESS_APPSECRET": sandbox.appsecret}
+            environment = {"WITNESS_APPKEY": sandbox.appkey, "WITNESS_APPSECRET": sandbox.appsecret}
             process = await anyio.run_process(
                 CLIENTS[language],
                 input=json.dumps([(path, fields, SIGNED_FIELDS[path]) for path, fields in calls]).encode(),
-                env={**os.environ, **keys, "WITNESS_BASE_URL": base_url, "NO_PROXY": "127.0.0.1"},
+                env={**os.environ, **environment, "WITNESS_BASE_URL": base_url, "NO_PROXY": "127.0.0.1"},
             )
             async with AsyncGatePay(sandbox.appkey, sandbox.appsecret, base_url=base_url) as gatepay:
                 catalog = await gatepay.list_products()
@@ -181,11 +183,11 @@ async def test_clients_can_call_the_later_endpoints(language: str) -> None:
     ]
     with Sandbox() as sandbox:
         async with sandbox.serve() as base_url:
-            keys = {"WITNESS_APPKEY": sandbox.appkey, "WITNESS_APPSECRET": sandbox.appsecret}
+            environment = {"WITNESS_APPKEY": sandbox.appkey, "WITNESS_APPSECRET": sandbox.appsecret}
             process = await anyio.run_process(
                 CLIENTS[language],
                 input=json.dumps([(path, fields, SIGNED_FIELDS[path]) for path, fields in calls]).encode(),
-                env={**os.environ, **keys, "WITNESS_BASE_URL": base_url, "NO_PROXY": "127.0.0.1"},
+                env={**os.environ, **environment, "WITNESS_BASE_URL": base_url, "NO_PROXY": "127.0.0.1"},
             )
         orders = sandbox.orders()
     replies = [json.loads(body) for body in json.loads(process.stdout)]
