@@ -64,8 +64,8 @@ async def test_query_of_a_post_is_ignored(memory_shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "get"])
-async def test_other_methods_get_405(memory_shop: Shop, method: str) -> None:
-    """Other methods get status 405 with the allowed methods, and nothing is handled."""
+async def test_methods_other_than_get_and_post_get_405(memory_shop: Shop, method: str) -> None:
+    """The response names the allowed methods, and nothing is handled."""
     answer = await call(memory_shop.app(), query(), method=method)
     assert (answer.status, answer.body, answer.headers[b"allow"]) == (405, b"fail", b"GET, POST")
     assert (memory_shop.handled, memory_shop.events) == ([], [])

@@ -107,7 +107,7 @@ async def test_commit_is_repeated_if_the_file_is_deleted_meanwhile(
     await reopened.aclose()
 
 
-async def test_file_of_version_01_is_upgraded(machine: Machine, path: Path) -> None:
+async def test_file_of_version_0_1_is_upgraded(machine: Machine, path: Path) -> None:
     """A file of version 0.1 is upgraded. Claims that version 0.1 adds before or after the upgrade count."""
     old_program = sqlite3.connect(path, isolation_level=None)
     old_program.execute(sqlite_file._SCHEMA[0])

@@ -371,7 +371,7 @@ async def test_deliveries_are_counted_by_event(exported: "Exported") -> None:
     assert "CANARY" not in exported.everything()
 
 
-def test_instrumenting_another_object_raises() -> None:
+def test_instrumenting_an_unsupported_object_raises() -> None:
     """The error names the classes that can be instrumented."""
     with pytest.raises(InvalidRequestError, match="must be a client, a CallbackApp or a DurableUploads, not str"):
         instrument("AsyncGatePay")  # type: ignore[type-var]  # the wrong type is what this tests

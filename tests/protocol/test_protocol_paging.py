@@ -509,8 +509,8 @@ def test_row_with_an_unchanged_rank_proves_that_no_earlier_row_was_deleted(
     assert history.proves_no_gap(snapshots[behind], snapshots[ahead]) == no_gap
 
 
-def test_waiting_page_is_not_read_again() -> None:
-    """If one page of a wave is missing, only that page is requested again, as long as ``total`` doesn't change."""
+def test_only_the_missing_page_of_a_wave_is_requested_again() -> None:
+    """The pages after it wait for it, as long as ``total`` doesn't change."""
     state = Walk(first=1, prefetch=4, thorough=False)
     replies = {number: page_of(2 * number - 1, 2 * number, total=12, number=number, last=6) for number in (1, 3, 4)}
     assert state.receive([1, 2, 3, 4], replies) == [replies[1]]

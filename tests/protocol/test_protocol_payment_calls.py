@@ -340,7 +340,7 @@ def test_status_204_or_205_without_body_is_the_code(endpoint: str, code: int, bo
 
 
 @rows("status", [200, 201, 203, 206, 500])
-def test_other_empty_reply_raises_protocol_error(status: int) -> None:
+def test_empty_reply_with_another_status_raises_protocol_error(status: int) -> None:
     """An empty body with a status other than 204 and 205 isn't a reply of GatePay's."""
     with pytest.raises(ProtocolError):
         decode(CALLS["anypay/create"], Reply(status, b""))

@@ -206,7 +206,7 @@ def test_error_for_an_invalid_appsecret_does_not_contain_it(secret: Any) -> None
     assert "CANARY" not in everything_in(caught.value)
 
 
-def test_helper_finds_secrets() -> None:
+def test_everything_in_finds_secrets() -> None:
     """``everything_in`` finds a secret in the text of an error, its attributes, its notes and its chain."""
     error = ProtocolError(endpoint="x", http_status=200, problem="CANARY")
     assert "CANARY" in everything_in(error)

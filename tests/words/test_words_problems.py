@@ -79,7 +79,7 @@ def test_both_languages_have_the_same_placeholders(name: str, text: tuple[str, s
     assert not re.search("[\u4e00-\u9fff][,;:?!]|[,;:?!][\u4e00-\u9fff]", chinese)
 
 
-def test_problem_is_its_english_text() -> None:
+def test_problem_equals_its_english_text() -> None:
     """A problem compares and formats as its English text. It can be shown in each language, including its facts."""
     assert LINE == "line 7 contains a NUL character; the file may be UTF-16"
     assert f"keys: {LINE}" == f"keys: {LINE.in_('en')}"
