@@ -128,15 +128,15 @@ async def takeover(_: int) -> None:
         await until(lambda: len(shop.sent) > WARM_UP_CHUNKS)
         holders = await anyio.to_thread.run_sync(_holders, job)
         workers[0].kill()
-        killed = time.monotonic()
+        killed_at = time.monotonic()
         # The loop ends when the killed worker, at least, holds no batch any more.
         while holders <= await anyio.to_thread.run_sync(_holders, job):  # noqa: ASYNC110 -- the other process sends no event
             await anyio.sleep(0.02)
-        took = time.monotonic() - killed
+        took = time.monotonic() - killed_at
         report = await job.wait(every=0.1)
         assert set(shop.stored.values()) == {1}
         assert report.stored + report.already_there == len(keys)
-        calls_after = [at for at in shop.times if killed < at < killed + 5]
+        calls_after = [at for at in shop.times if killed_at < at < killed_at + 5]
         pause = max((later - earlier for earlier, later in pairwise(calls_after)), default=0.0)
         print_row("1 of 3 killed: its batches taken over", f"{took:.1f} s", "within lease + 2 s")
         print_row("longest pause of all calls in the 5 s after", f"{pause:.2f} s", "the others never stop")
@@ -161,17 +161,19 @@ async def outages(_: int) -> None:
                 await until(lambda: len(shop.sent) > WARM_UP_CHUNKS)
                 await anyio.to_thread.run_sync(lambda: server.stop(at_once=True))
                 await anyio.to_thread.run_sync(server.start)
-                restored, before = time.monotonic(), len(shop.times)
-                await until(lambda: len(shop.times) > before + 10)
-                seconds = time.monotonic() - restored
+                restored_at, calls_before = time.monotonic(), len(shop.times)
+                await until(lambda: len(shop.times) > calls_before + 10)
+                seconds = time.monotonic() - restored_at
                 print_row("PostgreSQL restarted: calls continue after", f"{seconds:.1f} s", "without intervention")
                 await link.cut_off()
                 await anyio.sleep(20)
                 idle = time.monotonic() - shop.times[-1]
                 link.cut = False
-                restored, before = time.monotonic(), len(shop.times)
-                await until(lambda: len(shop.times) > before + 10)
-                result = f"no call for {idle:.1f} s; calls continue {time.monotonic() - restored:.1f} s after the cut"
+                restored_at, calls_before = time.monotonic(), len(shop.times)
+                await until(lambda: len(shop.times) > calls_before + 10)
+                result = (
+                    f"no call for {idle:.1f} s; calls continue {time.monotonic() - restored_at:.1f} s after the cut"
+                )
                 print_row("PostgreSQL unreachable for 20 s", result, "calls stop, then continue without intervention")
                 report = await job.wait(every=0.1)
         assert set(shop.stored.values()) == {1}

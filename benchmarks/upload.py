@@ -36,7 +36,8 @@ async def _measure(served: Served, keys: list[str], *, rounds: int) -> Result:
     rows: list[Row] = []
     requests = _requests(keys)
     for concurrency, goal in MIN_RATE_RATIOS.items():
-        rate_ratios: dict[str, list[float]] = {"ours": [], "httpx by hand": [], "floor": []}  # of each round
+        # Of each round. "floor" is bare asyncio.
+        rate_ratios: dict[str, list[float]] = {"ours": [], "httpx by hand": [], "floor": []}
         async with AsyncExitStack() as stack:
             gatepay = await stack.enter_async_context(client(served))
             limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)

@@ -94,6 +94,7 @@ any_lines = st.one_of(
     st.text(max_size=3),
     st.binary(max_size=3),
 )
+# An input, as the lists of lines that are read one after the other.
 lists_of_lines = st.lists(st.lists(any_lines, max_size=30), max_size=5)
 
 
@@ -105,14 +106,14 @@ def test_chunks_hold_each_card_key_once_with_its_first_line(inputs: list[list[An
     chunks: list[Chunk] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunking, "MAX_KEYS_PER_CALL", chunk_size)
-        for lines in inputs:
-            chunks += chunker.chunks(lines)
+        for some_lines in inputs:
+            chunks += chunker.chunks(some_lines)
             assert_in_flight(ledger, at_least=sum(len(chunk.keys) for chunk in chunks))
         last = chunker.last_chunk()
     assert all(len(chunk.keys) == chunk_size for chunk in chunks)
     assert last is None or 0 < len(last.keys) < chunk_size
     chunks += [last] if last else []
-    expected, blank, duplicates, refused = reference([line for lines in inputs for line in lines])
+    expected, blank, duplicates, refused = reference([line for some_lines in inputs for line in some_lines])
     assert [pair for chunk in chunks for pair in zip(chunk.lines, chunk.keys, strict=True)] == expected
     assert [chunk.index for chunk in chunks] == list(range(len(chunks)))
     report = ledger.report(stopped=None)
@@ -177,22 +178,22 @@ def test_every_line_is_in_exactly_one_column(inputs: list[list[Any]], chunk_size
     """The columns of the report add up for any results of the chunks, in any order."""
     ledger = Ledger()
     chunker = Chunker(ledger)
-    lines = [line for batch in inputs for line in batch]
+    lines = [line for some_lines in inputs for line in some_lines]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunking, "MAX_KEYS_PER_CALL", chunk_size)
         chunks = [*chunker.chunks(lines)]
         last = chunker.last_chunk()
     chunks += [last] if last else []
     drawn_results = iter(lambda: data.draw(results), None)  # endless: no result is None
-    waiting = sum(len(chunk.keys) for chunk in chunks)
+    keys_in_flight = sum(len(chunk.keys) for chunk in chunks)
     for chunk in data.draw(st.permutations(chunks)):
         for outcome in outcomes_of(chunk, drawn_results):
-            assert ledger.progress().in_flight == waiting
+            assert ledger.progress().in_flight == keys_in_flight
             ledger.add(outcome)
-            waiting -= outcome.count
+            keys_in_flight -= outcome.count
     progress = ledger.progress()
     report = ledger.report(stopped=None)
-    assert waiting == progress.in_flight == 0
+    assert keys_in_flight == progress.in_flight == 0
     assert columns_add_up(report)
     assert columns_add_up(progress)
     assert progress.chunks == len(report.chunks)
