@@ -55,8 +55,8 @@ def create_app(**options: Any) -> FastAPI:
 
     @app.post("/payments", status_code=201)
     async def create_payment(order: Order, gatepay: GatePay) -> dict[str, str]:  # pyright: ignore[reportUnusedFunction] -- FastAPI calls it
-        # The order number starts and ends with a letter, because the callback's signature doesn't protect digits at the
-        # ends of a field. Save number and price before you create the payment: you compare the callback with both.
+        # The order number starts and ends with a letter, because the callback's signature doesn't protect digits at its
+        # ends. Save it with the price before you create the payment: you compare the callback with both.
         out_order_id = f"T-{secrets.token_hex(8)}-X"
         try:
             payment = await gatepay.create_payment(

@@ -37,12 +37,12 @@ def lost_reply(*, sent: bool = True, attempts: int = 4) -> TransportError:
     return TransportError(endpoint="ka/create", sent=sent, problem="x", attempts=attempts)
 
 
-def unexpected_reply(status: int, *, retry_after: float | None = None) -> ProtocolError:
-    return ProtocolError(endpoint="ka/create", http_status=status, problem="x", path="code", retry_after=retry_after)
+def unexpected_reply(status: int, *, wait: float | None = None) -> ProtocolError:
+    return ProtocolError(endpoint="ka/create", http_status=status, problem="x", path="code", retry_after=wait)
 
 
-STORAGE_FAILED = make_refusal(errors.StorageFailedError)
-SIGNATURE_REJECTED = make_refusal(errors.SignatureRejectedError)
+STORAGE = make_refusal(errors.StorageFailedError)
+SIGNATURE = make_refusal(errors.SignatureRejectedError)
 STORED = Sent(Stored(1, ""), attempts=1)
 
 
@@ -95,7 +95,7 @@ def test_card_keys_stay_in_doubt_until_a_reply_says_stored() -> None:
     cases: list[tuple[AttemptError, Fate]] = [
         (make_refusal(errors.DuplicateKeysError), Fate.UNKNOWN),
         (make_refusal(errors.EndpointClosedError), Fate.UNKNOWN),
-        (SIGNATURE_REJECTED, Fate.UNKNOWN),
+        (SIGNATURE, Fate.UNKNOWN),
         (make_refusal(errors.AlreadyStoredError), Fate.STORED),
     ]
     for error, fate in cases:
@@ -112,7 +112,7 @@ def test_card_keys_stay_in_doubt_until_a_reply_says_stored() -> None:
         assert isinstance(resend, Resend)
         assert all(resent.in_doubt for resent in resend.parts)
         assert {abandoned(resent, error=lost_reply(sent=False)).fate for resent in resend.parts} == {Fate.UNKNOWN}
-    for first in (lost_reply(sent=False), make_refusal(errors.DuplicateKeysError), STORAGE_FAILED):
+    for first in (lost_reply(sent=False), make_refusal(errors.DuplicateKeysError), STORAGE):
         resend = Progress(PATIENCE).failed(make_part(2), first, began=0, now=1)
         assert isinstance(resend, Resend)
         assert not any(resent.in_doubt for resent in resend.parts)
@@ -124,7 +124,7 @@ def test_unknown_outcomes_keep_the_first_error() -> None:
     first = Progress(PATIENCE).failed(make_part(1), lost_error, began=0, now=1)
     assert isinstance(first, Resend)
     (in_doubt,) = first.parts
-    for later in (unsent, make_refusal(errors.DuplicateKeysError), SIGNATURE_REJECTED):
+    for later in (unsent, make_refusal(errors.DuplicateKeysError), SIGNATURE):
         verdict = Progress(WITHOUT_WAITING).failed(in_doubt, later, began=1, now=2)
         assert isinstance(verdict, ChunkOutcome)
         assert (verdict.fate, verdict.error, verdict.attempts) == (Fate.UNKNOWN, lost_error, 4 + later.attempts)
@@ -139,7 +139,7 @@ def test_one_bad_key_is_isolated() -> None:
     """If every call with a certain card key fails, the other 499 card keys are stored soon."""
     for error in (
         *map(make_refusal, (errors.DuplicateKeysError, RefusedError)),
-        STORAGE_FAILED,
+        STORAGE,
         unexpected_reply(403),
         unexpected_reply(302),
     ):
@@ -182,7 +182,7 @@ def test_a_server_that_refuses_everything_gets_few_calls() -> None:
     for error in (
         make_refusal(errors.DuplicateKeysError),
         make_refusal(),
-        STORAGE_FAILED,
+        STORAGE,
         unexpected_reply(404),
         unexpected_reply(403),
     ):
@@ -203,41 +203,41 @@ def test_an_error_of_the_shop_ends_the_upload() -> None:
 def test_wrong_secret_ends_the_upload_after_few_calls() -> None:
     """The upload ends if GatePay rejects the signatures of a part and of its halves, or of all calls in flight."""
     for count, expected_calls in ((500, 3), (2, 3), (1, 1)):
-        outcomes, progress, calls, _ = upload(lambda _chunk, _now: SIGNATURE_REJECTED, *[make_part(count)] * 4)
-        assert (count, calls, progress.stopped) == (count, expected_calls, SIGNATURE_REJECTED)
+        outcomes, progress, calls, _ = upload(lambda _chunk, _now: SIGNATURE, *[make_part(count)] * 4)
+        assert (count, calls, progress.stopped) == (count, expected_calls, SIGNATURE)
         assert by_fate(outcomes)["refused"] == count
     progress = Progress(PATIENCE)
-    for other_calls_in_flight in (3, 2, 1):
-        verdict = progress.failed(make_part(1), SIGNATURE_REJECTED, began=0, now=1, others=other_calls_in_flight)
+    for others in (3, 2, 1):
+        verdict = progress.failed(make_part(1), SIGNATURE, began=0, now=1, others=others)
         assert isinstance(verdict, ChunkOutcome)
         assert (verdict.fate, progress.ended, progress.asks_one_by_one) == (Fate.REFUSED, None, True)
-    progress.failed(make_part(500), SIGNATURE_REJECTED, began=0, now=1)
-    assert progress.stopped is SIGNATURE_REJECTED
+    progress.failed(make_part(500), SIGNATURE, began=0, now=1)
+    assert progress.stopped is SIGNATURE
 
 
 def test_key_that_breaks_the_signature_of_the_first_call_is_isolated() -> None:
     """Halving finds a card key that breaks the signature even before anything was stored. Only that key is refused."""
-    for position in (1, 250, 251, 500):
-        bad = f"KEY-{position}"
+    for place in (1, 250, 251, 500):
+        bad = f"KEY-{place}"
         outcomes, progress, calls, _ = upload(
-            lambda part, _: SIGNATURE_REJECTED if bad in part.keys else None,  # noqa: B023 -- called within this iteration
+            lambda part, _: SIGNATURE if bad in part.keys else None,  # noqa: B023 -- called within this iteration
             make_part(500),
         )
-        assert (position, by_fate(outcomes), progress.ended) == (position, {"stored": 499, "refused": 1}, None)
-        assert (position, calls <= 20, progress.asks_one_by_one) == (position, True, False)
+        assert (place, by_fate(outcomes), progress.ended) == (place, {"stored": 499, "refused": 1}, None)
+        assert (place, calls <= 20, progress.asks_one_by_one) == (place, True, False)
 
 
 def test_rejected_signature_is_blamed_on_card_keys_if_the_secret_is_right() -> None:
     """Card keys are suspected if the secret has worked before. Keys that GatePay's filter changes always are."""
     good, filtered = make_part(500), make_part(500, key="A&B")  # GatePay's input filter changes "&"
     outcomes, progress, _, _ = upload(
-        lambda part, _: SIGNATURE_REJECTED if any(key in ("BAD-3", "A&B-3") for key in part.keys) else None,
+        lambda part, _: SIGNATURE if any(key in ("BAD-3", "A&B-3") for key in part.keys) else None,
         good, make_part(500, key="BAD"), filtered,
     )  # fmt: skip
     assert (by_fate(outcomes), progress.stopped) == ({"stored": 1498, "refused": 2}, None)
-    outcomes, progress, _, _ = upload(lambda part, _: SIGNATURE_REJECTED if "A&B-3" in part.keys else None, filtered)
+    outcomes, progress, _, _ = upload(lambda part, _: SIGNATURE if "A&B-3" in part.keys else None, filtered)
     assert (by_fate(outcomes), progress.stopped) == ({"stored": 499, "refused": 1}, None)
-    outcomes, progress, calls, _ = upload(lambda _chunk, _now: SIGNATURE_REJECTED, *[filtered] * 4)
+    outcomes, progress, calls, _ = upload(lambda _chunk, _now: SIGNATURE, *[filtered] * 4)
     assert type(progress.stopped) is errors.SignatureRejectedError
     assert calls < 60
 
@@ -248,9 +248,9 @@ def test_a_short_outage_loses_nothing() -> None:
         lost_reply(sent=False),
         lost_reply(sent=False, attempts=1),
         lost_reply(),
-        unexpected_reply(503, retry_after=1),
+        unexpected_reply(503, wait=1),
         unexpected_reply(500),
-        STORAGE_FAILED,
+        STORAGE,
     ):
         for start in (1.0, 2.5):
             chunks = [make_part(3)] * 400
@@ -279,7 +279,7 @@ def test_a_dead_server_ends_the_upload() -> None:
         lost_reply(sent=False, attempts=1),
         lost_reply(),
         unexpected_reply(500),
-        STORAGE_FAILED,
+        STORAGE,
     ):
         for start in (0.0, 1.0):
             for seconds_per_call in (0.01, 1.5):
@@ -324,9 +324,9 @@ def test_nothing_is_sent_before_the_time_in_retry_after() -> None:
     """The wait is limited to a minute. Jitter doesn't change it."""
     progress = Progress(PATIENCE)
     assert progress.held_until == -math.inf
-    for retry_after, held_until in ((7.0, 7.0), (3.0, 7.0), (3600.0, 60.0)):
-        progress.failed(make_part(1), unexpected_reply(429, retry_after=retry_after), began=0, now=0, jitter=1.0)
-        assert progress.held_until == held_until
+    for asked, until in ((7.0, 7.0), (3.0, 7.0), (3600.0, 60.0)):
+        progress.failed(make_part(1), unexpected_reply(429, wait=asked), began=0, now=0, jitter=1.0)
+        assert progress.held_until == until
 
 
 def test_run_without_waiting_ends_after_two_failed_calls() -> None:
@@ -336,15 +336,15 @@ def test_run_without_waiting_ends_after_two_failed_calls() -> None:
     )
     assert (calls, progress.outage is not None) == (2, True)
     assert by_fate(outcomes) == {"unknown": 4, "not_sent": 6}
-    outcomes, progress, _, _ = upload(lambda _chunk, _now: STORAGE_FAILED, make_part(1), patience=WITHOUT_WAITING)
+    outcomes, progress, _, _ = upload(lambda _chunk, _now: STORAGE, make_part(1), patience=WITHOUT_WAITING)
     assert (by_fate(outcomes), progress.ended) == ({"not_sent": 1}, None)
     outcomes, _, _, _ = upload(
-        lambda part, _: STORAGE_FAILED if "KEY-3" in part.keys else None, make_part(500), patience=WITHOUT_WAITING
+        lambda part, _: STORAGE if "KEY-3" in part.keys else None, make_part(500), patience=WITHOUT_WAITING
     )
     assert by_fate(outcomes) == {"stored": 499, "refused": 1}
     # After four failed calls in earlier runs, the fifth shows that the card key is at fault.
     verdict = Progress(WITHOUT_WAITING).failed(
-        Chunk(index=0, lines=(1,), keys=("KEY",), calls=4), STORAGE_FAILED, began=0, now=0
+        Chunk(index=0, lines=(1,), keys=("KEY",), calls=4), STORAGE, began=0, now=0
     )
     assert isinstance(verdict, ChunkOutcome)
     assert verdict.fate is Fate.REFUSED
