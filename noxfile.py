@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
+# Options of pip that pin the versions of dependencies.
 LOCKED = ("-c", str(ROOT / "requirements" / "locked.txt"))
 LOWEST = ("-c", str(ROOT / "requirements" / "lowest.txt"))
 TESTED_EXTRAS = "sandbox,cli,durable,s3,redis,otel"
@@ -70,7 +71,7 @@ VERSION_DEPENDENT_TESTS = [
         "test_sqlite_files",
     )
 ]
-# Extras that need another extra; without both, the error names the other one.
+# Extras that need another extra: without both, the error names the extra on the right.
 BUILT_ON_EXTRA = {"s3": "durable"}
 CURRENT = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHONS = pythons() or [CURRENT]
@@ -147,7 +148,7 @@ def slow(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def anywhere(session: nox.Session) -> None:
-    """Run the fast lane and some other tests, started in many different ways. Not part of `nox`."""
+    """Run the fast lane and some other tests in unusual environments. Not part of `nox`."""
     session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
     session.run("python", "tests/anywhere.py", *session.posargs)
 
@@ -223,7 +224,7 @@ def pictures(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def commands(session: nox.Session) -> None:
-    """Run every command narrow, piped, in Chinese, on a full disk and so on; print a table. Not part of `nox`."""
+    """Run every command in narrow terminals, pipes, Chinese, on a full disk, …; print a table. Not part of `nox`."""
     session.install(*LOCKED, f".[{TESTED_EXTRAS}]", *group("tests"))
     authority = ROOT / "tests" / "authority.pem"
     session.run("python", "tests/every_command.py", *session.posargs, env={"SSL_CERT_FILE": str(authority)})

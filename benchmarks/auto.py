@@ -72,10 +72,10 @@ async def _measure(served: Served, scenario: Scenario, *, rounds: int) -> list[R
     best = min(seconds, key=lambda name: seconds[name])
     others = ", ".join(f"{name}: {took:.2f} s" for name, took in seconds.items())
     what = f'concurrency="auto", {scenario.chunks:,} calls, {scenario.name}'
-    beside = f"auto: {auto:.2f} s; fixed {others}; the best is {best}"
+    details = f"auto: {auto:.2f} s; fixed {others}; the best is {best}"
     return [
         Row(what=f"{what}: time relative to the best fixed concurrency", goal=scenario.goal, value=auto / seconds[best],
-            at_most=True, beside=beside),
+            at_most=True, details=details),
         Row(what=f"{what}: 429 responses", goal=MAX_REFUSED_PERCENT, value=refused_percent, at_most=True, unit="%"),
     ]  # fmt: skip
 

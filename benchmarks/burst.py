@@ -26,9 +26,9 @@ def measure(*, quick: bool) -> Result:
 
 async def _measure(served: Served, *, quick: bool) -> Result:
     rounds = 1 if quick else 3
-    default, default_errors = await _ours(served, rounds=rounds)
-    thousand, thousand_errors = await _ours(served, rounds=rounds, max_connections=CONNECTIONS)
-    others = await _peers(served, quick=quick)
+    default_seconds, default_errors = await _measure_ours(served, rounds=rounds)
+    raised_limit_seconds, raised_limit_errors = await _measure_ours(served, rounds=rounds, max_connections=CONNECTIONS)
+    others = await _measure_peers(served, quick=quick)
     return Result(
         [
             Row(
@@ -37,29 +37,29 @@ async def _measure(served: Served, *, quick: bool) -> Result:
                 value=len(default_errors),
                 at_most=True,
                 unit="errors",
-                beside=f"{_format(default, default_errors)}{await _default_httpx(served, quick=quick)}",
+                details=f"{_format(default_seconds, default_errors)}{await _default_httpx(served, quick=quick)}",
             ),
             Row(
                 what=f"the same, max_connections={CONNECTIONS}: errors",
                 goal=0,
-                value=len(thousand_errors),
+                value=len(raised_limit_errors),
                 at_most=True,
                 unit="errors",
-                beside=others,
+                details=others,
             ),
             Row(
                 what=f"the same, max_connections={CONNECTIONS}: time, of which {LATENCY_S} s are the server's",
                 goal=MAX_SECONDS,
-                value=thousand,
+                value=raised_limit_seconds,
                 at_most=True,
                 unit="s",
-                beside=others,
+                details=others,
             ),
         ]
     )
 
 
-async def _ours(served: Served, *, rounds: int, **options: Any) -> tuple[float, list[BaseException]]:
+async def _measure_ours(served: Served, *, rounds: int, **options: Any) -> tuple[float, list[BaseException]]:
     took: list[float] = []
     errors: list[BaseException] = []
     for _ in range(rounds):
@@ -70,7 +70,7 @@ async def _ours(served: Served, *, rounds: int, **options: Any) -> tuple[float, 
     return median(took), errors
 
 
-async def _peers(served: Served, *, quick: bool) -> str:
+async def _measure_peers(served: Served, *, quick: bool) -> str:
     """Measure others with as many connections. A quick run leaves out httpx, which takes about 20 seconds."""
     aiohttp = f"aiohttp by hand: {_format(*await _once(aiohttp_by_hand(served, CONNECTIONS)))}"
     return aiohttp if quick else f"raw httpx: {_format(*await _once(raw_httpx(served, CONNECTIONS)))}; {aiohttp}"

@@ -18,7 +18,18 @@ import psutil
 from attrs import frozen
 
 from benchmarks.callback_server import APPKEY, APPSECRET
-from benchmarks.measuring import Arm, Result, Row, Sample, Samples, cpu_each, median_of, rate, ratio, run_in_turns
+from benchmarks.measuring import (
+    Arm,
+    Result,
+    Row,
+    Sample,
+    Samples,
+    cpu_us_per_call,
+    median_of,
+    rate,
+    ratio,
+    run_in_turns,
+)
 from benchmarks.placing import place_on, two_cpus
 from benchmarks.serving import ROOT
 from gatepay_async import new_out_order_id
@@ -32,8 +43,8 @@ ARMS = {"memory": ("MemoryStore", 0.8), "sqlite": ("SQLiteStore", 0.5), "redis":
 
 
 @frozen
-class _Serving:
-    """The running server; its process; and the names of the paths to measure, which are the arms."""
+class _Server:
+    """The running server: its port, its process, and the names of the paths to measure. Each path is an arm."""
 
     port: int
     process: psutil.Process
@@ -42,24 +53,24 @@ class _Serving:
 
 def measure(*, quick: bool) -> Result:
     """Deliver many payments, each once, over keep-alive connections. Each sender waits only for the reply."""
-    with _serving() as serving:
-        samples = asyncio.run(_measure(serving, calls=300 if quick else 1000, rounds=3 if quick else 7))
+    with _run_server() as server:
+        samples = asyncio.run(_measure(server, calls=300 if quick else 1000, rounds=3 if quick else 7))
     return Result(_rows(samples))
 
 
-async def _measure(serving: _Serving, *, calls: int, rounds: int) -> Samples:
+async def _measure(server: _Server, *, calls: int, rounds: int) -> Samples:
     order_ids = count(1)
-    for arm in serving.arms:
-        await _deliver(serving, arm, order_ids, CALLERS * 4)  # warm up
-    arms: dict[str, Arm] = {arm: partial(_deliver, serving, arm, order_ids, calls) for arm in serving.arms}
+    for arm in server.arms:
+        await _deliver(server, arm, order_ids, CALLERS * 4)  # warm up
+    arms: dict[str, Arm] = {arm: partial(_deliver, server, arm, order_ids, calls) for arm in server.arms}
     return await run_in_turns(arms, rounds=rounds)
 
 
-async def _deliver(serving: _Serving, arm: str, order_ids: "count[int]", calls: int) -> Sample:
+async def _deliver(server: _Server, arm: str, order_ids: "count[int]", calls: int) -> Sample:
     requests = [_request(arm, next(order_ids)) for _ in range(calls)]
-    wall, cpu = time.perf_counter(), _cpu(serving.process)
-    await asyncio.gather(*(_caller(serving.port, requests) for _ in range(CALLERS)))
-    return Sample(calls, time.perf_counter() - wall, _cpu(serving.process) - cpu)
+    wall, cpu = time.perf_counter(), _cpu_seconds(server.process)
+    await asyncio.gather(*(_caller(server.port, requests) for _ in range(CALLERS)))
+    return Sample(calls, time.perf_counter() - wall, _cpu_seconds(server.process) - cpu)
 
 
 async def _caller(port: int, requests: list[bytes]) -> None:
@@ -88,13 +99,13 @@ def _request(arm: str, number: int) -> bytes:
     return f"GET /{arm}/?{urlencode(fields)} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
-def _cpu(process: psutil.Process) -> float:
+def _cpu_seconds(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
 
 
 @contextmanager
-def _serving() -> Iterator[_Serving]:
+def _run_server() -> Iterator[_Server]:
     """Run the server on another CPU than this process. Run Redis too, if it is installed, on any CPU."""
     ours, theirs = two_cpus()
     with ExitStack() as stack:
@@ -108,10 +119,10 @@ def _serving() -> Iterator[_Serving]:
             subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         )
         assert process.stdout is not None
-        started = json.loads(process.stdout.readline())
-        print(f"client {client}, server {started['placement']}", file=sys.stderr)
-        yield _Serving(
-            started["port"], psutil.Process(process.pid), [BARE, *(arm for arm in ARMS if redis or arm != "redis")]
+        first_line = json.loads(process.stdout.readline())
+        print(f"client {client}, server {first_line['placement']}", file=sys.stderr)
+        yield _Server(
+            first_line["port"], psutil.Process(process.pid), [BARE, *(arm for arm in ARMS if redis or arm != "redis")]
         )
         process.communicate()  # closes its standard input, which stops it
 
@@ -122,6 +133,7 @@ def _redis(stack: ExitStack, folder: Path) -> str | None:
     if program is None:
         return None
     options = f"--port 0 --unixsocket {folder}/redis.sock --dir {folder} --appendonly yes --appendfsync always --save"
+    # The empty argument belongs to --save: no snapshots.
     process = stack.enter_context(subprocess.Popen([program, *options.split(), ""], stdout=subprocess.DEVNULL))
     stack.callback(process.terminate)
     while not (folder / "redis.sock").exists():
@@ -137,12 +149,13 @@ def _rows(samples: Samples) -> list[Row]:
             what=f"callbacks a second, {name}, against a bare endpoint of Starlette's, {CALLERS} senders",
             goal=goal,
             value=ratio(samples[arm], bare, rate) if arm in samples else None,
-            beside=_beside(samples[arm], bare) if arm in samples else "there is no redis-server",
+            details=_details(samples[arm], bare) if arm in samples else "there is no redis-server",
         )
         for arm, (name, goal) in ARMS.items()
     ]
 
 
-def _beside(ours: list[Sample], bare: list[Sample]) -> str:
+def _details(ours: list[Sample], bare: list[Sample]) -> str:
     rates = f"{median_of(ours, rate):,.0f} a second against {median_of(bare, rate):,.0f}"
-    return f"{rates}; CPU of the server {median_of(ours, cpu_each):.0f} µs against {median_of(bare, cpu_each):.0f} µs"
+    ours_cpu, bare_cpu = median_of(ours, cpu_us_per_call), median_of(bare, cpu_us_per_call)
+    return f"{rates}; CPU of the server {ours_cpu:.0f} µs against {bare_cpu:.0f} µs"

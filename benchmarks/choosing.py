@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks.measuring import Result, Row, Sample, cpu_each, median_of, ratio, timed
+from benchmarks.measuring import Result, Row, Sample, cpu_us_per_call, median_of, ratio, timed
 from gatepay_async.pool.slots import Slots, Ticket
 
 FEW, MANY, MAX_TIME_RATIO = 10, 10_000, 1.5
@@ -22,22 +22,22 @@ def _row(kind: str, prepare: Callable[[int], Callable[[], None]], *, rounds: int
     for _ in range(rounds):
         samples["few"].append(timed(few, times=times))
         samples["many"].append(timed(many, times=times))
-    nanoseconds = {name: median_of(measured, cpu_each) * 1000 for name, measured in samples.items()}
+    nanoseconds = {name: median_of(measured, cpu_us_per_call) * 1000 for name, measured in samples.items()}
     return Row(
         what=f"the pool's choice, {MANY:,} connections against {FEW}: a connection {kind}",
         goal=MAX_TIME_RATIO,
-        value=ratio(samples["many"], samples["few"], cpu_each),
+        value=ratio(samples["many"], samples["few"], cpu_us_per_call),
         at_most=True,
-        beside=f"{nanoseconds['many']:.0f} ns against {nanoseconds['few']:.0f} ns",
+        details=f"{nanoseconds['many']:.0f} ns against {nanoseconds['few']:.0f} ns",
     )
 
 
 def _nothing() -> None:
-    """Called in place of a waiting caller's wake-up."""
+    """Wake nobody: the waiting callers are only simulated."""
 
 
 def _taken_and_kept(limit: int) -> Callable[[], None]:
-    """Half of the connections are busy and half are idle. Acquire one and release it."""
+    """Return a function that acquires and releases a connection. Half of the connections are busy and half are idle."""
     slots: Slots[object] = Slots(limit)
     taken = [slots.acquire() for _ in range(limit)]
     for slot in taken[: limit // 2]:
@@ -53,7 +53,11 @@ def _taken_and_kept(limit: int) -> Callable[[], None]:
 
 
 def _handed_on(limit: int) -> Callable[[], None]:
-    """All connections are busy and as many callers wait. Release one to the oldest caller, and enqueue another."""
+    """
+    Return a function that releases a busy connection to the oldest waiting caller, and enqueues another caller.
+
+    All connections are busy, and as many callers wait.
+    """
     slots: Slots[object] = Slots(limit)
     for _ in range(limit):
         slots.acquire()
@@ -69,7 +73,11 @@ def _handed_on(limit: int) -> Callable[[], None]:
 
 
 def _given_up(limit: int) -> Callable[[], None]:
-    """All connections are busy and as many callers wait. Enqueue another caller, who leaves the queue again."""
+    """
+    Return a function that enqueues a caller, who leaves the queue again.
+
+    All connections are busy, and as many callers wait.
+    """
     slots: Slots[object] = Slots(limit)
     for _ in range(limit):
         slots.acquire()

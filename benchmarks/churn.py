@@ -66,14 +66,16 @@ def measure(*, quick: bool) -> Result:
         httpx_run = anyio.run(_httpx, served, seconds)
         for loop in ("asyncio", "trio"):
             run = anyio.run(_ours, served, seconds, 0, backend=loop)
-            beside = f"{run.cancelled:,} of {run.calls:,} calls cancelled; ours answers {run.answered} of {FINAL_CALLS}"
+            details = (
+                f"{run.cancelled:,} of {run.calls:,} calls cancelled; ours answers {run.answered} of {FINAL_CALLS}"
+            )
             row = Row(
                 what=f"churn for {seconds:g} s, {loop}: healthy calls, slots, sockets and tasks lost",
                 goal=0,
                 value=run.lost,
                 at_most=True,
                 unit="lost",
-                beside=f"{beside}, raw httpx {httpx_run.answered}",
+                details=f"{details}, raw httpx {httpx_run.answered}",
             )
             rows.append(row)
     return Result(rows)
@@ -110,18 +112,18 @@ async def _final_calls(call: Callable[[], Awaitable[object]], run: Run) -> None:
 
 async def _ours(served: Served, seconds: float, seed: int) -> Run:
     run = Run()
-    tasks, before = len(anyio.get_running_tasks()), sockets()
+    tasks_before, sockets_before = len(anyio.get_running_tasks()), sockets()
     async with client(served, max_connections=CONNECTIONS) as gatepay:
         slots = _pool(gatepay)._slots
         await _churn(lambda: gatepay.list_card_keys(PRODUCT), run, seconds=seconds, seed=seed)
         run.slots = slots.busy + slots.waiting
         await anyio.sleep(_SETTLE)
-        run.sockets = abs(sockets() - before - slots.idle)
-        run.tasks = len(anyio.get_running_tasks()) - tasks
+        run.sockets = abs(sockets() - sockets_before - slots.idle)
+        run.tasks = len(anyio.get_running_tasks()) - tasks_before
         await _final_calls(lambda: gatepay.list_card_keys(PRODUCT), run)
     await anyio.sleep(_SETTLE)
-    run.sockets += abs(sockets() - before)
-    run.tasks += len(anyio.get_running_tasks()) - tasks
+    run.sockets += abs(sockets() - sockets_before)
+    run.tasks += len(anyio.get_running_tasks()) - tasks_before
     return run
 
 

@@ -24,9 +24,9 @@ def measure(*, quick: bool) -> Result:
             took[name].append(_seconds_to_first_byte(program))
     ours, typer, nothing = (median(took[name]) for name in PROGRAMS)
     value = median(help_time / typer_time for help_time, typer_time in zip(took["help"], took["typer"], strict=True))
-    beside = f"{ours * 1000:.0f} ms against {typer * 1000:.0f} ms, of which the interpreter {nothing * 1000:.0f} ms"
+    details = f"{ours * 1000:.0f} ms against {typer * 1000:.0f} ms, of which the interpreter {nothing * 1000:.0f} ms"
     row = Row(
-        what="gatepay --help, against import typer", goal=MAX_TIME_RATIO, value=value, at_most=True, beside=beside
+        what="gatepay --help, against import typer", goal=MAX_TIME_RATIO, value=value, at_most=True, details=details
     )
     return Result([row])
 

@@ -39,44 +39,48 @@ def measure(*, quick: bool) -> Result:
     """Measure ours and a plain set, each in a process of its own."""
     many = MANY // 10 if quick else MANY
     ours = _in_new_process("ours", many)
-    below, below_set = (
+    ours_few, plain_set_few = (
         _median_run([_in_new_process(method, FEW) for _ in range(1 if quick else 5)]) for method in ("ours", "set")
     )
     free = psutil.virtual_memory().available
-    plain = _in_new_process("set", many if free > _SET_NEEDS_BYTES else many // 10)
-    plain_set_values = f"a plain set: {plain['peak']:.0f} MB for {plain['lines']:,}, {plain['us']:.2f} µs"
+    plain_set_many = _in_new_process("set", many if free > _SET_NEEDS_BYTES else many // 10)
+    plain_set_values = (
+        f"a plain set: {plain_set_many['peak_mb']:.0f} MB for {plain_set_many['lines']:,}, "
+        f"{plain_set_many['us_per_line']:.2f} µs"
+    )
     rows = [
         Row(
             what=f"{many:,} lines of 24 characters deduplicated: peak memory over the start",
             goal=MAX_MEMORY_MB,
-            value=ours["peak"],
+            value=ours["peak_mb"],
             at_most=True,
             unit="MB",
-            beside=plain_set_values,
+            details=plain_set_values,
         ),
         Row(
             what=f"{many:,} lines deduplicated: time a line",
             goal=MAX_LINE_US,
-            value=ours["us"],
+            value=ours["us_per_line"],
             at_most=True,
             unit="µs",
-            beside=f"CPU {ours['cpu_us']:.2f} µs; {plain_set_values}",
+            details=f"CPU {ours['cpu_us_per_line']:.2f} µs; {plain_set_values}",
         ),
         Row(
             what=f"{FEW:,} lines, below the threshold: time a line",
             goal=MAX_LINE_US_FEW,
-            value=below["us"],
+            value=ours_few["us_per_line"],
             at_most=True,
             unit="µs",
-            beside=f"CPU {below['cpu_us']:.2f} µs; a plain set: {below_set['us']:.2f} µs",
+            details=f"CPU {ours_few['cpu_us_per_line']:.2f} µs; a plain set: {plain_set_few['us_per_line']:.2f} µs",
         ),
     ]
-    return Result(rows, {"memory": {"ours, deduplicating": ours["memory"], "a plain set of text": plain["memory"]}})
+    memory = {"ours, deduplicating": ours["memory"], "a plain set of text": plain_set_many["memory"]}
+    return Result(rows, {"memory": memory})
 
 
 def _median_run(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the run with the median time."""
-    return sorted(runs, key=lambda run: float(run["us"]))[len(runs) // 2]
+    return sorted(runs, key=lambda run: float(run["us_per_line"]))[len(runs) // 2]
 
 
 def _in_new_process(method: str, lines: int) -> dict[str, Any]:
@@ -116,7 +120,7 @@ def plain_set(lines: Iterable[str]) -> int:
 METHODS: dict[str, Callable[[Iterable[str]], int]] = {"ours": deduplicated, "set": plain_set}
 
 
-class _Peak:
+class _PeakMemory:
     """Samples this process's memory every 50 ms in a thread."""
 
     def __init__(self) -> None:
@@ -136,7 +140,7 @@ class _Peak:
         return self.peak - self.start
 
 
-def _numbered(count: int, memory: list[tuple[int, float]], start: float) -> Iterator[str]:
+def _numbered_lines(count: int, memory: list[tuple[int, float]], start: float) -> Iterator[str]:
     """Generate different lines of 24 characters, and sample the memory into *memory* along the way."""
     for number in range(count):
         if number % _LINES_PER_SAMPLE == 0:
@@ -146,17 +150,17 @@ def _numbered(count: int, memory: list[tuple[int, float]], start: float) -> Iter
 
 def _measure_here(method: str, count: int) -> dict[str, Any]:
     memory: list[tuple[int, float]] = []
-    peak = _Peak()
+    peak = _PeakMemory()
     generating_us = _generating_us(count)
     wall, cpu = time.perf_counter(), time.process_time()
-    different = METHODS[method](_numbered(count, memory, peak.start))
+    different = METHODS[method](_numbered_lines(count, memory, peak.start))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     assert different == count
     return {
         "lines": count,
-        "us": wall / count * 1e6 - generating_us,
-        "cpu_us": cpu / count * 1e6 - generating_us,
-        "peak": peak.stop(),
+        "us_per_line": wall / count * 1e6 - generating_us,
+        "cpu_us_per_line": cpu / count * 1e6 - generating_us,
+        "peak_mb": peak.stop(),
         "memory": memory,
     }
 
@@ -165,7 +169,7 @@ def _generating_us(count: int) -> float:
     """Return the microseconds that generating a line takes; subtracted from the measured time."""
     lines = min(count, _LINES_PER_SAMPLE * 5)
     start = time.process_time()
-    for _ in _numbered(lines, [], 0.0):
+    for _ in _numbered_lines(lines, [], 0.0):
         pass
     return (time.process_time() - start) / lines * 1e6
 

@@ -85,13 +85,15 @@ async def kill(kills: int) -> None:
                 job = await submit.file(workspace.file(keys), product_id=PRODUCT)
                 for number in range(kills):
                     async with workspace.process(shop, concurrency=4) as process:
-                        before, calls = dict(shop.sent), sum(shop.sent.values())
+                        sent_before, calls_before = dict(shop.sent), sum(shop.sent.values())
                         await anyio.sleep(random.uniform(0, 0.6))  # noqa: S311 -- not secret
                         process.kill()
                         await process.wait()
                     # `shop.sent` counts calls by the first card key of the chunk. A chunk without earlier calls is new.
-                    new = sum(shop.sent[first] - before.get(first, 0) == shop.sent[first] for first in shop.sent)
-                    repeated = sum(shop.sent.values()) - calls - new
+                    new_chunks = sum(
+                        shop.sent[first] - sent_before.get(first, 0) == shop.sent[first] for first in shop.sent
+                    )
+                    repeated = sum(shop.sent.values()) - calls_before - new_chunks
                     assert repeated <= 4 * CHUNKS_PER_BATCH, "more chunks were repeated than the 4 batches in flight"
                     total_repeated += repeated
                     print(
@@ -112,7 +114,7 @@ async def kill(kills: int) -> None:
 
 
 async def takeover(_: int) -> None:
-    """Kill one of three workers; measure how long until the others hold its batches."""
+    """Kill one of three workers; measure how long until the other two hold its batches."""
     async with (
         workspaces("postgresql") as (workspace, _server),
         serving(Shop(latency=LATENCY_S)) as shop,
@@ -126,15 +128,15 @@ async def takeover(_: int) -> None:
         await until(lambda: len(shop.sent) > WARM_UP_CHUNKS)
         holders = await anyio.to_thread.run_sync(_holders, job)
         workers[0].kill()
-        killed = time.monotonic()
+        killed_at = time.monotonic()
         # The loop ends when the killed worker, at least, holds no batch any more.
         while holders <= await anyio.to_thread.run_sync(_holders, job):  # noqa: ASYNC110 -- the other process sends no event
             await anyio.sleep(0.02)
-        took = time.monotonic() - killed
+        took = time.monotonic() - killed_at
         report = await job.wait(every=0.1)
         assert set(shop.stored.values()) == {1}
         assert report.stored + report.already_there == len(keys)
-        calls_after = [at for at in shop.times if killed < at < killed + 5]
+        calls_after = [at for at in shop.times if killed_at < at < killed_at + 5]
         pause = max((later - earlier for earlier, later in pairwise(calls_after)), default=0.0)
         print_row("1 of 3 killed: its batches taken over", f"{took:.1f} s", "within lease + 2 s")
         print_row("longest pause of all calls in the 5 s after", f"{pause:.2f} s", "the others never stop")
@@ -152,23 +154,26 @@ async def outages(_: int) -> None:
     async with workspaces("postgresql") as (workspace, server), serving(Shop(latency=LATENCY_S)) as shop:
         assert server is not None
         async with link_to(server.port) as link, workspace.uploads(shop).submitter() as submit:
+            # Its workers connect to the database through `link`, which can cut the connection.
             through_link = Workspace(workspace.folder, workspace.database.replace(str(server.port), str(link.port)))
             async with through_link.process(shop, concurrency=4), through_link.process(shop, concurrency=4):
                 job = await submit.file(workspace.file(keys), product_id=PRODUCT)
                 await until(lambda: len(shop.sent) > WARM_UP_CHUNKS)
                 await anyio.to_thread.run_sync(lambda: server.stop(at_once=True))
                 await anyio.to_thread.run_sync(server.start)
-                restored, before = time.monotonic(), len(shop.times)
-                await until(lambda: len(shop.times) > before + 10)
-                seconds = time.monotonic() - restored
+                restored_at, calls_before = time.monotonic(), len(shop.times)
+                await until(lambda: len(shop.times) > calls_before + 10)
+                seconds = time.monotonic() - restored_at
                 print_row("PostgreSQL restarted: calls continue after", f"{seconds:.1f} s", "without intervention")
                 await link.cut_off()
                 await anyio.sleep(20)
                 idle = time.monotonic() - shop.times[-1]
                 link.cut = False
-                restored, before = time.monotonic(), len(shop.times)
-                await until(lambda: len(shop.times) > before + 10)
-                result = f"no call for {idle:.1f} s; calls continue {time.monotonic() - restored:.1f} s after the cut"
+                restored_at, calls_before = time.monotonic(), len(shop.times)
+                await until(lambda: len(shop.times) > calls_before + 10)
+                result = (
+                    f"no call for {idle:.1f} s; calls continue {time.monotonic() - restored_at:.1f} s after the cut"
+                )
                 print_row("PostgreSQL unreachable for 20 s", result, "calls stop, then continue without intervention")
                 report = await job.wait(every=0.1)
         assert set(shop.stored.values()) == {1}
@@ -185,10 +190,12 @@ async def speed(_: int) -> None:
             start = time.monotonic()
             with path.open(encoding="utf-8") as file:
                 assert (await gatepay.upload_card_keys(PRODUCT, file, concurrency=8)).ok
-            plain = time.monotonic() - start
+            plain_seconds = time.monotonic() - start
         took = await _time_durable(workspace, shop, path, workers=1, concurrency=8)
         print_row(
-            "1,000,000 keys, SQLite, one worker with concurrency 8", f"{plain / took:.2f} x of {plain:.1f} s", "0.80 x"
+            "1,000,000 keys, SQLite, one worker with concurrency 8",
+            f"{plain_seconds / took:.2f} x of {plain_seconds:.1f} s",
+            "0.80 x",
         )
 
 
@@ -224,19 +231,23 @@ async def capacity(_: int) -> None:
         submit = await stack.enter_async_context(workspace.uploads(shop).submitter())
         for _number in range(workers):
             await stack.enter_async_context(workspace.process(shop, concurrency=4))
-        before = _cpu(server)
+        before = _cpu_seconds(server)
         await anyio.sleep(seconds)
-        idle = (_cpu(server) - before) / seconds / workers
-        before, start = _cpu(server), time.monotonic()
+        idle_share = (_cpu_seconds(server) - before) / seconds / workers
+        before, start = _cpu_seconds(server), time.monotonic()
         job = await submit.file(workspace.file(keys_of(batches * CHUNKS_PER_BATCH * KEYS_PER_CALL)), product_id=PRODUCT)
         assert (await job.wait(every=0.2)).ok
         took = time.monotonic() - start
-        busy = (_cpu(server) - before - idle * workers * took) / batches
-    print_row("PostgreSQL's CPU for a batch of 10,000 card keys", f"{busy * 1000:.1f} ms", "no goal; for the docs")
-    print_row("PostgreSQL's CPU for an idle worker", f"{idle:.1%} of a core", "no goal; for the docs")
+        seconds_per_batch = (_cpu_seconds(server) - before - idle_share * workers * took) / batches
+    print_row(
+        "PostgreSQL's CPU for a batch of 10,000 card keys",
+        f"{seconds_per_batch * 1000:.1f} ms",
+        "no goal; for the docs",
+    )
+    print_row("PostgreSQL's CPU for an idle worker", f"{idle_share:.1%} of a core", "no goal; for the docs")
 
 
-def _cpu(server: Postgres) -> float:
+def _cpu_seconds(server: Postgres) -> float:
     """Return the CPU seconds of all processes of the server, including those that have ended."""
     assert server._process is not None
     root = psutil.Process(server._process.pid)
@@ -267,7 +278,7 @@ async def growth(_: int) -> None:
     """
     sizes = {"once": 1, "first": 500, "later": 500}  # batches of each job
     for kind in ("sqlite", "postgresql"):
-        grown: dict[str, int] = {}
+        bytes_per_batch: dict[str, int] = {}
         async with fast_server(0.0) as shop, workspaces(kind) as (workspace, server):  # noqa: SIM117 -- more readable in two steps
             async with workspace.uploads(shop).submitter() as submit, workspace.process(shop, concurrency=8):
                 for name, batches in sizes.items():
@@ -276,13 +287,16 @@ async def growth(_: int) -> None:
                         workspace.file(keys_of(batches * CHUNKS_PER_BATCH * KEYS_PER_CALL, name)), product_id=PRODUCT
                     )
                     assert (await job.wait(every=0.5)).ok
-                    grown[name] = (await anyio.to_thread.run_sync(_size, workspace, server) - before) // batches
+                    bytes_per_batch[name] = (
+                        await anyio.to_thread.run_sync(_size, workspace, server) - before
+                    ) // batches
                 for job in await submit.jobs():
                     await job.delete()
                 remaining = len(await submit.jobs())
         print_row(
             f"{kind}: bytes a batch",
-            f"{grown['first']}, of later jobs {grown['later']}; {grown['once'] // 1000} kB once",
+            f"{bytes_per_batch['first']}, of later jobs {bytes_per_batch['later']}; "
+            f"{bytes_per_batch['once'] // 1000} kB once",
             f"1500; after delete() {remaining} jobs are left",
         )
 

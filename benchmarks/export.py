@@ -25,7 +25,7 @@ def measure(*, quick: bool) -> Result:
                 value=median_of(samples, wall),
                 at_most=True,
                 unit="s",
-                beside=f"CPU of both ends {cpu:.2f} s",
+                details=f"CPU of both ends {cpu:.2f} s",
             )
         ]
     )

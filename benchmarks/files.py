@@ -67,15 +67,21 @@ def measure(*, quick: bool) -> Result:
             for name in NAMES:
                 measured[name].append(upload(served, Path(folder) / name, count))
     rows: list[Row] = []
-    text = median(seconds for seconds, _ in measured["keys.txt"])
+    text_seconds = median(seconds for seconds, _ in measured["keys.txt"])
     for name in NAMES:
         seconds = median(took for took, _ in measured[name])
         memory = max(used for _, used in measured[name])
         what = f"{count:,} card keys from {name}, {LATENCY_S * 1000:g} ms server, concurrency={CONCURRENCY}"
         goal = None if name == "keys.txt" else MAX_TIME_RATIO
-        beside = f"{seconds:.1f} s"
+        details = f"{seconds:.1f} s"
         rows.append(
-            Row(what=f"{what}: time of the text file", goal=goal, value=seconds / text, at_most=True, beside=beside)
+            Row(
+                what=f"{what}: time of the text file",
+                goal=goal,
+                value=seconds / text_seconds,
+                at_most=True,
+                details=details,
+            )
         )
         row = Row(what=f"{what}: memory over the start", goal=MAX_MEMORY_MB, value=memory, at_most=True, unit="MB")
         rows.append(row)
@@ -84,6 +90,7 @@ def measure(*, quick: bool) -> Result:
 
 def write_files(folder: Path, count: int) -> None:
     """Write the same card keys as text, CSV and Excel. The workbook has one table for all texts, as Excel writes it."""
+    # The multiplication makes neighbouring keys differ in many digits, as real ones do.
     keys = [f"KEY-{number * 7919 % 10**9:09d}-{number:07d}" for number in range(count)]
     (folder / "keys.txt").write_text("".join(f"{key}\n" for key in keys))
     (folder / "keys.csv").write_text("id,content\n" + "".join(f"{number},{key}\n" for number, key in enumerate(keys)))
@@ -114,4 +121,4 @@ def upload(served: Served, path: Path, count: int) -> tuple[float, float]:
 
 if __name__ == "__main__":
     for row in measure(quick="--quick" in sys.argv).rows:
-        print(f"{row.what}: {row.value_text} {row.beside} (goal: {row.goal_text or 'none'})")
+        print(f"{row.what}: {row.value_text} {row.details} (goal: {row.goal_text or 'none'})")

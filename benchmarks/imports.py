@@ -20,12 +20,12 @@ def measure(*, quick: bool) -> Result:
             took[name].append(_run(program))
     ours, httpx, nothing = (median(took[name]) for name in ("ours", "httpx", "nothing"))
     value = median(own_time / httpx_time for own_time, httpx_time in zip(took["ours"], took["httpx"], strict=True))
-    beside = (
+    details = (
         f"{ours * 1000:.0f} ms against {httpx * 1000:.0f} ms, of which the interpreter {nothing * 1000:.0f} ms; "
         f"without it {(ours - nothing) / (httpx - nothing):.2f} ×"
     )
     what = "from gatepay_async import AsyncGatePay, against import httpx"
-    return Result([Row(what=what, goal=MAX_TIME_RATIO, value=value, at_most=True, beside=beside)])
+    return Result([Row(what=what, goal=MAX_TIME_RATIO, value=value, at_most=True, details=details)])
 
 
 def _run(program: str) -> float:

@@ -27,8 +27,8 @@ class Row:
         goal: The value to reach; None: no goal.
         at_most: Whether less is better.
         unit: The unit of the goal and the value.
-        value: The measured value; None: this arm is not available here.
-        beside: Details, such as the values of the other arms.
+        value: The measured value; None: not measured, because a program or package is not installed.
+        details: More about the value, such as the values of the other arms.
     """
 
     what: str
@@ -36,7 +36,7 @@ class Row:
     value: float | None
     at_most: bool = False
     unit: str = "×"
-    beside: str = ""
+    details: str = ""
 
     @property
     def goal_text(self) -> str:
@@ -85,7 +85,7 @@ class Sample:
         return self.calls / self.wall
 
     @property
-    def cpu_each(self) -> float:
+    def cpu_us_per_call(self) -> float:
         """CPU microseconds per call."""
         return self.cpu / self.calls * 1e6
 
@@ -165,9 +165,9 @@ def timed(work: Callable[[], object], *, times: int) -> Sample:
     return watch.stop(times)
 
 
-def ratio(above: list[Sample], below: list[Sample], of: Callable[[Sample], float]) -> float:
-    """Return the median over the rounds of *of(above)* divided by *of(below)*."""
-    return median(of(upper) / of(lower) for upper, lower in zip(above, below, strict=True))
+def ratio(numerators: list[Sample], denominators: list[Sample], of: Callable[[Sample], float]) -> float:
+    """Return the median over the rounds of *of(numerator)* divided by *of(denominator)*."""
+    return median(of(upper) / of(lower) for upper, lower in zip(numerators, denominators, strict=True))
 
 
 def median_of(samples: list[Sample], of: Callable[[Sample], float]) -> float:
@@ -180,9 +180,9 @@ def rate(sample: Sample) -> float:
     return sample.rate
 
 
-def cpu_each(sample: Sample) -> float:
+def cpu_us_per_call(sample: Sample) -> float:
     """Return CPU microseconds per call: an argument for `ratio` and `median_of`."""
-    return sample.cpu_each
+    return sample.cpu_us_per_call
 
 
 def wall(sample: Sample) -> float:

@@ -21,9 +21,9 @@ def measure(*, quick: bool) -> Result:
         listing_memory = asyncio.run(_list(served, pages))
         upload_memory = asyncio.run(_upload(served, keys))
     first, last = listing_memory[FIRST_SAMPLE_PAGE], listing_memory[pages]
-    beside = f"{first:.1f} MB at page {FIRST_SAMPLE_PAGE}, {last:.1f} MB at page {pages:,}"
+    details = f"{first:.1f} MB at page {FIRST_SAMPLE_PAGE}, {last:.1f} MB at page {pages:,}"
     what = f"{pages:,} pages walked: memory over page {FIRST_SAMPLE_PAGE}"
-    row = Row(what=what, goal=MAX_GROWTH_MB, value=last - first, at_most=True, unit="MB", beside=beside)
+    row = Row(what=what, goal=MAX_GROWTH_MB, value=last - first, at_most=True, unit="MB", details=details)
     return Result([row], {"memory": {"ours, uploading": upload_memory}})
 
 

@@ -179,6 +179,7 @@ def available_peers(*, trio: bool = False) -> dict[str, Peer]:
     """Return ours, each other installed client with and without decoding, and on asyncio the floor, by their names."""
     peers: dict[str, Peer] = {"ours": ours}
     for name, peer in OTHERS.items():
+        # "raw httpx" is the only name that does not start with the name of its module.
         module = name.split()[-1] if name == "raw httpx" else name.split()[0]
         if find_spec(module) is not None and (not trio or name in ON_TRIO):
             peers[f"{name}, bytes"] = peer

@@ -25,8 +25,8 @@ def measure(*, quick: bool) -> Result:
         by_system = asyncio.run(_memory_per_connection(served, count, traced=False))
         by_python = asyncio.run(_memory_per_connection(served, count, traced=True))
     what = f"{count:,} connections at rest: memory each"
-    beside = f"{by_python:.1f} kB of it are Python's objects"
-    return Result([Row(what=what, goal=MAX_KB, value=by_system, at_most=True, unit="kB", beside=beside)])
+    details = f"{by_python:.1f} kB of it are Python's objects"
+    return Result([Row(what=what, goal=MAX_KB, value=by_system, at_most=True, unit="kB", details=details)])
 
 
 async def _memory_per_connection(served: Served, count: int, *, traced: bool) -> float:

@@ -81,7 +81,7 @@ def _measure(name: str, *, quick: bool) -> dict[str, Any] | None:
     for row in _rows({name: result}):
         mark = {True: "+", False: "-", None: " "}[row.meets_goal]
         print(f"  {mark} {row.what}: {row.value_text} (goal: {row.goal_text or 'none'})", flush=True)
-        print(f"      {row.beside}", flush=True)
+        print(f"      {row.details}", flush=True)
     return result
 
 
@@ -127,7 +127,7 @@ def _table(rows: list[Row]) -> str:
     ]
     for row in rows:
         mark = {True: " ✓", False: " ✗", None: ""}[row.meets_goal]
-        lines.append(f"| {row.what} | {row.goal_text} | {row.value_text}{mark} | {row.beside} |")
+        lines.append(f"| {row.what} | {row.goal_text} | {row.value_text}{mark} | {row.details} |")
     return "\n".join(lines) + "\n"
 
 

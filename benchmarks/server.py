@@ -131,9 +131,9 @@ class Shop:
             return self.latency
         if not self.free_at:
             self.free_at = [0.0] * self.workers
-        until = max(now, heapq.heappop(self.free_at)) + self.latency
-        heapq.heappush(self.free_at, until)
-        return until - now
+        reply_time = max(now, heapq.heappop(self.free_at)) + self.latency
+        heapq.heappush(self.free_at, reply_time)
+        return reply_time - now
 
     def _page(self, number: bytes) -> bytes:
         return _page(self.pages, number)

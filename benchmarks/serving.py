@@ -76,9 +76,9 @@ def serving(
         command += ["--cpu", str(theirs)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        started = json.loads(process.stdout.readline())
-        print(f"client {client}, server {started['placement']}", file=sys.stderr)
+        first_line = json.loads(process.stdout.readline())
+        print(f"client {client}, server {first_line['placement']}", file=sys.stderr)
         try:
-            yield Served(started["port"])
+            yield Served(first_line["port"])
         finally:
             process.communicate()  # closes its standard input, which stops it

@@ -52,7 +52,7 @@ REPORT_COLUMNS = ("blank", "duplicates", "stored", "already_there", "refused", "
 
 @frozen
 class Usage:
-    """The resources of this process at one moment; memory in MB."""
+    """The resources that this process used at one moment; memory in MB, and the seconds since the start."""
 
     second: float
     memory: float
@@ -67,7 +67,7 @@ class UploadRecord:
     What the report of one upload says about each line.
 
     Attributes:
-        number: The number of the upload, from which `lines` generates its lines.
+        number: The number of the upload, from which `lines_of_upload` generates its lines.
         read: How many of these lines the upload read.
         positions_by_fate: For each fate, the positions of the lines that the report lists with this fate. Positions
             are bits of an integer: storing the card keys would use memory that looks like a leak of the client.
@@ -80,7 +80,7 @@ class UploadRecord:
     def fates(self) -> Iterator[tuple[str, str]]:
         """Yield each card key that the upload read, with its fate: "stored" unless the report lists the key."""
         seen: set[str] = set()
-        for position, line in enumerate(lines(self.number)[: self.read]):
+        for position, line in enumerate(lines_of_upload(self.number)[: self.read]):
             key = line.strip()
             if key and key not in seen:
                 seen.add(key)
@@ -90,7 +90,17 @@ class UploadRecord:
 
 @define
 class Observations:
-    """What the workers record: counts, failed checks, and results to compare with the server at the end."""
+    """
+    What the workers record.
+
+    Attributes:
+        done: The number of calls of each kind.
+        errors: The number of errors of each kind of call and class.
+        violations: The failed checks.
+        uploads: The uploads, to compare with the card keys on the server at the end.
+        payments: The result of each payment: "made", "not made" or "unknown". To compare with the server's orders.
+        usages: The resources used, recorded each second.
+    """
 
     done: Counter[str] = field(factory=Counter)
     errors: Counter[str] = field(factory=Counter)
@@ -101,7 +111,7 @@ class Observations:
 
 
 class Shop:
-    """Asks the sandbox's process questions."""
+    """The settings of the sandbox's process, and a way to ask it for its orders, card keys and callbacks."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
@@ -116,6 +126,7 @@ class Shop:
             return json.loads(await anyio.to_thread.run_sync(self._exchange, question))
 
     def _exchange(self, question: str | None) -> str:
+        """Write *question*, unless it is None, and return the next line that the process prints."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         if question is not None:
@@ -201,9 +212,10 @@ class Soak:
         report: UploadReport | None = None
         with anyio.move_on_after(cancel_after):
             try:
-                keys = _slowly(lines(number)) if number % 2 else lines(number)  # async and plain iterables in turn
+                # Async and plain iterables in turn.
+                keys = _slowly(lines_of_upload(number)) if number % 2 else lines_of_upload(number)
                 report = await self._gatepay.upload_card_keys(UPLOAD_PRODUCT, keys, concurrency=UPLOAD_CONCURRENCY)
-            except BaseException as error:
+            except BaseException as error:  # an interrupted upload's exception has its report
                 report = getattr(error, "report", None)
                 raise
         if report is not None:
@@ -214,7 +226,7 @@ class Soak:
         total = sum(getattr(report, column) for column in REPORT_COLUMNS)
         self._check(total == report.read, f"upload {number} read {report.read} lines, its columns add up to {total}")
         # Reversed, so that a repeated card key has the position of its first line.
-        positions = {line.strip(): position for position, line in reversed(list(enumerate(lines(number))))}
+        positions = {line.strip(): position for position, line in reversed(list(enumerate(lines_of_upload(number))))}
         positions_by_fate: dict[str, int] = {}
         for chunk in report.chunks:
             bits = sum(1 << positions[key] for key in chunk.keys)
@@ -267,8 +279,8 @@ def out_order_id(position: int) -> str:
     return f"S-{position}-X"
 
 
-def lines(number: int) -> list[str]:
-    """Generate the lines of an upload: some blank, some repeated, some also in the upload before."""
+def lines_of_upload(number: int) -> list[str]:
+    """Generate the lines of an upload: some blank, some repeated, some also in the previous upload."""
     upload_lines = [f"SOAK-{number:06d}-{line:04d}" for line in range(LINES_PER_UPLOAD)]
     upload_lines[10::50] = ["  "] * len(upload_lines[10::50])
     upload_lines[11::50] = upload_lines[9::50]

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import httpx
 
-from benchmarks.measuring import Result, Row, Sample, Stopwatch, cpu_each, median_of, ratio, timed
+from benchmarks.measuring import Result, Row, Sample, Stopwatch, cpu_us_per_call, median_of, ratio, timed
 from benchmarks.peers import APPKEY, APPSECRET
 from gatepay_async import AsyncGatePay
 from gatepay_async.client import caller
@@ -50,10 +50,12 @@ async def _measure(*, times: int, rounds: int) -> Result:
             assert listener is None
 
     # A hook is much faster than a call, so it runs 20 times as often.
-    empty_call = timed(lambda: None, times=20 * times).cpu_each
+    empty_call = timed(lambda: None, times=20 * times).cpu_us_per_call
     rows = [
-        _row("where none is asked for", MAX_ADDED_US, timed(hook, times=20 * times).cpu_each - empty_call),
-        _row("without an SDK", MAX_ADDED_US, timed(lambda: hook(no_sdk), times=20 * times).cpu_each - empty_call),
+        _row("where none is asked for", MAX_ADDED_US, timed(hook, times=20 * times).cpu_us_per_call - empty_call),
+        _row(
+            "without an SDK", MAX_ADDED_US, timed(lambda: hook(no_sdk), times=20 * times).cpu_us_per_call - empty_call
+        ),
     ]
     if find_spec("opentelemetry.sdk") is not None:
         clients = {"off": _client(), "on": instrument(_client(), **_sdk())}
@@ -65,15 +67,15 @@ async def _measure(*, times: int, rounds: int) -> Result:
                 for name, gatepay in clients.items():
                     gc.collect()
                     samples[name].append(await _send(gatepay, times))
-        added = median_of(samples["on"], cpu_each) - median_of(samples["off"], cpu_each)
-        factor = ratio(samples["on"], samples["off"], cpu_each)
+        added = median_of(samples["on"], cpu_us_per_call) - median_of(samples["off"], cpu_us_per_call)
+        factor = ratio(samples["on"], samples["off"], cpu_us_per_call)
         rows.append(_row("with an SDK", None, added, f"{factor:.1f} × a call that needs no network and has none"))
     return Result(rows)
 
 
-def _row(when: str, goal: float | None, value: float, beside: str = "") -> Row:
+def _row(when: str, goal: float | None, value: float, details: str = "") -> Row:
     what = f"CPU that telemetry adds to a call, {when}"
-    return Row(what=what, goal=goal, value=value, at_most=True, unit="µs", beside=beside)
+    return Row(what=what, goal=goal, value=value, at_most=True, unit="µs", details=details)
 
 
 def _client() -> AsyncGatePay:

@@ -12,7 +12,7 @@ from benchmarks.measuring import (
     Row,
     Sample,
     Samples,
-    cpu_each,
+    cpu_us_per_call,
     drive,
     median_of,
     rate,
@@ -44,8 +44,8 @@ def measure(*, quick: bool) -> Result:
     samples_by_loop: SamplesByLoop = {}
     with serving() as served:
         for loop, callers in loops.items():
-            samples_by_loop[loop] = _run(loop, _peers, served, callers, seconds, rounds, loop == "trio")
-        many_and_few, first_second = _run("asyncio", _ours, served, seconds, rounds)
+            samples_by_loop[loop] = _run(loop, _measure_peers, served, callers, seconds, rounds, loop == "trio")
+        many_and_few, first_second = _run("asyncio", _measure_ours, served, seconds, rounds)
     rows = [
         _row(samples_by_loop["asyncio"][count], peer, count, goal)
         for peer, goals in GOALS.items()
@@ -72,7 +72,7 @@ def _run(loop: str, work: Any, *args: Any) -> Any:
     return anyio.run(work, *args, backend="asyncio", backend_options={"use_uvloop": loop == "uvloop"})
 
 
-async def _peers(
+async def _measure_peers(
     served: Served,
     callers: tuple[int, ...],
     seconds: float,
@@ -87,7 +87,7 @@ async def _peers(
     return samples
 
 
-async def _ours(served: Served, seconds: float, rounds: int) -> tuple[Samples, Samples]:
+async def _measure_ours(served: Served, seconds: float, rounds: int) -> tuple[Samples, Samples]:
     """Return our samples with few and many callers, and the samples of the first second with simultaneous callers."""
     arms: dict[str, tuple[Peer, int]] = {str(count): (ours, count) for count in (FEW, MANY)}
     many_and_few = await _measure_arms(served, arms, seconds=seconds, rounds=rounds)
@@ -118,37 +118,40 @@ async def _first_second(served: Served, peer: Peer, seconds: float) -> Sample:
 def _row(samples: Samples, peer: str, callers: int, goal: float | None, *, loop: str = "asyncio") -> Row:
     what = f"{loop}, {callers} callers: CPU of a decoded page, {peer} against ours"
     if peer not in samples:
-        return Row(what=what, goal=goal, value=None, beside="it is not installed")
+        return Row(what=what, goal=goal, value=None, details="it is not installed")
     ours, theirs = samples["ours"], samples[peer]
-    costs = ", ".join(f"{name} {median_of(rounds, cpu_each):.0f}" for name, rounds in samples.items())
+    costs = ", ".join(f"{name} {median_of(rounds, cpu_us_per_call):.0f}" for name, rounds in samples.items())
     rates = f"{readable(median_of(ours, rate))} pages a second against {readable(median_of(theirs, rate))}"
-    beside = f"by rate {ratio(ours, theirs, rate):.2f} ×, {rates}; CPU, µs a page: {costs}"
+    details = f"by rate {ratio(ours, theirs, rate):.2f} ×, {rates}; CPU, µs a page: {costs}"
     return Row(
-        what=what, goal=None if goal is None else round(goal, 3), value=ratio(theirs, ours, cpu_each), beside=beside
+        what=what,
+        goal=None if goal is None else round(goal, 3),
+        value=ratio(theirs, ours, cpu_us_per_call),
+        details=details,
     )
 
 
 def _many_to_few_row(samples: Samples) -> Row:
     few, many = samples[str(FEW)], samples[str(MANY)]
     rates = f"{readable(median_of(many, rate))} and {readable(median_of(few, rate))} pages a second"
-    costs = f"CPU {median_of(many, cpu_each):.0f} and {median_of(few, cpu_each):.0f} µs a page"
-    beside = f"by rate {ratio(many, few, rate):.2f} ×, {rates}; {costs}"
+    costs = f"CPU {median_of(many, cpu_us_per_call):.0f} and {median_of(few, cpu_us_per_call):.0f} µs a page"
+    details = f"by rate {ratio(many, few, rate):.2f} ×, {rates}; {costs}"
     what = f"ours: {MANY} callers against {FEW}, by CPU"
-    return Row(what=what, goal=MIN_RATIO_MANY_TO_FEW, value=ratio(few, many, cpu_each), beside=beside)
+    return Row(what=what, goal=MIN_RATIO_MANY_TO_FEW, value=ratio(few, many, cpu_us_per_call), details=details)
 
 
 def _first_second_row(samples: Samples) -> Row:
     ours, httpx = samples["ours"], samples["raw httpx"]
-    beside = f"a second: ours {readable(median_of(ours, rate))}, raw httpx {readable(median_of(httpx, rate))}"
+    details = f"a second: ours {readable(median_of(ours, rate))}, raw httpx {readable(median_of(httpx, rate))}"
     what = f"ours: the first second of {SIMULTANEOUS_CALLERS} callers that come all at once, against raw httpx's"
-    return Row(what=what, goal=None, value=ratio(ours, httpx, rate), beside=beside)
+    return Row(what=what, goal=None, value=ratio(ours, httpx, rate), details=details)
 
 
 def _picture_data(by_callers: dict[int, Samples]) -> dict[str, Any]:
     return {
         str(callers): {
             name: {
-                "cpu_us_a_page": round(median_of(rounds, cpu_each), 1),
+                "cpu_us_a_page": round(median_of(rounds, cpu_us_per_call), 1),
                 "pages_a_second": round(median_of(rounds, rate)),
             }
             for name, rounds in samples.items()

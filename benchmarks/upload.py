@@ -36,7 +36,8 @@ async def _measure(served: Served, keys: list[str], *, rounds: int) -> Result:
     rows: list[Row] = []
     requests = _requests(keys)
     for concurrency, goal in MIN_RATE_RATIOS.items():
-        rate_ratios: dict[str, list[float]] = {"ours": [], "httpx by hand": [], "floor": []}  # of each round
+        # Of each round. "floor" is bare asyncio.
+        rate_ratios: dict[str, list[float]] = {"ours": [], "httpx by hand": [], "floor": []}
         async with AsyncExitStack() as stack:
             gatepay = await stack.enter_async_context(client(served))
             limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
@@ -52,14 +53,14 @@ async def _measure(served: Served, keys: list[str], *, rounds: int) -> Result:
             }
             samples = await run_in_turns(arms, rounds=rounds)
         ours, by_hand = samples["ours"], samples["httpx by hand"]
-        beside = (
+        details = (
             f"{median_of(ours, wall):.2f} s, {sum(sample.cpu for sample in ours) / rounds:.2f} s of CPU; httpx by hand "
             f"{median(rate_ratios['httpx by hand']):.3f} ×, {median_of(by_hand, wall):.2f} s, "
             f"{sum(sample.cpu for sample in by_hand) / rounds:.2f} s of CPU; floor, requests made before: "
             f"{median(rate_ratios['floor']):.3f} ×"
         )
         what = f"{len(keys):,} keys uploaded, {LATENCY_S * 1000:g} ms server, concurrency={concurrency}: of the bound"
-        rows.append(Row(what=what, goal=goal, value=median(rate_ratios["ours"]), beside=beside))
+        rows.append(Row(what=what, goal=goal, value=median(rate_ratios["ours"]), details=details))
     return Result(rows)
 
 

@@ -5,7 +5,18 @@ from contextlib import AsyncExitStack
 from functools import partial
 from statistics import median
 
-from benchmarks.measuring import Arm, Result, Row, Sample, Stopwatch, cpu_each, median_of, ratio, run_in_turns, wall
+from benchmarks.measuring import (
+    Arm,
+    Result,
+    Row,
+    Sample,
+    Stopwatch,
+    cpu_us_per_call,
+    median_of,
+    ratio,
+    run_in_turns,
+    wall,
+)
 from benchmarks.peers import PRODUCT, Call, Peer, client, floor, ours
 from benchmarks.server import ROWS_PER_PAGE
 from benchmarks.serving import Served, serving
@@ -43,7 +54,8 @@ async def _measure(served: Served, *, pages: int, rounds: int) -> Result:
             await _make_calls(call, PREFETCH)  # warm up
         samples = await run_in_turns(arms, rounds=rounds)
     sequential, prefetched = samples["1"], samples[str(PREFETCH)]
-    beside = f"{median_of(prefetched, wall):.2f} s against {median_of(sequential, wall):.2f} s"
+    cpu_us = {name: median_of(sample_list, cpu_us_per_call) for name, sample_list in samples.items()}
+    details = f"{median_of(prefetched, wall):.2f} s against {median_of(sequential, wall):.2f} s"
     what = f"{pages} pages walked, {LATENCY_S * 1000:g} ms server, prefetch={PREFETCH}"
     return Result(
         [
@@ -51,30 +63,29 @@ async def _measure(served: Served, *, pages: int, rounds: int) -> Result:
                 what=f"{what}: against prefetch=1",
                 goal=MIN_SPEEDUP,
                 value=ratio(sequential, prefetched, wall),
-                beside=beside,
+                details=details,
             ),
             Row(
                 what=f"{what}: of the bound",
                 goal=MIN_RATE_RATIO,
                 value=median(rate_ratios[PREFETCH]),
-                beside=f"prefetch=1 {median(rate_ratios[1]):.3f} ×",
+                details=f"prefetch=1 {median(rate_ratios[1]):.3f} ×",
             ),
             Row(
                 what=f"{what}: CPU a page",
                 goal=MAX_CPU_US,
-                value=median_of(prefetched, cpu_each),
+                value=cpu_us[str(PREFETCH)],
                 at_most=True,
                 unit="µs",
-                beside=f"prefetch=1 {median_of(sequential, cpu_each):.0f} µs; {PREFETCH} callers without a walk "
-                f"{median_of(samples['calls'], cpu_each):.0f} µs, of which bare asyncio takes "
-                f"{median_of(samples['floor'], cpu_each):.0f} µs",
+                details=f"prefetch=1 {cpu_us['1']:.0f} µs; {PREFETCH} callers without a walk {cpu_us['calls']:.0f} µs, "
+                f"of which bare asyncio takes {cpu_us['floor']:.0f} µs",
             ),
         ]
     )
 
 
 async def _make_calls(call: Call, pages: int) -> Sample:
-    """Measure as many callers as the walk has calls in flight, which fetch *pages* pages together."""
+    """Measure PREFETCH concurrent callers that together fetch *pages* pages, without a walk."""
     watch = Stopwatch()
 
     async def make_its_share() -> None:

@@ -29,7 +29,7 @@ async def upload(gatepay: AsyncGatePay, path: Path, product_id: int) -> UploadRe
     """Upload one file, and move it to the folder for its result."""
     with path.open("rb") as file:
         report = await gatepay.upload_card_keys(product_id, file)
-    # Any other file stays in the folder and is uploaded again: the upload stopped early, or no line was refused.
+    # Otherwise, card keys are missing that the server didn't refuse: the file stays here and is uploaded again.
     if report.ok or (report.stopped is None and report.refused):
         finish(path, report)
     return report

@@ -36,6 +36,7 @@ def set_up(shop: RunningShop) -> dict[str, str]:
     sandbox = shop.sandbox
     pay_types = list(PayType) * 9  # 27 orders, more than a page of the list shows
     urls = [shop.create_payment(pay_type, f"T-{1000 + number}-X") for number, pay_type in enumerate(pay_types)]
+    # Order 2 is paid, and its first callbacks fail. Order 3 is expired, 4 is paid after expiry, and 5 is underpaid.
     merchant = sandbox.change_shop().callback_url
     sandbox.change_shop(callback_url="http://127.0.0.1:9/callback")  # nothing listens there
     sandbox.pay(2)

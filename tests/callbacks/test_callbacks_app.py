@@ -1,4 +1,4 @@
-"""``CallbackApp``: its responses, events and arguments. test_callbacks_once.py checks that it handles once."""
+"""``CallbackApp``: its responses, events and arguments. test_callbacks_once.py tests repeated deliveries."""
 
 import functools
 import logging
@@ -50,10 +50,10 @@ async def test_payment_is_handled_and_answered_with_success(memory_shop: Shop) -
 async def test_post_with_a_form_is_handled(memory_shop: Shop) -> None:
     """The form of a POST is read like the query of a GET, in one chunk or many."""
     body = query()
-    in_one = await call(memory_shop.app(), method="POST", parts=[{"type": "http.request", "body": body}])
+    answer_to_one_chunk = await call(memory_shop.app(), method="POST", parts=[{"type": "http.request", "body": body}])
     pieces: list[Any] = [bytes([byte]) for byte in body]
-    in_many = await call(memory_shop.app(), method="POST", parts=[*pieces, {"type": "http.request"}])
-    assert (in_one.body, in_many.body) == (b"success", b"success")
+    answer_to_many_chunks = await call(memory_shop.app(), method="POST", parts=[*pieces, {"type": "http.request"}])
+    assert (answer_to_one_chunk.body, answer_to_many_chunks.body) == (b"success", b"success")
     assert memory_shop.event_kinds == ["handled", "repeated"]
 
 
@@ -64,15 +64,15 @@ async def test_query_of_a_post_is_ignored(memory_shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "get"])
-async def test_other_methods_get_405(memory_shop: Shop, method: str) -> None:
-    """Other methods get status 405 with the allowed methods, and nothing is handled."""
+async def test_methods_other_than_get_and_post_get_405(memory_shop: Shop, method: str) -> None:
+    """The response names the allowed methods, and nothing is handled."""
     answer = await call(memory_shop.app(), query(), method=method)
     assert (answer.status, answer.body, answer.headers[b"allow"]) == (405, b"fail", b"GET, POST")
     assert (memory_shop.handled, memory_shop.events) == ([], [])
 
 
 async def test_body_that_is_too_long_is_refused(memory_shop: Shop) -> None:
-    """A body is refused as soon as it exceeds 8192 bytes; the rest isn't read."""
+    """A body of more than 8192 bytes is refused."""
     parts: list[Any] = [b"y=" + b"y" * 4094] + [b"y" * 4096] * 100
     answer = await call(memory_shop.app(), method="POST", parts=parts)
     assert (answer.status, answer.body) == (400, b"fail")
@@ -203,7 +203,7 @@ async def test_unknown_scope_type_raises_value_error(memory_shop: Shop) -> None:
 
 
 # Each row: a name, the changes to the fields of a genuine callback, and the field that the error must name. The first
-# field, the appkey, may be missing.
+# field, the appkey, may be missing. An empty ``extend`` is allowed, so only the signature shows that it was changed.
 INVALID_CALLBACKS: list[tuple[str, dict[str, Any], str]] = [
     *((f"{name} missing", {name: None}, name) for name in (*signed_fields(),)[1:]),
     *((f"{name} empty", {name: ""}, name if name != "extend" else "sign") for name in (*signed_fields(),)),
@@ -353,8 +353,8 @@ def test_invalid_argument_is_named_in_the_error(memory_shop: Shop, options: dict
     assert caught.value.field == field
 
 
-def test_store_that_deletes_entries_needs_a_shorter_max_age(memory_shop: Shop) -> None:
-    """A store that deletes its entries after ``keep`` requires a ``max_age`` that is at least 300 s shorter."""
+def test_max_age_300_s_shorter_than_the_stores_keep_is_accepted(memory_shop: Shop) -> None:
+    """300 s is the minimum. ``test_invalid_argument_is_named_in_the_error`` has a difference of 299 s."""
     memory_shop.app(store=MemoryStore(keep=timedelta(days=1)), max_age=86400 - 300)
 
 
@@ -497,10 +497,10 @@ async def test_events_and_logs_contain_no_secret(shop: Shop, caplog: pytest.LogC
     for query_string in received:
         await call(app, query_string)
     assert shop.event_kinds == ["refused", "failed", "handled", "refused", "refused"]
-    expected = signed_fields(price="0.01")["sign"]
+    expected_signature = signed_fields(price="0.01")["sign"]
     # "canary" is the beginning of the appsecret.
     for text in (caplog.text, repr(shop.events), repr(app), *(str(event.error) for event in shop.events)):
-        for secret in (CREDENTIALS.appsecret, signed_fields()["sign"], expected, "canary"):
+        for secret in (CREDENTIALS.appsecret, signed_fields()["sign"], expected_signature, "canary"):
             assert secret not in text
 
 

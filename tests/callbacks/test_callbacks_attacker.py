@@ -57,8 +57,8 @@ def make_attack(rng: random.Random) -> tuple[dict[str, str], bytes]:
     if rng.random() < 0.2:
         pairs.append(rng.choice([*pairs, ("price[]", "0.01"), ("Price", "0.01"), ("own", "1"), ("price ", "0.01")]))
     rng.shuffle(pairs)
-    names = {name: rng.choice([name, name, name, f"%{ord(name[0]):02X}{name[1:]}"]) for name, _ in pairs}
-    return signed, "&".join(f"{names[name]}={encode(rng, value)}" for name, value in pairs).encode()
+    encoded_names = {name: rng.choice([name, name, name, f"%{ord(name[0]):02X}{name[1:]}"]) for name, _ in pairs}
+    return signed, "&".join(f"{encoded_names[name]}={encode(rng, value)}" for name, value in pairs).encode()
 
 
 async def deliver(rng: random.Random, app: Any, query: bytes) -> bytes:

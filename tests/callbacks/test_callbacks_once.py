@@ -173,11 +173,11 @@ async def test_waiting_delivery_is_handled_if_the_first_one_fails(shop: Shop) ->
 async def test_waiting_for_another_delivery_ends_at_the_timeout(shop: Shop) -> None:
     """A delivery that waits for another one fails at its timeout. The other one continues and is handled."""
     handler = BlockingHandler()
-    app, impatient = shop.app(handler), shop.app(handler, timeout=0.05)
+    app, impatient_app = shop.app(handler), shop.app(handler, timeout=0.05)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(call, app, query())
         await until(lambda: handler.calls == 1)
-        assert (await call(impatient, query())).status == 500
+        assert (await call(impatient_app, query())).status == 500
         handler.open()
     assert shop.event_kinds == ["failed", "handled"]
     assert str(shop.events[0].error) == "another delivery of this payment is still being handled"
@@ -211,7 +211,7 @@ async def test_delivery_after_a_cancelled_one_succeeds_at_once(  # noqa: C901 --
     # The worst moments: after the claim is written, and before the commit or the release is written.
     for name, before in (("claim", False), ("commit", True), ("release", True)):
         setattr(shop.store, name, hang_in(name, getattr(shop.store, name), before=before))
-    failures = [RuntimeError("expected")] if where == "release" else []
+    failures = [RuntimeError("expected")] if where == "release" else []  # only a failure leads to a release
 
     async def lookup(_: str) -> Decimal:
         await hang_once("lookup")
@@ -265,6 +265,7 @@ async def test_delivery_after_a_cancelled_asyncio_task_succeeds(shop: Shop, wher
     assert task.cancelled() or where == "commit"
     assert await reply_to(shop.app(), query()) == "success"
     assert shop.event_kinds[-1] == ("repeated" if where == "commit" else "handled")
+    # A handler that was cancelled after its work is done runs again.
     assert len(shop.handled) == 1 or where == "handler"
 
 
@@ -292,13 +293,13 @@ async def test_system_exit_releases_the_claim_and_propagates(memory_shop: Shop) 
 class BrokenStore(MemoryStore):
     """A store in which one operation raises an error, before or after it has taken effect."""
 
-    def __init__(self, operation: str, error: Exception, *, after: bool = False) -> None:
+    def __init__(self, operation: str, error: Exception, *, takes_effect: bool = False) -> None:
         super().__init__()
-        self._operation, self._error, self._after, self.broken = operation, error, after, True
+        self._operation, self._error, self._takes_effect, self.broken = operation, error, takes_effect, True
 
     async def _run(self, name: str, method: Callable[[Claim], Any], claim: Claim) -> Any:
         fails = self.broken and name == self._operation
-        if fails and not self._after:
+        if fails and not self._takes_effect:
             raise self._error
         result = await method(claim)
         if fails:
@@ -319,18 +320,18 @@ ERRORS = [sqlite3.OperationalError("database or disk is full"), ResponseError("O
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=repr)
-@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("takes_effect", [False, True])
 @pytest.mark.parametrize("where", ["claim", "commit"])
-async def test_error_of_the_store_fails_the_delivery(where: str, error: Exception, *, after: bool) -> None:
+async def test_error_of_the_store_fails_the_delivery(where: str, error: Exception, *, takes_effect: bool) -> None:
     """If the store raises, the delivery fails. Once it works again, a delivery is handled, or reported as repeated."""
-    store = BrokenStore(where, error, after=after)
+    store = BrokenStore(where, error, takes_effect=takes_effect)
     shop = Shop(store)
     answer = await call(shop.app(), query())
     assert (answer.status, answer.body) == (500, b"fail")
     assert (shop.event_kinds, shop.events[0].error) == (["failed"], error)
-    assert len(shop.handled) == (where == "commit")
+    assert len(shop.handled) == (1 if where == "commit" else 0)
     store.broken = False
-    if where == "commit" and not after:
+    if where == "commit" and not takes_effect:
         # The handler has run, so the claim must not be released. It lasts until its lease ends.
         answer = await call(shop.app(timeout=0.02), query())
         assert (answer.body, shop.event_kinds[1:]) == (b"fail", ["failed"])
@@ -355,11 +356,11 @@ async def test_delivery_whose_lease_ended_early_fails(shop: Shop) -> None:
 
     async def claim_briefly(claim: Claim) -> Standing:
         claims.append(claim)
-        return await original_claim(Claim(claim.key, claim.token, claim.facts, 0.001))
+        return await original_claim(Claim(claim.key, claim.token, claim.facts, lease=0.001))
 
     async def handler(callback: Callback) -> None:
         await shop.handle(callback)
-        other_claim = Claim(claims[0].key, "other", claims[0].facts, 60)
+        other_claim = Claim(claims[0].key, token="other", facts=claims[0].facts, lease=60)
         with anyio.fail_after(PATIENCE):
             while await original_claim(other_claim) is not Standing.MINE:
                 await anyio.sleep(0.001)
@@ -402,7 +403,7 @@ async def test_operation_of_the_store_that_hangs_fails_the_delivery(
     """If an operation of the store doesn't end in time, the delivery fails."""
     monkeypatch.setattr(once, "_LEASE_MARGIN_S", 0.02)
     shop = Shop(HangingStore(where))
-    shop.failures += [RuntimeError("expected")] if where == "release" else []
+    shop.failures += [RuntimeError("expected")] if where == "release" else []  # only a failure leads to a release
     assert (await call(shop.app(), query())).status == 500
     assert shop.event_kinds == ["failed"]
     assert isinstance(shop.events[0].error, RuntimeError if where == "release" else TimeoutError)
@@ -423,7 +424,7 @@ async def test_slow_claim_shortens_the_handlers_time(monkeypatch: pytest.MonkeyP
     shop = Shop(store)
 
     async def handler(callback: Callback) -> None:
-        await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()  # here the handler is cancelled, because its time is over
         await shop.handle(callback)
 
     assert (await call(shop.app(handler, timeout=0.01), query())).status == 500

@@ -67,7 +67,7 @@ async def test_repeated_command_has_no_effect(redis_url: str) -> None:
 
 
 async def test_deliveries_fail_while_redis_is_down(redis_server: RedisServer, redis_url: str) -> None:
-    """While Redis is down, deliveries fail. When it is back, handled callbacks are known and the others are handled."""
+    """While Redis is down, deliveries fail. Later, handled callbacks are recognised, and all others are handled."""
     store = RedisStore(redis_url)
     shop = Shop(store)
     app = shop.app()
@@ -137,7 +137,7 @@ async def test_delivery_fails_if_redis_is_out_of_memory(redis_url: str) -> None:
 
 
 async def test_read_only_redis_raises_redis_pys_own_error(redis_url: str) -> None:
-    """A replica's error reaches the caller as ``ReadOnlyError``, on which redis-py looks for the new master."""
+    """A replica's error reaches the caller as ``ReadOnlyError``, so that redis-py looks for the new master."""
     store = RedisStore(redis_url)
     async with Redis.from_url(redis_url) as redis:
         await redis.replicaof("127.0.0.1", 1)
@@ -152,15 +152,15 @@ async def test_read_only_redis_raises_redis_pys_own_error(redis_url: str) -> Non
 async def test_waiting_commits_share_one_call(redis_url: str) -> None:
     """Commits that wait for a call in progress share the next call. In a cluster, each commit is its own call."""
     async with Redis.from_url(redis_url) as redis:
-        for batches, maximum in ((True, 2), (False, 50)):
-            store = RedisStore(redis, prefix=f"{batches}:")
-            store._sends_batches = batches
+        for sends_batches, max_calls in ((True, 2), (False, 50)):
+            store = RedisStore(redis, prefix=f"{sends_batches}:")
+            store._sends_batches = sends_batches
             calls_before = (await redis.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})["calls"]
             async with anyio.create_task_group() as group:
                 for number in range(50):
                     group.start_soon(store.commit, Claim(f"shop/{number}", "one", "facts", 20))
             calls = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
-            assert calls - calls_before <= maximum + 1  # one more, because Redis doesn't know the script at first
+            assert calls - calls_before <= max_calls + 1  # one more, because Redis doesn't know the script at first
             assert await store.claim(SECOND_DELIVERY) is Standing.HANDLED
             await store.aclose()
 
@@ -191,6 +191,7 @@ async def test_cancelled_claim_does_not_block_others(redis_url: str, monkeypatch
     for cancelled in ("first claim", "call"):
         called, may_reply = asyncio.Event(), asyncio.Event()
 
+        # Default arguments, because the next iteration creates other events.
         async def reply_late(
             keys: Any, args: Any, called: asyncio.Event = called, may_reply: asyncio.Event = may_reply
         ) -> object:

@@ -107,8 +107,8 @@ async def test_commit_is_repeated_if_the_file_is_deleted_meanwhile(
     await reopened.aclose()
 
 
-async def test_file_of_version_01_is_upgraded(machine: Machine, path: Path) -> None:
-    """A file of version 0.1 is upgraded. Claims of version 0.1 count, also those that it adds after the upgrade."""
+async def test_file_of_version_0_1_is_upgraded(machine: Machine, path: Path) -> None:
+    """A file of version 0.1 is upgraded. Claims that version 0.1 adds before or after the upgrade count."""
     old_program = sqlite3.connect(path, isolation_level=None)
     old_program.execute(sqlite_file._SCHEMA[0])
     insert = "INSERT INTO callback (key, token, facts, ends, at) VALUES (?, ?, ?, ?, ?)"
@@ -127,7 +127,7 @@ async def test_file_of_version_01_is_upgraded(machine: Machine, path: Path) -> N
     await store.aclose()
 
 
-def test_since_boot_returns_the_boot_id_and_the_uptime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_boot_clock_returns_the_boot_id_and_the_uptime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """``boot_id_and_seconds`` returns the boot ID and a clock that doesn't go back. Without a boot ID, it is empty."""
     boot_id, uptime = boot_clock.boot_id_and_seconds()
     assert boot_clock.boot_id_and_seconds() >= (boot_id, uptime)
@@ -138,7 +138,7 @@ def test_since_boot_returns_the_boot_id_and_the_uptime(monkeypatch: pytest.Monke
     boot_clock._boot_id.cache_clear()
 
 
-def test_since_boot_counts_the_time_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_boot_clock_counts_the_time_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the system has a clock that includes the time asleep, ``boot_id_and_seconds`` uses it."""
     monkeypatch.setattr("time.CLOCK_BOOTTIME", 7, raising=False)
     monkeypatch.setattr("time.clock_gettime", {7: 12_345.0}.__getitem__, raising=False)

@@ -40,13 +40,13 @@ def test_every_code_has_an_anchor(language: str) -> None:
     own_language: Lang = "zh" if language == "zh" else "en"
     other_language: Lang = "en" if language == "zh" else "zh"
     straight = str.maketrans("’‘“”", "''\"\"")  # Sphinx makes the quotation marks of English texts curly
-    plain = html.unescape(re.sub(r"<[^>]+>", "", page)).translate(straight)
+    plain_text = html.unescape(re.sub(r"<[^>]+>", "", page)).translate(straight)
     texts = [(refusal.cause, refusal.remedy) for refusal in REFUSALS.values()]
     texts += [(meaning.cause, meaning.remedy) for meaning in ERROR_MEANINGS]
     for cause, remedy in texts:
-        assert say(cause, own_language).translate(straight) in plain
-        assert say(remedy, own_language).translate(straight) in plain
-        assert say(remedy, other_language) not in plain
+        assert say(cause, own_language).translate(straight) in plain_text
+        assert say(remedy, own_language).translate(straight) in plain_text
+        assert say(remedy, other_language) not in plain_text
 
 
 @each_language

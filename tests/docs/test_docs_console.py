@@ -16,16 +16,16 @@ TRANSCRIPTS = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "transcripts.
 
 
 @pytest.fixture(scope="module")
-def warm() -> Iterator[Any]:
+def warm_command() -> Iterator[Any]:
     """Return a process that has imported the command, and forks for each command line."""
     with TRANSCRIPTS.warm() as command:
         yield command
 
 
 @pytest.mark.parametrize("page", TRANSCRIPTS.pages(), ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_print_the_shown_output(page: Path, tmp_path: Path, warm: Any) -> None:
+def test_commands_print_the_shown_output(page: Path, tmp_path: Path, warm_command: Any) -> None:
     """Each command on a page prints the shown output; `python docs/transcripts.py --write` updates the page."""
-    blocks = anyio.run(TRANSCRIPTS.run, page, tmp_path, warm)
+    blocks = anyio.run(TRANSCRIPTS.run, page, tmp_path, warm_command)
     assert TRANSCRIPTS.page_with_output(page, blocks) == page.read_text("utf-8")
 
 
@@ -36,7 +36,7 @@ def test_new_processes_print_the_same_as_forks(tmp_path: Path) -> None:
     assert TRANSCRIPTS.page_with_output(page, blocks) == page.read_text("utf-8")
 
 
-def test_forked_command_lines_are_independent(tmp_path: Path, warm: Any) -> None:
+def test_forked_command_lines_are_independent(tmp_path: Path, warm_command: Any) -> None:
     """Each forked command line has its own environment, folder, streams and exit status, and prints in order."""
     base = TRANSCRIPTS.bare_environment()
     english, chinese = base | {"LANG": "en_US.UTF-8"}, base | {"LANG": "zh_CN.UTF-8", "GATEPAY_APPKEY": "K"}
@@ -46,12 +46,12 @@ def test_forked_command_lines_are_independent(tmp_path: Path, warm: Any) -> None
     (folder / "keys.txt").write_text("AAAA-1111\n")
     upload = ["keys", "upload", "keys.txt", "--product", "8", "--dry-run"]
     runs = [
-        warm.run(upload, folder, chinese),
-        warm.run(upload, empty_folder, english),
-        warm.run(["products"], empty_folder, english),
-        warm.run(["products", "--json"], empty_folder, chinese),
-        warm.run(["callback", "verify", "-"], empty_folder, chinese | {"GATEPAY_APPSECRET": "S"}),
-        warm.run(["--version"], empty_folder, english),
+        warm_command.run(upload, folder, chinese),
+        warm_command.run(upload, empty_folder, english),
+        warm_command.run(["products"], empty_folder, english),
+        warm_command.run(["products", "--json"], empty_folder, chinese),
+        warm_command.run(["callback", "verify", "-"], empty_folder, chinese | {"GATEPAY_APPSECRET": "S"}),
+        warm_command.run(["--version"], empty_folder, english),
     ]
     assert [status for status, _ in runs] == [0, 2, 2, 2, 3, 0]
     texts = [text for _, text in runs]
@@ -64,7 +64,7 @@ def test_forked_command_lines_are_independent(tmp_path: Path, warm: Any) -> None
     assert list(empty_folder.iterdir()) == []
 
 
-def test_shell_syntax_is_run_by_a_shell(tmp_path: Path, warm: Any) -> None:
+def test_shell_syntax_is_run_by_a_shell(tmp_path: Path, warm_command: Any) -> None:
     """Pipes, variables and `$?` work as in a real shell."""
     (tmp_path / "gatepay").write_text('#!/bin/sh\necho "$@"; echo told >&2; exit 3\n')
     (tmp_path / "gatepay").chmod(0o755)
@@ -74,7 +74,7 @@ def test_shell_syntax_is_run_by_a_shell(tmp_path: Path, warm: Any) -> None:
     async def lines() -> list[tuple[int, str]]:
         status, results = 0, []
         for line in ("echo $?", "gatepay a 2>&1 | sort", "gatepay $?", "echo $?", "cat nothing"):
-            status, text = await TRANSCRIPTS.execute(line, status, tmp_path, environment, warm)
+            status, text = await TRANSCRIPTS.execute(line, status, tmp_path, environment, warm_command)
             results.append((status, text))
         return results
 

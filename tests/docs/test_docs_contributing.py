@@ -26,12 +26,13 @@ def apply(block: str, package: Path) -> None:
     assert place is not None
     path, where, line = package / place[1], place[2], place[3]
     lines = path.read_text("utf-8").splitlines(keepends=True)
-    at = len(lines)
+    position = len(lines)
     if where != "at the end":
-        [at] = [index for index, text in enumerate(lines) if text.strip() == line]
-        at += where == "below"
+        [position] = [index for index, text in enumerate(lines) if text.strip() == line]
+        position += where == "below"
     path.write_text(
-        "".join([*lines[:at], "\n" if where == "at the end" else "", block[place.end() :], *lines[at:]]), "utf-8"
+        "".join([*lines[:position], "\n" if where == "at the end" else "", block[place.end() :], *lines[position:]]),
+        "utf-8",
     )
 
 

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.fast, pytest.mark.without_coverage]
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_documented_defaults_equal_the_codes() -> None:
+def test_documented_defaults_equal_those_in_the_code() -> None:
     """The page about time-outs lists each setting with its default, in both languages."""
     parameters = inspect.signature(AsyncGatePay).parameters
     defaults = {name: parameters[name].default for name in ("timeout", "deadline")} | asdict(RetryPolicy())

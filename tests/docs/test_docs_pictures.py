@@ -51,9 +51,9 @@ def test_chinese_characters_have_equal_distances() -> None:
     """Each Chinese character in a picture has its own position, at the same distance from the previous one."""
     for picture in IMAGES.glob("terminal-*-zh.svg"):
         texts = re.findall(r'<text [^>]*x="([^"]+)"[^>]*clip-path[^>]*>([^<]*)</text>', picture.read_text("utf-8"))
-        wide = [(places.split(), text) for places, text in texts if re.search("[\u4e00-\u9fff]", text)]
-        assert wide, picture.name
-        for places, text in wide:
-            assert len(places) == len(text), (picture.name, text)
-            distances = {round(float(after) - float(before), 1) for before, after in pairwise(places)}
+        chinese_texts = [(positions.split(), text) for positions, text in texts if re.search("[\u4e00-\u9fff]", text)]
+        assert chinese_texts, picture.name
+        for positions, text in chinese_texts:
+            assert len(positions) == len(text), (picture.name, text)
+            distances = {round(float(after) - float(before), 1) for before, after in pairwise(positions)}
             assert distances <= {2 * TERMINAL.COLUMN}, (picture.name, text)

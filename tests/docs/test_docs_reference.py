@@ -43,8 +43,8 @@ def members(name: str, *, inherited: bool) -> Iterator[str]:
     module, _, attribute = name.rpartition(".")
     documented = getattr(import_module(module), attribute)
     if isinstance(documented, type) and not issubclass(documented, Enum):
-        shown = documented.__mro__[:-1] if inherited else (documented,)
-        for member, value in (item for class_ in shown for item in vars(class_).items()):
+        classes = documented.__mro__[:-1] if inherited else (documented,)
+        for member, value in (item for class_ in classes for item in vars(class_).items()):
             function = getattr(value, "fget", None) or getattr(value, "__func__", value)
             if not member.startswith("_") and callable(function) and function.__doc__:
                 yield member
@@ -92,11 +92,11 @@ def english_docstring(name: str) -> str | None:
     """Return the docstring of a public name, or None for a member of an enum, which has no `__doc__` of its own."""
     parts = f"gatepay_async.{name}".split(".")
     length = next(length for length in range(len(parts), 0, -1) if is_module(".".join(parts[:length])))
-    thing: object = import_module(".".join(parts[:length]))
+    documented: object = import_module(".".join(parts[:length]))
     for part in parts[length:]:
-        thing = getattr_static(thing, part) if isinstance(thing, type) else getattr(thing, part)
-    function = getattr(thing, "fget", None) or getattr(thing, "__func__", thing)
-    return None if isinstance(thing, Enum) else cleandoc(function.__doc__ or "")
+        documented = getattr_static(documented, part) if isinstance(documented, type) else getattr(documented, part)
+    function = getattr(documented, "fget", None) or getattr(documented, "__func__", documented)
+    return None if isinstance(documented, Enum) else cleandoc(function.__doc__ or "")
 
 
 def is_module(name: str) -> bool:
@@ -111,8 +111,8 @@ def sections(docstring: str) -> dict[str, list[str] | int]:
     above, *parts = SECTION.split(docstring)
     entries = [re.findall(r"^ {4}(?! )([\w.*, ]+?)(?: \(.*?\))?:", part, re.MULTILINE) for part in parts[1::2]]
     return {"paragraphs": len(re.split(r"\n\n+", above.strip()))} | {
-        name: found if name not in ("Returns", "Yields", "Example", "Examples") else []
-        for name, found in zip(parts[::2], entries, strict=True)
+        name: entry_names if name not in ("Returns", "Yields", "Example", "Examples") else []
+        for name, entry_names in zip(parts[::2], entries, strict=True)
     }
 
 

@@ -114,7 +114,7 @@ def with_output(page: Path) -> Iterator[tuple[Block, str]]:
         yield block, next_block.code if next_block and next_block.kind == "text" and not next_block.title else ""
 
 
-def title(program: Program) -> str:
+def id_of_test(program: Program) -> str:
     """Return the page and the file name of *program*, as the ID of its test."""
     return f"{program.block.page.relative_to(DOCS / 'en').with_suffix('')}/{program.block.title}"
 
@@ -122,7 +122,7 @@ def title(program: Program) -> str:
 # Only the English ones: test_docs_languages.py checks that the Chinese pages have the same code and output.
 ENGLISH_PROGRAMS = [program for page in PAGES if "en" in page.parts for program in programs(page)]
 # Page -> a package of the extra that it needs. `nox -s docs` installs all extras.
-NEEDS = {"durable": "dbos"}
+NEEDED_PACKAGES = {"durable": "dbos"}
 
 
 @contextlib.contextmanager
@@ -139,7 +139,7 @@ def restored_logging() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def surroundings(folder: Path, files: list[Block]) -> Iterator[Sandbox]:
+def folder_with_sandbox(folder: Path, files: list[Block]) -> Iterator[Sandbox]:
     """Enter a folder that has only the page's files. Yield a sandbox, whose settings are in the environment."""
     folder.mkdir()
     for file in files:
@@ -169,7 +169,7 @@ def surroundings(folder: Path, files: list[Block]) -> Iterator[Sandbox]:
 def run(program: Program, folder: Path) -> str:
     """Run a program in a new folder. Return its output."""
     name, printed = program.block.title, io.StringIO()
-    with surroundings(folder, program.files) as sandbox:
+    with folder_with_sandbox(folder, program.files) as sandbox:
         (folder / name).write_text(program.block.code, "utf-8")
         if name.startswith("test_"):
             run_tests(name)
@@ -177,9 +177,9 @@ def run(program: Program, folder: Path) -> str:
         if "opentelemetry" in program.block.code:
             return run_in_new_process(name)
         with contextlib.redirect_stdout(printed):
-            names = runpy.run_path(name, run_name="__main__")
-        if "app" in names:
-            anyio.run(serve, names, sandbox)
+            program_globals = runpy.run_path(name, run_name="__main__")
+        if "app" in program_globals:
+            anyio.run(deliver_callbacks, program_globals, sandbox)
             return ""
     return printed.getvalue()
 
@@ -191,16 +191,16 @@ def run_in_new_process(name: str) -> str:
     return done.stdout
 
 
-async def serve(names: dict[str, Any], sandbox: Sandbox) -> None:
+async def deliver_callbacks(program_globals: dict[str, Any], sandbox: Sandbox) -> None:
     """Call an application as its server would: it must reject a forged callback and accept a valid one."""
     replies: list[str] = []
-    transport = httpx.ASGITransport(names["app"])
+    transport = httpx.ASGITransport(program_globals["app"])
     async with httpx.AsyncClient(transport=transport, base_url="http://shop.example") as browser:
         for secret in ("guessed", sandbox.appsecret):
             query = signed_callback(appkey=sandbox.appkey, appsecret=secret, out_order_id="T-1001-X", price="0.99")
             replies.append((await browser.get(f"/gatepay/callback?{query}")).text)
     assert replies == ["fail", "success"]
-    await names["store"].aclose()
+    await program_globals["store"].aclose()
 
 
 def run_tests(name: str) -> None:
@@ -232,18 +232,18 @@ def matches(printed: str, shown: str) -> bool:
 def lane_marks(program: Program) -> list[pytest.MarkDecorator]:
     """Mark a program as slow if it takes seconds: with durable uploads, with tests, or in its own process."""
     is_slow = (
-        program.block.page.stem in NEEDS
+        program.block.page.stem in NEEDED_PACKAGES
         or program.block.title.startswith("test_")
         or "opentelemetry" in program.block.code
     )
     return [pytest.mark.slow] if is_slow else []
 
 
-@pytest.mark.parametrize("program", [pytest.param(p, marks=lane_marks(p), id=title(p)) for p in ENGLISH_PROGRAMS])
+@pytest.mark.parametrize("program", [pytest.param(p, marks=lane_marks(p), id=id_of_test(p)) for p in ENGLISH_PROGRAMS])
 def test_a_program_prints_the_shown_output(program: Program, tmp_path: Path) -> None:
     """Each program runs without other files, and prints the output that the page shows."""
-    if program.block.page.stem in NEEDS:
-        pytest.importorskip(NEEDS[program.block.page.stem], reason="the page's extra is not installed")
+    if program.block.page.stem in NEEDED_PACKAGES:
+        pytest.importorskip(NEEDED_PACKAGES[program.block.page.stem], reason="the page's extra is not installed")
     if "DBOS(config=" in program.block.code and sys.version_info >= (3, 12) and sqlite3.sqlite_version_info < (3, 42):
         pytest.skip("on Python 3.12 or later, the application's own DBOS needs SQLite 3.42, as the page says")
     printed = run(program, tmp_path / "alone")

@@ -65,7 +65,7 @@ def test_pip_install_is_not_run() -> None:
         *((line, None) for line in ("cat keys.txt", "echo $?", "LANG=C gatepay products", "./gatepay products")),
     ],
 )
-def test_commands_without_a_shell(command: str, arguments: list[str] | None) -> None:
+def test_simple_commands_are_run_without_a_shell(command: str, arguments: list[str] | None) -> None:
     """A command runs without a shell only if a shell would pass its words unchanged."""
     assert TRANSCRIPTS.arguments_without_shell(command) == arguments
 

@@ -47,7 +47,7 @@ async def main(folder: Path, base_url: str) -> None:
     assert (report.ok, stored) == (True, ["AAA", "BBB"])
 
 
-with ThreadingHTTPServer(("127.0.0.1", 0), Shop) as server, tempfile.TemporaryDirectory() as place:
+with ThreadingHTTPServer(("127.0.0.1", 0), Shop) as server, tempfile.TemporaryDirectory() as new_folder:
     Thread(target=server.serve_forever, daemon=True).start()
-    anyio.run(main, Path(place), f"http://127.0.0.1:{server.server_port}/")
+    anyio.run(main, Path(new_folder), f"http://127.0.0.1:{server.server_port}/")
     server.shutdown()

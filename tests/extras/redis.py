@@ -38,10 +38,10 @@ program = shutil.which("redis-server")
 if program is None:
     print(RedisStore("redis://127.0.0.1"), "(no redis-server here)")
 else:
-    with tempfile.TemporaryDirectory() as place:
-        settings = ["--port", "0", "--unixsocket", f"{place}/redis.sock", "--dir", place, "--save", ""]
+    with tempfile.TemporaryDirectory() as new_folder:
+        settings = ["--port", "0", "--unixsocket", f"{new_folder}/redis.sock", "--dir", new_folder, "--save", ""]
         with subprocess.Popen([program, *settings], stdout=subprocess.DEVNULL) as redis:
             try:
-                anyio.run(main, place)
+                anyio.run(main, new_folder)
             finally:
                 redis.terminate()

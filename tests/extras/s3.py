@@ -23,5 +23,5 @@ async def main(folder: str) -> None:
     assert (info.count, len(waiting)) == (2, 1)
 
 
-with tempfile.TemporaryDirectory() as place:
-    anyio.run(main, place)
+with tempfile.TemporaryDirectory() as new_folder:
+    anyio.run(main, new_folder)

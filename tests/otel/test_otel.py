@@ -209,7 +209,7 @@ async def cancel_after_start(started: anyio.Event, scope: anyio.CancelScope) -> 
 @pytest.mark.without_coverage
 async def test_no_secret_is_exported(exported: "Exported") -> None:
     """No secret from a request, a reply or an exception appears in any span or metric."""
-    bodies = [body for _, body in replies("CANARY-KEY-0001")][::2]
+    bodies = [body for _, body in replies("CANARY-KEY-0001")][::2]  # every second one, to save time
 
     def answer(request: Any) -> Any:
         # Some calls fail in the transport, some raise another exception.
@@ -314,8 +314,16 @@ async def test_global_providers_may_be_set_later(exported: "Exported", monkeypat
 async def test_connections_are_counted_by_server(exported: "Exported") -> None:
     """Connections are counted whenever the metrics are read, as long as their client exists."""
     telemetry = OpenTelemetry(exported.tracer_provider, exported.meter_provider)
-    counts: list[Connections | None] = [Connections(2, 1, 5), Connections(1, 0, 0), None]
-    clients = [telemetry.client(ClientFacts(URL, None, partial(lambda count: count, count))) for count in counts]
+    counts: list[Connections | None] = [
+        Connections(busy=2, idle=1, waiting=5),
+        Connections(busy=1, idle=0, waiting=0),
+        None,
+    ]
+    # The list keeps the clients' telemetry alive.
+    clients = [
+        telemetry.client(ClientFacts(URL, cloud_base_url=None, connections=partial(lambda count: count, count)))
+        for count in counts
+    ]
     open_connections = exported.points("http.client.open_connections")
     assert sorted(open_connections, key=lambda point: point[1]) == [
         ({**SERVER, "http.connection.state": "idle"}, 1),
@@ -363,7 +371,7 @@ async def test_deliveries_are_counted_by_event(exported: "Exported") -> None:
     assert "CANARY" not in exported.everything()
 
 
-def test_instrumenting_another_object_raises() -> None:
+def test_instrumenting_an_unsupported_object_raises() -> None:
     """The error names the classes that can be instrumented."""
     with pytest.raises(InvalidRequestError, match="must be a client, a CallbackApp or a DurableUploads, not str"):
         instrument("AsyncGatePay")  # type: ignore[type-var]  # the wrong type is what this tests
@@ -372,12 +380,12 @@ def test_instrumenting_another_object_raises() -> None:
 @pytest.mark.parametrize("name", ["tracer_provider", "meter_provider"])
 def test_wrong_kind_of_provider_raises(name: str) -> None:
     """If a provider is of the wrong kind, the error names the argument."""
-    wrong: Any = {
+    wrong_provider: Any = {
         "tracer_provider": metrics.NoOpMeterProvider(),
         "meter_provider": trace.NoOpTracerProvider(),
     }[name]
     with pytest.raises(InvalidRequestError) as caught:
-        instrument(make_client(replying()), **{name: wrong})
+        instrument(make_client(replying()), **{name: wrong_provider})
     assert caught.value.field == name
 
 

@@ -30,24 +30,24 @@ def growing_with_load(_randomness: random.Random, _now: float, in_flight: int) -
     return 0.02 * (1 + (in_flight / 16) ** 2)
 
 
-def ten(_: float) -> float:
+def always_ten(_: float) -> float:
     return 10
 
 
 # A name, a server, the best fixed concurrency for it (from 1 to 100), and how many times as long an upload with "auto"
 # may take as one with that concurrency.
-Row = tuple[str, Callable[[], Server], int, float]
-BASIC_SERVERS: list[Row] = [
+ServerCase = tuple[str, Callable[[], Server], int, float]
+BASIC_SERVERS: list[ServerCase] = [
     ("20 ms at any load", Server, 64, 1.25),
     ("four workers and a queue", lambda: Server(workers=lambda _: 4), 5, 1.1),
-    ("429 above ten in flight", lambda: Server(max_in_flight=ten), 10, 1.25),
+    ("429 above ten in flight", lambda: Server(max_in_flight=always_ten), 10, 1.25),
 ]
-OTHER_SERVERS: list[Row] = [
+OTHER_SERVERS: list[ServerCase] = [
     ("six workers", lambda: Server(workers=lambda _: 6), 7, 1.1),
     ("jitter", lambda: Server(latency=jitter), 64, 1.3),
     ("jitter, four workers", lambda: Server(latency=jitter, workers=lambda _: 4), 7, 1.1),
     ("jitter, twelve workers", lambda: Server(latency=jitter, workers=lambda _: 12), 16, 1.25),
-    ("jitter, 429 above ten", lambda: Server(latency=jitter, max_in_flight=ten), 10, 1.25),
+    ("jitter, 429 above ten", lambda: Server(latency=jitter, max_in_flight=always_ten), 10, 1.25),
     ("any latency, twenty workers", lambda: Server(latency=exponential, workers=lambda _: 20), 32, 2.0),
     ("429 above three", lambda: Server(max_in_flight=lambda _: 3), 3, 1.15),
     ("slower from 0.2 s on", lambda: Server(latency=lambda _r, now, _n: 0.02 if now < 0.2 else 0.1), 100, 1.7),
@@ -64,14 +64,14 @@ OTHER_SERVERS: list[Row] = [
 
 def test_upload_is_nearly_as_fast_as_with_the_best_fixed_concurrency() -> None:
     """1,000 chunks are sent to each kind of server. Less than 2 % of the attempts are refused."""
-    wrong: list[str] = []
+    too_slow_or_refused: list[str] = []
     for name, server, best, max_ratio in BASIC_SERVERS + OTHER_SERVERS:
         fixed = simulate(server(), FixedLimit(best), 1_000).seconds
         for seed in (1, 4):
             result = simulate(server(), AutoConcurrency(MAXIMUM), 1_000, seed=seed)
             if result.seconds > max_ratio * fixed or result.refused >= 0.02:
-                wrong.append(f"{name}: {result.seconds / fixed:.2f} ×, {result.refused:.2%} refused")
-    assert not wrong
+                too_slow_or_refused.append(f"{name}: {result.seconds / fixed:.2f} ×, {result.refused:.2%} refused")
+    assert not too_slow_or_refused
 
 
 def test_short_upload_is_as_fast_as_with_the_default() -> None:
@@ -109,12 +109,12 @@ def test_slow_input_does_not_lower_the_limit() -> None:
 
 
 def test_calls_below_the_limit_are_not_measured() -> None:
-    """Such calls may be slow because of a slow input or a slow progress callback."""
+    """A call below the limit may be slow because of a slow input or a slow progress callback."""
     auto = AutoConcurrency(MAXIMUM)
     calls = Calls(auto)
-    calls.answer(12)
+    calls.run_rounds(12)  # the limit rises to its maximum
     calls.limits.clear()
-    calls.answer(500, latency=5, in_flight=20)
+    calls.run_rounds(500, latency=5, in_flight=20)
     assert calls.limits == {MAXIMUM}
 
 
@@ -122,9 +122,9 @@ def test_limit_falls_when_the_server_queues_calls() -> None:
     """If the latency grows with the number of calls in flight, the limit is low after a few rounds."""
     auto = AutoConcurrency(MAXIMUM)
     calls = Calls(auto)
-    calls.answer(12)
+    calls.run_rounds(12)
     for _ in range(40):
-        calls.answer(1, latency=0.01 * auto.limit)
+        calls.run_rounds(1, latency=0.01 * auto.limit)
     assert auto.limit <= 8
 
 
@@ -150,11 +150,11 @@ class Calls:
         self.limits: set[int] = set()
         self._now = 0.0
 
-    def answer(
-        self, times: int, *, latency: float = 0.02, end: AttemptEnd = AttemptEnd.ANSWERED, in_flight: int | None = None
+    def run_rounds(
+        self, rounds: int, *, latency: float = 0.02, end: AttemptEnd = AttemptEnd.ANSWERED, in_flight: int | None = None
     ) -> None:
-        """Repeat *times*: begin *in_flight* calls (None: as many as the limit), and end all of them after *latency*."""
-        for _ in range(times):
+        """In each round, begin *in_flight* calls (None: as many as the limit), and end all of them after *latency*."""
+        for _ in range(rounds):
             begun = [self.auto.began(self._now) for _ in range(in_flight or self.auto.limit)]
             self._now += latency
             for attempt in begun:
@@ -166,15 +166,15 @@ def test_time_outs_lower_the_limit_and_broken_connections_do_not() -> None:
     """A time-out counts as a long latency. A connection that breaks at once, and ``OTHER``, don't count."""
     auto = AutoConcurrency(MAXIMUM)
     calls = Calls(auto)
-    calls.answer(12)
+    calls.run_rounds(12)
     assert auto.limit == MAXIMUM
-    calls.answer(50, latency=0.001, end=AttemptEnd.UNANSWERED)
-    calls.answer(50, latency=0.001, end=AttemptEnd.OTHER)
+    calls.run_rounds(50, latency=0.001, end=AttemptEnd.UNANSWERED)
+    calls.run_rounds(50, latency=0.001, end=AttemptEnd.OTHER)
     assert auto.limit == MAXIMUM
     calls.limits.clear()
-    calls.answer(12, latency=10, end=AttemptEnd.UNANSWERED)
+    calls.run_rounds(12, latency=10, end=AttemptEnd.UNANSWERED)
     assert min(calls.limits) == 66  # a step down goes to two thirds of the limit
-    calls.answer(20)
+    calls.run_rounds(20)
     assert auto.limit == MAXIMUM
 
 
@@ -183,9 +183,9 @@ def test_limit_rises_soon_after_the_server_becomes_faster() -> None:
     auto = AutoConcurrency(MAXIMUM)
     calls = Calls(auto)
     for _ in range(300):
-        calls.answer(1, latency=0.01 * auto.limit)
+        calls.run_rounds(1, latency=0.01 * auto.limit)
     assert auto.limit <= 6
-    calls.answer(40, latency=0.01)
+    calls.run_rounds(40, latency=0.01)
     assert auto.limit > 16
 
 
@@ -194,13 +194,13 @@ def test_only_refusals_lower_the_limit_below_its_start() -> None:
     auto = AutoConcurrency(MAXIMUM)
     calls = Calls(auto)
     for doublings in range(8):
-        calls.answer(12, latency=0.02 * 2**doublings)
+        calls.run_rounds(12, latency=0.02 * 2**doublings)
     assert auto.limit >= START
-    calls.answer(1, end=AttemptEnd.REFUSED)
+    calls.run_rounds(1, end=AttemptEnd.REFUSED)
     lowered = auto.limit
     assert lowered >= START // 2
-    calls.answer(1, end=AttemptEnd.REFUSED)
+    calls.run_rounds(1, end=AttemptEnd.REFUSED)
     assert auto.limit == lowered // 2
-    calls.answer(200)
+    calls.run_rounds(200)
     assert auto.limit > START
     assert math.isfinite(auto.limit)

@@ -94,10 +94,11 @@ any_lines = st.one_of(
     st.text(max_size=3),
     st.binary(max_size=3),
 )
-batches = st.lists(st.lists(any_lines, max_size=30), max_size=5)
+# An input, as the lists of lines that are read one after the other.
+lists_of_lines = st.lists(st.lists(any_lines, max_size=30), max_size=5)
 
 
-@given(batches, st.integers(1, 5))
+@given(lists_of_lines, st.integers(1, 5))
 def test_chunks_hold_each_card_key_once_with_its_first_line(inputs: list[list[Any]], chunk_size: int) -> None:
     """The chunks hold the different card keys of the input, in order, each with the line of its first occurrence."""
     ledger = Ledger()
@@ -105,14 +106,14 @@ def test_chunks_hold_each_card_key_once_with_its_first_line(inputs: list[list[An
     chunks: list[Chunk] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunking, "MAX_KEYS_PER_CALL", chunk_size)
-        for lines in inputs:
-            chunks += chunker.chunks(lines)
+        for some_lines in inputs:
+            chunks += chunker.chunks(some_lines)
             assert_in_flight(ledger, at_least=sum(len(chunk.keys) for chunk in chunks))
         last = chunker.last_chunk()
     assert all(len(chunk.keys) == chunk_size for chunk in chunks)
     assert last is None or 0 < len(last.keys) < chunk_size
     chunks += [last] if last else []
-    expected, blank, duplicates, refused = reference([line for lines in inputs for line in lines])
+    expected, blank, duplicates, refused = reference([line for some_lines in inputs for line in some_lines])
     assert [pair for chunk in chunks for pair in zip(chunk.lines, chunk.keys, strict=True)] == expected
     assert [chunk.index for chunk in chunks] == list(range(len(chunks)))
     report = ledger.report(stopped=None)
@@ -122,7 +123,7 @@ def test_chunks_hold_each_card_key_once_with_its_first_line(inputs: list[list[An
 
 
 def assert_in_flight(ledger: Ledger, *, at_least: int) -> None:
-    """Assert that each line is counted or in flight: *at_least* those in chunks, and those that the chunker holds."""
+    """Assert that each line read is in a column or in flight, and that *at_least* this many lines are in flight."""
     progress = ledger.progress()
     assert progress.read == progress.blank + progress.duplicates + progress.refused + progress.in_flight
     assert progress.in_flight >= at_least
@@ -172,27 +173,27 @@ def outcomes_of(chunk: Chunk, results: Iterator[Any]) -> Iterator[ChunkOutcome]:
         yield outcome_of(chunk, result)
 
 
-@given(batches, st.integers(1, 5), st.data())
+@given(lists_of_lines, st.integers(1, 5), st.data())
 def test_every_line_is_in_exactly_one_column(inputs: list[list[Any]], chunk_size: int, data: st.DataObject) -> None:
     """The columns of the report add up for any results of the chunks, in any order."""
     ledger = Ledger()
     chunker = Chunker(ledger)
-    lines = [line for batch in inputs for line in batch]
+    lines = [line for some_lines in inputs for line in some_lines]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunking, "MAX_KEYS_PER_CALL", chunk_size)
         chunks = [*chunker.chunks(lines)]
         last = chunker.last_chunk()
     chunks += [last] if last else []
-    drawn_results = iter(lambda: data.draw(results), None)
-    waiting = sum(len(chunk.keys) for chunk in chunks)
+    drawn_results = iter(lambda: data.draw(results), None)  # endless: no result is None
+    keys_in_flight = sum(len(chunk.keys) for chunk in chunks)
     for chunk in data.draw(st.permutations(chunks)):
         for outcome in outcomes_of(chunk, drawn_results):
-            assert ledger.progress().in_flight == waiting
+            assert ledger.progress().in_flight == keys_in_flight
             ledger.add(outcome)
-            waiting -= outcome.count
+            keys_in_flight -= outcome.count
     progress = ledger.progress()
     report = ledger.report(stopped=None)
-    assert waiting == progress.in_flight == 0
+    assert keys_in_flight == progress.in_flight == 0
     assert columns_add_up(report)
     assert columns_add_up(progress)
     assert progress.chunks == len(report.chunks)
@@ -236,7 +237,7 @@ def test_lines_and_duplicates_are_counted_across_calls() -> None:
     ledger = Ledger()
     chunker = Chunker(ledger)
     assert [*chunker.chunks(["A", "B"]), *chunker.chunks(["B", "", "C"]), *chunker.chunks([])] == []
-    assert chunker.last_chunk() == Chunk(0, (1, 2, 5), ("A", "B", "C"))
+    assert chunker.last_chunk() == Chunk(index=0, lines=(1, 2, 5), keys=("A", "B", "C"))
     assert chunker.last_chunk() is None
     assert (ledger.read, ledger.duplicates, ledger.blank) == (5, 1, 1)
 
@@ -318,14 +319,15 @@ def test_refused_line_counts_as_in_flight_until_it_is_recorded() -> None:
 def test_halves_split_a_chunk_and_keep_its_number(size: int, first_size: int) -> None:
     """The two halves have all lines and card keys of the chunk, in order."""
     lines = tuple(range(3, 3 + size))
-    first_half, second_half = Chunk(7, lines, tuple(f"K{number}" for number in lines)).halves()
+    chunk = Chunk(index=7, lines=lines, keys=tuple(f"K{number}" for number in lines))
+    first_half, second_half = chunk.halves()
     assert (first_half.index, second_half.index, len(first_half.keys)) == (7, 7, first_size)
     assert first_half.lines + second_half.lines == lines
     assert [*first_half.keys, *second_half.keys] == [f"K{number}" for number in lines]
     assert len(first_half.lines) == len(first_half.keys)
 
 
-CHUNK = Chunk(4, (10, 12, 19), ("A", "B", "C"))
+CHUNK = Chunk(index=4, lines=(10, 12, 19), keys=("A", "B", "C"))
 
 
 @rows(

@@ -76,8 +76,16 @@ def test_signed_callback_is_accepted_as_text_or_bytes() -> None:
     )
     text = query(signed_fields())
     backwards = query(dict(reversed(signed_fields().items())))
-    with_others = f"shop=1&{text}&utm_source=&%E5%AF%86=%2B"
-    for received in (text, "?" + text, text.encode(), b"?" + text.encode(), f"&{text}&&", backwards, with_others):
+    with_other_parameters = f"shop=1&{text}&utm_source=&%E5%AF%86=%2B"
+    for received in (
+        text,
+        "?" + text,
+        text.encode(),
+        b"?" + text.encode(),
+        f"&{text}&&",
+        backwards,
+        with_other_parameters,
+    ):
         assert parse(received) == expected
         assert verify_callback(received, SHOP) == expected
     assert str(parse(text).realprice) == "10.20"
@@ -156,7 +164,7 @@ def test_callback_for_another_appkey_or_secret_is_rejected() -> None:
 
 
 def test_moving_characters_from_appkey_to_order_id_is_detected() -> None:
-    """The signature stays valid if the end of the appkey moves to the start of ``order_id``."""
+    """The signature stays valid if characters move between the appkey and ``order_id``, but one of the two is wrong."""
     forged = {**signed_fields(), "appkey": "gp-ke", "order_id": "y67848"}
     assert malformed_error(query(forged)).field == "order_id"
     shop = Credentials("gp-key6", "gp-secret")
@@ -320,9 +328,9 @@ def test_advised_order_numbers_make_moved_digits_detectable(order_id: str, price
     fields = signed_fields(order_id=order_id, out_order_id="T-1001-X", price=price)
     text = order_id + "T-1001-X" + price
     accepted = []
-    for first in range(len(text) + 1):
-        for second in range(first, len(text) + 1):
-            split = {"order_id": text[:first], "out_order_id": text[first:second], "price": text[second:]}
+    for start in range(len(text) + 1):
+        for end in range(start, len(text) + 1):
+            split = {"order_id": text[:start], "out_order_id": text[start:end], "price": text[end:]}
             try:
                 accepted.append(parse(query({**fields, **split})))
             except MalformedCallbackError:
@@ -350,7 +358,7 @@ def test_form_encoding_is_decoded() -> None:
 
 @rows("text", ["%", "%2", "%zz", "%2z", "a%", "%%32", "%u5bc6", "100%&x=1"])
 def test_percent_sign_without_two_hex_digits_is_malformed(text: str) -> None:
-    """``urllib.parse`` would accept such a query."""
+    """A ``%`` without two hex digits is malformed, although ``urllib.parse`` accepts it."""
     error = malformed_error(f"{query(signed_fields())}&x{text}")
     assert (error.field, error.problem) == (None, "contains a % without two hex digits")
     assert malformed_error(f"{query(signed_fields())}&y={text}").problem == "contains a % without two hex digits"
@@ -371,7 +379,7 @@ def test_query_longer_than_8192_bytes_is_rejected() -> None:
     text = query(signed_fields()) + "&y="
     assert parse(text + "y" * (8192 - len(text))) == parse(query(signed_fields()))
     assert malformed_error(text + "y" * (8193 - len(text))).problem == "is longer than 8192 bytes"
-    assert malformed_error("密" * 2731).problem == "is longer than 8192 bytes"
+    assert malformed_error("密" * 2731).problem == "is longer than 8192 bytes"  # 2731 characters, 8193 bytes
 
 
 @rows("value", [None, {}, FIELDS, [], 7, True, bytearray(b"a=1"), parse_qsl("a=1")])
@@ -387,7 +395,7 @@ def test_query_without_fields_reports_the_first_field_as_missing(text: Any) -> N
 
 
 def test_signature_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the result of ``hmac.compare_digest`` decides, whose time doesn't depend on the texts."""
+    """A signature is accepted if ``hmac.compare_digest`` says so. Its time doesn't depend on where the texts differ."""
     results: list[bool] = []
 
     def compare(first: bytes, second: bytes) -> bool:

@@ -156,20 +156,20 @@ def test_explanation_of_an_unlisted_code_says_that_it_is_not_listed() -> None:
 
 
 @rows(("error", "mentioned"), OTHER_ERRORS)
-def test_other_errors_are_explained(error: GatePayError, mentioned: str) -> None:
+def test_errors_other_than_refusals_are_explained(error: GatePayError, mentioned: str) -> None:
     """An error that isn't a refusal gets a cause and a remedy from its class."""
     assert mentioned in explain(error).remedy
     assert mentioned in explain(error, "zh").remedy
 
 
-def test_explanation_of_a_transport_error_says_whether_it_was_sent() -> None:
+def test_explanation_of_a_transport_error_says_whether_the_request_was_sent() -> None:
     """The explanation of a transport error says whether GatePay may have received the request."""
     not_sent, sent = (errors.TransportError(endpoint="ka/show", sent=sent, problem="x") for sent in (False, True))
     assert "nothing was sent" in explain(not_sent).cause
     assert "may have received" in explain(sent).cause
 
 
-def test_every_other_exception_has_an_entry() -> None:
+def test_every_exception_other_than_refusals_has_an_entry() -> None:
     """Each exception class that isn't a refusal has an entry, so none of them gets the fallback explanation."""
     with_entry = {entry.error for entry in ERROR_MEANINGS}
     expected = {cls for cls in all_classes(GatePayError) if not issubclass(cls, RefusedError)} | {RefusedError}

@@ -27,6 +27,7 @@ JsonPath = tuple[str | int, ...]
 FIRST_KEY: JsonPath = ("data", "ka", "data", 0)
 LAST_KEY: JsonPath = ("data", "ka", "data", 1)
 PRODUCT: JsonPath = ("data", "category", 1, "product", 0)
+# The fields of the examples, grouped by type: the name of the example, and the path of the field in it.
 NUMBERS: list[tuple[str, JsonPath]] = [
     *(("ka_show", ("data", "ka", name)) for name in ("total", "per_page", "current_page", "last_page")),
     *(("ka_show", (*LAST_KEY, name)) for name in ("id", "admin_id", "pay_product_id", "pay_order_id")),
@@ -137,7 +138,7 @@ def test_missing_required_field_is_reported_with_its_path(name: str, path: JsonP
 
 @rows(("name", "path"), MONEY)
 @rows(
-    ("raw", "exact"),
+    ("raw", "rounded"),
     [
         ("1.5", "1.50"),
         ("1.10", "1.10"),
@@ -161,12 +162,12 @@ def test_missing_required_field_is_reported_with_its_path(name: str, path: JsonP
         ("0.9999", "1.00"),
     ],
 )
-def test_money_is_rounded_to_the_fen(name: str, path: JsonPath, raw: str, exact: str) -> None:
+def test_money_is_rounded_to_the_fen(name: str, path: JsonPath, raw: str, rounded: str) -> None:
     """A price may be a text or a number. The rounding errors of PHP's floats are removed."""
     result = decode_changed(name, path, raw)
     price = result.order_price if name == "pay_create" else result.product(5).price
     assert type(price) is Decimal
-    assert str(price) == exact
+    assert str(price) == rounded
 
 
 @pytest.mark.parametrize(("name", "path"), MONEY, ids=str)
@@ -186,7 +187,7 @@ INVALID_PRICES += ["true", "false", "null", "[]", "{}", '["1.00"]']
 @rows(("name", "path"), MONEY)
 @rows("raw", INVALID_PRICES)
 def test_value_that_is_no_amount_is_rejected_with_its_path(name: str, path: JsonPath, raw: str) -> None:
-    """Numbers with a huge exponent are rejected, too."""
+    """A price that isn't a plain decimal number, or has a huge exponent, is rejected."""
     assert decode_error(name, path, raw).problem.startswith('should be money, such as 1.5 or "1.50", is ')
 
 
@@ -250,19 +251,19 @@ def test_blanks_and_a_byte_order_mark_around_json_are_ignored() -> None:
     assert codec.parse_json(b'\xef\xbb\xbf\r\n\t {"a": 1.50}\n') == {"a": Decimal("1.50")}
 
 
-@rows(("ours", "example", "table"), [
+@rows(("attribute", "name_in_example", "name_in_table"), [
     ("created_at", "createtime", "create_at"), ("updated_at", "updatetime", "update_at"),
 ])  # fmt: skip
-def test_times_are_read_under_both_documented_names(ours: str, example: str, table: str) -> None:
+def test_times_are_read_under_both_documented_names(attribute: str, name_in_example: str, name_in_table: str) -> None:
     """The vendor's example and table use different names. If both are present, that of the example counts."""
     reply = json.loads((SAMPLES / "ka_show.json").read_bytes())
     row = reply["data"]["ka"]["data"][1]
-    row[table] = 1
+    row[name_in_table] = 1
     with_both_names = decode(KaShow(3, 2), Reply(200, json.dumps(reply).encode()))
-    assert getattr(with_both_names.keys[1], ours) == datetime(2019, 4, 26, 4, 5, 20, tzinfo=UTC)
-    del row[example]
+    assert getattr(with_both_names.keys[1], attribute) == datetime(2019, 4, 26, 4, 5, 20, tzinfo=UTC)
+    del row[name_in_example]
     with_name_of_table = decode(KaShow(3, 2), Reply(200, json.dumps(reply).encode()))
-    assert getattr(with_name_of_table.keys[1], ours) == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
+    assert getattr(with_name_of_table.keys[1], attribute) == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
 
 
 @rows("raw", ["1" + "0" * 30, "-1" + "0" * 30, "253402300800", "99999999999999"])
@@ -284,7 +285,7 @@ def test_id_may_exceed_64_bits() -> None:
 
 
 def test_first_of_several_wrong_fields_is_reported() -> None:
-    """The path includes the index of its row."""
+    """The path in the error includes the index of the field's row."""
     reply = json.loads((SAMPLES / "ka_show.json").read_bytes())
     row = reply["data"]["ka"]["data"][0]
     reply["data"]["ka"]["data"] = [{**row, "id": 1}, row, row, {**row, "id": None}, {**row, "content": None}]

@@ -60,12 +60,12 @@ REPLIES = (
 
 def test_description_has_type_length_and_title_or_field_types() -> None:
     """Possible secrets are masked. The strict description shows only words and field names of a fixed list."""
-    wrong: list[str] = []
+    mismatches: list[str] = []
     for body, content_type, description, strict_description in REPLIES:
         actual = [describe(body.encode(), content_type=content_type, strict=strict) for strict in (False, True)]
         if actual != [description, strict_description or description]:
-            wrong.append(f"{body!r}: {actual}")
-    assert not wrong, "\n".join(wrong)
+            mismatches.append(f"{body!r}: {actual}")
+    assert not mismatches, "\n".join(mismatches)
 
 
 def test_description_is_cut_at_300_characters() -> None:

@@ -79,33 +79,40 @@ def classes(root: type[GatePayError] = GatePayError) -> Iterator[type[GatePayErr
 def make_report() -> Any:
     ledger = Ledger()
     ledger.read = 2
-    ledger.add(failed(Chunk(0, (1, 2), ("KEY-1", "KEY-2")), Fate.UNKNOWN))
+    ledger.add(failed(Chunk(index=0, lines=(1, 2), keys=("KEY-1", "KEY-2")), Fate.UNKNOWN))
     return ledger.report(stopped=None)
 
 
 def make_error(cls: Any) -> GatePayError:
     """Return an error of *cls* whose attributes all differ from their defaults."""
-    facts: dict[str, Any]
+    attributes: dict[str, Any]
     if issubclass(cls, RefusedError):
-        facts = {"code": 113, "message": "失败", "endpoint": "ka/create", "time": THEN, "attempts": 3, "in_doubt": True}
-        facts |= {"cause": "Its database failed.", "remedy": "Send it again."}
+        attributes = {
+            "code": 113,
+            "message": "失败",
+            "endpoint": "ka/create",
+            "time": THEN,
+            "attempts": 3,
+            "in_doubt": True,
+        }
+        attributes |= {"cause": "Its database failed.", "remedy": "Send it again."}
     elif issubclass(cls, errors.InvalidRequestError):
-        facts = {"field": "product_num", "problem": "must be above 0"}
+        attributes = {"field": "product_num", "problem": "must be above 0"}
     elif issubclass(cls, errors.ProtocolError):
-        facts = {"endpoint": "ka/show", "http_status": 429, "problem": "is missing", "path": "data.ka"}
-        facts |= {"excerpt": "Slow down", "retry_after": 7.5, "attempts": 2}
+        attributes = {"endpoint": "ka/show", "http_status": 429, "problem": "is missing", "path": "data.ka"}
+        attributes |= {"excerpt": "Slow down", "retry_after": 7.5, "attempts": 2}
     elif issubclass(cls, errors.TransportError):
-        facts = {"endpoint": "ka/show", "sent": True, "problem": "ConnectError", "attempts": 4}
+        attributes = {"endpoint": "ka/show", "sent": True, "problem": "ConnectError", "attempts": 4}
     elif issubclass(cls, errors.OutcomeUnknownError):
-        facts = {"endpoint": "pay/create", "out_order_id": "T-1-X", "attempts": 2}
+        attributes = {"endpoint": "pay/create", "out_order_id": "T-1-X", "attempts": 2}
     elif issubclass(cls, callback_errors.CallbackError):
-        facts = {"problem": "is missing", "field": "sign"}
+        attributes = {"problem": "is missing", "field": "sign"}
     elif issubclass(cls, UploadIncomplete):
-        facts = {"report": make_report()}
+        attributes = {"report": make_report()}
     else:
         return GatePayError("anything")
-    error: GatePayError = cls(**facts)
-    assert {name: getattr(error, name) for name in facts} == facts
+    error: GatePayError = cls(**attributes)
+    assert {name: getattr(error, name) for name in attributes} == attributes
     return error
 
 
@@ -141,7 +148,7 @@ def test_error_has_a_problem_for_programs(cls: type[GatePayError]) -> None:
 
 @each_class
 def test_error_survives_pickling(cls: type[GatePayError]) -> None:
-    """Notes and attributes set later survive, too, with every pickle protocol, and after pickling twice."""
+    """Notes, and attributes that were set later, survive every pickle protocol, and pickling twice."""
     error = make_error(cls)
     error.add_note("while uploading")
     error.attempts = 9  # type: ignore[attr-defined]  # not every class has this attribute

@@ -120,7 +120,7 @@ def decode_payment_generally(body: bytes) -> Payment | None:
     | st.sampled_from(["1.50", "1e5", -0.0, 5.699999999999999, 0.001, 1e300, "data:image/png;base64,A"]),
 )
 def test_fast_payment_reader_agrees_with_the_general_decoder(name: str | None, value: object) -> None:
-    """For any field value, the fast reader returns the same payment as the general decoder, or None if that fails."""
+    """For any field value, the fast reader returns the general decoder's payment, or None if that decoder fails."""
     document = json.loads(PAYMENT_SAMPLE)
     if name is not None:
         document["data"][name] = value

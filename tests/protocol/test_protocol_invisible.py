@@ -129,7 +129,7 @@ def test_invisible_character_within_credentials_or_url_is_rejected() -> None:
             assert (caught.value.field, value in str(caught.value)) == (name, False)
 
 
-def test_first_returns_the_code_point_of_the_first_invisible_character() -> None:
+def test_first_invisible_character_is_returned_as_its_code_point() -> None:
     """Plain spaces and characters that modify a visible one don't count."""
     expected = {"a\u200bb": "U+200B", "a\u00a0b": "U+00A0", "a\0": "U+0000", "a\nb\tc": "U+000A", "a b": None, "": None}
     assert {text: invisible.first(text) for text in expected} == expected

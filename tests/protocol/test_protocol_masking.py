@@ -47,12 +47,12 @@ ROWS = (
 
 def test_words_and_small_numbers_are_kept_and_possible_secrets_masked() -> None:
     """A possible secret is a card key, a signature or an order number."""
-    wrong: list[str] = []
+    mismatches: list[str] = []
     for text, masked, masked_strictly in ROWS:
         actual = [mask(text), mask(text, strict=True)]
         if actual != [masked, masked_strictly or masked]:
-            wrong.append(f"{text!r}: {actual}")
-    assert not wrong, "\n".join(wrong)
+            mismatches.append(f"{text!r}: {actual}")
+    assert not mismatches, "\n".join(mismatches)
 
 
 def test_card_keys_that_were_sent_are_masked_longest_first() -> None:

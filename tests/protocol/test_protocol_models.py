@@ -16,7 +16,16 @@ from gatepay_async.protocol.signing import Credentials
 pytestmark = pytest.mark.fast
 
 CREATED = datetime(2019, 4, 26, tzinfo=UTC)
-KEY = CardKey(1, 6, 8, 0, "CANARY-KEY", CREATED, CREATED, "soldin")
+KEY = CardKey(
+    id=1,
+    admin_id=6,
+    pay_product_id=8,
+    pay_order_id=0,
+    content="CANARY-KEY",
+    created_at=CREATED,
+    updated_at=CREATED,
+    status="soldin",
+)
 
 
 @rows(
@@ -51,7 +60,16 @@ def test_saving_a_qr_code_replaces_an_existing_file(tmp_path: Path) -> None:
 
 
 def make_product(product_id: int) -> Product:
-    return Product(product_id, 6, 39, "name", "description", "https://image", Decimal("1.00"), 4)
+    return Product(
+        id=product_id,
+        admin_id=6,
+        category_id=39,
+        name="name",
+        description="description",
+        image="https://image",
+        price=Decimal("1.00"),
+        stock=4,
+    )
 
 
 def test_catalog_finds_a_product_by_its_id() -> None:
@@ -76,7 +94,7 @@ def test_pay_types_are_text() -> None:
 
 def test_reprs_hold_no_secret() -> None:
     """A repr shows the number of card keys or bytes, but never a card key, a byte or the appsecret."""
-    chunk = Chunk(0, (1, 2), ("CANARY-A", "CANARY-B"))
+    chunk = Chunk(index=0, lines=(1, 2), keys=("CANARY-A", "CANARY-B"))
     outcome = failed(chunk, Fate.UNKNOWN)
     ledger = Ledger()
     ledger.add(outcome)
@@ -87,7 +105,7 @@ def test_reprs_hold_no_secret() -> None:
             Credentials("K", "CANARY-SECRET"),
             KaCreate(8, ["CANARY-A", "CANARY-B"]),
             KEY,
-            CardKeyPage(1, 50, 1, 1, (KEY,)),
+            CardKeyPage(total=1, per_page=50, current_page=1, last_page=1, keys=(KEY,)),
             chunk,
             outcome,
             report,

@@ -42,15 +42,15 @@ def test_prices_multiplied_with_floats_are_exact(fen: int, count: int) -> None:
 
 def test_all_prices_up_to_100_yuan_are_exact() -> None:
     """Each price is multiplied by 3, 7 and 10. Of the results for 3, 20 to 40 % have float errors."""
-    inexact, wrong = 0, []
+    inexact, mismatches = 0, []
     for fen in range(1, 10_001):
         for count in (3, 7, 10):
             product = float(f"{fen // 100}.{fen % 100:02d}") * count
             exact = Decimal(fen * count).scaleb(-2)
             inexact += count == 3 and Decimal(repr(product)) != exact
             if any(whole_fen(Decimal(text)) != exact for text in (repr(product), format(product, ".17g"))):
-                wrong.append((fen, count))
-    assert wrong == []
+                mismatches.append((fen, count))
+    assert mismatches == []
     assert 2_000 < inexact < 4_000
 
 

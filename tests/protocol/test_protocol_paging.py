@@ -21,11 +21,21 @@ CREATED_AT = datetime(2019, 4, 26, tzinfo=UTC)
 
 
 def row(number: int) -> CardKey:
-    return CardKey(number, 6, 8, 0, f"KEY-{number}", CREATED_AT, CREATED_AT, "soldin")
+    return CardKey(
+        id=number,
+        admin_id=6,
+        pay_product_id=8,
+        pay_order_id=0,
+        content=f"KEY-{number}",
+        created_at=CREATED_AT,
+        updated_at=CREATED_AT,
+        status="soldin",
+    )
 
 
 def page_of(*ids: int, total: int, number: int, last: int, per_page: int = 2) -> CardKeyPage:
-    return CardKeyPage(total, per_page, number, last, tuple(row(id_) for id_ in ids))
+    keys = tuple(row(id_) for id_ in ids)
+    return CardKeyPage(total=total, per_page=per_page, current_page=number, last_page=last, keys=keys)
 
 
 @define
@@ -41,6 +51,9 @@ class Change:
             start = position % (len(ids) or 1)
             deleted.update(ids[start : start + length])
         return deleted
+
+
+NO_CHANGE = Change(deleted=[], added=0)
 
 
 @define
@@ -69,12 +82,12 @@ class Server:
         self.all_ids.update(self.ids)
         page = self.show(requested)
         if self.reads == 1:
-            exists = page.keys and page.current_page == requested <= page.last_page
-            self.ids_at_start = self.ids[self.ids.index(page.keys[0].id) :] if exists else []
+            page_exists = page.keys and page.current_page == requested <= page.last_page
+            self.ids_at_start = self.ids[self.ids.index(page.keys[0].id) :] if page_exists else []
         return page
 
     def change(self) -> None:
-        change = next(self.changes, Change([], 0))
+        change = next(self.changes, NO_CHANGE)  # no change after the last one
         deleted = change.deleted_from(self.ids)
         added = change.added if self.may_offset or not deleted else min(change.added, len(deleted) - 1)
         newest = max(self.all_ids)
@@ -128,6 +141,7 @@ def is_ascending(ids: list[int]) -> bool:
 
 
 past_ends = st.sampled_from(["empty", "clamped", "echo", "think"])
+# Where two ranges of integers are combined, small numbers are drawn more often.
 deleted_ranges = st.tuples(
     st.one_of(st.integers(0, 6), st.integers(0, 40)), st.one_of(st.integers(1, 2), st.integers(1, 12))
 )
@@ -182,18 +196,20 @@ def make_server(count: int, per_page: int, *changes: Change, past_end: str = "em
     return Server(ids, per_page, past_end, iter(changes), all_ids=set(range(count + 1)))
 
 
-FIRST_ROW = [(0, 1)]
+FIRST_ROW_DELETED = Change(deleted=[(0, 1)], added=0)
+FIRST_ROW_DELETED_AND_ONE_ADDED = Change(deleted=[(0, 1)], added=1)
+ONE_ROW_ADDED = Change(deleted=[], added=1)
 
 
 def test_rows_deleted_while_reading_backwards_hide_no_row() -> None:
     """The walk reads backwards after a deletion. Another deletion, offset by an addition, must not hide a row."""
-    server = make_server(6, 2, Change(FIRST_ROW, 0), Change(FIRST_ROW, 0), Change([], 1))
+    server = make_server(6, 2, FIRST_ROW_DELETED, FIRST_ROW_DELETED, ONE_ROW_ADDED)
     assert walk(server.read) == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_rows_that_moved_before_the_first_page_are_found() -> None:
     """If deletions move rows to pages before the first page of the walk, the walk finds them there."""
-    server = make_server(4, 1, Change([(0, 2)], 0))
+    server = make_server(4, 1, Change(deleted=[(0, 2)], added=0))
     assert walk(server.read, first=2) == [2, 3, 4]
 
 
@@ -201,12 +217,12 @@ def test_rows_that_moved_before_the_first_page_are_found() -> None:
     ("changes", "reads"),
     [
         ([], 6),
-        ([Change([], 1)] * 3, 8),  # two more pages
-        ([Change(FIRST_ROW, 0)], 7),  # page 1 again
-        ([Change([], 0), Change([], 0), Change(FIRST_ROW, 0)], 7),
-        ([Change([(0, 2)], 0)], 6),  # page 1 again, but page 6 is gone
-        ([Change([], 0), Change([], 0), Change([(0, 4)], 0)], 8),  # pages 3, 2 and 1 again, then 2 to 4
-        ([Change(FIRST_ROW, 0), Change(FIRST_ROW, 0)], 7),  # pages 1 and 2 again, but page 6 is gone
+        ([ONE_ROW_ADDED] * 3, 8),  # two more pages
+        ([FIRST_ROW_DELETED], 7),  # page 1 again
+        ([NO_CHANGE, NO_CHANGE, FIRST_ROW_DELETED], 7),  # page 3 again
+        ([Change(deleted=[(0, 2)], added=0)], 6),  # page 1 again, but page 6 is gone
+        ([NO_CHANGE, NO_CHANGE, Change(deleted=[(0, 4)], added=0)], 8),  # pages 3, 2 and 1 again, then 2 to 4
+        ([FIRST_ROW_DELETED, FIRST_ROW_DELETED], 7),  # pages 1 and 2 again, but page 6 is gone
     ],
 )
 def test_pages_are_read_again_only_as_far_back_as_needed(changes: list[Change], reads: int) -> None:
@@ -218,8 +234,8 @@ def test_pages_are_read_again_only_as_far_back_as_needed(changes: list[Change], 
 
 def test_only_a_thorough_walk_detects_a_deletion_offset_by_an_addition() -> None:
     """``total`` doesn't show the change: a plain walk misses row 3, a thorough walk doesn't (a documented limit)."""
-    assert walk(make_server(6, 2, Change(FIRST_ROW, 1)).read) == [1, 2, 4, 5, 6, 7]
-    assert walk(make_server(6, 2, Change(FIRST_ROW, 1)).read, thorough=True) == [1, 2, 3, 4, 5, 6, 7]
+    assert walk(make_server(6, 2, FIRST_ROW_DELETED_AND_ONE_ADDED).read) == [1, 2, 4, 5, 6, 7]
+    assert walk(make_server(6, 2, FIRST_ROW_DELETED_AND_ONE_ADDED).read, thorough=True) == [1, 2, 3, 4, 5, 6, 7]
 
 
 @rows("past_end", ["empty", "clamped", "echo", "think"])
@@ -263,9 +279,11 @@ def with_page_sizes(server: Server, sizes: Iterator[int]) -> Callable[[int], Car
 
 
 @given(servers(deletions, st.just(0), may_offset=False), st.integers(0, 9), st.integers(1, 6), first_pages)
-def test_walk_misses_no_row_when_the_page_size_changes(server: Server, after: int, size: int, first: int) -> None:
+def test_walk_misses_no_row_when_the_page_size_changes(
+    server: Server, unchanged_reads: int, new_size: int, first: int
+) -> None:
     """A ``per_page`` that changes in the middle of a walk hides no row."""
-    sizes = [server.per_page] * after + [size]
+    sizes = [server.per_page] * unchanged_reads + [new_size]
     assert_nothing_missed(server, walk(with_page_sizes(server, iter(sizes)), first=first))
 
 
@@ -290,11 +308,11 @@ def test_walk_ends_when_the_page_size_changes_with_every_read(
 
 any_pages = st.builds(
     CardKeyPage,
-    st.integers(-1, 9),
-    st.integers(0, 4),
-    st.integers(-1, 9),
-    st.one_of(st.integers(-1, 9), st.just(10**9)),
-    st.lists(st.integers(0, 30), max_size=4, unique=True).map(sorted).map(lambda ids: tuple(map(row, ids))),
+    total=st.integers(-1, 9),
+    per_page=st.integers(0, 4),
+    current_page=st.integers(-1, 9),
+    last_page=st.one_of(st.integers(-1, 9), st.just(10**9)),
+    keys=st.lists(st.integers(0, 30), max_size=4, unique=True).map(sorted).map(lambda ids: tuple(map(row, ids))),
 )
 
 
@@ -354,9 +372,9 @@ def test_rows_not_in_ascending_order_are_rejected(ids: tuple[int, ...], wrong_in
     ("changes", "drifted"),
     [
         ([], False),
-        ([Change(FIRST_ROW, 0)], True),
-        ([Change([], 1)], True),
-        ([Change([], 0), Change([(9, 1)], 0)], True),
+        ([FIRST_ROW_DELETED], True),
+        ([ONE_ROW_ADDED], True),
+        ([NO_CHANGE, Change(deleted=[(9, 1)], added=0)], True),
     ],
 )
 def test_drifted_is_true_if_the_total_changed(changes: list[Change], *, drifted: bool) -> None:
@@ -370,7 +388,7 @@ def test_drifted_is_true_if_the_total_changed(changes: list[Change], *, drifted:
 
 def test_thorough_walk_reports_drift_that_the_total_hides() -> None:
     """A thorough walk reports a change even if ``total`` stayed the same."""
-    server = make_server(6, 2, Change(FIRST_ROW, 1))
+    server = make_server(6, 2, FIRST_ROW_DELETED_AND_ONE_ADDED)
     state = Walk(first=1, thorough=True)
     while not state.ended:
         run_wave(state, server.read)
@@ -380,7 +398,7 @@ def test_thorough_walk_reports_drift_that_the_total_hides() -> None:
 def test_thorough_walk_of_a_growing_stock_ends_with_few_reads() -> None:
     """If the stock grows before every second or third reply, the walk ends with at most 8 reads per page."""
     for interval, prefetch in ((2, 7), (2, 20), (3, 2)):
-        server = make_server(100, 5, *[Change([], int(step % interval == 0)) for step in range(1000)])
+        server = make_server(100, 5, *[Change(deleted=[], added=int(step % interval == 0)) for step in range(1000)])
         assert_nothing_missed(server, walk(server.read, prefetch=prefetch, thorough=True, max_waves=1000))
         assert server.reads <= 8 * len(server.ids) / server.per_page, (interval, prefetch)
 
@@ -425,7 +443,9 @@ def test_refused_page_in_a_wave_counts_as_a_deletion() -> None:
 
 
 @rows(
-    ("before", "after", "page_has_vanished", "changed"),
+    # The totals in the earlier wave and in the later one, whether the later one shows that a page has vanished, and
+    # whether the total may have fallen and may have risen between the two.
+    ("before", "after", "page_has_vanished", "fell_and_rose"),
     [
         ([8], [8], False, (False, False)),
         ([8], [7], False, (True, False)),
@@ -439,7 +459,7 @@ def test_refused_page_in_a_wave_counts_as_a_deletion() -> None:
     ],
 )
 def test_history_reports_possible_falls_and_rises_of_the_total(
-    before: list[int], after: list[int], changed: tuple[bool, bool], *, page_has_vanished: bool
+    before: list[int], after: list[int], fell_and_rose: tuple[bool, bool], *, page_has_vanished: bool
 ) -> None:
     """Only the totals of the two waves and of the waves between count. Earlier and later waves don't."""
     history = History(thorough=False)
@@ -450,7 +470,7 @@ def test_history_reports_possible_falls_and_rises_of_the_total(
     assert (
         history.may_have_fallen(wave_before, wave_after),
         history.may_have_risen(wave_before, wave_after),
-    ) == changed
+    ) == fell_and_rose
 
 
 @rows(
@@ -480,17 +500,17 @@ def test_row_with_an_unchanged_rank_proves_that_no_earlier_row_was_deleted(
     snapshots: list[Snapshot] = []
     for pages in waves:
         wave = history.begin_wave([8], page_has_vanished=False)
-        fresh = [
+        new_snapshots = [
             snapshot_of_page(number, page_of(first, first + 1, total=8, number=number, last=4), wave)
             for number, first in pages
         ]
-        history.record_unchanged_ranks(snapshots, fresh, oldest=0)
-        snapshots += fresh
+        history.record_unchanged_ranks(snapshots, new_snapshots, oldest=0)
+        snapshots += new_snapshots
     assert history.proves_no_gap(snapshots[behind], snapshots[ahead]) == no_gap
 
 
-def test_waiting_page_is_not_read_again() -> None:
-    """If one page of a wave is missing, only that page is requested again, as long as ``total`` doesn't change."""
+def test_only_the_missing_page_of_a_wave_is_requested_again() -> None:
+    """The pages after it wait for it, as long as ``total`` doesn't change."""
     state = Walk(first=1, prefetch=4, thorough=False)
     replies = {number: page_of(2 * number - 1, 2 * number, total=12, number=number, last=6) for number in (1, 3, 4)}
     assert state.receive([1, 2, 3, 4], replies) == [replies[1]]
@@ -528,7 +548,8 @@ def test_stock_that_never_stops_changing_raises(*, thorough: bool) -> None:
             return page_of(1, 2, total=41, number=1, last=21)
         shift = 1000 * reads
         ids = (shift + requested, shift + requested + 1) if requested > 1 else (0, 1)
-        return page_of(*ids, total=41 - (requested > 1), number=requested, last=21)
+        # Page 1 has another total than all other pages.
+        return page_of(*ids, total=41 if requested == 1 else 40, number=requested, last=21)
 
     for _ in range(2):  # after the error, the walk can be continued, and raises again
         with pytest.raises(MisreadError) as caught:  # noqa: PT012 -- any of the waves may raise

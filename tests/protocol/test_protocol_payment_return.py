@@ -72,7 +72,7 @@ def test_missing_or_malformed_field_is_rejected_despite_a_valid_signature(
 
 
 def test_return_with_a_wrong_signature_is_rejected() -> None:
-    """A changed field, a repeated name and the return of another shop are rejected, too."""
+    """Changed fields, the return of another shop, a repeated name and a truncated signature are rejected."""
     query = query_of()
     for forged_query in (
         query.replace("0.99", "0.98"),

@@ -25,7 +25,8 @@ WITHOUT_WAITING = Patience(
 
 def make_part(count: int = 4, *, in_doubt: bool = False, key: str = "KEY") -> Chunk:
     numbers = range(1, count + 1)
-    return Chunk(0, tuple(numbers), tuple(f"{key}-{number}" for number in numbers), in_doubt=in_doubt)
+    keys = tuple(f"{key}-{number}" for number in numbers)
+    return Chunk(index=0, lines=tuple(numbers), keys=keys, in_doubt=in_doubt)
 
 
 def make_refusal(kind: type[RefusedError] = RefusedError, *, in_doubt: bool = False) -> RefusedError:
@@ -42,18 +43,18 @@ def unexpected_reply(status: int, *, wait: float | None = None) -> ProtocolError
 
 STORAGE = make_refusal(errors.StorageFailedError)
 SIGNATURE = make_refusal(errors.SignatureRejectedError)
-STORED = Sent(Stored(1, ""), 1)
+STORED = Sent(Stored(1, ""), attempts=1)
 
 
 def upload(
     error_of: Callable[[Chunk, float], Any],
     *chunks: Chunk,
     patience: Patience = PATIENCE,
-    took: float = 0.01,
+    seconds_per_call: float = 0.01,
     progress: Progress | None = None,
 ) -> tuple[list[ChunkOutcome], Progress, int, float]:
     """
-    Send *chunks* in calls of *took* seconds each, in simulated time.
+    Send *chunks* in calls of *seconds_per_call* each, in simulated time.
 
     ``error_of(part, start)`` returns the error of the call that sends *part* at the time *start*, or None.
 
@@ -68,7 +69,7 @@ def upload(
         while parts and progress.ended is None:
             current = parts.pop(0)
             began = now = max(now, current.not_before)
-            calls, now = calls + 1, now + took
+            calls, now = calls + 1, now + seconds_per_call
             error = error_of(current, began)
             if error is None:
                 outcomes.append(progress.succeeded(current, STORED, now=now))
@@ -142,23 +143,24 @@ def test_one_bad_key_is_isolated() -> None:
         unexpected_reply(403),
         unexpected_reply(302),
     ):
-        for place in (1, 250, 500):
-            bad = f"KEY-{place}"
+        for position in (1, 250, 500):
+            bad = f"KEY-{position}"
             outcomes, progress, calls, now = upload(
-                lambda sent, _: error if bad in sent.keys else None,  # noqa: B023 -- called within this iteration
+                lambda part, _: error if bad in part.keys else None,  # noqa: B023 -- called within this iteration
                 make_part(500),
             )
-            case = (type(error), place)
+            case = (type(error), position)
             assert (case, progress.ended, len(outcomes) > 1) == (case, None, True)
             assert (case, sorted(outcome.count for outcome in outcomes if outcome.error)) == (case, [1])
+            # Halving 500 card keys down to one takes nine steps of two calls each.
             assert (case, calls <= 22, now < 5) == (case, True, True)
 
 
 def test_card_key_that_causes_server_errors_is_isolated() -> None:
-    """A card key that always causes a server error or a lost connection is found, too, after some waiting."""
+    """Halving finds a card key that always causes a server error or a lost connection, after some waiting."""
     for error in (unexpected_reply(500), lost_reply()):
         outcomes, progress, calls, now = upload(
-            lambda sent, _: error if "KEY-7" in sent.keys else None,  # noqa: B023 -- called within this iteration
+            lambda part, _: error if "KEY-7" in part.keys else None,  # noqa: B023 -- called within this iteration
             make_part(500),
         )
         assert (by_fate(outcomes), progress.ended) == ({"stored": 499, "unknown": 1}, None)
@@ -169,7 +171,7 @@ def test_card_key_that_causes_server_errors_is_isolated() -> None:
 def test_half_of_the_keys_are_stored_if_every_second_key_is_bad() -> None:
     """The bad keys are refused one by one."""
     outcomes, progress, calls, _ = upload(
-        lambda sent, _: make_refusal() if any(int(key[4:]) % 2 for key in sent.keys) else None, make_part(500)
+        lambda part, _: make_refusal() if any(int(key[4:]) % 2 for key in part.keys) else None, make_part(500)
     )
     assert (by_fate(outcomes), progress.ended) == ({"stored": 250, "refused": 250}, None)
     assert calls < 1000
@@ -198,7 +200,7 @@ def test_an_error_of_the_shop_ends_the_upload() -> None:
         assert (kind, calls, type(progress.stopped)) == (kind, 1, kind)
 
 
-def test_a_wrong_secret_takes_few_calls() -> None:
+def test_wrong_secret_ends_the_upload_after_few_calls() -> None:
     """The upload ends if GatePay rejects the signatures of a part and of its halves, or of all calls in flight."""
     for count, expected_calls in ((500, 3), (2, 3), (1, 1)):
         outcomes, progress, calls, _ = upload(lambda _chunk, _now: SIGNATURE, *[make_part(count)] * 4)
@@ -219,7 +221,7 @@ def test_key_that_breaks_the_signature_of_the_first_call_is_isolated() -> None:
     for place in (1, 250, 251, 500):
         bad = f"KEY-{place}"
         outcomes, progress, calls, _ = upload(
-            lambda sent, _: SIGNATURE if bad in sent.keys else None,  # noqa: B023 -- called within this iteration
+            lambda part, _: SIGNATURE if bad in part.keys else None,  # noqa: B023 -- called within this iteration
             make_part(500),
         )
         assert (place, by_fate(outcomes), progress.ended) == (place, {"stored": 499, "refused": 1}, None)
@@ -227,14 +229,14 @@ def test_key_that_breaks_the_signature_of_the_first_call_is_isolated() -> None:
 
 
 def test_rejected_signature_is_blamed_on_card_keys_if_the_secret_is_right() -> None:
-    """The secret is right if it has worked before. Card keys are suspected, too, if GatePay's filter changes them."""
+    """Card keys are suspected if the secret has worked before. Keys that GatePay's filter changes always are."""
     good, filtered = make_part(500), make_part(500, key="A&B")  # GatePay's input filter changes "&"
     outcomes, progress, _, _ = upload(
-        lambda sent, _: SIGNATURE if any(key in ("BAD-3", "A&B-3") for key in sent.keys) else None,
+        lambda part, _: SIGNATURE if any(key in ("BAD-3", "A&B-3") for key in part.keys) else None,
         good, make_part(500, key="BAD"), filtered,
     )  # fmt: skip
     assert (by_fate(outcomes), progress.stopped) == ({"stored": 1498, "refused": 2}, None)
-    outcomes, progress, _, _ = upload(lambda sent, _: SIGNATURE if "A&B-3" in sent.keys else None, filtered)
+    outcomes, progress, _, _ = upload(lambda part, _: SIGNATURE if "A&B-3" in part.keys else None, filtered)
     assert (by_fate(outcomes), progress.stopped) == ({"stored": 499, "refused": 1}, None)
     outcomes, progress, calls, _ = upload(lambda _chunk, _now: SIGNATURE, *[filtered] * 4)
     assert type(progress.stopped) is errors.SignatureRejectedError
@@ -281,11 +283,11 @@ def test_a_dead_server_ends_the_upload() -> None:
         STORAGE,
     ):
         for start in (0.0, 1.0):
-            for took in (0.01, 1.5):
+            for seconds_per_call in (0.01, 1.5):
                 _, progress, _, now = upload(
                     lambda _, now: error if now >= start else None,  # noqa: B023 -- called within this iteration
                     *[make_part(2)] * 400,
-                    took=took,
+                    seconds_per_call=seconds_per_call,
                 )
                 assert (progress.outage, now - start < 40) == (error, True)
 
@@ -338,10 +340,12 @@ def test_run_without_waiting_ends_after_two_failed_calls() -> None:
     outcomes, progress, _, _ = upload(lambda _chunk, _now: STORAGE, make_part(1), patience=WITHOUT_WAITING)
     assert (by_fate(outcomes), progress.ended) == ({"not_sent": 1}, None)
     outcomes, _, _, _ = upload(
-        lambda sent, _: STORAGE if "KEY-3" in sent.keys else None, make_part(500), patience=WITHOUT_WAITING
+        lambda part, _: STORAGE if "KEY-3" in part.keys else None, make_part(500), patience=WITHOUT_WAITING
     )
     assert by_fate(outcomes) == {"stored": 499, "refused": 1}
     # After four failed calls in earlier runs, the fifth shows that the card key is at fault.
-    verdict = Progress(WITHOUT_WAITING).failed(Chunk(0, (1,), ("KEY",), calls=4), STORAGE, began=0, now=0)
+    verdict = Progress(WITHOUT_WAITING).failed(
+        Chunk(index=0, lines=(1,), keys=("KEY",), calls=4), STORAGE, began=0, now=0
+    )
     assert isinstance(verdict, ChunkOutcome)
     assert verdict.fate is Fate.REFUSED

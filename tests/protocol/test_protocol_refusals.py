@@ -128,7 +128,7 @@ def test_refusal_needs_only_a_code(endpoint: str, status: int) -> None:
 
 @rows("message", [None, 7, [], {}, True])
 def test_message_that_is_not_a_string_is_ignored(message: Any) -> None:
-    """The error has an empty message instead."""
+    """If ``msg`` is not a string, the error has an empty message."""
     assert refusal("ka/show", {"code": 107, "msg": message}).message == ""
 
 

@@ -60,8 +60,8 @@ def test_texts_name_only_parameters_of_the_endpoint() -> None:
     parameter_names = {name for names in parameters.values() for name in names if "_" in name or name == "custom"}
     for (endpoint, code), refusal in REFUSALS.items():
         mentioned = set(re.findall(r"[a-z_]+", " ".join((*refusal.cause, *refusal.remedy)))) & parameter_names
-        wrong = mentioned - parameters[endpoint]
-        assert not wrong, (endpoint, code, wrong)
+        foreign = mentioned - parameters[endpoint]
+        assert not foreign, (endpoint, code, foreign)
 
 
 def without(row: dict[str, Any], *names: str) -> dict[str, Any]:

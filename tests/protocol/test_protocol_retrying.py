@@ -110,7 +110,7 @@ def test_call_gives_up_if_the_wait_would_reach_the_deadline(left: float, wait: f
 
 def test_sent_holds_the_value_and_the_number_of_attempts() -> None:
     """``Sent`` is the result of a call that succeeded."""
-    assert (Sent("x", 3).value, Sent("x", 3).attempts) == ("x", 3)
+    assert (Sent("x", attempts=3).value, Sent("x", attempts=3).attempts) == ("x", 3)
 
 
 @rows(

@@ -68,9 +68,11 @@ def test_page_example_is_decoded_with_times_in_utc() -> None:
     page = decode(KaShow(3, 2), Reply(200, read_sample("ka_show")))
     assert (page.total, page.per_page, page.current_page, page.last_page) == (70, 50, 2, 2)
     created = datetime(2019, 4, 26, 4, 5, 20, tzinfo=UTC)
+    common: dict[str, Any] = {"admin_id": 3, "pay_product_id": 3, "pay_order_id": 0, "status": "soldin"}
+    common |= {"created_at": created, "updated_at": created}
     assert page.keys == (
-        CardKey(1272, 3, 3, 0, "asdfsafasdfsadf", created, created, "soldin"),
-        CardKey(1273, 3, 3, 0, "asdf", created, created, "soldin"),
+        CardKey(id=1272, content="asdfsafasdfsadf", **common),
+        CardKey(id=1273, content="asdf", **common),
     )
     assert page.keys[0].created_at.tzinfo is UTC
 
@@ -95,7 +97,7 @@ def test_stored_example_is_decoded() -> None:
     ],
 )
 def test_unreadable_sentence_is_a_success_with_an_unknown_number(data: Any, stored: int | None) -> None:
-    """A number that is larger than the number of card keys sent is ignored, too."""
+    """An unreadable number, or one above the number of card keys sent, is ignored."""
     reply = Reply(200, json.dumps({"code": 100, "data": data}).encode())
     result = decode(KaCreate(3, ["KEY-1", "KEY-2"]), reply)
     assert result == Stored(stored, data if isinstance(data, str) else "")
@@ -196,6 +198,7 @@ def test_example_with_a_changed_value_yields_the_model_or_an_error(
     parent = reply
     while True:
         key = data.draw(st.sampled_from(list(parent) if isinstance(parent, dict) else list(range(len(parent)))))
+        # Change this value, or descend into it. Four of five times, descend.
         if not isinstance(parent[key], dict | list) or not parent[key] or data.draw(st.integers(0, 4)) == 0:
             break
         parent = parent[key]

@@ -97,10 +97,11 @@ def everything_in(error: GatePayError) -> str:
         parts += [repr(getattr(link, name, "")) for name in ("object", "doc", "input", "value")]
         if isinstance(link, GatePayError):
             parts.append(pickle.dumps(link, 0).decode("latin-1"))
-    return "".join(line for part in parts for line in part.splitlines(keepends=True) if not SOURCE.match(line))
+    return "".join(line for part in parts for line in part.splitlines(keepends=True) if not SOURCE_LINE.match(line))
 
 
-SOURCE = re.compile(r'^    (?!Error|gatepay)|^  File "')  # in a traceback: lines of source code, and their file names
+# In a traceback: lines of source code, and their file names. They contain the secrets of this file.
+SOURCE_LINE = re.compile(r'^    (?!Error|gatepay)|^  File "')
 
 
 def decode_failure(call: Any, body: bytes, status: int = 200) -> GatePayError:
@@ -189,7 +190,7 @@ def test_error_for_a_broken_page_contains_no_card_key(body: bytes, status: int) 
 
 @rows("key", ["CANARY\n1", "CANARY\r", "CANARY\ud800", "\udfffCANARY", b"CANARY", ["CANARY"], 7, ""])
 def test_error_for_an_invalid_card_key_names_only_its_line(key: Any) -> None:
-    """The error for a duplicate card key names only its line, too."""
+    """The error for an invalid or duplicate card key names the line, and doesn't contain the card key."""
     for keys in (["A", key], [key], ["CANARY-A", "CANARY-A"], "CANARY", ["CANARY"] * 501):
         with pytest.raises(InvalidRequestError) as caught:
             KaCreate(8, keys)
@@ -205,7 +206,7 @@ def test_error_for_an_invalid_appsecret_does_not_contain_it(secret: Any) -> None
     assert "CANARY" not in everything_in(caught.value)
 
 
-def test_helper_finds_secrets() -> None:
+def test_everything_in_finds_secrets() -> None:
     """``everything_in`` finds a secret in the text of an error, its attributes, its notes and its chain."""
     error = ProtocolError(endpoint="x", http_status=200, problem="CANARY")
     assert "CANARY" in everything_in(error)

@@ -95,7 +95,7 @@ def test_unknown_pay_type_is_rejected(value: Any) -> None:
 
 @rows("value", ["wechat", "alipay", "onecode", *PayType])
 def test_pay_type_may_be_text_or_enum(value: str) -> None:
-    """Both are sent as plain text."""
+    """A text and an enum member are sent as the same plain text."""
     call = PayCreate(**{**VALID_ARGUMENTS[PayCreate], "pay_type": value, "product_num": 1})
     assert call.pay_type is PayType(value)
     assert type(call.fields()["pay_type"]) is str

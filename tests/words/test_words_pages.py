@@ -15,8 +15,8 @@ from gatepay_async.words.pages import PAGES
 
 pytestmark = [pytest.mark.fast, pytest.mark.without_coverage]
 
-HERE = Path(str(sandbox.__file__)).parent
-TEMPLATES = {path.name: path.read_text("utf-8") for path in (HERE / "templates").glob("*.html")}
+SANDBOX = Path(str(sandbox.__file__)).parent
+TEMPLATES = {path.name: path.read_text("utf-8") for path in (SANDBOX / "templates").glob("*.html")}
 # The texts whose names are computed in the templates: {{ t("delivery_" + state) }}, {{ t(order.pay_type) }}.
 COMPUTED_NAMES = {
     *("delivery_waiting", "delivery_sending", "delivery_accepted", "delivery_refused"),
@@ -50,7 +50,7 @@ def test_pages_use_every_text_and_no_other() -> None:
     """Each text of the table is used by a template or the code, and each text that a template uses exists."""
     pages = [Environment().parse(page) for page in TEMPLATES.values()]  # noqa: S701 -- parsed, never rendered
     constants = {const.value for page in pages for const in page.find_all(nodes.Const)}
-    code = [ast.parse(path.read_text("utf-8")) for path in HERE.glob("*.py")]
+    code = [ast.parse(path.read_text("utf-8")) for path in SANDBOX.glob("*.py")]
     constants |= {node.value for tree in code for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     assert set(PAGES) - constants - COMPUTED_NAMES == set()
     calls = [call for page in pages for call in page.find_all(nodes.Call)]

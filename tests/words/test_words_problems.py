@@ -1,4 +1,8 @@
-"""Problems: each row of the table is used correctly, and a problem keeps its name and facts (the values in it)."""
+"""
+``Problem``, the text of an error in two languages: each row of its table is used correctly.
+
+A problem also keeps its name (of the row) and its facts (the values in the text) when it is copied or stored.
+"""
 
 import ast
 import copy
@@ -74,13 +78,13 @@ def test_both_languages_have_the_same_placeholders(name: str, text: tuple[str, s
     english, chinese = text
     assert placeholders(english) == placeholders(chinese)
     assert english.replace("…", "").isascii()
-    own_words = re.sub("pip install '[^']*'|httpx_aiohttp[.]AiohttpTransport|aiohttp|[{][^}]*[}]", "", chinese)
-    assert re.search("[\u4e00-\u9fff]", chinese) or not re.search("[A-Za-z]", own_words)
-    assert not re.search("[\u4e00-\u9fff] ?[a-z]+ [a-z]+", own_words), chinese
+    without_names = re.sub("pip install '[^']*'|httpx_aiohttp[.]AiohttpTransport|aiohttp|[{][^}]*[}]", "", chinese)
+    assert re.search("[\u4e00-\u9fff]", chinese) or not re.search("[A-Za-z]", without_names)
+    assert not re.search("[\u4e00-\u9fff] ?[a-z]+ [a-z]+", without_names), chinese
     assert not re.search("[\u4e00-\u9fff][,;:?!]|[,;:?!][\u4e00-\u9fff]", chinese)
 
 
-def test_problem_is_its_english_text() -> None:
+def test_problem_equals_its_english_text() -> None:
     """A problem compares and formats as its English text. It can be shown in each language, including its facts."""
     assert LINE == "line 7 contains a NUL character; the file may be UTF-16"
     assert f"keys: {LINE}" == f"keys: {LINE.in_('en')}"
@@ -124,7 +128,7 @@ def test_masking_changes_the_facts() -> None:
 
 
 def test_problem_survives_json() -> None:
-    """A problem of a newer version, or a plain string, keeps its text."""
+    """A problem keeps its name and facts. One of a newer version, or a plain string, keeps only its text."""
     assert LINE.as_json("zh") == {
         "name": "line",
         "text": "第 7 行含有 NUL 字符，文件可能是 UTF-16 编码",
