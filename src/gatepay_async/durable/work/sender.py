@@ -53,7 +53,12 @@ class BatchSender:
         self._outcomes: list[ChunkOutcome] = []
         self._refused: set[tuple[str, ...]] = set()  # the card keys of each part that GatePay has refused
         self._sender = PartSender(
-            self._send_part, product_id, self._progress, self._outcomes.append, may_send=may_send, on_sent=on_sent
+            self._send_noting_refusals,
+            product_id,
+            self._progress,
+            self._outcomes.append,
+            may_send=may_send,
+            on_sent=on_sent,
         )
 
     @property
@@ -73,7 +78,7 @@ class BatchSender:
             self._sender.end_with(error)
         return self._result()
 
-    async def _send_part(self, call: KaCreate) -> Sent[Stored]:
+    async def _send_noting_refusals(self, call: KaCreate) -> Sent[Stored]:
         try:
             return await self._send(call)
         except RefusedError as error:
