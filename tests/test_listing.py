@@ -4,7 +4,7 @@ import asyncio
 import gc
 import warnings
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Container
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -695,6 +695,51 @@ async def test_an_iterator_continues_after_a_cancellation_at_any_step(*, thoroug
                 await take_all(keys, received)
         await take_all(keys, received)
         assert received == shop.ids
+
+
+class BlockedShop(SimulatedShop):
+    """A simulated shop that doesn't answer some calls, by their number from 0."""
+
+    def __init__(self, rows: int, unanswered: Container[int] = ()) -> None:
+        super().__init__(rows)
+        self.unanswered = unanswered
+
+    async def send(self, call: KaShow) -> CardKeyPage:
+        if len(self.calls) in self.unanswered:
+            self.calls.append(call.page)
+            await anyio.sleep_forever()
+        return await super().send(call)
+
+
+@pytest.mark.parametrize("prefetch", [1, 2, 3, 8])
+@pytest.mark.parametrize("thorough", [False, True])
+async def test_the_pages_that_a_cancelled_wave_lacks_are_requested_again(prefetch: int, *, thorough: bool) -> None:
+    """
+    After a cancellation, the walk requests those pages of the wave that have not arrived, and returns each key once.
+
+    This also holds for a page that has arrived before and is read a second time.
+    """
+    shop = BlockedShop(120)
+    await ids_of(shop.listing(prefetch=prefetch, thorough=thorough))
+    assert (len(set(shop.calls)) < len(shop.calls)) == thorough  # some pages are read twice
+    calls = len(shop.calls)
+    for first in range(calls):
+        # Of the wave with this call, only the call's own page is missing, or all later ones, too.
+        for unanswered in (range(first, first + 1), range(first, calls)):
+            shop = BlockedShop(120, unanswered)
+            keys = aiter(shop.listing(prefetch=prefetch, thorough=thorough))
+            received: list[int] = []
+            async with anyio.create_task_group() as group:
+                group.start_soon(cancel_when_blocked, group.cancel_scope)
+                await take_all(keys, received)
+            calls_before = len(shop.calls)
+            missing = [page for number, page in enumerate(shop.calls) if number in unanswered]
+            shop.unanswered = ()
+            await take_all(keys, received)
+            assert received == shop.ids
+            next_wave = shop.calls[calls_before : calls_before + prefetch]
+            assert missing
+            assert set(missing) <= set(next_wave), (first, unanswered)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,6 +36,7 @@ from gatepay_async.durable.work.rate_limiter import RateLimiter
 from gatepay_async.protocol import bulk, callback_errors, errors
 from gatepay_async.protocol.bulk import Chunk, ChunkOutcome, Fate
 from gatepay_async.protocol.errors import GatePayError
+from gatepay_async.sqlite_files import connect
 from gatepay_async.words.problem import Problem
 
 pytestmark = pytest.mark.sockets
@@ -330,24 +331,52 @@ def test_worker_notices_a_lost_lock_and_can_acquire_it_again(
     first.release()
 
 
-def test_acquire_retries_if_its_lock_file_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If another worker deletes the lock file while it is being opened, ``acquire`` creates a new one."""
-    lock_file = worker_locks._lock_file
-    deletions = [True]
+def after_next_connect(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]) -> None:
+    """Call *change* once, between opening and locking the next lock file."""
 
-    def lock_file_and_delete_once(path: Path, *, wait: float = 0) -> sqlite3.Connection | None:
-        connection = lock_file(path, wait=wait)
-        if deletions and deletions.pop():
-            path.unlink()
+    def connect_and_change(path: Path, *, timeout: float) -> sqlite3.Connection:
+        connection = connect(path, timeout=timeout)
+        monkeypatch.setattr(worker_locks, "connect", connect)
+        change(path)
         return connection
 
-    monkeypatch.setattr(worker_locks, "_lock_file", lock_file_and_delete_once)
-    first = worker_locks.FileWorkerLocks(tmp_path / "db", "a")
+    monkeypatch.setattr(worker_locks, "connect", connect_and_change)
+
+
+def replace_file(path: Path) -> None:
+    path.unlink()
+    path.touch()
+
+
+@pytest.mark.parametrize("change", [Path.unlink, replace_file])
+def test_acquire_does_not_lock_a_deleted_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]
+) -> None:
+    """If others delete the lock file before it is locked, or replace it, ``acquire`` locks the file that exists."""
+    first, second = (worker_locks.FileWorkerLocks(tmp_path / "db", "a") for _ in range(2))
+    after_next_connect(monkeypatch, change)
     assert first.acquire("one")
-    assert first.check_workers({"one"}) == (1, set())
+    assert second.check_workers({"one"}) == (1, set())
     first.release()
     monkeypatch.setattr(worker_locks, "MAX_LOCK_TRIES", 0)
     assert not first.acquire("one")
+
+
+def test_check_does_not_delete_the_file_of_a_restarted_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a dead worker's file was replaced by that of its successor during a check, the successor counts as alive."""
+    dead, checking, successor = (worker_locks.FileWorkerLocks(tmp_path / "db", "a") for _ in range(3))
+    assert dead.acquire("one")
+    assert dead._lock is not None
+    dead._lock.close()  # as the system does when the process dies
+
+    def restart(path: Path) -> None:
+        path.unlink()
+        assert successor.acquire("one")
+
+    after_next_connect(monkeypatch, restart)
+    assert checking.check_workers({"one"}) == (1, set())
+    assert checking.check_workers({"one"}) == (1, set())
+    successor.release()
 
 
 def test_lock_file_of_a_dead_worker_is_deleted(tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ async def test_other_workers_finish_the_batches_of_a_killed_worker(
     workspace, keys = own_workspace, [f"SECRET{number:06d}KEY" for number in range(60_000)]
     keys[700] = "SECRET\0NUL"
     workspace.timeout = 600  # no call fails while the server makes it wait
-    async with serving(GatedShop()) as shop:
+    shop = GatedShop()
+    async with serving(shop):
         # This applies to one card key only. It is in the last of the six batches, so the killed worker doesn't have it.
         shop.refuse_with["SECRET055555KEY"] = 109
         uploads = workspace.uploads(shop)

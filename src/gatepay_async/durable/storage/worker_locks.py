@@ -159,15 +159,11 @@ class FileWorkerLocks:
         """Implement ``WorkerLocks.acquire``."""
         self.release()
         path = self._path(worker)
-        for _ in range(MAX_LOCK_TRIES):
-            lock = _lock_file(path, wait=PROBE_TIMEOUT_S)
-            if lock is None:
-                return False
-            if path.exists():
-                self._lock, self._own_path = lock, path
-                return True
-            lock.close()  # another worker deleted the file before we locked it, because it considered us dead
-        return False
+        lock = _lock_file(path, wait=PROBE_TIMEOUT_S)
+        if lock is None:
+            return False
+        self._lock, self._own_path = lock, path
+        return True
 
     def is_held(self) -> bool:
         """Implement ``WorkerLocks.is_held``."""
@@ -212,15 +208,30 @@ def _lock_file(path: Path, *, wait: float = 0) -> sqlite3.Connection | None:
     Returns:
         None if the file is still locked after *wait* seconds.
     """
-    create_private(path)
-    lock = connect(path, timeout=wait)
-    try:
-        lock.execute("PRAGMA journal_mode=MEMORY")
-        lock.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError:
+    for _ in range(MAX_LOCK_TRIES):
+        create_private(path)
+        file_id = _file_id(path)
+        lock = connect(path, timeout=wait)
+        try:
+            lock.execute("PRAGMA journal_mode=MEMORY")
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError:
+            lock.close()
+            return None
+        # Between opening and locking the file, another worker may have deleted it, because no worker held its lock. By
+        # now, there may even be a new file in its place, and that one may be locked by a live worker.
+        if file_id and file_id == _file_id(path):
+            return lock
         lock.close()
-        return None
-    return lock
+    return None
+
+
+def _file_id(path: Path) -> tuple[int, ...]:
+    """Return numbers that identify the file at *path* as long as it is open; none if there is no file."""
+    with suppress(FileNotFoundError):
+        status = path.stat()
+        return status.st_dev, status.st_ino
+    return ()
 
 
 def _is_file_locked(path: Path) -> bool:
