@@ -26,8 +26,8 @@ LIBRARY_WORDS = re.compile(
 # The problems that name parameters of the library, and why no command can have them.
 UNREACHABLE = {
     "checked or converted by an option, or by a Python call that no command makes": (
-        "not_seconds seconds_or_none seconds_from_0 keys_not_iterable not_iterable not_callable too_many_keys not_bool "
-        "money_not_decimal naive_datetime vendor_field not_dict not_instance wrong_type lacks_members not_path no_job"
+        "not_list not_seconds seconds_or_none seconds_from_0 keys_not_iterable not_iterable not_callable not_bool "
+        "too_many_keys money_not_decimal naive_datetime vendor_field not_dict not_instance wrong_type lacks_members not_path no_job"
     ),
     "for clients, transports and hooks of the user's own": (
         "client_and_transport aiohttp_transport used_up_by_hook foreign_error foreign_cancellation call_in_test "
