@@ -27,7 +27,8 @@ LIBRARY_WORDS = re.compile(
 UNREACHABLE = {
     "checked or converted by an option, or by a Python call that no command makes": (
         "not_list not_seconds seconds_or_none seconds_from_0 keys_not_iterable not_iterable not_callable not_bool "
-        "too_many_keys money_not_decimal naive_datetime vendor_field not_dict not_instance wrong_type lacks_members not_path no_job"
+        "too_many_keys money_not_decimal naive_datetime vendor_field not_dict not_instance wrong_type lacks_members "
+        "not_path no_job"
     ),
     "for clients, transports and hooks of the user's own": (
         "client_and_transport aiohttp_transport used_up_by_hook foreign_error foreign_cancellation call_in_test "
