@@ -190,8 +190,8 @@ WRONG_SETTINGS: tuple[tuple[dict[str, str], str, str], ...] = (
     ({}, "products", "settings.no_appkey"),
     ({"GATEPAY_APPKEY": "a"}, "products", "settings.no_secret"),
     ({"GATEPAY_APPKEY": "a"}, "link t --price 1", "settings.no_secret"),
-    ({"GATEPAY_APPKEY": "a", "GATEPAY_APPSECRET_FILE": "no.txt"}, "products", "settings.secret_file ENOENT"),
-    ({"GATEPAY_APPKEY": "a", "GATEPAY_APPSECRET_FILE": "empty.txt"}, "products", "settings.secret_form"),
+    ({"GATEPAY_APPKEY": "a", "GATEPAY_APPSECRET_FILE": "no.txt"}, "products", "failing.field secret_unreadable ENOENT"),
+    ({"GATEPAY_APPKEY": "a", "GATEPAY_APPSECRET_FILE": "empty.txt"}, "products", "failing.field secret_form"),
     (
         {"GATEPAY_APPKEY": "a", "GATEPAY_APPSECRET": "b", "GATEPAY_APPSECRET_FILE": "empty.txt"},
         "products",

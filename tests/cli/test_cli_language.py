@@ -22,6 +22,7 @@ from gatepay_async.version import __version__
 from gatepay_async.words import LANGUAGES
 from gatepay_async.words.command import COMMAND
 from gatepay_async.words.pages import PAGES
+from gatepay_async.words.problem import os_reason
 from gatepay_async.words.problems import PROBLEMS
 
 pytestmark = pytest.mark.fast
@@ -228,14 +229,10 @@ def test_unknown_names_for_the_version_suggest_the_option(gatepay: Any) -> None:
 def test_common_reasons_of_the_system_are_translated() -> None:
     """A reason that isn't in the table is shown as it is."""
     language.set_language("zh")
-    full = language.text(
-        "queue.unwritable", reason=language.os_reason(OSError(errno.ENOSPC, "No space left on device"))
-    )
+    full = language.text("queue.unwritable", reason=os_reason(OSError(errno.ENOSPC, "No space left on device")))
     assert "磁盘空间不足" in full
-    assert (
-        language.os_reason(OSError(errno.ENOTTY, "Inappropriate ioctl for device")) == "Inappropriate ioctl for device"
-    )
-    assert language.os_reason(OSError("no number")) == "no number"
+    assert os_reason(OSError(errno.ENOTTY, "Inappropriate ioctl for device")) == "Inappropriate ioctl for device"
+    assert os_reason(OSError("no number")) == "no number"
 
 
 def test_unknown_language_is_refused_in_english(gatepay: Any) -> None:

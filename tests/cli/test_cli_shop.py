@@ -510,7 +510,7 @@ def test_secret_is_read_from_a_file(
 
 @pytest.mark.parametrize(
     ("content", "expected"),
-    [("", "nothing else"), ("two words", "nothing else"), ("x" * 5000, "nothing else"), (None, "can't read")],
+    [("", "nothing else"), ("two words", "nothing else"), ("x" * 5000, "nothing else"), (None, "can't be read")],
 )
 def test_invalid_secret_file_is_named_without_its_content(
     gatepay: Any, tmp_path: Path, content: str | None, expected: str, monkeypatch: pytest.MonkeyPatch

@@ -22,6 +22,7 @@ from gatepay_async.cli.chosen import choose_env_file, choose_profile, fresh_run
 from gatepay_async.cli.language import text
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.words import LANGUAGES
+from gatepay_async.words.problem import os_reason
 
 # The order in help: commands for newcomers first.
 _COMMAND_ORDER = (
@@ -109,7 +110,7 @@ def _report_write_error(write_error: OSError) -> Status:
     if isinstance(write_error, BrokenPipeError):
         return Status.PIPE_CLOSED
     # Printed on standard error, also with --json, because standard output can't be written.
-    output.warn(text("output.unwritable", reason=language.os_reason(write_error)))
+    output.warn(text("output.unwritable", reason=os_reason(write_error)))
     return Status.NO_OUTPUT
 
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 
-from gatepay_async.cli.language import os_reason, text
+from gatepay_async.cli.language import text
 from gatepay_async.cli.output import warn
 from gatepay_async.cli.private_file import atomic_write, check_replaceable
 from gatepay_async.cli.status import HaltError
+from gatepay_async.words.problem import os_reason
 
 _MAX_ENV_FILE_BYTES = 256 * 1024  # no .env file is longer
 _OUR_FIRST_LINE = "# Written by `gatepay sandbox`, which replaces it each time it starts."

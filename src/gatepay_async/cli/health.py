@@ -18,9 +18,10 @@ import anyio
 from anyio.abc import Listener, SocketAttribute, SocketStream
 from attrs import frozen
 
-from gatepay_async.cli.language import os_reason, text
+from gatepay_async.cli.language import text
 from gatepay_async.cli.output import warn
 from gatepay_async.cli.status import HaltError
+from gatepay_async.words.problem import os_reason
 
 _MAX_CLIENTS = 16  # at once
 _REQUEST_TIMEOUT_S = 5.0  # for a request and its response

@@ -1,6 +1,5 @@
 """The language of the command's output."""
 
-import errno
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Self, cast
@@ -8,7 +7,7 @@ from typing import Self, cast
 from gatepay_async.words import LANGUAGES, Lang, say
 from gatepay_async.words.command import COMMAND
 from gatepay_async.words.problem import Problem
-from gatepay_async.words.problems import OS_ERRORS, PROBLEMS
+from gatepay_async.words.problems import PROBLEMS
 
 # A context variable, because tests run the command several times in one process.
 _language: ContextVar[Lang] = ContextVar("language", default="en")
@@ -67,12 +66,6 @@ def problem_text(problem: Problem) -> str:
     facts = {name: problem_text(fact) if isinstance(fact, Problem) else fact for name, fact in problem.facts.items()}
     words = COMMAND.get(f"problem.{problem.name}") or PROBLEMS[problem.name]
     return say(words, _language.get(), **facts)
-
-
-def os_reason(error: OSError) -> str:
-    """Return the reason of the operating system: a ``Problem`` if it is a common one, else the system's text."""
-    name = errno.errorcode.get(error.errno or 0)
-    return Problem(name) if name in OS_ERRORS else error.strerror or str(error)
 
 
 def _in_sentence(value: object) -> object:

@@ -9,8 +9,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from gatepay_async.cli.language import os_reason, text
+from gatepay_async.cli.language import text
 from gatepay_async.cli.status import HaltError, Status
+from gatepay_async.words.problem import os_reason
 
 _TEMPORARY_SUFFIX = ".part"  # the suffix of temporary files
 _LEFTOVER_SECONDS = 60.0  # a younger temporary file may belong to a running command

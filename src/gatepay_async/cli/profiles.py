@@ -16,9 +16,10 @@ import typer
 from attrs import asdict, field, frozen
 from attrs.validators import in_, instance_of, min_len
 
-from gatepay_async.cli.language import os_reason, text
+from gatepay_async.cli.language import text
 from gatepay_async.cli.private_file import atomic_write, remove_leftovers
 from gatepay_async.cli.status import HaltError
+from gatepay_async.words.problem import os_reason
 
 DEFAULT_NAME = "default"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")  # part of a file name, so no capitals: some systems ignore case

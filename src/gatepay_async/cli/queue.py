@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from gatepay_async.cli import settings
 from gatepay_async.cli.extras import require_extra
-from gatepay_async.cli.language import os_reason, text
+from gatepay_async.cli.language import text
 from gatepay_async.cli.profiles import app_folder
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.protocol import invisible
+from gatepay_async.words.problem import os_reason
 
 if TYPE_CHECKING:
     from gatepay_async.durable import DurableError, DurableUploads, Job, Submitter

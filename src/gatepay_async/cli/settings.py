@@ -9,6 +9,7 @@ profile. No secret is read from the command line.
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,14 +17,13 @@ from attrs import field, frozen
 
 from gatepay_async.cli import keyrings, profiles
 from gatepay_async.cli.chosen import KEY_VARIABLES, chosen
-from gatepay_async.cli.env_files import decoded
-from gatepay_async.cli.language import os_reason, text
+from gatepay_async.cli.language import text
 from gatepay_async.cli.output import warn
 from gatepay_async.cli.profiles import Profile
 from gatepay_async.cli.status import HaltError
 from gatepay_async.client import BASE_URL, CLOUD_BASE_URL, AsyncGatePay
-
-_MAX_SECRET_BYTES = 4096  # no file with a secret is longer
+from gatepay_async.client.settings import read_secret
+from gatepay_async.protocol.errors import InvalidRequestError
 
 
 class ShopCredentials(Protocol):
@@ -245,14 +245,10 @@ def is_world_readable(path: Path) -> bool:
 def _read_secret(path: Path) -> str:
     """Return the secret in a file. Warn if all users can read it."""
     try:
-        with path.open("rb") as file:
-            raw = file.read(_MAX_SECRET_BYTES + 1)
-        shared = is_world_readable(path)
-    except OSError as error:
-        raise HaltError(text("settings.secret_file", path=path, reason=os_reason(error))) from None
-    value = decoded(raw).strip()
-    if not value or len(raw) > _MAX_SECRET_BYTES or len(value.split()) != 1:
-        raise HaltError(text("settings.secret_form", path=path))
-    if shared:
-        warn(text("settings.secret_shared", path=path))
-    return value
+        secret = read_secret(path)
+    except InvalidRequestError as error:
+        raise HaltError(text("failing.field", field="GATEPAY_APPSECRET_FILE", problem=error.problem)) from None
+    with suppress(OSError):  # the file may be gone by now
+        if is_world_readable(path):
+            warn(text("settings.secret_shared", path=path))
+    return secret

@@ -24,9 +24,10 @@ from attrs import field, frozen
 from gatepay_async.cli.files import formats, writing
 from gatepay_async.cli.files.odd import Odd
 from gatepay_async.cli.files.reading import FileProblemError
-from gatepay_async.cli.language import CommandText, os_reason, text
+from gatepay_async.cli.language import CommandText, text
 from gatepay_async.cli.output import escape, is_closed, warn
 from gatepay_async.cli.status import HaltError
+from gatepay_async.words.problem import os_reason
 
 
 @frozen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gatepay_async.exchange.loopback import is_loopback
@@ -11,7 +12,7 @@ from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.protocol import checks, invisible
 from gatepay_async.protocol.checks import check_instance
 from gatepay_async.protocol.errors import InvalidRequestError
-from gatepay_async.words.problem import Problem
+from gatepay_async.words.problem import Problem, os_reason
 
 if TYPE_CHECKING:
     import httpx
@@ -48,20 +49,31 @@ def secret_or_env(secret: str | None) -> str:
         return value_or_env("appsecret", secret, "GATEPAY_APPSECRET")
     if os.environ.get("GATEPAY_APPSECRET"):
         raise InvalidRequestError(field="GATEPAY_APPSECRET_FILE", problem=Problem("two_secrets"))
+    # Path.expanduser() raises without a home.
+    secret = read_secret(Path(os.path.expanduser(path)))  # noqa: PTH111 -- see above
+    checks.check("GATEPAY_APPSECRET_FILE", checks.cleaned(secret), checks.token)
+    return secret
+
+
+def read_secret(path: Path) -> str:
+    """
+    Return the secret in the file that GATEPAY_APPSECRET_FILE names.
+
+    Raises:
+        InvalidRequestError: The file has no secret, has other text as well, or can't be read.
+    """
     try:
-        # expanduser(), because Path.expanduser() raises without a home.
-        with open(os.path.expanduser(path), "rb") as file:  # noqa: PTH111, PTH123 -- as above
+        with path.open("rb") as file:
             raw = file.read(MAX_SECRET_FILE_BYTES + 1)
     except OSError as error:
-        problem = Problem("secret_unreadable", path=path, reason=str(error.strerror))
+        problem = Problem("secret_unreadable", path=str(path), reason=os_reason(error))
     else:
         # Notepad and PowerShell may write UTF-16, with a byte-order mark.
         encoding = "utf-16" if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
         words = raw.decode(encoding, "replace").split()
         if len(words) == 1 and len(raw) <= MAX_SECRET_FILE_BYTES:
-            checks.check("GATEPAY_APPSECRET_FILE", checks.cleaned(words[0]), checks.token)
             return words[0]
-        problem = Problem("secret_form", path=path)
+        problem = Problem("secret_form", path=str(path))
     raise InvalidRequestError(field="GATEPAY_APPSECRET_FILE", problem=problem)
 
 

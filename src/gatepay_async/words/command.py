@@ -808,14 +808,6 @@ COMMAND: dict[str, Text] = {
         "同时设置了 GATEPAY_APPSECRET 和 GATEPAY_APPSECRET_FILE。",
     ),
     "settings.two_secrets.todo": ("unset one of them", "请取消其中一个"),
-    "settings.secret_file": (
-        "GATEPAY_APPSECRET_FILE: can't read {path}: {reason}",
-        "GATEPAY_APPSECRET_FILE：无法读取 {path}：{reason}",
-    ),
-    "settings.secret_form": (
-        "GATEPAY_APPSECRET_FILE: {path} must contain the secret and nothing else.",
-        "GATEPAY_APPSECRET_FILE：{path} 里只能有密钥本身。",
-    ),
     "settings.secret_shared": (
         "Warning: every user of this machine can read the secret in {path}. To fix this, run chmod 600 on it.",
         "警告：本机所有用户都能读取 {path} 中的密钥；请对它执行 chmod 600。",

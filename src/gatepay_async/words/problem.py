@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from errno import errorcode
 from typing import Any, Self, TypeAlias
 
 from gatepay_async.words import Lang, say
-from gatepay_async.words.problems import PROBLEMS
+from gatepay_async.words.problems import OS_ERRORS, PROBLEMS
 
-__all__ = ["Problem"]
+__all__ = ["Problem", "message_of", "os_reason"]
 
 # A value in a sentence.
 Fact: TypeAlias = "str | int | float | Problem | None"
@@ -89,3 +90,9 @@ def message_of(error: BaseException) -> str:
     """Return the ``Problem`` that *error* was raised with, or its text."""
     message = error.args[0] if error.args else None
     return message if isinstance(message, Problem) else str(error)
+
+
+def os_reason(error: OSError) -> str:
+    """Return the operating system's reason for *error*: a ``Problem`` if it is a common one, else the system's text."""
+    name = errorcode.get(error.errno or 0)
+    return Problem(name) if name in OS_ERRORS else error.strerror or str(error)

@@ -13,7 +13,7 @@ from gatepay_async.cli import settings
 from gatepay_async.cli.commands.pay_lost import find_order
 from gatepay_async.cli.commands.pay_waiting import open_listener, wait_for_payment
 from gatepay_async.cli.extras import require_extra
-from gatepay_async.cli.language import CommandText, os_reason, text
+from gatepay_async.cli.language import CommandText, text
 from gatepay_async.cli.output import escape, print_json, wants_json, warn
 from gatepay_async.cli.screens import name_value_table, new_console, print_line, print_table
 from gatepay_async.cli.status import HaltError, Status
@@ -22,6 +22,7 @@ from gatepay_async.order_ids import new_out_order_id
 from gatepay_async.protocol.errors import OutcomeUnknownError
 from gatepay_async.protocol.models import QrCode
 from gatepay_async.protocol.money import parse_amount
+from gatepay_async.words.problem import os_reason
 
 
 @frozen

@@ -9,12 +9,13 @@ from decimal import Decimal
 import anyio
 
 from gatepay_async.cli import settings
-from gatepay_async.cli.language import os_reason, text
+from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, print_json, wants_json, warn_interrupted
 from gatepay_async.cli.screens import format_duration, local_time, print_line
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.exchange.urls import MAX_PORT
 from gatepay_async.protocol.models import Callback
+from gatepay_async.words.problem import os_reason
 
 # How long an order of the sandbox can be paid, and the default of `--timeout`. GatePay doesn't document its limit.
 ORDER_SECONDS = 300

@@ -16,12 +16,13 @@ from attrs import asdict, frozen
 
 from gatepay_async.cli import env_files
 from gatepay_async.cli.extras import require_extra
-from gatepay_async.cli.language import current_language, os_reason, text
+from gatepay_async.cli.language import current_language, text
 from gatepay_async.cli.output import escape, print_json, wants_json
 from gatepay_async.cli.screens import name_value_table, print_line, print_table
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.words import say
 from gatepay_async.words.pages import PAGES
+from gatepay_async.words.problem import os_reason
 
 if TYPE_CHECKING:
     from gatepay_async.sandbox import CallEvent, DeliveryEvent, Sandbox
