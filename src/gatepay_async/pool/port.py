@@ -75,8 +75,8 @@ class Request:
         headers: All headers, with Content-Length or Transfer-Encoding.
         hooks: Functions to call during the request.
         extensions: httpx's own extensions: time-outs, for example.
-        start: The encoded head up to the value of Content-Length, if the request is a `Prepared` one; else empty.
-        is_last: Whether the request has `Connection: close`.
+        encoded_head: The head, encoded, up to the value of Content-Length. Empty if the request wasn't `Prepared`.
+        closes_connection: Whether the request has `Connection: close`.
     """
 
     method: bytes
@@ -85,8 +85,8 @@ class Request:
     body: RequestBody = field(repr=False)
     hooks: Hooks = field(factory=Hooks, repr=False)
     extensions: dict[str, Any] = field(factory=dict[str, Any], repr=False)
-    start: bytes = field(default=b"", repr=False)
-    is_last: bool = False
+    encoded_head: bytes = field(default=b"", repr=False)
+    closes_connection: bool = False
 
 
 @frozen
@@ -96,19 +96,27 @@ class Prepared:
 
     Attributes:
         headers: All headers but Content-Length.
-        start: As in `Request`.
-        is_last: As in `Request`.
+        encoded_head: As in `Request`.
+        closes_connection: As in `Request`.
     """
 
     method: bytes
     target: bytes
     headers: HeaderLines = field(repr=False)
-    start: bytes = field(repr=False)
-    is_last: bool
+    encoded_head: bytes = field(repr=False)
+    closes_connection: bool
 
     def request(self, body: bytes, hooks: Hooks) -> Request:
         """Return the whole request."""
-        return Request(self.method, self.target, self.headers, body, hooks, start=self.start, is_last=self.is_last)
+        return Request(
+            self.method,
+            self.target,
+            self.headers,
+            body,
+            hooks,
+            encoded_head=self.encoded_head,
+            closes_connection=self.closes_connection,
+        )
 
 
 @define
@@ -160,10 +168,10 @@ class Connection(Protocol):
     """
     One connection, which carries one exchange after the other.
 
-    An exchange is `send`, any number of `read`, and `finish`; or else one `ask`.
+    An exchange is `send`, any number of `read`, and `finish`; or else one `try_exchange`.
     """
 
-    def is_fit(self) -> bool:
+    def is_reusable(self) -> bool:
         """Whether the connection can carry another request. This doesn't check the socket for unread bytes."""
         ...
 
@@ -171,7 +179,7 @@ class Connection(Protocol):
         """Whether the connection was opened in this process, on the running event loop. If not, don't use it."""
         ...
 
-    async def ask(
+    async def try_exchange(
         self, outgoing: bytes, *, on_send: Callable[[], object], deadline: float, max_bytes: int
     ) -> WholeResponse | None:
         """

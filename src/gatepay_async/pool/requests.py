@@ -34,8 +34,8 @@ def encode_head(method: bytes, target: bytes, headers: HeaderLines) -> bytes:
 def encode(request: Request) -> bytes:
     """Encode the head of *request*, and its body if that is bytes."""
     body = request.body if isinstance(request.body, bytes) else b""
-    if request.start:
-        return b"%b%d\r\n\r\n%b" % (request.start, len(body), body)
+    if request.encoded_head:
+        return b"%b%d\r\n\r\n%b" % (request.encoded_head, len(body), body)
     head = encode_head(request.method, request.target, request.headers)
     framing = Framing(request.headers)  # also for a stream: it must raise before anything is sent
     framed = framing.frame(body) + framing.end() if isinstance(request.body, bytes) else b""

@@ -163,7 +163,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
             with contextlib.suppress(httpcore.WriteError):
                 await self.write(b"", timeout)
         # The number of bytes that arrived before the request was sent.
-        early = 0 if self._records is None else self._records.early
+        early_bytes = 0 if self._records is None else self._records.early_bytes
         try:
             if timeout is None:
                 data = await self._open_stream().receive(max_bytes)
@@ -176,7 +176,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
             raise httpcore.ReadTimeout(Problem("nothing_to_read", seconds=timeout)) from error
         except BROKEN as error:
             raise httpcore.ReadError(_reason(error)) from error
-        if early and self._records is not None and self._records.only_early:  # *data* can't be the reply
+        if early_bytes and self._records is not None and self._records.last_were_early:  # *data* can't be the reply
             raise httpcore.ReadError(TOO_EARLY)
         return data
 
@@ -303,7 +303,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         if self._records is None:
             return not unread
         # A TLS 1.3 server sends session tickets unasked. Only decryption can distinguish them from a reply.
-        self._records.early = unread
+        self._records.early_bytes = unread
         return self._records.at_record_end and self._is_tls_empty(self._records)
 
     def _is_tls_empty(self, records: RecordStream) -> bool:
