@@ -181,7 +181,7 @@ class Caller:
             while True:
                 attempt += 1
                 try:
-                    reply = attempts.make(call, form, ends=deadline)
+                    reply = attempts.make(call, form, ends_at=deadline)
                     if observer is None:
                         value = read(call, await reply)
                     else:

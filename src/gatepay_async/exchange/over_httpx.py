@@ -90,17 +90,17 @@ class OverTransport:
 
     Args:
         transport: The transport.
-        ours: Whether our client created the transport. If so, ``aclose`` closes the transport, and tests may call only
-            permitted hosts.
+        owns_transport: Whether our client created the transport. If so, ``aclose`` closes the transport, and tests may
+            call only permitted hosts.
     """
 
     post_at_once = None
 
-    def __init__(self, transport: AnyTransport, *, ours: bool) -> None:
+    def __init__(self, transport: AnyTransport, *, owns_transport: bool) -> None:
         self._transport: Any = transport
         self._library = library_of(transport, "AsyncBaseTransport")
-        self._ours = ours
-        self._is_guarded = ours and in_pytest()  # whether to check that a test may call the host
+        self._owns_transport = owns_transport
+        self._is_guarded = owns_transport and in_pytest()  # whether to check that a test may call the host
 
     async def send(self, method: str, url: str, body: bytes, watch: Watch) -> Reply:
         """Make one attempt."""
@@ -116,7 +116,7 @@ class OverTransport:
 
     async def aclose(self) -> None:
         """Close the transport, if our client made it."""
-        if self._ours:
+        if self._owns_transport:
             await self._transport.aclose()
 
 

@@ -26,12 +26,12 @@ class LazyClient:
 
     Args:
         make: Creates the client.
-        ours: Whether ``aclose()`` closes the client. False: *make* returns the user's client.
+        owns_client: Whether ``aclose()`` closes the client. False: *make* returns the user's client.
     """
 
-    def __init__(self, make: Callable[[], httpx.AsyncClient], *, ours: bool) -> None:
+    def __init__(self, make: Callable[[], httpx.AsyncClient], *, owns_client: bool) -> None:
         self._make = make
-        self._ours = ours
+        self._owns_client = owns_client
         self._client: httpx.AsyncClient | None = None
 
     def client(self) -> httpx.AsyncClient:
@@ -42,7 +42,7 @@ class LazyClient:
 
     async def aclose(self) -> None:
         """Close the client, unless it is the user's."""
-        if self._ours and self._client is not None:
+        if self._owns_client and self._client is not None:
             await self._client.aclose()
 
 

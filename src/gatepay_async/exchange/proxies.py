@@ -66,7 +66,7 @@ def proxy_for(url: httpx.URL) -> Proxy | Bypass:
     if kind is None:
         return Bypass(host_excluded=False)
     # Without NO_PROXY, use the exceptions of the system's settings: the proxy may be from there too.
-    listed = is_listed(url, settings["no"]) if "no" in settings else bool(proxy_bypass(url.host))
+    listed = is_excluded(url, settings["no"]) if "no" in settings else bool(proxy_bypass(url.host))
     if is_loopback(url.host) or listed:
         return Bypass(host_excluded=True)
     variable = next((name for name in (f"{kind}_proxy", f"{kind.upper()}_PROXY") if os.environ.get(name)), "")
@@ -87,7 +87,7 @@ def _parse_proxy(text: str, variable: str) -> httpx.URL:
     raise InvalidRequestError(field=variable, problem=Problem("proxy_unusable", problem=problem))
 
 
-def is_listed(url: httpx.URL, no_proxy: str) -> bool:
+def is_excluded(url: httpx.URL, no_proxy: str) -> bool:
     """
     Whether *no_proxy* contains the host of *url*.
 

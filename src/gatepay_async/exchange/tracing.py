@@ -39,7 +39,7 @@ class Trace:
                 # A user's transport may now send the request through another transport, which reports nothing.
                 self._watch.reports_sending = False
             else:
-                self._watch.interrupted()
+                self._watch.note_cancellation()
             if step == "setup_socks5_connection":
                 await self._close_proxy_stream()
         if state == "started":
@@ -58,11 +58,11 @@ class Trace:
         self._failure = None
         self._watch.reports_sending = True
         if step == "send_request_headers" and getattr(info.get("request"), "method", b"") != b"CONNECT":
-            self._watch.sending()
+            self._watch.note_sending()
 
     def reply_received(self) -> None:
         """Record that a reply came, so that the request must have been sent."""
-        self._watch.sending()
+        self._watch.note_sending()
 
     def has_traced(self, error: BaseException) -> bool:
         """

@@ -158,10 +158,10 @@ class Deadline(Protocol):
     The deadline of a call. The request's hooks may move it.
 
     Attributes:
-        ends: The time on the event loop's clock.
+        ends_at: The time on the event loop's clock.
     """
 
-    ends: float
+    ends_at: float
 
 
 class Connection(Protocol):

@@ -167,29 +167,29 @@ class OriginPool(httpx.AsyncBaseTransport):
         """
         Wait for a connection, if all are busy; then send *body*, and read the response up to *max_bytes*.
 
-        The deadline is `deadline.ends`, which `on_wait` and `on_turn` may move.
+        The deadline is `deadline.ends_at`, which `on_wait` and `on_turn` may move.
 
         Returns:
             The response; or None if not all connections are busy. Then nothing was sent, and the caller has to use
             `post`.
 
         Raises:
-            TooLateError: The wait, or the exchange, was not complete at `deadline.ends`.
+            TooLateError: The wait, or the exchange, was not complete at `deadline.ends_at`.
             httpx.TransportError: As `handle_async_request`.
         """
         loop = running_loop()
         if loop is None or self._forks != PROCESS.forks or not self._slots.all_busy or is_patched():
             return None
         hooks.on_wait()
-        slot = await turns.wait_on_asyncio(loop, self._slots, deadline.ends, self._return_slot)
+        slot = await turns.wait_on_asyncio(loop, self._slots, deadline.ends_at, self._return_slot)
         try:
             hooks.on_turn()
-            is_late = deadline.ends <= loop.time()
+            is_late = deadline.ends_at <= loop.time()
             response = None
             if slot.connection is not None and not (prepared.closes_connection or is_late or is_patched()):
                 outgoing = b"%b%d\r\n\r\n%b" % (prepared.encoded_head, len(body), body)
                 response = await slot.connection.try_exchange(
-                    outgoing, on_send=hooks.on_send, deadline=deadline.ends, max_bytes=max_bytes
+                    outgoing, on_send=hooks.on_send, deadline=deadline.ends_at, max_bytes=max_bytes
                 )
         except BaseException:
             await self._return_slot(slot)
@@ -197,7 +197,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         if response is not None:
             await self._return_slot(slot)
             return response
-        with anyio.CancelScope(deadline=deadline.ends):
+        with anyio.CancelScope(deadline=deadline.ends_at):
             exchange = await self._start_on(slot, prepared.request(body, hooks))
             return await exchange.read_whole(max_bytes=max_bytes)
         raise TooLateError
