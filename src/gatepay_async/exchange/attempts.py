@@ -118,7 +118,7 @@ class Attempts:
                 self._exchange, self._lazy_client = await self._open_exchange()
 
     async def aclose(self) -> None:
-        """Close what ``open`` has opened."""
+        """Close the exchange and the httpx client, if they are open."""
         try:
             if self._lazy_client is not None:
                 await self._lazy_client.aclose()
@@ -127,7 +127,7 @@ class Attempts:
                 await self._exchange.aclose()
 
     def http(self) -> httpx.AsyncClient:
-        """Return an httpx client over the same connections."""
+        """Return the httpx client for ``gatepay.http``."""
         return cast("LazyClient", self._lazy_client).client()
 
     def connections(self) -> Connections | None:
@@ -183,7 +183,8 @@ class Attempts:
     def _timeout_error(self, call: Outgoing, attempt: _Attempt) -> TransportError:
         """Return the error for an attempt, or a whole call, that reached its deadline."""
         sent = attempt.sent or not attempt.reports_sending
-        if max(self.now(), attempt.ends_at) >= attempt.call_ends_at:  # a timer may fire a little early
+        # Not only now(): a timer may fire a little before its time.
+        if max(self.now(), attempt.ends_at) >= attempt.call_ends_at:
             return DeadlineExceededError(endpoint=call.path, sent=sent, problem=Problem("deadline_passed"))
         problem = Problem("no_whole_reply", seconds=self._timeout)
         return TransportError(endpoint=call.path, sent=sent, problem=problem)

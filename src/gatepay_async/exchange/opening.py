@@ -26,8 +26,10 @@ async def open_exchange(
     lazy_client_timeout: float | None,
 ) -> tuple[Exchange, LazyClient]:
     """
-    Open the connections, unless the user has passed a client or transport. Also return the client for ``gatepay.http``,
-    whose time-out is *lazy_client_timeout*.
+    Return the exchange for the calls, and the client for ``gatepay.http``.
+
+    Connections of our own are opened only if *http_client* and *transport* are None. *lazy_client_timeout* is the
+    time-out of the client for ``gatepay.http``, unless that is the user's *http_client*.
 
     Raises:
         InvalidRequestError: The environment names an invalid proxy or invalid certificates.
@@ -47,7 +49,13 @@ async def open_exchange(
 
 
 def exchange_over(transport: AnyTransport, *, owns_transport: bool) -> Exchange:
-    """Return an exchange over *transport*. For our own pool, it uses more than httpx's interface of transports."""
+    """
+    Return an exchange over *transport*. For our own pool, it uses more than httpx's interface of transports.
+
+    Args:
+        transport: The transport.
+        owns_transport: Whether our client created the transport, and the exchange closes it.
+    """
     if "gatepay_async.pool" in sys.modules:  # importing the pool takes as long as importing everything else
         from gatepay_async.exchange.over_pool import OverPool  # noqa: PLC0415 -- see above
         from gatepay_async.pool import OriginPool  # noqa: PLC0415 -- see above

@@ -40,7 +40,7 @@ Classify = Callable[[Exception, Any, Trace], Awaitable[AttemptOutcome]]
 class OverClient:
     """An exchange over the user's client, with its hooks, ``auth``, mounts and cookies."""
 
-    post_at_once = None
+    post_at_once = None  # not supported; see ``Exchange``
 
     def __init__(self, client: AnyClient) -> None:
         self._client: Any = client
@@ -78,7 +78,7 @@ class OverClient:
             # request may have left.
             return ForeignError(error, unsent_if_unreported=self._client.auth is None)
         elif isinstance(error, classes("HTTPError")) and not _is_about(error, request):
-            return ForeignError(error)  # the error of another request, which an `auth` has made
+            return ForeignError(error)  # the error of another request, which an `auth` has sent
         return await _classify(error, request, trace)
 
 
@@ -94,7 +94,7 @@ class OverTransport:
             call only permitted hosts.
     """
 
-    post_at_once = None
+    post_at_once = None  # not supported; see ``Exchange``
 
     def __init__(self, transport: AnyTransport, *, owns_transport: bool) -> None:
         self._transport: Any = transport

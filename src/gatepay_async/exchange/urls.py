@@ -38,7 +38,7 @@ def parse_url(text: str, *, schemes: tuple[str, ...] = ("http", "https")) -> htt
     try:
         url = httpx.URL(text)
         host = url.host
-    except (httpx.InvalidURL, ValueError):  # idna's errors are ValueErrors, which url.host raises
+    except (httpx.InvalidURL, ValueError):  # url.host raises idna's errors, which are ValueErrors
         url, host = httpx.URL(), ""
     if not url.scheme and not host and "://" in text:
         raise BadUrlError(Problem("url_unreadable"))

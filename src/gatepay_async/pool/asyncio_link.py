@@ -40,7 +40,7 @@ class Link(asyncio.Protocol):
         host: The host to connect to; its certificate must have this name.
         port: The port to connect to.
         tls: The TLS context, or None for a connection without TLS.
-        uds: The path of a Unix socket to connect to instead.
+        uds: The path of a Unix socket to connect to instead of *host* and *port*, or None.
     """
 
     __slots__ = (
@@ -53,7 +53,7 @@ class Link(asyncio.Protocol):
         self._host, self._port, self._uds = host, port, uds
         self._context = tls
         self._loop = asyncio.get_running_loop()
-        self._forks = PROCESS.forks
+        self._forks = PROCESS.forks  # to notice later that this is a forked child process
         self._transport: asyncio.Transport | None = None
         self._is_readable: Callable[[], object] = never_readable  # whether the socket has unread bytes
         self._tls: Tls | None = None
@@ -97,7 +97,7 @@ class Link(asyncio.Protocol):
     # -- called by the event loop ------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Store the transport of the new connection."""
         self._transport = cast("asyncio.Transport", transport)
         self._is_readable = make_readable_check(transport.get_extra_info("socket").fileno())
         if self._is_over:  # aclose() was called while it was connecting
@@ -305,7 +305,7 @@ class Link(asyncio.Protocol):
         self._wake()
 
     def _give_up(self) -> None:
-        """Close the connection, because the server has sent bytes without a request, or invalid bytes."""
+        """Close the connection, because the server has sent invalid bytes, or bytes without a request."""
         self._abort()
         self._end()
 

@@ -137,7 +137,7 @@ class Wire(Link):
         return part
 
     async def finish(self) -> None:
-        """End the exchange. The connection stays fit if the reply was read to its end and nothing followed it."""
+        """End the exchange. The connection stays reusable if the reply was read to its end and nothing followed it."""
         reader = self._reader
         if not (reader.complete and reader.reusable) or reader.surplus or reader.parts or self._closes_connection:
             self._is_usable = False
@@ -177,7 +177,7 @@ class Wire(Link):
     # -- reading and writing -----------------------------------------------------------------------------------------
 
     async def _write_long(self, outgoing: bytes, request: Request, seconds: float | None) -> None:
-        """Write a request in parts, each within *seconds*: one with a long body, or with a stream as its body."""
+        """Write, in parts, a request whose body is long or a stream. Each part may take *seconds*."""
         view = memoryview(outgoing)
         for start in range(0, len(view), MAX_WRITE_BYTES):
             if start and not await self._should_write_more():
@@ -223,10 +223,11 @@ class Wire(Link):
 
     def _raise_if_lost(self) -> None:
         """
-        Do nothing while the reply can still arrive.
+        Raise if the reply can't arrive any more.
 
         Raises:
-            httpx.TransportError: The reply can't arrive any more.
+            TooLateError: The deadline has passed.
+            httpx.TransportError: The connection has ended, or the reply is invalid.
         """
         reader = self._reader
         if reader.problem is not None:

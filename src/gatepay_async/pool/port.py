@@ -168,7 +168,7 @@ class Connection(Protocol):
     """
     One connection, which carries one exchange after the other.
 
-    An exchange is `send`, any number of `read`, and `finish`; or else one `try_exchange`.
+    For an exchange, call either `try_exchange`; or `send`, then `read` any number of times, then `finish`.
     """
 
     def is_reusable(self) -> bool:
@@ -183,7 +183,7 @@ class Connection(Protocol):
         self, outgoing: bytes, *, on_send: Callable[[], object], deadline: float, max_bytes: int
     ) -> WholeResponse | None:
         """
-        Make a whole exchange, if nothing but the response has to be awaited.
+        Send a request and read its whole response, if the request can be sent without waiting.
 
         Args:
             outgoing: The encoded request.
@@ -192,11 +192,11 @@ class Connection(Protocol):
             max_bytes: Stop reading once the body has more than this number of bytes.
 
         Returns:
-            The response; or None if nothing was sent and the caller has to use `send`.
+            The response. None: nothing was sent, and the caller has to use `send`.
 
         Raises:
             TooLateError: The response was not complete at *deadline*.
-            httpx.TransportError: As `send` and `read`.
+            httpx.TransportError: Any other failure.
         """
         ...
 
@@ -215,13 +215,14 @@ class Connection(Protocol):
         ...
 
     async def finish(self) -> None:
-        """End the exchange. If the response was not read to its end, the connection is no longer fit."""
+        """End the exchange. If the response was not read to its end, the connection can't be reused."""
         ...
 
     async def aclose(self) -> None:
         """
         Close the connection at once; a cancellation can't interrupt this.
 
-        On another event loop or in another process, forget the connection without touching its socket.
+        On another event loop or in another process, only forget the connection: its socket belongs to the loop and the
+        process that opened it.
         """
         ...

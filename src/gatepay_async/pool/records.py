@@ -62,7 +62,7 @@ class RecordStream(ByteStream):
     def __init__(self, stream: ByteStream) -> None:
         self.early_bytes = 0
         self.last_were_early = False
-        self.has_new_bytes = True  # those of the handshake
+        self.has_new_bytes = True  # the bytes of the handshake
         self.ended = False
         self._stream = stream
         self._held = b""  # bytes after the early ones, for the next receive()
@@ -74,7 +74,7 @@ class RecordStream(ByteStream):
         return self._records.at_record_end and not self._held
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Receive the next bytes: all of them early ones, or none of them."""
+        """Receive the next bytes. They are either all early (see `early_bytes`), or all later."""
         try:
             data, self._held = self._held or await self._stream.receive(max_bytes), b""
         except EndOfStream:

@@ -45,10 +45,10 @@ class ResponseReader:
         headers: The headers, as received.
         fields: The headers' values by lower-case name.
         parts: The parts of the body that have arrived and were not taken yet.
-        held_bytes: The number of bytes in those parts.
+        held_bytes: The number of bytes in `parts`.
         complete: Whether the response has ended.
-        surplus: Whether anything came after its end.
-        reusable: Whether the response allows another one on the same connection.
+        surplus: Whether bytes arrived after the end of the response.
+        reusable: Whether the response allows another exchange on the same connection.
         problem: Why this is not a valid response, or None. It never quotes the response.
     """
 

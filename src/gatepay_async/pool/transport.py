@@ -184,7 +184,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         slot = await turns.wait_on_asyncio(loop, self._slots, deadline.ends_at, self._return_slot)
         try:
             hooks.on_turn()
-            is_late = deadline.ends_at <= loop.time()
+            is_late = deadline.ends_at <= loop.time()  # then the CancelScope below ends this before anything is sent
             response = None
             if slot.connection is not None and not (prepared.closes_connection or is_late or is_patched()):
                 outgoing = b"%b%d\r\n\r\n%b" % (prepared.encoded_head, len(body), body)
@@ -305,7 +305,7 @@ class OriginPool(httpx.AsyncBaseTransport):
             if not has_right_class and is_patched():
                 # A patched httpcore (respx) opens no connection, so ours may stay open.
                 return await self._send_without_slot(request)
-            # The connection may have expired: _acquire() closes only MAX_EXPIRED_CLOSED_PER_CALL of them.
+            # The connection may have expired: _acquire() closes only MAX_EXPIRED_CLOSED_PER_CALL connections.
             is_fresh = slot.released_at > self._clock() - self._keepalive_expiry
             if has_right_class and is_fresh and connection.is_on_this_loop() and connection.is_reusable():
                 try:
