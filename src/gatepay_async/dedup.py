@@ -97,15 +97,15 @@ class _PrivateTable:
     The digests are keyed with a random key. Without it, nobody can test whether a card key is in the table.
     """
 
-    def __init__(self, table: str, *, cache: int) -> None:
+    def __init__(self, table: str, *, cache_kib: int) -> None:
         # Copied for each card key, because a new blake2b(key=…) takes twice as long.
-        self._blank = blake2b(key=token_bytes(32), digest_size=_DIGEST_BYTES)
+        self._keyed_hash = blake2b(key=token_bytes(32), digest_size=_DIGEST_BYTES)
         from gatepay_async.sqlite_files import connect  # noqa: PLC0415 -- few uploads need SQLite
 
         # Several threads use the connection, under the lock of SpillingDeduplicator.
         self._database = connect(_PRIVATE_FILE, timeout=0)
         try:
-            for pragma in (*_PRAGMAS, f"cache_size=-{cache}"):
+            for pragma in (*_PRAGMAS, f"cache_size=-{cache_kib}"):
                 self._database.execute(f"PRAGMA {pragma}")
             self._database.execute("BEGIN")  # never committed: nobody else uses the database
             for definition in (table, _NUMBERS_TABLE):
@@ -123,7 +123,7 @@ class _PrivateTable:
 
     def _digests(self, keys: Sequence[str]) -> Iterator[bytes]:
         for key in keys:
-            key_hash = self._blank.copy()
+            key_hash = self._keyed_hash.copy()
             key_hash.update(key.encode())
             yield key_hash.digest()
 
@@ -132,7 +132,7 @@ class FirstLines(_PrivateTable):
     """Stores the digest of each card key and the number of its first line. Only one thread may use it."""
 
     def __init__(self) -> None:
-        super().__init__(_DIGESTS_WITH_LINES_TABLE, cache=_SMALL_CACHE_KIB)
+        super().__init__(_DIGESTS_WITH_LINES_TABLE, cache_kib=_SMALL_CACHE_KIB)
 
     def find_repeated(self, lines: Sequence[int], keys: Sequence[str]) -> dict[int, int]:
         """
@@ -162,7 +162,7 @@ class _DigestTable(_PrivateTable):
     """The digests of all card keys of an upload that has passed its threshold."""
 
     def __init__(self) -> None:
-        super().__init__(_DIGESTS_TABLE, cache=_CACHE_KIB)
+        super().__init__(_DIGESTS_TABLE, cache_kib=_CACHE_KIB)
 
     def find_repeated(self, keys: Sequence[str]) -> list[int]:
         """Implement ``SpillingDeduplicator.find_repeated``."""

@@ -83,10 +83,10 @@ class AutoPermits(Permits):
 
     def observe(self, call: Outgoing, attempt: int, /) -> EndAttempt:  # noqa: ARG002 -- required by Observer
         """Adjust the size to the result of an attempt. This is an ``Observer``."""
-        attempt_start = self._auto.began(anyio.current_time())
+        attempt_start = self._auto.record_begin(anyio.current_time())
 
         def end_attempt(error: BaseException | None, http_status: int | None) -> None:  # noqa: ARG001 -- required by EndAttempt
-            self._auto.ended(attempt_start, _classify_end(error), anyio.current_time())
+            self._auto.record_end(attempt_start, _classify_end(error), anyio.current_time())
             self._admit()
 
         return end_attempt

@@ -32,7 +32,7 @@ def parse_url(text: str, *, schemes: tuple[str, ...] = ("http", "https")) -> htt
     Raises:
         BadUrlError: *text* is not a valid absolute URL with one of the *schemes*.
     """
-    code_point = "U+0020" if " " in text else invisible.first(text)
+    code_point = "U+0020" if " " in text else invisible.first_code_point(text)
     if code_point is not None:
         raise BadUrlError(Problem("url_invisible", code=code_point))
     try:

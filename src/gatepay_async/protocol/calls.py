@@ -82,7 +82,7 @@ def _as_pay_type(value: Any) -> PayType:
     raise errors.InvalidRequestError(field="pay_type", problem=Problem("not_one_of", choices=", ".join(PayType)))
 
 
-def _quantity(call: PayCreate, attribute: Any, value: int) -> None:
+def _check_quantity(call: PayCreate, attribute: Any, value: int) -> None:
     """Require a whole number above 0, and 1 with WeChat."""
     checks.positive(call, attribute, value)
     if call.pay_type is PayType.WECHAT and value != 1:
@@ -102,7 +102,7 @@ class PayCreate(Usual):
     product_id: int = field(validator=checks.positive)
     out_order_id: str = field(validator=checks.order_number)
     pay_type: PayType = field(converter=_as_pay_type)
-    product_num: int = field(validator=_quantity)
+    product_num: int = field(validator=_check_quantity)
     custom: str = field(validator=checks.custom)
 
     def fields(self) -> dict[str, str]:

@@ -157,8 +157,8 @@ _LATER_REFUSALS: dict[str, tuple[tuple[str, type[errors.RefusedError]], ...]] = 
 }
 _LATER_ROWS: tuple[tuple[str, int, str, type[errors.RefusedError]], ...] = tuple(
     (endpoint, code, message, error)
-    for endpoint, own_codes in _LATER_REFUSALS.items()
-    for code, message, error in (*_COMMON_REFUSALS, *((code, *row) for code, row in enumerate(own_codes, 201)))
+    for endpoint, own_rows in _LATER_REFUSALS.items()
+    for code, message, error in (*_COMMON_REFUSALS, *((code, *row) for code, row in enumerate(own_rows, 201)))
 )
 
 

@@ -127,7 +127,7 @@ def order_items(_: object, attribute: Any, items: tuple[Any, ...]) -> None:
 def token(instance: object, attribute: Any, value: Any) -> None:
     """Require a text without invisible characters, for appkeys and appsecrets. ``cleaned`` has stripped the ends."""
     text(instance, attribute, value)
-    hidden = invisible.first(value)
+    hidden = invisible.first_code_point(value)
     if hidden is not None:
         # The error doesn't say where the character is, because that would reveal something about the secret.
         problem = Problem("invisible_character", code=hidden)

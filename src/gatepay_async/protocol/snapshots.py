@@ -147,7 +147,7 @@ class History:
     def __init__(self, *, thorough: bool) -> None:
         self._thorough = thorough
         self._latest = FRONT.wave
-        self._totals: tuple[int, int] | None = None  # the lowest and highest `total` of the latest wave
+        self._latest_totals: tuple[int, int] | None = None  # the lowest and highest `total` of the latest wave
         # Pairs of snapshots that show a row at the same rank, with the id of that row.
         self._unchanged_ranks: list[tuple[Snapshot, Snapshot, int]] = []
 
@@ -163,11 +163,11 @@ class History:
         if totals:
             low, high = min(totals), max(totals)
             # Compare the extremes: the replies of a wave have no order.
-            before_low, before_high = self._totals or (low, high)
+            before_low, before_high = self._latest_totals or (low, high)
             falls += low < before_high
             rises += high > before_low
             changed_within |= low < high
-            self._totals = low, high
+            self._latest_totals = low, high
         self._latest = Wave(self._latest.number + 1, falls, falls + changed_within, rises, rises + changed_within)
         return self._latest
 
@@ -214,11 +214,13 @@ class History:
             return self._was_read_backwards(behind, ahead) or self._later_row_kept_rank(behind, ahead)
         return self._total_shows_no_gap(behind, ahead)
 
-    def proves_end(self, behind: Snapshot, at: Snapshot) -> bool:
-        """Whether *at* proves that no row that existed all the time comes after those of *behind*."""
-        if behind is at or at.size <= 0 or at.size > behind.end:
-            return at.size <= behind.end
-        return self._was_read_backwards(behind, at) or (not self._thorough and self._total_shows_no_gap(behind, at))
+    def proves_end(self, behind: Snapshot, candidate: Snapshot) -> bool:
+        """Whether *candidate* proves that no row that existed all the time comes after those of *behind*."""
+        if behind is candidate or candidate.size <= 0 or candidate.size > behind.end:
+            return candidate.size <= behind.end
+        return self._was_read_backwards(behind, candidate) or (
+            not self._thorough and self._total_shows_no_gap(behind, candidate)
+        )
 
     def _total_shows_no_gap(self, behind: Snapshot, ahead: Snapshot) -> bool:
         """Whether `total` shows no change that could make a row missing between the two."""
