@@ -51,7 +51,7 @@ async def upload(
             in another encoding than it was opened with (``.report`` has the result of the lines before).
         sqlite3.Error: The temporary file can't be written, because the disk is full, for example. It has a
             ``.report``, too.
-        BaseException: What *keys* or *on_progress* raised, or a cancellation; each has a ``.report``.
+        BaseException: An error of *keys* or *on_progress*, or a cancellation; each has a ``.report``.
     """
     checks.check("product_id", product_id, checks.positive)
     if not isinstance(concurrency, Permits):
@@ -64,7 +64,7 @@ async def upload(
 
 
 class _Upload:
-    """One upload: reads chunks and starts them concurrently. ``PartSender`` sends them and handles the replies."""
+    """One upload: reads chunks and sends them concurrently. ``PartSender`` sends each chunk and handles the replies."""
 
     def __init__(
         self,
@@ -118,7 +118,7 @@ class _Upload:
         return self._report_so_far()
 
     def read_late_lines(self, lines: list[object]) -> None:
-        """Add *lines*, the result of a read that was cancelled with the upload, so that the report counts them."""
+        """Add *lines*, which a read returned that was cancelled with the upload, so that the report counts them."""
         self._chunker.read_lines(lines)
 
     def _report_so_far(self) -> UploadReport:
@@ -131,7 +131,7 @@ class _Upload:
         Args:
             error: The error.
             group: The task group of the upload.
-            watch: Was created by the task that calls this.
+            watch: The ``CancellationWatch`` of the calling task.
             where: What raised *error*, for the message about a stray cancellation.
 
         Returns:

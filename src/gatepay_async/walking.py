@@ -56,7 +56,7 @@ class PageIterator:
     # would take longer than all the rest.
     _lock: anyio.Lock = field(init=False, factory=partial(anyio.Lock, fast_acquire=True))
     _ready_pages: deque[CardKeyPage] = field(init=False, factory=deque[CardKeyPage])
-    # The errors of the last wave, by page number. An error is raised only if the walk requires that page.
+    # The errors of the last wave. An error is raised only if the walk still requires that page.
     _errors_by_page: dict[int, Exception] = field(init=False, factory=dict[int, Exception])
 
     def __aiter__(self) -> PageIterator:
@@ -71,6 +71,7 @@ class PageIterator:
             return self._ready_pages.popleft()
 
     async def _fetch_next_wave(self) -> None:
+        """Fetch the pages that the walk asks for, and add those that are proven to ``_ready_pages``."""
         page_numbers = _convert_misread_error(self._walk.next_wave)
         error = self._errors_by_page.get(page_numbers[0])
         self._errors_by_page = {}

@@ -51,7 +51,7 @@ _EXAMPLE = "    async with AsyncGatePay(appkey, appsecret) as gatepay:\n        
 
 def scrub_errors_async(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
     """
-    Decorate an async method like ``scrub_errors``: remove secrets from the tracebacks of its errors.
+    Decorate an async method: remove secrets from the tracebacks of its errors, as ``scrub_errors`` does.
 
     Without this, local variables in the traceback's frames would hold the form, the card keys and the reply.
     """

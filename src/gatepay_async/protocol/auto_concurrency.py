@@ -32,7 +32,7 @@ from enum import Enum, auto
 
 from attrs import frozen
 
-INITIAL_LIMIT = 4  # the same as the default of a fixed concurrency
+INITIAL_LIMIT = 4  # calls in flight; the same as the default of a fixed concurrency
 
 # The fewest calls of a round: in a step, and at home (see AutoConcurrency).
 _MIN_STEP_CALLS, _MIN_HOME_CALLS = 4, 16
@@ -154,7 +154,7 @@ class AutoConcurrency:
         self._add_to_average()
         self._home = self.limit
         self._next_rest_rounds = _FIRST_REST
-        if self._home >= self._refused_at:  # GatePay accepts now what it refused before
+        if self._home >= self._refused_at:  # GatePay now accepts as many calls as it refused before
             self._refused_at = self._maximum + 1
         if self._refused_at > self._maximum:
             self._step_up_share = min(_DOUBLING, self._step_up_share * 2)

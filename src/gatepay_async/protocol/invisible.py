@@ -78,7 +78,7 @@ def first_code_point(text: str) -> str | None:
     """
     Return the first invisible character of an appkey, appsecret or URL, such as ``U+200B``; None: there is none.
 
-    Unlike ``holds_any``, this function also looks for line breaks, NUL, and all spaces except the plain one.
+    Unlike ``holds_any``, this function also finds line breaks, NUL, and all spaces except the plain one.
     """
     hidden = (
         letter

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 # HTTP statuses that are worth a retry: too slow, too early, too many requests, and errors of a gateway.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
-_MAX_WAIT_DOUBLINGS = 64  # longer than any wait; 2.0 ** 1024 would overflow
+_MAX_WAIT_DOUBLINGS = 64  # enough to reach any `longest_wait`; 2.0 ** 1024 would overflow
 
 
 @frozen(kw_only=True)

@@ -215,7 +215,7 @@ class History:
         return self._total_shows_no_gap(behind, ahead)
 
     def proves_end(self, behind: Snapshot, candidate: Snapshot) -> bool:
-        """Whether *candidate* proves that no row that existed all the time comes after those of *behind*."""
+        """Whether *candidate* proves that the rows of *behind* are the last ones of those that existed all the time."""
         if behind is candidate or candidate.size <= 0 or candidate.size > behind.end:
             return candidate.size <= behind.end
         return self._was_read_backwards(behind, candidate) or (
@@ -223,7 +223,7 @@ class History:
         )
 
     def _total_shows_no_gap(self, behind: Snapshot, ahead: Snapshot) -> bool:
-        """Whether `total` shows no change that could make a row missing between the two."""
+        """Whether `total` shows no change that could make a row missing between the two snapshots."""
         wave_behind, wave_ahead = behind.wave, ahead.wave
         has_fallen = wave_ahead.number >= wave_behind.number and self.may_have_fallen(wave_behind, wave_ahead)
         has_risen = wave_ahead.number <= wave_behind.number and self.may_have_risen(wave_ahead, wave_behind)
@@ -234,7 +234,7 @@ class History:
         return ahead.wave.number < behind.wave.number and not self.may_have_risen(ahead.wave, behind.wave)
 
     def _later_row_kept_rank(self, behind: Snapshot, ahead: Snapshot) -> bool:
-        """Whether a later row kept its rank while both pages were read. Then no row before it was deleted."""
+        """Whether a row of *ahead*, or a later one, kept its rank while both were read: none before it was deleted."""
         return any(
             row >= ahead.ids[0] and _lies_within(behind, first, second) and _lies_within(ahead, first, second)
             for first, second, row in self._unchanged_ranks
@@ -242,5 +242,5 @@ class History:
 
 
 def _lies_within(snapshot: Snapshot, first: Snapshot, second: Snapshot) -> bool:
-    """Whether *snapshot* is one of the two, or from a wave between theirs."""
+    """Whether *snapshot* is *first* or *second*, or from a wave between theirs."""
     return snapshot in (first, second) or first.wave.number < snapshot.wave.number < second.wave.number
