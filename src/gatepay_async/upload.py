@@ -49,7 +49,7 @@ async def upload(
     Raises:
         InvalidRequestError: *keys* is no iterable of lines, a number is out of range, or the text file is
             in another encoding than it was opened with (``.report`` has the result of the lines before).
-        sqlite3.Error: The temporary file can't be written, because the disk is full, for example. It has a
+        sqlite3.Error: The temporary file can't be written, because the disk is full, for example. The error has a
             ``.report``, too.
         BaseException: An error of *keys* or *on_progress*, or a cancellation; each has a ``.report``.
     """

@@ -153,7 +153,9 @@ class Attempts:
         now = self.now()
         if now >= ends_at:  # the wait before this attempt took too long
             raise DeadlineExceededError(endpoint=call.path, sent=False, problem=Problem("deadline_passed"))
-        attempt = _Attempt(min(ends_at, now + self._timeout), ends_at, self._timeout, self.now)
+        attempt = _Attempt(
+            ends_at=min(ends_at, now + self._timeout), call_ends_at=ends_at, timeout=self._timeout, now=self.now
+        )
         failure: Exception | None = None
         url, body = self._base_url + call.path, form
         try:

@@ -32,7 +32,7 @@ NO_REPLY_ERRORS = (httpx.HTTPError, httpx.StreamError, *LOWER_LAYER_ERRORS)
 # a proxy's: h11 has "illegal header line: bytearray(b'…')", and a ProxyError contains the proxy's status line.
 _NEVER_QUOTING = ("NetworkError", "TimeoutException")
 
-# Errors of the operating system that have numbers of their own, not those of `errno`.
+# Subclasses of OSError whose error numbers are not those of `errno`.
 _WITH_OTHER_NUMBERS = (ssl.SSLError, socket.gaierror)
 
 

@@ -9,7 +9,7 @@ import httpx
 
 from gatepay_async.exchange.network import open_transport
 from gatepay_async.exchange.over_httpx import OverClient, OverTransport
-from gatepay_async.exchange.pages import AnyOrigin, LazyClient, open_client, open_sharing_client
+from gatepay_async.exchange.pages import AnyOriginTransport, LazyClient, open_client, open_sharing_client
 from gatepay_async.exchange.port import Exchange
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ async def open_exchange(
         )
     url = httpx.URL(base_url)
     own_transport = await open_transport(url, max_connections=max_connections, trust_env=trust_env)
-    any_origin = AnyOrigin(own_transport, url, trust_env=trust_env)
+    any_origin = AnyOriginTransport(own_transport, url, trust_env=trust_env)
     return exchange_over(own_transport, owns_transport=True), LazyClient(
         lambda: open_client(any_origin, lazy_client_timeout), owns_client=True
     )

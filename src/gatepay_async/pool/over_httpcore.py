@@ -90,7 +90,7 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
             raise _to_httpx_error(error) from error
         fields = {name.lower(): value for name, value in response.headers}
         if {b"content-length", b"transfer-encoding"} <= fields.keys():
-            # Two lengths: a proxy may have used the other one (RFC 9112, 6.3).
+            # The response has two lengths, and a proxy may have used another one than httpcore (RFC 9112, 6.3).
             self.network.not_reusable = True
         if response.status in _STATUSES_WITHOUT_BODY:
             # A server may send a forbidden body late, while the next call is running.

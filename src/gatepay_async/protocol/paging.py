@@ -82,12 +82,12 @@ class Walk:
             raise MisreadError(Problem("changes_too_fast"), path="data.ka.total")
         return self._plan.next_wave(self._position())
 
-    def receive(self, asked: list[int], replies: Mapping[int, CardKeyPage | None]) -> list[CardKeyPage]:
+    def receive(self, requested: list[int], replies: Mapping[int, CardKeyPage | None]) -> list[CardKeyPage]:
         """
         Handle the replies of a wave.
 
         Args:
-            asked: The pages that ``next_wave()`` has returned.
+            requested: The pages that ``next_wave()`` has returned.
             replies: The pages that arrived, by number; None: the page was refused as invalid. A missing page is fetched
                 again if it is still needed.
 
@@ -101,7 +101,7 @@ class Walk:
             if page is not None:
                 _check_page(number, page)
         self._calls += len(replies)
-        self._plan.record_replies(asked, replies)
+        self._plan.record_replies(requested, replies)
         if not replies:
             return []
         fresh = self._take_snapshots(replies)
@@ -244,13 +244,13 @@ class Walk:
         return not has_changed and snapshot.page.per_page == self._stock[1]
 
 
-def _check_page(asked: int, page: CardKeyPage) -> None:
-    """Raise `MisreadError` if *page* can't be the reply for page *asked*, or its ids are not ascending."""
+def _check_page(requested: int, page: CardKeyPage) -> None:
+    """Raise `MisreadError` if *page* can't be the reply for page *requested*, or its ids are not ascending."""
     if page.per_page < 1:
         raise MisreadError(Problem("not_above_0"), path="data.ka.per_page")
-    if page.current_page > asked:
+    if page.current_page > requested:
         raise MisreadError(Problem("later_page"), path="data.ka.current_page")
-    if page.keys and 0 < page.current_page < min(asked, page.last_page):
+    if page.keys and 0 < page.current_page < min(requested, page.last_page):
         raise MisreadError(Problem("earlier_page"), path="data.ka.current_page")
     ids = [key.id for key in page.keys]
     if not all(map(lt, ids, ids[1:])):

@@ -71,7 +71,7 @@ class Plan(ABC):
     def next_wave(self, position: WalkPosition) -> list[int]:
         """Return the pages to fetch next. The first of them is the most important one."""
 
-    def record_replies(self, asked: list[int], answered: Container[int]) -> None:  # noqa: B027 -- a plan may need neither
+    def record_replies(self, requested: list[int], answered: Container[int]) -> None:  # noqa: B027 -- a plan may need neither
         """Record which pages of a wave have arrived."""
 
     def record_usefulness(self, *, is_useful: bool) -> None:  # noqa: B027 -- see above
@@ -126,7 +126,7 @@ class ThoroughPlan(Plan):
         # The number of pages of a block that is read one page at a time, without the overlapping page.
         self._slow_block_pages = _MIN_BLOCK_CALLS - 1
         self._useful_streak = 0  # useful blocks in a row; if it is below 0, useless ones
-        self._waves: deque[list[int]] = deque()  # the rest of the latest block
+        self._waves: deque[list[int]] = deque()  # the waves of the latest block that have not arrived yet
         self._block: tuple[int, int] | None = None  # the first page of the latest block, and of the next one
         self._page_after_next_block = 0  # the first page of the block after the next one; it has been read once
         self._overlapping_at_start = 0  # the overlapping page when the latest block was started
@@ -144,11 +144,11 @@ class ThoroughPlan(Plan):
             self._add_block(position)
         return self._waves[0]
 
-    def record_replies(self, asked: list[int], answered: Container[int]) -> None:
+    def record_replies(self, requested: list[int], answered: Container[int]) -> None:
         """Implement ``Plan.record_replies``."""
         if self._waves:
             self._waves.popleft()
-            if missing := [number for number in asked if number not in answered]:
+            if missing := [number for number in requested if number not in answered]:
                 self._waves.appendleft(missing)
 
     def _judge_block(self, overlapping: int) -> None:

@@ -24,7 +24,7 @@ from gatepay_async.protocol.models import CardKeyPage
 __all__ = ["FRONT", "History", "Snapshot", "Wave", "last_page", "snapshot_of_page", "snapshot_of_refusal"]
 
 
-_UNKNOWN = 2**63  # the size of a stock of unknown size: more rows than there can be
+_UNKNOWN_SIZE = 2**63  # stands for the size of a stock if that is unknown; more rows than there can be
 
 
 @frozen(eq=False)
@@ -102,22 +102,33 @@ class Snapshot:
 
 
 # The position before the first row, as the snapshot from which a walk starts.
-FRONT = Snapshot(0, 0, 0, 0, (), Wave(0, 0, 0, 0, 0), None)
+FRONT = Snapshot(
+    number=0,
+    start=0,
+    end=0,
+    size=0,
+    ids=(),
+    wave=Wave(number=0, falls=0, falls_until_end=0, rises=0, rises_until_end=0),
+    page=None,
+)
 
 
-def snapshot_of_page(asked: int, page: CardKeyPage, wave: Wave) -> Snapshot:
-    """Make a snapshot of the reply to a request for page *asked*."""
+def snapshot_of_page(requested: int, page: CardKeyPage, wave: Wave) -> Snapshot:
+    """Make a snapshot of the reply to a request for page *requested*."""
     ids = tuple([key.id for key in page.keys])
     if not ids:
         # For a page past the last one, ThinkPHP returns no rows and the number of the last page.
-        start = (asked - 1) * page.per_page
-        return Snapshot(asked, start, start, min(page.total, start), (), wave, None)
+        start = (requested - 1) * page.per_page
+        return Snapshot(
+            number=requested, start=start, end=start, size=min(page.total, start), ids=(), wave=wave, page=None
+        )
     last = last_page(page)
     # For a page past the last one, a server may return the rows of the last page, with either number.
-    number = min(page.current_page if page.current_page > 0 else asked, last)
+    number = min(page.current_page if page.current_page > 0 else requested, last)
     # Pages before the last one should be full. If they aren't, only the page number tells the rank.
     end = number * page.per_page if number < last else max(number * page.per_page, page.total)
-    return Snapshot(number, (number - 1) * page.per_page, end, page.total, ids, wave, page)
+    start = (number - 1) * page.per_page
+    return Snapshot(number=number, start=start, end=end, size=page.total, ids=ids, wave=wave, page=page)
 
 
 def snapshot_of_refusal(number: int, wave: Wave) -> Snapshot:
@@ -127,7 +138,8 @@ def snapshot_of_refusal(number: int, wave: Wave) -> Snapshot:
     If page 1 doesn't exist, there are no rows. For another page, the size of the stock stays unknown, because the page
     size at that moment isn't known.
     """
-    return Snapshot(number, 0, 0, 0 if number == 1 else _UNKNOWN, (), wave, None)
+    size = 0 if number == 1 else _UNKNOWN_SIZE
+    return Snapshot(number=number, start=0, end=0, size=size, ids=(), wave=wave, page=None)
 
 
 def last_page(page: CardKeyPage) -> int:
@@ -168,7 +180,13 @@ class History:
             rises += high > before_low
             changed_within |= low < high
             self._latest_totals = low, high
-        self._latest = Wave(self._latest.number + 1, falls, falls + changed_within, rises, rises + changed_within)
+        self._latest = Wave(
+            number=self._latest.number + 1,
+            falls=falls,
+            falls_until_end=falls + changed_within,
+            rises=rises,
+            rises_until_end=rises + changed_within,
+        )
         return self._latest
 
     def may_have_fallen(self, since: Wave, until: Wave | None = None) -> bool:
