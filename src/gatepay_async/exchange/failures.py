@@ -74,7 +74,7 @@ def _without_request(error: Exception) -> Exception | None:
     base_class: Any = next((kind for kind in classes("RequestError") if isinstance(error, kind)), None)
     if base_class is None:
         return None
-    copy = base_class.__new__(type(error))
+    copy = base_class.__new__(type(error))  # not type(error)(…): a subclass may require other arguments
     base_class.__init__(copy, mask(_text_of_cause(error)))
     return cast("Exception", copy)
 

@@ -22,8 +22,10 @@ from gatepay_async.words.problem import Problem
 
 # The most bytes of one write.
 MAX_WRITE_BYTES: Final = 64 * 1024
-# The most unread bytes of a reply that is read in parts.
+# The most unread bytes of a reply that is read in parts. With more of them, the connection stops receiving. It goes on
+# when at most RESUME_BYTES are unread.
 MAX_UNREAD_BYTES: Final = 256 * 1024
+RESUME_BYTES: Final = 64 * 1024
 
 NO_TIMEOUT: Final[dict[str, float | None]] = {}
 TOO_EARLY: Final = Problem("spoke_too_early")
@@ -126,12 +128,7 @@ class Wire(Link):
             self._raise_if_lost()
             await (self._wait() if self._read_timeout is None else self._wait_to_read(self._read_timeout))
         part = reader.take()
-        if (
-            self._is_paused
-            and reader.held_bytes <= MAX_WRITE_BYTES
-            and self._transport is not None
-            and not self._is_over
-        ):
+        if self._is_paused and reader.held_bytes <= RESUME_BYTES and self._transport is not None and not self._is_over:
             self._is_paused = False
             self._transport.resume_reading()
         return part

@@ -25,7 +25,7 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 from gatepay_async.pool.owner import Owner
 from gatepay_async.pool.port import do_nothing
 from gatepay_async.pool.records import RecordStream
-from gatepay_async.pool.watching import count_waiting, is_readable
+from gatepay_async.pool.watching import count_unread_bytes, is_readable
 from gatepay_async.words.problem import Problem
 
 # Collect a request's bytes up to this size, then write them. Larger writes are no faster.
@@ -299,7 +299,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         Unlike `is_open_without_unread_bytes`, this is True even if the server has closed the connection: a request may
         still arrive.
         """
-        unread = sum(map(len, self._queue)) + count_waiting(self._socket)
+        unread = sum(map(len, self._queue)) + count_unread_bytes(self._socket)
         if self._records is None:
             return not unread
         # A TLS 1.3 server sends session tickets unasked. Only decryption can distinguish them from a reply.

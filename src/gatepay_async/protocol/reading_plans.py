@@ -127,9 +127,9 @@ class ThoroughPlan(Plan):
         self._slow_block_pages = _MIN_BLOCK_CALLS - 1
         self._useful_streak = 0  # useful blocks in a row; if it is below 0, useless ones
         self._waves: deque[list[int]] = deque()  # the waves of the latest block that have not arrived yet
-        self._block: tuple[int, int] | None = None  # the first page of the latest block, and of the next one
-        self._page_after_next_block = 0  # the first page of the block after the next one; it has been read once
-        self._overlapping_at_start = 0  # the overlapping page when the latest block was started
+        self._block_starts: tuple[int, int] | None = None  # the first page of the latest block, and of the next one
+        self._page_after_next_block = 0  # the first page of the block after the next one; it was read once
+        self._overlapping_at_start = 0  # the overlapping page when the latest block began
         self.waves_kept = 0
         self.pages_kept = 3 * (_pages_per_block(prefetch) + 1)
 
@@ -153,10 +153,10 @@ class ThoroughPlan(Plan):
 
     def _judge_block(self, overlapping: int) -> None:
         """Record whether the latest block has proven anything new, and adapt how many pages are read."""
-        if self._block is None:
+        if self._block_starts is None:
             return
-        if overlapping not in self._block:
-            self._block = None
+        if overlapping not in self._block_starts:  # the stock has changed: the last yielded row is on another page
+            self._block_starts = None
             self._useful_streak = min(self._useful_streak, 0) - 1
             self._narrow()
         elif self._pages_per_wave == 1 or overlapping > self._overlapping_at_start:
@@ -175,12 +175,9 @@ class ThoroughPlan(Plan):
         """After a useful block, read more pages in a block or in a wave."""
         self._slow_block_pages = min(_MIN_BLOCK_CALLS - 1, 2 * self._slow_block_pages + 1)
         if self._pages_per_wave < self._prefetch and self._useful_streak >= _QUIET_WAVES:
-            # With -1, the first useless block reduces the number of pages again.
-            self._pages_per_wave, self._useful_streak = (
-                min(self._prefetch, max(_MIN_BLOCK_CALLS, 2 * self._pages_per_wave)),
-                -1,
-            )
-            self._block = None
+            self._pages_per_wave = min(self._prefetch, max(_MIN_BLOCK_CALLS, 2 * self._pages_per_wave))
+            self._useful_streak = -1  # so that the first useless block reduces the number of pages again
+            self._block_starts = None
 
     def _add_block(self, position: WalkPosition) -> None:
         """Plan the waves of the next block."""
@@ -194,14 +191,15 @@ class ThoroughPlan(Plan):
         """Plan a block that is read one page at a time, backwards."""
         end = min(position.overlapping + self._slow_block_pages, position.last)
         self._waves += [[number] for number in range(end, position.overlapping - 1, -1)]
-        self._block, self._page_after_next_block = (end, end), 0
-        self.waves_kept = _MIN_BLOCK_CALLS + 2
+        # If the block is useful, the walk continues on page *end*.
+        self._block_starts, self._page_after_next_block = (end, end), 0
+        self.waves_kept = _MIN_BLOCK_CALLS + 2  # more than the waves of the block
 
     def _read_in_waves(self, position: WalkPosition, block_pages: int) -> None:
         """Plan a block of *block_pages* pages that is read in waves."""
-        if self._block is not None and self._page_after_next_block > self._block[1]:
+        if self._block_starts is not None and self._page_after_next_block > self._block_starts[1]:
             # Continue after the latest block. The page after the new block was read just before the latest block.
-            start, end = self._block[1], self._page_after_next_block
+            start, end = self._block_starts[1], self._page_after_next_block
         else:
             # At the start, or after the stock has changed.
             start, end = position.overlapping, min(position.overlapping + block_pages, position.last)
@@ -211,7 +209,8 @@ class ThoroughPlan(Plan):
         if self._page_after_next_block > end:
             pages.insert(0, self._page_after_next_block)
         self._waves += [pages[at : at + self._pages_per_wave] for at in range(0, len(pages), self._pages_per_wave)]
-        self._block = (start, end)
+        self._block_starts = (start, end)
+        # More than the waves of two blocks.
         self.waves_kept = 2 * (_MIN_BLOCK_CALLS + block_pages) // self._pages_per_wave + 2
 
 
