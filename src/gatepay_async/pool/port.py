@@ -26,6 +26,7 @@ class NotAvailableError(httpx.ConnectError):
         self.body_unread = body_unread
 
     def __reduce__(self) -> tuple[object, ...]:
+        # By default, unpickling calls the class without keyword arguments.
         return partial(type(self), body_unread=self.body_unread), self.args
 
 
@@ -40,6 +41,7 @@ class TooLateError(httpx.ReadTimeout):
         super().__init__(Problem("deadline_passed"))
 
     def __reduce__(self) -> tuple[object, ...]:
+        # By default, unpickling calls the class with the message, which `__init__` doesn't take.
         return type(self), ()
 
 

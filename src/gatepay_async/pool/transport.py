@@ -253,8 +253,8 @@ class OriginPool(httpx.AsyncBaseTransport):
         Convert *request* from httpx's class.
 
         Raises:
-            httpx.UnsupportedProtocol: It is for another origin.
-            InvalidArgumentError: Its body can only be read synchronously.
+            httpx.UnsupportedProtocol: *request* is for another origin.
+            InvalidArgumentError: The body of *request* can only be read synchronously.
         """
         if origin_of(request.url) != self._origin:
             raise httpx.UnsupportedProtocol(Problem("other_origin", origin=str(self._origin), host=request.url.host))
@@ -264,13 +264,11 @@ class OriginPool(httpx.AsyncBaseTransport):
         if not isinstance(body, bytes | AsyncIterable):
             raise arguments.InvalidArgumentError(field="request", problem=Problem("synchronous_body"))
         method, target, headers = request.method.encode("ascii"), request.url.raw_path, request.headers
-        closes_connection = "close" in headers.get("connection", "").lower().replace(" ", "").split(",")
+        closes = "close" in headers.get("connection", "").lower().replace(" ", "").split(",")
         hooks = Hooks(
             **{name: request.extensions[name] for name in HOOK_NAMES if request.extensions.get(name) is not None}
         )
-        return Request(
-            method, target, headers.raw, body, hooks, request.extensions, closes_connection=closes_connection
-        )
+        return Request(method, target, headers.raw, body, hooks, request.extensions, closes_connection=closes)
 
     async def _acquire(self, request: Request, expired: Slot[Connection] | None) -> Slot[Connection]:
         """Close *expired* and a few more expired connections; then take a slot, waiting if all are busy."""
