@@ -21,7 +21,7 @@ from gatepay_async.protocol.masking import mask
 from gatepay_async.words.problem import Problem, message_of
 from gatepay_async.words.problems import HTTPX_ERRORS, OS_ERRORS
 
-# These are always raised before the first byte of a request is written.
+# Errors of httpx that are always raised before the first byte of a request is written.
 _NEVER_SENT = ("ConnectError", "PoolTimeout", "ProxyError", "UnsupportedProtocol")
 # Errors of lower layers, which a transport should have translated to httpx's.
 LOWER_LAYER_ERRORS = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)

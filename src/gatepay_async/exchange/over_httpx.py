@@ -66,7 +66,7 @@ class OverClient:
         return await self._client.send(request, stream=True, follow_redirects=False)
 
     async def _classify_in_hooks(self, error: Exception, request: Any, trace: Trace) -> AttemptOutcome:
-        """Do what ``_classify`` does, for an error that may come from a hook of the user's client."""
+        """Decide as ``_classify`` does, but also detect errors of the user's hooks and ``auth``."""
         hooks = self._client.event_hooks
         if _is_raised_in(error, hooks["response"]):
             trace.reply_received()
@@ -154,7 +154,7 @@ async def _classify(error: Any, request: Any, trace: Trace) -> AttemptOutcome:
 
 
 async def _reply_of_error(error: Any) -> AttemptOutcome:
-    """Return the reply whose status a hook raised (``raise_for_status()``), or the error of reading it."""
+    """Return the reply in the error of a hook's ``raise_for_status()``, or the error if that reply can't be read."""
     try:
         return await read_reply(error.response)
     except BadReplyError as bad:

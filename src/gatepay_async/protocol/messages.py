@@ -158,7 +158,8 @@ def decode(call: Call[T], reply: Reply) -> T:
 
 def _refusal_by_status(call: Call[Any], reply: Reply) -> RefusedError | ProtocolError | None:
     """Return the refusal that the HTTP status of an empty reply shows, or None."""
-    # FastAdmin uses codes from 200 to 999 as the HTTP status, too. With 204 and 205, PHP sends no body.
+    # FastAdmin, which GatePay very likely runs, sends codes from 200 to 999 as the HTTP status, too. With 204 and 205,
+    # PHP sends no body.
     if reply.status in _EMPTY_STATUSES and not reply.body.strip() and (call.path, reply.status) in catalogue.REFUSALS:
         return _refusal_error(call, reply, Envelope(reply.status, "", None, None))
     return None

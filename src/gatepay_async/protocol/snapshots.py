@@ -117,7 +117,7 @@ def snapshot_of_page(requested: int, page: CardKeyPage, wave: Wave) -> Snapshot:
     """Make a snapshot of the reply to a request for page *requested*."""
     ids = tuple([key.id for key in page.keys])
     if not ids:
-        # For a page past the last one, ThinkPHP returns no rows and the number of the last page.
+        # For a page past the last one, ThinkPHP (GatePay's framework) returns no rows and the number of the last page.
         start = (requested - 1) * page.per_page
         return Snapshot(
             number=requested, start=start, end=start, size=min(page.total, start), ids=(), wave=wave, page=None
