@@ -124,9 +124,11 @@ class _Upload:
     def _report_so_far(self) -> UploadReport:
         return self._ledger.report(stopped=self._progress.ended, whole=self._is_input_complete)
 
-    def _stop_for(self, error: BaseException, group: TaskGroup, watch: CancellationWatch, *, where: str) -> bool:
+    def _end_unless_cancelled(
+        self, error: BaseException, group: TaskGroup, watch: CancellationWatch, *, where: str
+    ) -> bool:
         """
-        End the upload with *error*, which run() raises at its end.
+        End the upload with *error*, unless this task was cancelled. At its end, run() raises *error*.
 
         Args:
             error: The error.
@@ -135,7 +137,7 @@ class _Upload:
             where: What raised *error*, for the message about a stray cancellation.
 
         Returns:
-            False if it is a cancellation of this task: the caller must raise it again.
+            Whether the upload was ended. If not, *error* is a cancellation of this task: the caller must re-raise it.
         """
         if watch.is_cancellation(error):
             if watch.task_was_cancelled():
@@ -188,7 +190,7 @@ class _Upload:
         except Exception as error:  # noqa: BLE001 -- raised by run(), when no chunk is in flight any more
             failure = error
         except BaseException as error:
-            if not self._stop_for(error, group, watch, where="keys"):
+            if not self._end_unless_cancelled(error, group, watch, where="keys"):
                 raise
         if encoding:
             problem = Problem("wrong_encoding", line=self._ledger.read, encoding=encoding)
@@ -251,7 +253,7 @@ class _Upload:
             await self._sender.send_chunks([chunk])
             await self._report_progress()
         except BaseException as error:
-            if not self._stop_for(error, group, watch, where="the transport, or on_progress"):
+            if not self._end_unless_cancelled(error, group, watch, where="the transport, or on_progress"):
                 self._task_cancelled = True
                 raise
         finally:
@@ -261,7 +263,7 @@ class _Upload:
         try:
             await self._report_progress()
         except BaseException as error:
-            if not self._stop_for(error, group, watch, where="on_progress"):
+            if not self._end_unless_cancelled(error, group, watch, where="on_progress"):
                 raise
 
     async def _report_progress(self) -> None:

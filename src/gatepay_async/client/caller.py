@@ -200,11 +200,11 @@ class Caller:
                     else self._wait_after(call, failure, attempt, seconds_left=deadline - now)
                 )
                 if wait is None:
-                    _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
+                    _raise_failure(call, failure, attempt=attempt, in_doubt=in_doubt)
                 log_retry(call.path, failure, attempt=attempt, wait=wait)
                 await anyio.sleep(wait)
                 if self._closed:
-                    _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
+                    _raise_failure(call, failure, attempt=attempt, in_doubt=in_doubt)
                 # A reply that is not GatePay's (a proxy's error page, for example) may have replaced GatePay's reply.
                 in_doubt = in_doubt or isinstance(failure, ProtocolError) or _may_have_been_done(failure)
 
@@ -261,7 +261,7 @@ async def _read_and_report(
     return value
 
 
-def _raise(
+def _raise_failure(
     call: Outgoing, failure: RefusedError | ProtocolError | TransportError, *, attempt: int, in_doubt: bool
 ) -> NoReturn:
     """Raise *failure* with the facts of all attempts; or ``OutcomeUnknownError``, if the outcome is unknown."""

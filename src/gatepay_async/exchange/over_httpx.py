@@ -104,8 +104,8 @@ class OverTransport:
 
     async def send(self, method: str, url: str, body: bytes, watch: Watch) -> Reply:
         """Make one attempt."""
-        permit = partial(check_permitted, self._library.URL(url).host) if self._is_guarded else None
-        trace = Trace(watch, permit=permit)
+        check_host = partial(check_permitted, self._library.URL(url).host) if self._is_guarded else None
+        trace = Trace(watch, check_host=check_host)
         request = self._library.Request(
             method, url, headers=HEADERS_OF[method], content=body or None, extensions={"trace": trace.on_event}
         )

@@ -51,7 +51,7 @@ class OverPool:
         prepared = self._prepared.get(url)
         if prepared is None:
             return None
-        on_send = partial(_check_on_send, _permit_check(url), watch) if self._is_guarded else watch.note_sending
+        on_send = partial(_check_on_send, _host_check(url), watch) if self._is_guarded else watch.note_sending
         watch.reports_sending = True
         try:
             response = await self._transport.post_at_once(
@@ -88,8 +88,8 @@ class OverPool:
         hooks = Hooks(on_wait=watch.note_wait, on_turn=watch.note_connection, on_send=watch.note_sending)
         if self._is_guarded:
             # Check before connecting. Check before sending too, because an open connection may be used.
-            hooks.on_connect = permit = _permit_check(url)
-            hooks.on_send = partial(_check_on_send, permit, watch)
+            hooks.on_connect = check_host = _host_check(url)
+            hooks.on_send = partial(_check_on_send, check_host, watch)
         return hooks
 
     def connections(self) -> Connections | None:
@@ -130,12 +130,12 @@ def _to_reply(response: WholeResponse) -> Reply:
     return Reply(status, body, None, content_type, response.headers)
 
 
-def _permit_check(url: str) -> Callable[[], None]:
+def _host_check(url: str) -> Callable[[], None]:
     """Return a function that raises if a test may not call the host of *url*."""
     return partial(check_permitted, httpx.URL(url).host)
 
 
-def _check_on_send(permit: Callable[[], None], watch: Watch) -> None:
-    """Call *permit*, then report to *watch* that the first byte is about to leave."""
-    permit()
+def _check_on_send(check_host: Callable[[], None], watch: Watch) -> None:
+    """Call *check_host*, then report to *watch* that the first byte is about to leave."""
+    check_host()
     watch.note_sending()

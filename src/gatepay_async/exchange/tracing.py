@@ -19,12 +19,12 @@ class Trace:
 
     Args:
         watch: Receives the reports.
-        permit: Called before each step of the request. If it raises, the request ends with that error.
+        check_host: Raises if a test must not call the host; None: no check. Called before each step of the request.
     """
 
-    def __init__(self, watch: Watch, *, permit: Callable[[], None] | None = None) -> None:
+    def __init__(self, watch: Watch, *, check_host: Callable[[], None] | None = None) -> None:
         self._watch = watch
-        self._permit = permit
+        self._check_host = check_host
         self._failure: BaseException | None = None
         self._proxy_stream: Any = None
 
@@ -53,8 +53,8 @@ class Trace:
                 await self._proxy_stream.aclose()
 
     def _note_start(self, step: str, info: dict[str, Any]) -> None:
-        if self._permit is not None:
-            self._permit()
+        if self._check_host is not None:
+            self._check_host()
         self._failure = None
         self._watch.reports_sending = True
         if step == "send_request_headers" and getattr(info.get("request"), "method", b"") != b"CONNECT":

@@ -151,7 +151,7 @@ class Wire(Link):
                 return
         reader = self._reader
         if not self._is_exchanging:
-            self._give_up()
+            self._drop_connection()
             return
         if not self._is_sent or self._has_unsent():
             # The reply came before the whole request was sent. It may be valid. But the server may read the rest of
@@ -159,7 +159,7 @@ class Wire(Link):
             self._is_usable = False
         reader.feed(data)
         if reader.problem is not None:
-            self._give_up()
+            self._drop_connection()
         elif reader.held_bytes > self._max_unread and not self._is_paused and self._transport is not None:
             self._is_paused = True
             self._transport.pause_reading()

@@ -142,9 +142,9 @@ def decode(call: Call[T], reply: Reply) -> T:
     """
     read_quickly = _FAST_READERS.get(call.path)
     if read_quickly is not None and reply.status < _REDIRECT:
-        quick = read_quickly(reply.body, call)
-        if quick is not None and quick[0] == SUCCESS:
-            return cast("T", quick[1])
+        code_and_result = read_quickly(reply.body, call)
+        if code_and_result is not None and code_and_result[0] == SUCCESS:
+            return cast("T", code_and_result[1])
     failure: RefusedError | ProtocolError
     try:
         envelope = open_envelope(reply.body)
