@@ -76,7 +76,7 @@ class _Upload:
     ) -> None:
         self._on_progress = on_progress
         self._permits = permits
-        self._progress_lock = anyio.Lock()
+        self._on_progress_lock = anyio.Lock()
         self._ledger = bulk.Ledger()
         self._deduplicator = SpillingDeduplicator(max_keys_in_memory=max_keys_in_memory)
         self._chunker = Chunker(self._ledger, self._deduplicator)
@@ -269,7 +269,7 @@ class _Upload:
     async def _report_progress(self) -> None:
         if self._on_progress is None:
             return
-        async with self._progress_lock:  # one at a time, in order
+        async with self._on_progress_lock:  # one at a time, in order
             try:
                 result = self._on_progress(self._ledger.progress())
                 if inspect.isawaitable(result):

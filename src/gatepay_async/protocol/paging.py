@@ -37,7 +37,7 @@ class Walk:
     The state of a walk. Fetch the pages of ``next_wave()``, pass them to ``receive()``, and yield what that returns.
 
     Args:
-        first: The first page, from 1.
+        first: The number of the first page, from 1.
         prefetch: The largest number of pages to fetch at once.
         thorough: Also detect a deletion that ``total`` doesn't show, because a card key was added between the
             same two replies.
@@ -58,7 +58,7 @@ class Walk:
         self._last_yielded_id: float = -math.inf  # the id of the last row that was yielded
         self._kept: list[Snapshot] = []  # the snapshots that may still prove something
         self._behind = FRONT  # the snapshot after which to continue
-        self._stock: tuple[int, int] | None = None  # total and per_page of the latest reply
+        self._total_and_per_page: tuple[int, int] | None = None  # of the latest wave; None: no page has arrived
         self._last_page = 0  # the last page, as far as we know
         self._missed_page = 0  # the lowest page that should have overlapped with the yielded rows and didn't; 0: none
         # Twice the number of pages that the next wave goes further back. Doubled after each miss.
@@ -124,8 +124,10 @@ class Walk:
         wave = self._history.begin_wave([page.total for page in pages], page_has_vanished=page_has_vanished)
         # The stock has also changed if the replies differ from each other or from the wave before.
         stocks = {(page.total, page.per_page) for page in pages}
-        self.drifted |= page_has_vanished or len(stocks) > 1 or not stocks <= {self._stock or next(iter(stocks), None)}
-        self._stock = max(stocks, default=self._stock)
+        self.drifted |= (
+            page_has_vanished or len(stocks) > 1 or not stocks <= {self._total_and_per_page or next(iter(stocks), None)}
+        )
+        self._total_and_per_page = max(stocks, default=self._total_and_per_page)
         self._last_page = max(map(last_page, pages), default=self._last_page)
         self._last_page = max(1, min([self._last_page, *(number - 1 for number in refused)]))
         fresh = [
@@ -179,8 +181,8 @@ class Walk:
     def _is_end(self, reached: list[Snapshot]) -> bool:
         """Whether it is proven that no row comes after the *reached* snapshots, whose rows were yielded."""
         furthest = max(snapshot.end for snapshot in reached)
-        ends = [snapshot for snapshot in self._kept if snapshot.size <= furthest]
-        return any(self._history.proves_end(behind, candidate) for candidate in ends for behind in reached)
+        candidates = [snapshot for snapshot in self._kept if snapshot.size <= furthest]
+        return any(self._history.proves_end(behind, candidate) for candidate in candidates for behind in reached)
 
     def _follows(self, page: Snapshot, reached: list[Snapshot]) -> bool:
         """Whether no row can be missing between the rows already yielded and *page*."""
@@ -203,7 +205,7 @@ class Walk:
         lowest = min(snapshot.number for snapshot in fresh)
         if has_yielded or any(snapshot.ends_at_or_before(self._last_yielded_id) for snapshot in fresh):
             self._missed_page, self._twice_steps_back = 0, 1
-        elif lowest < (self._missed_page or self._next_page()):
+        elif lowest < (self._missed_page or self._next_page_number()):
             # The rows already yielded have moved to lower pages. Their old snapshots are no use any more.
             self._missed_page, self._twice_steps_back = lowest, self._twice_steps_back * 2
             self._kept = [snapshot for snapshot in self._kept if not snapshot.ends_at_or_before(self._last_yielded_id)]
@@ -219,14 +221,14 @@ class Walk:
         is_sure = self._plan.relies_on_total and not self._history.may_have_fallen(behind.wave)
         return is_sure, behind.end, behind.wave.number
 
-    def _next_page(self) -> int:
-        """Return the page that follows the rows of the snapshot after which to continue."""
-        per_page = self._stock[1] if self._stock else 1
+    def _next_page_number(self) -> int:
+        """Return the number of the page that follows the snapshot after which to continue."""
+        _, per_page = self._total_and_per_page or (0, 1)
         return self._behind.end // per_page + 1
 
     def _position(self) -> WalkPosition:
         """Return the position of the walk, for its plan."""
-        number = self._next_page()
+        number = self._next_page_number()
         overlapping = number - 1 if self._missed_page == 0 else self._missed_page - self._twice_steps_back // 2
         return WalkPosition(
             number=number,
@@ -238,10 +240,11 @@ class Walk:
 
     def _is_at_hand(self, snapshot: Snapshot) -> bool:
         """Whether the page of *snapshot* is waiting to be yielded, and fetching it again would show nothing new."""
-        if not snapshot.ends_after(self._last_yielded_id) or snapshot.page is None or self._stock is None:
+        if not snapshot.ends_after(self._last_yielded_id) or snapshot.page is None or self._total_and_per_page is None:
             return False
+        _, per_page = self._total_and_per_page
         has_changed = self._history.may_have_fallen(snapshot.wave) or self._history.may_have_risen(snapshot.wave)
-        return not has_changed and snapshot.page.per_page == self._stock[1]
+        return not has_changed and snapshot.page.per_page == per_page
 
 
 def _check_page(requested: int, page: CardKeyPage) -> None:
