@@ -182,7 +182,7 @@ def test_a_spill_frees_the_memory() -> None:
         assert deduplicator._in_memory._keys is not keys  # an emptied set would keep its memory
         assert deduplicator._in_file is not None
         # The table keeps no card keys: only the keyed hash that it copies for each digest, and the database.
-        assert list(vars(deduplicator._in_file)) == ["_blank", "_database"]
+        assert list(vars(deduplicator._in_file)) == ["_keyed_hash", "_database"]
         ((cache,),) = deduplicator._in_file._database.execute("PRAGMA cache_size")
         assert cache == -dedup._CACHE_KIB
         ((rows,),) = deduplicator._in_file._database.execute("SELECT count(*) FROM seen")

@@ -220,7 +220,7 @@ async def test_tls_renegotiation_prevents_reuse_and_writing() -> None:
         wire._transport = cast("Any", SimpleNamespace(write=len, abort=dict))
         wire._is_usable, wire._is_exchanging = True, not is_idle
         wire.data_received(b"x")
-        assert wire.is_fit() is False
+        assert wire.is_reusable() is False
         assert wire._is_over is is_idle
     with pytest.raises(httpx.WriteError, match="complete"):
         wire._write_out(b"x")

@@ -35,15 +35,15 @@ class Caller:
     Attributes:
         seconds: The time until the deadline.
         events: The names of the hooks that were called, such as "wait" for `on_wait`.
-        ends: The event loop's time of the deadline.
+        ends_at: The event loop's time of the deadline.
     """
 
     seconds: float = PATIENCE
     events: list[str] = field(factory=list[str])
-    ends: float = 0.0
+    ends_at: float = 0.0
 
     def __attrs_post_init__(self) -> None:
-        self.ends = asyncio.get_running_loop().time() + self.seconds
+        self.ends_at = asyncio.get_running_loop().time() + self.seconds
 
     def hooks(self) -> Hooks:
         """Return hooks that record their events."""
@@ -269,7 +269,7 @@ async def test_nothing_is_sent_if_the_deadline_passes_in_on_turn() -> None:
     """If the deadline has passed when a caller gets its turn, nothing is sent."""
     async with BusyPool() as busy_pool:
         caller = Caller()
-        hooks = evolve(caller.hooks(), on_turn=lambda: setattr(caller, "ends", 0.0))
+        hooks = evolve(caller.hooks(), on_turn=lambda: setattr(caller, "ends_at", 0.0))
         task = asyncio.create_task(
             busy_pool.pool.post_in_turn(busy_pool.prepared, b"1", hooks, deadline=caller, max_bytes=100)
         )

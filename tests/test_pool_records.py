@@ -48,8 +48,8 @@ async def test_at_record_end_is_true_only_where_a_record_ends() -> None:
 async def test_early_bytes_are_received_separately() -> None:
     """Bytes that arrived before the request was sent are received separately from later ones."""
     stream = RecordStream(FakeStream(TWO_RECORDS[:3], TWO_RECORDS[3:], b"\x17"))
-    stream.early = 8
-    received = [(await stream.receive(), stream.only_early, stream.at_record_end) for _ in range(4)]
+    stream.early_bytes = 8
+    received = [(await stream.receive(), stream.last_were_early, stream.at_record_end) for _ in range(4)]
     assert received == [
         (TWO_RECORDS[:3], True, False),
         (TWO_RECORDS[3:8], True, False),

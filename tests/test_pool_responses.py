@@ -21,7 +21,7 @@ READ_SIZE = 64 * 1024
 def parse(row: OddReply, pieces: Iterable[bytes]) -> tuple[int, bytes, bool]:
     """Feed *pieces* to a reader. Return the status, the body and whether the connection may be reused."""
     reader = ResponseReader()
-    reader.start(answers_head=row.method == "HEAD")
+    reader.start(answers_head_request=row.method == "HEAD")
     for piece in pieces:
         reader.feed(piece)
         if reader.problem is not None:
@@ -31,7 +31,7 @@ def parse(row: OddReply, pieces: Iterable[bytes]) -> tuple[int, bytes, bool]:
     if reader.problem is not None or not reader.complete:
         return 0, b"", False
     body = b"".join(reader.take() for _ in range(len(reader.parts)))
-    assert reader.held == 0
+    assert reader.held_bytes == 0
     return reader.status, body, reader.reusable and not reader.surplus
 
 
@@ -82,7 +82,17 @@ def test_fast_and_llhttp_parsers_agree(  # noqa: PLR0917 -- the parts of a reply
     fast, slow = [
         (r.problem,)
         if r.problem is not None
-        else (r.held, r.status, r.reason, r.headers, r.fields, b"".join(r.parts), r.complete, r.reusable, r.surplus)
+        else (
+            r.held_bytes,
+            r.status,
+            r.reason,
+            r.headers,
+            r.fields,
+            b"".join(r.parts),
+            r.complete,
+            r.reusable,
+            r.surplus,
+        )
         for r in readers
     ]
     assert fast == slow
@@ -137,9 +147,9 @@ def test_head_up_to_the_limit_is_accepted() -> None:
 def test_request_is_encoded_into_one_buffer() -> None:
     """A request is encoded into one buffer with head and body, with a prepared head and without."""
     lines = [(b"Host", b"x"), (b"X-A", b"1")]
-    start = encode_head(b"POST", b"/a?b", lines) + b"Content-Length: "
+    encoded_head = encode_head(b"POST", b"/a?b", lines) + b"Content-Length: "
     expected = b"POST /a?b HTTP/1.1\r\nHost: x\r\nX-A: 1\r\nContent-Length: 2\r\n\r\nhi"
-    assert encode(Request(b"POST", b"/a?b", lines, b"hi", start=start)) == expected
+    assert encode(Request(b"POST", b"/a?b", lines, b"hi", encoded_head=encoded_head)) == expected
     assert encode(Request(b"POST", b"/a?b", [*lines, (b"Content-Length", b"2")], b"hi")) == expected
     assert encode(Request(b"GET", b"/", [(b"host", b"x")], b"")) == b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 

@@ -436,7 +436,7 @@ async def test_reading_pauses_at_the_limit(*, tls: bool) -> None:
             wire = only_connection(pool)
             await until(lambda: wire._is_paused)
             assert not done.is_set()
-            assert wire._reader.held < MAX_UNREAD_BYTES + 500_000
+            assert wire._reader.held_bytes < MAX_UNREAD_BYTES + 500_000
             assert await response.aread() == body
             assert pool._slots.idle == 1
 

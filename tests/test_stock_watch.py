@@ -58,7 +58,7 @@ def test_one_alert_per_crossing(stocks: list[int | None], alerts: list[int]) -> 
     """A product gives an alert when it becomes low, and another one when it becomes low again."""
     levels = StockLevels(below=20)
     catalogs = [catalog(p7=99) if stock is None else catalog(p7=99, p8=stock) for stock in stocks]
-    assert [len(levels.find_crossings(current)) for current in catalogs] == alerts
+    assert [len(levels.new_alerts(current)) for current in catalogs] == alerts
 
 
 async def test_watch_survives_outages(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -61,10 +61,10 @@ class FixedLimit:
     def __init__(self, limit: int) -> None:
         self.limit = limit
 
-    def began(self, _: float) -> Attempt:
-        return Attempt(0, 0, 0)  # `ended` doesn't read it
+    def record_begin(self, _: float) -> Attempt:
+        return Attempt(0, 0, 0)  # `record_end` doesn't read it
 
-    def ended(self, attempt: Attempt, end: AttemptEnd, now: float) -> None:
+    def record_end(self, attempt: Attempt, end: AttemptEnd, now: float) -> None:
         """Do nothing."""
 
 
@@ -109,12 +109,12 @@ def simulate(
             is_reading = False
         elif kind == "sent":
             attempts += 1
-            attempt = limit.began(now)
+            attempt = limit.record_begin(now)
             replied_at, end = server.start_call(now, rng)
             schedule(replied_at, "reply", (attempt, end, details))
         elif kind == "reply":
             attempt, end, attempt_number = details
-            limit.ended(attempt, end, max(now, sending_until))
+            limit.record_end(attempt, end, max(now, sending_until))
             limits.append(limit.limit)
             if end is AttemptEnd.ANSWERED:
                 server.finish_call()

@@ -31,9 +31,9 @@ _PRAGMAS = ("journal_mode=off", "synchronous=off", "locking_mode=exclusive", "te
 _DIGESTS_TABLE = "seen (digest BLOB PRIMARY KEY) WITHOUT ROWID"
 _DIGESTS_WITH_LINES_TABLE = "seen (digest BLOB PRIMARY KEY, line INTEGER) WITHOUT ROWID"
 _NUMBERS_TABLE = "numbers (n INTEGER PRIMARY KEY)"  # 0, 1, 2 and so on: the positions of digests in a blob
-# A statement gets all digests as one blob and returns one row. With one row for each digest, Python would release and
-# take the GIL for each row, which is slow beside a busy event loop. The digests are sorted, so that neighbours are in
-# the same page of the database.
+# A statement gets all digests as one blob. _SELECT_PRESENT returns one row: with one row for each digest, Python would
+# release and take the GIL for each row, which is slow beside a busy event loop. The digests are sorted, so that
+# neighbours are in the same page of the database.
 _NTH_DIGEST = f"substr(:digests, {_DIGEST_BYTES} * n + 1, {_DIGEST_BYTES})"
 _SELECT_PRESENT = f"SELECT group_concat(n) FROM numbers WHERE n < :count AND {_NTH_DIGEST} IN seen"  # noqa: S608 -- constants
 _SELECT_LINES = f"SELECT n, line FROM numbers JOIN seen ON digest = {_NTH_DIGEST} WHERE n < :count"  # noqa: S608 -- constants
@@ -97,15 +97,15 @@ class _PrivateTable:
     The digests are keyed with a random key. Without it, nobody can test whether a card key is in the table.
     """
 
-    def __init__(self, table: str, *, cache: int) -> None:
-        # Copied for each card key, because a new blake2b(key=…) takes twice as long.
-        self._blank = blake2b(key=token_bytes(32), digest_size=_DIGEST_BYTES)
+    def __init__(self, table: str, *, cache_kib: int) -> None:
+        # An empty hash, copied for each card key, because a new blake2b(key=…) takes twice as long.
+        self._keyed_hash = blake2b(key=token_bytes(32), digest_size=_DIGEST_BYTES)
         from gatepay_async.sqlite_files import connect  # noqa: PLC0415 -- few uploads need SQLite
 
         # Several threads use the connection, under the lock of SpillingDeduplicator.
         self._database = connect(_PRIVATE_FILE, timeout=0)
         try:
-            for pragma in (*_PRAGMAS, f"cache_size=-{cache}"):
+            for pragma in (*_PRAGMAS, f"cache_size=-{cache_kib}"):
                 self._database.execute(f"PRAGMA {pragma}")
             self._database.execute("BEGIN")  # never committed: nobody else uses the database
             for definition in (table, _NUMBERS_TABLE):
@@ -123,7 +123,7 @@ class _PrivateTable:
 
     def _digests(self, keys: Sequence[str]) -> Iterator[bytes]:
         for key in keys:
-            key_hash = self._blank.copy()
+            key_hash = self._keyed_hash.copy()
             key_hash.update(key.encode())
             yield key_hash.digest()
 
@@ -132,7 +132,7 @@ class FirstLines(_PrivateTable):
     """Stores the digest of each card key and the number of its first line. Only one thread may use it."""
 
     def __init__(self) -> None:
-        super().__init__(_DIGESTS_WITH_LINES_TABLE, cache=_SMALL_CACHE_KIB)
+        super().__init__(_DIGESTS_WITH_LINES_TABLE, cache_kib=_SMALL_CACHE_KIB)
 
     def find_repeated(self, lines: Sequence[int], keys: Sequence[str]) -> dict[int, int]:
         """
@@ -146,23 +146,25 @@ class FirstLines(_PrivateTable):
             sqlite3.Error: The file can't be written (a full disk).
         """
         all_digests = list(self._digests(keys))
-        first: dict[bytes, int] = {}  # digest -> line
+        first_lines: dict[bytes, int] = {}  # by digest
         for digest, line in zip(all_digests, lines, strict=True):
-            first.setdefault(digest, line)
-        digests = sorted(first)
+            first_lines.setdefault(digest, line)
+        digests = sorted(first_lines)
         parameters = {"digests": b"".join(digests), "count": len(digests)}
-        before: dict[bytes, int] = {digests[n]: line for n, line in self._database.execute(_SELECT_LINES, parameters)}
-        new = ((digest, first[digest]) for digest in digests if digest not in before)
-        self._database.executemany("INSERT INTO seen VALUES (?, ?)", new)
-        first |= before
-        return {i: first[digest] for i, digest in enumerate(all_digests) if first[digest] != lines[i]}
+        stored_lines: dict[bytes, int] = {
+            digests[n]: line for n, line in self._database.execute(_SELECT_LINES, parameters)
+        }
+        new_rows = ((digest, first_lines[digest]) for digest in digests if digest not in stored_lines)
+        self._database.executemany("INSERT INTO seen VALUES (?, ?)", new_rows)
+        first_lines |= stored_lines
+        return {i: first_lines[digest] for i, digest in enumerate(all_digests) if first_lines[digest] != lines[i]}
 
 
 class _DigestTable(_PrivateTable):
-    """The digests of all card keys of an upload that has passed its threshold."""
+    """The digests of all card keys of an upload that has more card keys than memory may hold."""
 
     def __init__(self) -> None:
-        super().__init__(_DIGESTS_TABLE, cache=_CACHE_KIB)
+        super().__init__(_DIGESTS_TABLE, cache_kib=_CACHE_KIB)
 
     def find_repeated(self, keys: Sequence[str]) -> list[int]:
         """Implement ``SpillingDeduplicator.find_repeated``."""
@@ -176,16 +178,16 @@ class _DigestTable(_PrivateTable):
     def _find_repeated_in_batch(self, keys: Sequence[str]) -> list[int]:
         """Do what ``find_repeated`` does, for at most ``_ROWS_PER_STATEMENT`` keys."""
         indexes: list[int] = []
-        first: dict[bytes, int] = {}  # digest -> index
+        first_indexes: dict[bytes, int] = {}  # by digest
         for index, digest in enumerate(self._digests(keys)):
-            if first.setdefault(digest, index) != index:
+            if first_indexes.setdefault(digest, index) != index:
                 indexes.append(index)
-        digests = sorted(first)
+        digests = sorted(first_indexes)
         parameters = {"digests": b"".join(digests), "count": len(digests)}
-        present: str | None
+        present: str | None  # the positions of the digests that are in the table, separated by commas
         ((present,),) = self._database.execute(_SELECT_PRESENT, parameters)
         if present is not None:
-            indexes += (first[digests[int(n)]] for n in present.split(","))
+            indexes += (first_indexes[digests[int(n)]] for n in present.split(","))
             indexes.sort()
         self._database.execute(_INSERT_DIGESTS, parameters)
         return indexes

@@ -51,7 +51,7 @@ async def _read_all(keys: Iterable[object]) -> AsyncGenerator[Iterable[object]]:
         # Lazily: the chunker takes the lines one by one. Lines that wait here when the upload ends early would be
         # missing in its report.
         yield chain((line,), islice(lines, LINES_PER_BATCH - 1))
-        await anyio.lowlevel.checkpoint()  # else, an input of blank lines and duplicates would block the event loop
+        await anyio.lowlevel.checkpoint()  # lets other tasks run, even if all lines are blank lines and duplicates
 
 
 async def _read_file(

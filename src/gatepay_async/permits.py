@@ -12,7 +12,7 @@ from gatepay_async.protocol.errors import ProtocolError, RefusedError, Transport
 from gatepay_async.protocol.observing import EndAttempt
 from gatepay_async.protocol.raw import Outgoing
 
-_OVERLOAD_STATUSES = frozenset({429, 503})
+_OVERLOAD_STATUSES = frozenset({429, 503})  # Too Many Requests, Service Unavailable
 
 
 class Permits:
@@ -82,11 +82,11 @@ class AutoPermits(Permits):
         return self._auto.limit
 
     def observe(self, call: Outgoing, attempt: int, /) -> EndAttempt:  # noqa: ARG002 -- required by Observer
-        """Adjust the size to the result of an attempt. This is an ``Observer``."""
-        attempt_start = self._auto.began(anyio.current_time())
+        """Record an attempt, and adjust the size to its result. Implements ``Observer``."""
+        counted_attempt = self._auto.record_begin(anyio.current_time())
 
         def end_attempt(error: BaseException | None, http_status: int | None) -> None:  # noqa: ARG001 -- required by EndAttempt
-            self._auto.ended(attempt_start, _classify_end(error), anyio.current_time())
+            self._auto.record_end(counted_attempt, _classify_end(error), anyio.current_time())
             self._admit()
 
         return end_attempt

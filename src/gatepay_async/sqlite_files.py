@@ -11,7 +11,9 @@ from pathlib import Path
 
 _RETRY_INTERVAL_S = 0.01
 _PRIMARY_CODE = 0xFF  # the bits of SQLite's extended result code that say what kind of error it is
-_sleep = threading.Event().wait  # nobody sets the event
+_sleep = (
+    threading.Event().wait
+)  # waits for its time-out, because nobody sets the event; modules must not use time.sleep
 
 
 def create_private(path: Path) -> None:
@@ -47,7 +49,7 @@ def connect(path: str | Path, *, timeout: float) -> sqlite3.Connection:
 
 def open_shared(path: str | Path, *, timeout: float) -> sqlite3.Connection:
     """
-    Like :func:`connect`, and switch the file to a write-ahead log (WAL).
+    Open a connection like :func:`connect`, and switch the file to a write-ahead log (WAL).
 
     Raises:
         sqlite3.Error: The file can't be opened, is no database, or is still locked after *timeout* seconds.

@@ -55,7 +55,7 @@ class StockWatch:
                 await self._wait_for_next_fetch()
             self._has_fetched = True
             try:
-                self._alerts.extend(self._levels.find_crossings(await self._fetch()))
+                self._alerts.extend(self._levels.new_alerts(await self._fetch()))
             except (TransportError, ProtocolError, StorageFailedError) as error:  # an outage: keep trying
                 LOGGER.warning(
                     "watch_stock: %s; trying again", type(error).__name__,

@@ -88,7 +88,7 @@ def signed_callback(
         "extend": extend,
     }
     fields = {"appkey": appkey, **signed, "sign": sign(credentials, [signed[name] for name in SIGNED])}
-    return urlencode(_check_extra_fields(extra) | _tamper(fields, tampered))
+    return urlencode(_checked_extra_fields(extra) | _tamper(fields, tampered))
 
 
 def _check_extend(extend: str) -> None:
@@ -138,8 +138,9 @@ def _paytime_text(paid_at: datetime | int | None) -> str:
     return str(seconds)
 
 
-def _check_extra_fields(extra: Mapping[str, str] | None) -> dict[str, str]:
-    own_fields = _check_texts("extra", extra)
+def _checked_extra_fields(extra: Mapping[str, str] | None) -> dict[str, str]:
+    """Return *extra*, if its names are not GatePay's and it is not too long."""
+    own_fields = _checked_texts("extra", extra)
     for name in own_fields:
         if name in _CALLBACK_FIELDS:
             raise InvalidRequestError(field="extra", problem=Problem("vendor_field", name=name))
@@ -152,7 +153,7 @@ def _check_extra_fields(extra: Mapping[str, str] | None) -> dict[str, str]:
 
 def _tamper(fields: dict[str, str], tampered: Mapping[str, str | None] | None) -> dict[str, str]:
     """Return *fields* with the changes that *tampered* asks for."""
-    changes = _check_texts("tampered", tampered, allow_none=True)
+    changes = _checked_texts("tampered", tampered, allow_none=True)
     for name in changes:
         if name not in _CALLBACK_FIELDS:
             raise InvalidRequestError(
@@ -161,8 +162,8 @@ def _tamper(fields: dict[str, str], tampered: Mapping[str, str | None] | None) -
     return {name: text for name, value in fields.items() if (text := changes.get(name, value)) is not None}
 
 
-def _check_texts(name: str, mapping: Mapping[Any, Any] | None, *, allow_none: bool = False) -> dict[str, Any]:
-    """Check that a mapping has only texts. urlencode() would convert other values, such as None to ``None``."""
+def _checked_texts(name: str, mapping: Mapping[Any, Any] | None, *, allow_none: bool = False) -> dict[str, Any]:
+    """Return *mapping*, if it has only texts. urlencode() would convert other values, such as None to ``None``."""
     if mapping is not None and not isinstance(mapping, Mapping):
         raise InvalidRequestError(field=name, problem=Problem("not_dict", kind=type(mapping).__name__))
     texts = dict(mapping or {})

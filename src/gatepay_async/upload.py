@@ -49,9 +49,9 @@ async def upload(
     Raises:
         InvalidRequestError: *keys* is no iterable of lines, a number is out of range, or the text file is
             in another encoding than it was opened with (``.report`` has the result of the lines before).
-        sqlite3.Error: The temporary file can't be written, because the disk is full, for example. It has a
+        sqlite3.Error: The temporary file can't be written, because the disk is full, for example. The error has a
             ``.report``, too.
-        BaseException: What *keys* or *on_progress* raised, or a cancellation; each has a ``.report``.
+        BaseException: An error of *keys* or *on_progress*, or a cancellation; each has a ``.report``.
     """
     checks.check("product_id", product_id, checks.positive)
     if not isinstance(concurrency, Permits):
@@ -64,7 +64,7 @@ async def upload(
 
 
 class _Upload:
-    """One upload: reads chunks and starts them concurrently. ``PartSender`` sends them and handles the replies."""
+    """One upload: reads chunks and sends them concurrently. ``PartSender`` sends each chunk and handles the replies."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class _Upload:
     ) -> None:
         self._on_progress = on_progress
         self._permits = permits
-        self._progress_lock = anyio.Lock()
+        self._on_progress_lock = anyio.Lock()
         self._ledger = bulk.Ledger()
         self._deduplicator = SpillingDeduplicator(max_keys_in_memory=max_keys_in_memory)
         self._chunker = Chunker(self._ledger, self._deduplicator)
@@ -118,24 +118,26 @@ class _Upload:
         return self._report_so_far()
 
     def read_late_lines(self, lines: list[object]) -> None:
-        """Add *lines*, the result of a read that was cancelled with the upload, so that the report counts them."""
+        """Add *lines*, which a read returned that was cancelled with the upload, so that the report counts them."""
         self._chunker.read_lines(lines)
 
     def _report_so_far(self) -> UploadReport:
         return self._ledger.report(stopped=self._progress.ended, whole=self._is_input_complete)
 
-    def _stop_for(self, error: BaseException, group: TaskGroup, watch: CancellationWatch, *, where: str) -> bool:
+    def _end_unless_cancelled(
+        self, error: BaseException, group: TaskGroup, watch: CancellationWatch, *, where: str
+    ) -> bool:
         """
-        End the upload with *error*, which run() raises at its end.
+        End the upload with *error*, unless this task was cancelled. At its end, run() raises *error*.
 
         Args:
             error: The error.
             group: The task group of the upload.
-            watch: Was created by the task that calls this.
+            watch: The ``CancellationWatch`` of the calling task.
             where: What raised *error*, for the message about a stray cancellation.
 
         Returns:
-            False if it is a cancellation of this task: the caller must raise it again.
+            Whether the upload was ended. If not, *error* is a cancellation of this task: the caller must re-raise it.
         """
         if watch.is_cancellation(error):
             if watch.task_was_cancelled():
@@ -188,7 +190,7 @@ class _Upload:
         except Exception as error:  # noqa: BLE001 -- raised by run(), when no chunk is in flight any more
             failure = error
         except BaseException as error:
-            if not self._stop_for(error, group, watch, where="keys"):
+            if not self._end_unless_cancelled(error, group, watch, where="keys"):
                 raise
         if encoding:
             problem = Problem("wrong_encoding", line=self._ledger.read, encoding=encoding)
@@ -251,7 +253,7 @@ class _Upload:
             await self._sender.send_chunks([chunk])
             await self._report_progress()
         except BaseException as error:
-            if not self._stop_for(error, group, watch, where="the transport, or on_progress"):
+            if not self._end_unless_cancelled(error, group, watch, where="the transport, or on_progress"):
                 self._task_cancelled = True
                 raise
         finally:
@@ -261,13 +263,13 @@ class _Upload:
         try:
             await self._report_progress()
         except BaseException as error:
-            if not self._stop_for(error, group, watch, where="on_progress"):
+            if not self._end_unless_cancelled(error, group, watch, where="on_progress"):
                 raise
 
     async def _report_progress(self) -> None:
         if self._on_progress is None:
             return
-        async with self._progress_lock:  # one at a time, in order
+        async with self._on_progress_lock:  # one at a time, in order
             try:
                 result = self._on_progress(self._ledger.progress())
                 if inspect.isawaitable(result):

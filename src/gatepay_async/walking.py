@@ -56,8 +56,8 @@ class PageIterator:
     # would take longer than all the rest.
     _lock: anyio.Lock = field(init=False, factory=partial(anyio.Lock, fast_acquire=True))
     _ready_pages: deque[CardKeyPage] = field(init=False, factory=deque[CardKeyPage])
-    # The errors of the last wave, by page number. An error is raised only if the walk requires that page.
-    _failed: dict[int, Exception] = field(init=False, factory=dict[int, Exception])
+    # The errors of the last wave. An error is raised only if the walk still requires that page.
+    _errors_by_page: dict[int, Exception] = field(init=False, factory=dict[int, Exception])
 
     def __aiter__(self) -> PageIterator:
         return self
@@ -71,9 +71,10 @@ class PageIterator:
             return self._ready_pages.popleft()
 
     async def _fetch_next_wave(self) -> None:
+        """Fetch the pages that the walk asks for, and add those that are proven to ``_ready_pages``."""
         page_numbers = _convert_misread_error(self._walk.next_wave)
-        error = self._failed.get(page_numbers[0])
-        self._failed = {}
+        error = self._errors_by_page.get(page_numbers[0])
+        self._errors_by_page = {}
         if error is not None:
             raise error
         replies: dict[int, CardKeyPage | None] = {}
@@ -109,7 +110,7 @@ class PageIterator:
             raise errors[0]
 
     async def _fetch_into(self, replies: dict[int, CardKeyPage | None], number: int) -> None:
-        """Put page *number* into *replies*, or None if GatePay refuses it. Put an error into ``_failed``."""
+        """Put page *number* into *replies*, or None if GatePay refuses it. Put an error into ``_errors_by_page``."""
         try:
             replies[number] = await self._send(KaShow(self._product_id, number))
         except InvalidPageError as error:
@@ -118,13 +119,13 @@ class PageIterator:
             if number > 1 or self._walk.begun:
                 replies[number] = None
             else:
-                self._failed[number] = error
+                self._errors_by_page[number] = error
         except Exception as error:  # noqa: BLE001 -- raised later if the walk requires the page
-            self._failed[number] = error
+            self._errors_by_page[number] = error
         except anyio.get_cancelled_exc_class():
             if is_task_cancelled():
                 raise
-            self._failed[number] = TransportError(
+            self._errors_by_page[number] = TransportError(
                 endpoint=KaShow.path, sent=True, problem=Problem("cancelled_elsewhere")
             )
 

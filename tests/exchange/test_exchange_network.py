@@ -16,7 +16,7 @@ from gatepay_async.exchange.loopback import is_loopback
 from gatepay_async.exchange.network import network_settings_for
 from gatepay_async.exchange.opening import exchange_over
 from gatepay_async.exchange.over_pool import MAX_PREPARED, OverPool
-from gatepay_async.exchange.proxies import Bypass, Proxy, is_listed, proxy_for
+from gatepay_async.exchange.proxies import Bypass, Proxy, is_excluded, proxy_for
 from gatepay_async.exchange.urls import BadUrlError, parse_url
 from gatepay_async.pool import OriginPool
 
@@ -77,7 +77,7 @@ def test_no_proxy_entries_may_have_any_common_form() -> None:
         ("https://[fd00::7]/", "::1/128,10.0.0.0/8", False),
         ("https://[::ffff:10.1.2.3]/", "10.0.0.0/8", True),
     ]
-    wrong = [(url, entry) for url, entry, listed in rows if is_listed(httpx.URL(url), entry) != listed]
+    wrong = [(url, entry) for url, entry, listed in rows if is_excluded(httpx.URL(url), entry) != listed]
     assert wrong == []
 
 
@@ -157,7 +157,7 @@ async def test_client_with_trust_env_false_ignores_the_proxy(monkeypatch: pytest
 
 def test_prepared_requests_are_limited() -> None:
     """The cache of prepared requests has a maximum size, since ``send_raw()`` accepts any path."""
-    exchange = OverPool(OriginPool("https://gatepay.io"), ours=True)
+    exchange = OverPool(OriginPool("https://gatepay.io"), owns_transport=True)
     for number in range(3 * MAX_PREPARED):
         exchange._prepare(f"https://gatepay.io/api/{number}")
         assert 0 < len(exchange._prepared) <= MAX_PREPARED
@@ -233,5 +233,5 @@ def test_invisible_characters_around_a_base_url_are_removed(monkeypatch: pytest.
 def test_pool_is_not_imported_for_a_users_transport(monkeypatch: pytest.MonkeyPatch) -> None:
     """For a user's transport, our pool isn't imported: its import takes as long as that of everything else."""
     monkeypatch.delitem(sys.modules, "gatepay_async.pool")
-    exchange_over(httpx.MockTransport(lambda _: httpx.Response(200)), ours=False)
+    exchange_over(httpx.MockTransport(lambda _: httpx.Response(200)), owns_transport=False)
     assert "gatepay_async.pool" not in sys.modules

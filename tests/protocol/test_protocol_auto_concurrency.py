@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from upload_simulator import FixedLimit, Server, simulate
 
-from gatepay_async.protocol.auto_concurrency import START, AttemptEnd, AutoConcurrency
+from gatepay_async.protocol.auto_concurrency import INITIAL_LIMIT, AttemptEnd, AutoConcurrency
 
 pytestmark = pytest.mark.fast
 
@@ -78,7 +78,7 @@ def test_short_upload_is_as_fast_as_with_the_default() -> None:
     """An upload of 1 to 18 chunks is never slower than with a concurrency of four."""
     for chunks in (1, 3, 4, 5, 12, 18):
         for name, server, *_ in BASIC_SERVERS:
-            default = simulate(server(), FixedLimit(START), chunks)
+            default = simulate(server(), FixedLimit(INITIAL_LIMIT), chunks)
             result = simulate(server(), AutoConcurrency(MAXIMUM), chunks)
             assert result.seconds <= 1.01 * default.seconds, (name, chunks)
             assert not result.refused
@@ -104,7 +104,7 @@ def test_slow_input_does_not_lower_the_limit() -> None:
         return 0.015 if now < 3 else 0
 
     result = simulate(Server(), AutoConcurrency(MAXIMUM), 1_200, read=read)
-    assert min(result.limits) == START
+    assert min(result.limits) == INITIAL_LIMIT
     assert result.seconds < 1.1 * simulate(Server(), FixedLimit(64), 1_200, read=read).seconds
 
 
@@ -155,10 +155,10 @@ class Calls:
     ) -> None:
         """In each round, begin *in_flight* calls (None: as many as the limit), and end all of them after *latency*."""
         for _ in range(rounds):
-            begun = [self.auto.began(self._now) for _ in range(in_flight or self.auto.limit)]
+            begun = [self.auto.record_begin(self._now) for _ in range(in_flight or self.auto.limit)]
             self._now += latency
             for attempt in begun:
-                self.auto.ended(attempt, end, self._now)
+                self.auto.record_end(attempt, end, self._now)
             self.limits.add(self.auto.limit)
 
 
@@ -190,17 +190,17 @@ def test_limit_rises_soon_after_the_server_becomes_faster() -> None:
 
 
 def test_only_refusals_lower_the_limit_below_its_start() -> None:
-    """A growing latency doesn't lower the limit below ``START``. Several refusals at the same time count once."""
+    """A growing latency doesn't lower the limit below the initial one. Several refusals at the same time count once."""
     auto = AutoConcurrency(MAXIMUM)
     calls = Calls(auto)
     for doublings in range(8):
         calls.run_rounds(12, latency=0.02 * 2**doublings)
-    assert auto.limit >= START
+    assert auto.limit >= INITIAL_LIMIT
     calls.run_rounds(1, end=AttemptEnd.REFUSED)
     lowered = auto.limit
-    assert lowered >= START // 2
+    assert lowered >= INITIAL_LIMIT // 2
     calls.run_rounds(1, end=AttemptEnd.REFUSED)
     assert auto.limit == lowered // 2
     calls.run_rounds(200)
-    assert auto.limit > START
+    assert auto.limit > INITIAL_LIMIT
     assert math.isfinite(auto.limit)

@@ -132,5 +132,5 @@ def test_invisible_character_within_credentials_or_url_is_rejected() -> None:
 def test_first_invisible_character_is_returned_as_its_code_point() -> None:
     """Plain spaces and characters that modify a visible one don't count."""
     expected = {"a\u200bb": "U+200B", "a\u00a0b": "U+00A0", "a\0": "U+0000", "a\nb\tc": "U+000A", "a b": None, "": None}
-    assert {text: invisible.first(text) for text in expected} == expected
-    assert [text for text in MODIFIED.values() if invisible.first(text)] == []
+    assert {text: invisible.first_code_point(text) for text in expected} == expected
+    assert [text for text in MODIFIED.values() if invisible.first_code_point(text)] == []

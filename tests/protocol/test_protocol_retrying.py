@@ -55,7 +55,7 @@ def make_refusal(cls: type[errors.RefusedError]) -> GatePayError:
 def test_only_transient_failures_are_retried(failure: GatePayError, *, is_retried: bool) -> None:
     """Transient: no reply, a cut reply, a gateway's error, and code 113. GatePay would repeat any other refusal."""
     assert is_transient(failure) is is_retried
-    wait = wait_after(failure, attempt=1, policy=RetryPolicy(), jitter=0, left=math.inf)
+    wait = wait_after(failure, attempt=1, policy=RetryPolicy(), jitter=0, seconds_left=math.inf)
     assert wait == (0.25 if is_retried else None)
 
 
@@ -81,7 +81,9 @@ def test_only_transient_failures_are_retried(failure: GatePayError, *, is_retrie
 def test_wait_doubles_up_to_the_longest_wait(attempt: int, jitter: float, wait: float | None) -> None:
     """Jitter shortens a wait by up to a half. After the last attempt there is no wait."""
     assert (
-        wait_after(LOST_REPLY, attempt=attempt, policy=RetryPolicy(attempts=10000), jitter=jitter, left=math.inf)
+        wait_after(
+            LOST_REPLY, attempt=attempt, policy=RetryPolicy(attempts=10000), jitter=jitter, seconds_left=math.inf
+        )
         == wait
     )
 
@@ -89,23 +91,28 @@ def test_wait_doubles_up_to_the_longest_wait(attempt: int, jitter: float, wait: 
 @rows(("attempt", "is_retried"), [(1, True), (3, True), (4, False), (5, False)])
 def test_call_gives_up_after_the_policys_attempts(attempt: int, *, is_retried: bool) -> None:
     """The default is four attempts. ``attempts=1`` means no retries."""
-    wait = wait_after(LOST_REPLY, attempt=attempt, policy=RetryPolicy(), jitter=0, left=math.inf)
+    wait = wait_after(LOST_REPLY, attempt=attempt, policy=RetryPolicy(), jitter=0, seconds_left=math.inf)
     assert (wait is not None) is is_retried
-    assert wait_after(LOST_REPLY, attempt=attempt, policy=RetryPolicy(attempts=1), jitter=0, left=math.inf) is None
+    assert (
+        wait_after(LOST_REPLY, attempt=attempt, policy=RetryPolicy(attempts=1), jitter=0, seconds_left=math.inf) is None
+    )
 
 
 @rows(("asked", "wait"), [(None, 0.25), (0, 0.25), (0.1, 0.25), (7, 7), (30, 30), (30.5, None), (math.inf, None)])
 def test_retry_after_is_obeyed_up_to_the_limit(asked: float | None, wait: float | None) -> None:
     """If the server asks for a longer wait, the call gives up."""
     failure = unexpected_reply(429, retry_after=asked)
-    assert wait_after(failure, attempt=1, policy=RetryPolicy(), jitter=0, left=math.inf) == wait
+    assert wait_after(failure, attempt=1, policy=RetryPolicy(), jitter=0, seconds_left=math.inf) == wait
 
 
 @rows(("left", "wait"), [(0.26, 0.25), (0.25, None), (0.1, None), (0, None), (-1, None)])
 def test_call_gives_up_if_the_wait_would_reach_the_deadline(left: float, wait: float | None) -> None:
     """There is no wait that ends at the deadline or later."""
-    assert wait_after(LOST_REPLY, attempt=1, policy=RetryPolicy(), jitter=0, left=left) == wait
-    assert wait_after(unexpected_reply(503, retry_after=5), attempt=1, policy=RetryPolicy(), jitter=0, left=5) is None
+    assert wait_after(LOST_REPLY, attempt=1, policy=RetryPolicy(), jitter=0, seconds_left=left) == wait
+    assert (
+        wait_after(unexpected_reply(503, retry_after=5), attempt=1, policy=RetryPolicy(), jitter=0, seconds_left=5)
+        is None
+    )
 
 
 def test_sent_holds_the_value_and_the_number_of_attempts() -> None:

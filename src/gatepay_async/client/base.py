@@ -55,7 +55,8 @@ class BaseClient:
 
         Raises:
             RefusedError: The reply has a ``code`` other than 100, as a number or as text. For an endpoint that this SDK
-                knows, the error has the usual class and remedy; for any other, it is the one for an unknown code.
+                knows, the error has the class and remedy of that code. For any other endpoint, it has those of an
+                unknown code.
             ProtocolError: The reply's ``code`` isn't a whole number of at most five digits (as a number or as text),
                 or there is no ``code`` and the HTTP status isn't a success. A repeatable call was retried first.
             OutcomeUnknownError: The call is not repeatable, and may or may not have been carried out.

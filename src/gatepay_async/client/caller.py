@@ -43,7 +43,7 @@ C = TypeVar("C", bound=Outgoing)
 
 _RETRIES_PER_SUCCESS: Final = 0.5  # each successful call adds this to the client's budget of retries
 _NO_LOOP: Final = object()  # in place of the event loop, while the client is not open
-_NOBODY: Final[AbstractContextManager[None]] = nullcontext()  # in place of the observer's context, without an observer
+_NOBODY: Final[AbstractContextManager[None]] = nullcontext()  # used if there is no observer
 
 # Shown in the errors about a client that isn't open.
 _EXAMPLE = "    async with AsyncGatePay(appkey, appsecret) as gatepay:\n        await gatepay.list_products()"
@@ -51,7 +51,7 @@ _EXAMPLE = "    async with AsyncGatePay(appkey, appsecret) as gatepay:\n        
 
 def scrub_errors_async(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
     """
-    Decorate an async method like ``scrub_errors``: remove secrets from the tracebacks of its errors.
+    Decorate an async method: remove secrets from the tracebacks of its errors, as ``scrub_errors`` does.
 
     Without this, local variables in the traceback's frames would hold the form, the card keys and the reply.
     """
@@ -181,7 +181,7 @@ class Caller:
             while True:
                 attempt += 1
                 try:
-                    reply = attempts.make(call, form, ends=deadline)
+                    reply = attempts.make(call, form, ends_at=deadline)
                     if observer is None:
                         value = read(call, await reply)
                     else:
@@ -190,7 +190,7 @@ class Caller:
                     failure = error
                 else:
                     self._retries_left = min(self._policy.budget, self._retries_left + _RETRIES_PER_SUCCESS)
-                    return Sent(value, attempt)
+                    return Sent(value, attempts=attempt)
                 if isinstance(failure, ForeignError):
                     _raise_foreign(call, failure, attempt=attempt, in_doubt=in_doubt)
                 now = attempts.now()
@@ -200,13 +200,13 @@ class Caller:
                     else self._wait_after(call, failure, attempt, seconds_left=deadline - now)
                 )
                 if wait is None:
-                    _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
+                    _raise_failure(call, failure, attempt=attempt, in_doubt=in_doubt)
                 log_retry(call.path, failure, attempt=attempt, wait=wait)
                 await anyio.sleep(wait)
                 if self._closed:
-                    _raise(call, failure, attempt=attempt, in_doubt=in_doubt)
+                    _raise_failure(call, failure, attempt=attempt, in_doubt=in_doubt)
                 # A reply that is not GatePay's (a proxy's error page, for example) may have replaced GatePay's reply.
-                in_doubt = in_doubt or isinstance(failure, ProtocolError) or _maybe_done(failure)
+                in_doubt = in_doubt or isinstance(failure, ProtocolError) or _may_have_been_done(failure)
 
     def _wait_after(
         self,
@@ -222,7 +222,7 @@ class Caller:
         if not call.repeatable and not (isinstance(failure, TransportError) and not failure.sent):
             return None
         jitter = random.random()  # noqa: S311 -- spreads the retries of many clients; protects no secret
-        wait = wait_after(failure, attempt=attempt, policy=self._policy, jitter=jitter, left=seconds_left)
+        wait = wait_after(failure, attempt=attempt, policy=self._policy, jitter=jitter, seconds_left=seconds_left)
         if wait is not None:
             self._retries_left -= 1
         return wait
@@ -261,7 +261,7 @@ async def _read_and_report(
     return value
 
 
-def _raise(
+def _raise_failure(
     call: Outgoing, failure: RefusedError | ProtocolError | TransportError, *, attempt: int, in_doubt: bool
 ) -> NoReturn:
     """Raise *failure* with the facts of all attempts; or ``OutcomeUnknownError``, if the outcome is unknown."""
@@ -270,7 +270,7 @@ def _raise(
         failure.in_doubt = in_doubt
     if isinstance(failure, TransportError):
         failure.sent = failure.sent or in_doubt
-    if call.repeatable or not _maybe_done(failure):
+    if call.repeatable or not _may_have_been_done(failure):
         log_end(call.path, failure, attempt=attempt)
         raise failure
     raise _outcome_unknown_error(call, attempt) from failure
@@ -299,7 +299,7 @@ def _outcome_unknown_error(call: Outgoing, attempts: int) -> OutcomeUnknownError
     return error
 
 
-def _maybe_done(failure: RefusedError | ProtocolError | TransportError) -> bool:
+def _may_have_been_done(failure: RefusedError | ProtocolError | TransportError) -> bool:
     """Whether GatePay may have carried out the attempt that failed with *failure*."""
     if isinstance(failure, ProtocolError):
         return failure.may_have_been_done

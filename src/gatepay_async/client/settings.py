@@ -86,10 +86,10 @@ def url_or_env(name: str, url: str | None, default: str, *, allow_http: bool) ->
     """
     # An empty *url* is invalid: it comes from a missing setting, and the default is the URL of the real GatePay.
     if url is not None:
-        return _check_url(name, url, allow_http)
+        return _checked_url(name, url, allow_http)
     variable = f"GATEPAY_{name.upper()}"
     url = os.environ.get(variable) or default
-    return _check_url(variable, url, allow_http) if url else ""
+    return _checked_url(variable, url, allow_http) if url else ""
 
 
 def cloud_url_or_env(
@@ -113,7 +113,7 @@ def cloud_url_or_env(
     return url_or_env("cloud_base_url", url, default, allow_http=allow_http)
 
 
-def _check_url(name: str, base_url: str, allow_http: bool) -> str:  # noqa: FBT001 -- private
+def _checked_url(name: str, base_url: str, allow_http: bool) -> str:  # noqa: FBT001 -- private
     """Return *base_url* with a slash at its end, or raise if it is invalid."""
     problem = Problem("not_base_url")
     try:

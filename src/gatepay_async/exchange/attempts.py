@@ -39,43 +39,43 @@ class _Attempt:
     The state and the time limit of one attempt. The exchange reports to it, as its ``Watch``.
 
     Attributes:
-        ends: The attempt's deadline, on the event loop's clock.
-        call_ends: The deadline of the whole call, on the same clock.
+        ends_at: The attempt's deadline, on the event loop's clock.
+        call_ends_at: The deadline of the whole call, on the same clock.
         timeout: Seconds for the attempt, from connect to last byte.
         now: Returns the time on that clock.
-        cancel_scope: Cancels the attempt at ``ends``. None: the exchange enforces the deadline itself.
+        cancel_scope: Cancels the attempt at ``ends_at``. None: the exchange enforces the deadline itself.
         sent: Whether a byte of the request has left or is about to leave.
         reports_sending: See ``Watch`` in ``exchange/port.py``.
     """
 
-    ends: float
-    call_ends: float
+    ends_at: float
+    call_ends_at: float
     timeout: float
     now: Callable[[], float]
     cancel_scope: anyio.CancelScope | None = None
     sent: bool = False
     reports_sending: bool = False
 
-    def keep_time(self) -> anyio.CancelScope:
+    def deadline_scope(self) -> anyio.CancelScope:
         """Return a scope that cancels the attempt at its deadline, even if the deadline moves."""
-        self.cancel_scope = anyio.CancelScope(deadline=self.ends)
+        self.cancel_scope = anyio.CancelScope(deadline=self.ends_at)
         return self.cancel_scope
 
-    def waiting(self) -> None:
-        self._set_deadline(self.call_ends)  # waiting for a connection doesn't count towards the time-out
+    def note_wait(self) -> None:
+        self._set_deadline(self.call_ends_at)  # waiting for a connection doesn't count towards the time-out
 
-    def connected(self) -> None:
-        self._set_deadline(min(self.call_ends, self.now() + self.timeout))
+    def note_connection(self) -> None:
+        self._set_deadline(min(self.call_ends_at, self.now() + self.timeout))
 
-    def interrupted(self) -> None:
-        # Only our own deadline keeps the reports complete; see Watch.interrupted.
+    def note_cancellation(self) -> None:
+        # Only our own deadline keeps the reports complete; see Watch.note_cancellation.
         self.reports_sending = self.cancel_scope is not None and self.cancel_scope.cancel_called
 
-    def sending(self) -> None:
+    def note_sending(self) -> None:
         self.sent = True
 
     def _set_deadline(self, end: float) -> None:
-        self.ends = end
+        self.ends_at = end
         if self.cancel_scope is not None:
             self.cancel_scope.deadline = end
 
@@ -118,7 +118,7 @@ class Attempts:
                 self._exchange, self._lazy_client = await self._open_exchange()
 
     async def aclose(self) -> None:
-        """Close what ``open`` has opened."""
+        """Close the exchange and the httpx client, if they are open."""
         try:
             if self._lazy_client is not None:
                 await self._lazy_client.aclose()
@@ -127,21 +127,21 @@ class Attempts:
                 await self._exchange.aclose()
 
     def http(self) -> httpx.AsyncClient:
-        """Return an httpx client over the same connections."""
+        """Return the httpx client for ``gatepay.http``."""
         return cast("LazyClient", self._lazy_client).client()
 
     def connections(self) -> Connections | None:
         """Count the connections, after ``open``. None: the exchange can't count them."""
         return cast("Exchange", self._exchange).connections()
 
-    async def make(self, call: Outgoing, form: bytes, *, ends: float) -> Reply:
+    async def make(self, call: Outgoing, form: bytes, *, ends_at: float) -> Reply:
         """
         Make one attempt.
 
         Args:
             call: The call, which has the path and the method.
             form: The body of a POST, the query of a GET.
-            ends: The whole call's deadline, on the event loop's clock.
+            ends_at: The whole call's deadline, on the event loop's clock.
 
         Raises:
             TransportError: There is no reply. ``DeadlineExceededError`` if the whole call's deadline has passed.
@@ -151,9 +151,11 @@ class Attempts:
         """
         exchange = cast("Exchange", self._exchange)  # open() has set it
         now = self.now()
-        if now >= ends:  # the wait before this attempt took too long
+        if now >= ends_at:  # the wait before this attempt took too long
             raise DeadlineExceededError(endpoint=call.path, sent=False, problem=Problem("deadline_passed"))
-        attempt = _Attempt(min(ends, now + self._timeout), ends, self._timeout, self.now)
+        attempt = _Attempt(
+            ends_at=min(ends_at, now + self._timeout), call_ends_at=ends_at, timeout=self._timeout, now=self.now
+        )
         failure: Exception | None = None
         url, body = self._base_url + call.path, form
         try:
@@ -162,7 +164,7 @@ class Attempts:
                 url, body = f"{url}?{form.decode('ascii')}", b""
             elif exchange.post_at_once is not None and (reply := await exchange.post_at_once(url, form, attempt)):
                 return reply
-            with attempt.keep_time():
+            with attempt.deadline_scope():
                 return await exchange.send(call.method, url, body, attempt)
         except OutOfTimeError:
             pass
@@ -183,7 +185,8 @@ class Attempts:
     def _timeout_error(self, call: Outgoing, attempt: _Attempt) -> TransportError:
         """Return the error for an attempt, or a whole call, that reached its deadline."""
         sent = attempt.sent or not attempt.reports_sending
-        if max(self.now(), attempt.ends) >= attempt.call_ends:  # a timer may fire a little early
+        # Not only now(): a timer may fire a little before its time.
+        if max(self.now(), attempt.ends_at) >= attempt.call_ends_at:
             return DeadlineExceededError(endpoint=call.path, sent=sent, problem=Problem("deadline_passed"))
         problem = Problem("no_whole_reply", seconds=self._timeout)
         return TransportError(endpoint=call.path, sent=sent, problem=problem)

@@ -21,18 +21,18 @@ from gatepay_async.protocol.masking import mask
 from gatepay_async.words.problem import Problem, message_of
 from gatepay_async.words.problems import HTTPX_ERRORS, OS_ERRORS
 
-# These are always raised before the first byte of a request is written.
+# Errors of httpx that are always raised before the first byte of a request is written.
 _NEVER_SENT = ("ConnectError", "PoolTimeout", "ProxyError", "UnsupportedProtocol")
 # Errors of lower layers, which a transport should have translated to httpx's.
 LOWER_LAYER_ERRORS = (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
-# What our own transports raise if no reply comes. They never use httpx2.
+# The errors of our own transports if no reply comes. These transports never use httpx2.
 NO_REPLY_ERRORS = (httpx.HTTPError, httpx.StreamError, *LOWER_LAYER_ERRORS)
 
-# The text of these errors comes from the system or from our pool. All others may quote a reply, also a proxy's: h11 has
-# "illegal header line: bytearray(b'…')", and a ProxyError contains the proxy's status line.
+# The text of these errors comes from the system or from our pool. The texts of all other errors may quote a reply, also
+# a proxy's: h11 has "illegal header line: bytearray(b'…')", and a ProxyError contains the proxy's status line.
 _NEVER_QUOTING = ("NetworkError", "TimeoutException")
 
-# Errors of the operating system that have numbers of their own, not those of `errno`.
+# Subclasses of OSError whose error numbers are not those of `errno`.
 _WITH_OTHER_NUMBERS = (ssl.SSLError, socket.gaierror)
 
 
@@ -74,16 +74,19 @@ def _without_request(error: Exception) -> Exception | None:
     base_class: Any = next((kind for kind in classes("RequestError") if isinstance(error, kind)), None)
     if base_class is None:
         return None
-    copy = base_class.__new__(type(error))
+    copy = base_class.__new__(type(error))  # not type(error)(…): a subclass may require other arguments
     base_class.__init__(copy, mask(_text_of_cause(error)))
     return cast("Exception", copy)
 
 
 def _text_of_cause(error: Exception) -> str:
     """
-    Return the ``Problem`` of the operating system that has caused *error*, or else the text of *error*.
+    Return the text for the operating system's error that has caused *error*, or else the text of *error*.
 
-    That text may say less: "All connection attempts failed", or "Connect call failed" with an address to be masked.
+    The operating system's error says most. The errors above it have texts such as "All connection attempts failed", or
+    "Connect call failed" with an address, which would be masked.
+
+    The text may be a ``Problem``, which is a ``str``.
     """
     cause: BaseException | None = error
     while cause is not None:

@@ -26,7 +26,7 @@ def classes(*names: str) -> tuple[type[Any], ...]:
 
 
 def errors(*names: str) -> tuple[type[Exception], ...]:
-    """Return exception classes, like ``classes``, for an ``except`` clause."""
+    """Return what ``classes`` returns, typed as exception classes for an ``except`` clause."""
     return cast("tuple[type[Exception], ...]", classes(*names))
 
 
@@ -36,5 +36,5 @@ def library_of(value: object, kind: str) -> Any:
 
 
 def _imported() -> list[ModuleType]:
-    """Return those of the two libraries that the program has imported."""
+    """Return the libraries, of these two, that the program has imported."""
     return [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]

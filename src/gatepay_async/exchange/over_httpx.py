@@ -40,7 +40,7 @@ Classify = Callable[[Exception, Any, Trace], Awaitable[AttemptOutcome]]
 class OverClient:
     """An exchange over the user's client, with its hooks, ``auth``, mounts and cookies."""
 
-    post_at_once = None
+    post_at_once = None  # not supported; see ``Exchange``
 
     def __init__(self, client: AnyClient) -> None:
         self._client: Any = client
@@ -66,7 +66,7 @@ class OverClient:
         return await self._client.send(request, stream=True, follow_redirects=False)
 
     async def _classify_in_hooks(self, error: Exception, request: Any, trace: Trace) -> AttemptOutcome:
-        """Do what ``_classify`` does, for an error that may come from a hook of the user's client."""
+        """Decide as ``_classify`` does, but also detect errors of the user's hooks and ``auth``."""
         hooks = self._client.event_hooks
         if _is_raised_in(error, hooks["response"]):
             trace.reply_received()
@@ -78,7 +78,7 @@ class OverClient:
             # request may have left.
             return ForeignError(error, unsent_if_unreported=self._client.auth is None)
         elif isinstance(error, classes("HTTPError")) and not _is_about(error, request):
-            return ForeignError(error)  # the error of another request, which an `auth` has made
+            return ForeignError(error)  # the error of another request, which an `auth` has sent
         return await _classify(error, request, trace)
 
 
@@ -90,22 +90,22 @@ class OverTransport:
 
     Args:
         transport: The transport.
-        ours: Whether our client created the transport. If so, ``aclose`` closes the transport, and tests may call only
-            permitted hosts.
+        owns_transport: Whether our client created the transport. If so, ``aclose`` closes the transport, and tests may
+            call only permitted hosts.
     """
 
-    post_at_once = None
+    post_at_once = None  # not supported; see ``Exchange``
 
-    def __init__(self, transport: AnyTransport, *, ours: bool) -> None:
+    def __init__(self, transport: AnyTransport, *, owns_transport: bool) -> None:
         self._transport: Any = transport
         self._library = library_of(transport, "AsyncBaseTransport")
-        self._ours = ours
-        self._is_guarded = ours and in_pytest()  # whether to check that a test may call the host
+        self._owns_transport = owns_transport
+        self._is_guarded = owns_transport and in_pytest()  # whether to check that a test may call the host
 
     async def send(self, method: str, url: str, body: bytes, watch: Watch) -> Reply:
         """Make one attempt."""
-        permit = partial(check_permitted, self._library.URL(url).host) if self._is_guarded else None
-        trace = Trace(watch, permit=permit)
+        check_host = partial(check_permitted, self._library.URL(url).host) if self._is_guarded else None
+        trace = Trace(watch, check_host=check_host)
         request = self._library.Request(
             method, url, headers=HEADERS_OF[method], content=body or None, extensions={"trace": trace.on_event}
         )
@@ -116,7 +116,7 @@ class OverTransport:
 
     async def aclose(self) -> None:
         """Close the transport, if our client made it."""
-        if self._ours:
+        if self._owns_transport:
             await self._transport.aclose()
 
 
@@ -154,7 +154,7 @@ async def _classify(error: Any, request: Any, trace: Trace) -> AttemptOutcome:
 
 
 async def _reply_of_error(error: Any) -> AttemptOutcome:
-    """Return the reply whose status a hook raised (``raise_for_status()``), or the error of reading it."""
+    """Return the reply in the error of a hook's ``raise_for_status()``, or the error if that reply can't be read."""
     try:
         return await read_reply(error.response)
     except BadReplyError as bad:

@@ -19,7 +19,7 @@ from gatepay_async.pool.transport import OriginPool
 from gatepay_async.protocol.messages import Reply
 from gatepay_async.protocol.observing import Connections
 
-REDIRECT = 300  # the lowest HTTP status that isn't a success
+FIRST_UNSUCCESSFUL_STATUS = 300  # an HTTP status; redirects and errors may have a Retry-After
 MAX_PREPARED = 64  # prepared requests, one for each URL; about three times the number of endpoints
 
 
@@ -29,14 +29,14 @@ class OverPool:
 
     Args:
         transport: The pool.
-        ours: Whether the client created the pool. If so, ``aclose`` closes the pool, and tests may call only permitted
-            hosts.
+        owns_transport: Whether the client created the pool. If so, ``aclose`` closes the pool, and tests may call only
+            permitted hosts.
     """
 
-    def __init__(self, transport: OriginPool, *, ours: bool) -> None:
+    def __init__(self, transport: OriginPool, *, owns_transport: bool) -> None:
         self._transport = transport
-        self._ours = ours
-        self._is_guarded = ours and in_pytest()  # whether to check that a test may call the host
+        self._owns_transport = owns_transport
+        self._is_guarded = owns_transport and in_pytest()  # whether to check that a test may call the host
         # Prepared requests by URL, because parsing a URL takes longer than signing a form.
         self._prepared: dict[str, Prepared] = {}
 
@@ -51,11 +51,11 @@ class OverPool:
         prepared = self._prepared.get(url)
         if prepared is None:
             return None
-        on_send = partial(_check_on_send, _permit_check(url), watch) if self._is_guarded else watch.sending
+        on_send = partial(_check_on_send, _host_check(url), watch) if self._is_guarded else watch.note_sending
         watch.reports_sending = True
         try:
             response = await self._transport.post_at_once(
-                prepared, body, on_send=on_send, deadline=watch.ends, max_bytes=MAX_REPLY_BYTES
+                prepared, body, on_send=on_send, deadline=watch.ends_at, max_bytes=MAX_REPLY_BYTES
             )
             if response is None:
                 response = await self._transport.post_in_turn(
@@ -85,11 +85,11 @@ class OverPool:
 
     def _hooks(self, url: str, watch: Watch) -> Hooks:
         """Return the functions that the pool calls during a request."""
-        hooks = Hooks(on_wait=watch.waiting, on_turn=watch.connected, on_send=watch.sending)
+        hooks = Hooks(on_wait=watch.note_wait, on_turn=watch.note_connection, on_send=watch.note_sending)
         if self._is_guarded:
             # Check before connecting. Check before sending too, because an open connection may be used.
-            hooks.on_connect = permit = _permit_check(url)
-            hooks.on_send = partial(_check_on_send, permit, watch)
+            hooks.on_connect = check_host = _host_check(url)
+            hooks.on_send = partial(_check_on_send, check_host, watch)
         return hooks
 
     def connections(self) -> Connections | None:
@@ -99,7 +99,7 @@ class OverPool:
 
     async def aclose(self) -> None:
         """Close the pool, if the client made it."""
-        if self._ours:
+        if self._owns_transport:
             await self._transport.aclose()
 
     def _prepare(self, url: str) -> Prepared:
@@ -123,19 +123,19 @@ def _to_reply(response: WholeResponse) -> Reply:
     status, fields, body = response.status, response.fields, response.body
     if len(body) > MAX_REPLY_BYTES:
         raise too_large_error(status)
-    if status >= REDIRECT or b"content-encoding" in fields:
+    if status >= FIRST_UNSUCCESSFUL_STATUS or b"content-encoding" in fields:
         httpx_response = httpx.Response(status, headers=response.headers)
         return reply_of(httpx_response, unpack(httpx_response, body))
     content_type = fields.get(b"content-type", b"").decode("latin-1")
     return Reply(status, body, None, content_type, response.headers)
 
 
-def _permit_check(url: str) -> Callable[[], None]:
+def _host_check(url: str) -> Callable[[], None]:
     """Return a function that raises if a test may not call the host of *url*."""
     return partial(check_permitted, httpx.URL(url).host)
 
 
-def _check_on_send(permit: Callable[[], None], watch: Watch) -> None:
-    """Call *permit*, then report to *watch* that the first byte is about to leave."""
-    permit()
-    watch.sending()
+def _check_on_send(check_host: Callable[[], None], watch: Watch) -> None:
+    """Call *check_host*, then report to *watch* that the first byte is about to leave."""
+    check_host()
+    watch.note_sending()

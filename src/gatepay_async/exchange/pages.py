@@ -26,12 +26,12 @@ class LazyClient:
 
     Args:
         make: Creates the client.
-        ours: Whether ``aclose()`` closes the client. False: *make* returns the user's client.
+        owns_client: Whether ``aclose()`` closes the client. False: *make* returns the user's client.
     """
 
-    def __init__(self, make: Callable[[], httpx.AsyncClient], *, ours: bool) -> None:
+    def __init__(self, make: Callable[[], httpx.AsyncClient], *, owns_client: bool) -> None:
         self._make = make
-        self._ours = ours
+        self._owns_client = owns_client
         self._client: httpx.AsyncClient | None = None
 
     def client(self) -> httpx.AsyncClient:
@@ -42,11 +42,11 @@ class LazyClient:
 
     async def aclose(self) -> None:
         """Close the client, unless it is the user's."""
-        if self._ours and self._client is not None:
+        if self._owns_client and self._client is not None:
             await self._client.aclose()
 
 
-def open_client(transport: Shared, timeout: float | None, *, library: Any = httpx) -> httpx.AsyncClient:
+def open_client(transport: SharedTransport, timeout: float | None, *, library: Any = httpx) -> httpx.AsyncClient:
     """Return a client over *transport*. It shares no cookies and no settings with GatePay's calls."""
     headers = {"user-agent": HEADERS["user-agent"]}
     client = library.AsyncClient(transport=transport, timeout=timeout, headers=headers, trust_env=False)
@@ -56,10 +56,10 @@ def open_client(transport: Shared, timeout: float | None, *, library: Any = http
 def open_sharing_client(transport: AnyTransport, timeout: float | None) -> httpx.AsyncClient:
     """Return a client over a user's *transport*, from the same library."""
     library = library_of(transport, "AsyncBaseTransport")
-    return open_client(Shared(transport), timeout, library=library)
+    return open_client(SharedTransport(transport), timeout, library=library)
 
 
-class Shared(httpx.AsyncBaseTransport):
+class SharedTransport(httpx.AsyncBaseTransport):
     """Sends requests over *transport*, which stays open when this is closed."""
 
     def __init__(self, transport: AnyTransport) -> None:
@@ -70,7 +70,7 @@ class Shared(httpx.AsyncBaseTransport):
         return cast("httpx.Response", await self._transport.handle_async_request(request))
 
 
-class AnyOrigin(Shared):
+class AnyOriginTransport(SharedTransport):
     """
     Uses the client's own connections for the origin of ``base_url``, and httpx's transports for all other origins.
 

@@ -15,29 +15,29 @@ class Watch(Protocol):
     Receives reports of an exchange about the progress of an attempt.
 
     Attributes:
-        reports_sending: Whether the exchange always calls ``sending`` before the first byte of the request leaves. If
-            not, a missing call of ``sending`` doesn't prove that nothing was sent.
-        ends: The attempt's deadline, on the event loop's clock.
+        reports_sending: Whether the exchange always calls ``note_sending`` before the first byte of the request leaves.
+            If not, a missing call of ``note_sending`` doesn't prove that nothing was sent.
+        ends_at: The attempt's deadline, on the event loop's clock.
     """
 
     reports_sending: bool
-    ends: float
+    ends_at: float
 
-    def waiting(self) -> None:
+    def note_wait(self) -> None:
         """All connections are busy: the attempt starts to wait for one."""
 
-    def connected(self) -> None:
+    def note_connection(self) -> None:
         """The attempt has a connection and waits no longer."""
 
-    def interrupted(self) -> None:
+    def note_cancellation(self) -> None:
         """
-        The request was cancelled. If not by the attempt's own deadline, ``reports_sending`` must become False.
+        The request was cancelled.
 
-        The user's code (a hook, a transport) may then have cancelled it, to send it in another way that doesn't call
-        ``sending``.
+        If the attempt's own deadline didn't cancel it, ``reports_sending`` must become False: the user's code (a hook,
+        a transport) may have cancelled it, and may send it again in a way that doesn't call ``note_sending``.
         """
 
-    def sending(self) -> None:
+    def note_sending(self) -> None:
         """The first byte of the request is about to leave."""
 
 
@@ -49,9 +49,9 @@ class Exchange(Protocol):
         """
         A function that sends a POST over an open connection, or None if the exchange doesn't support that.
 
-        The function enforces the deadline itself: at ``watch.ends`` it raises ``OutOfTimeError``. Its other errors are
-        those of ``send``. If it can't send at once, for example because a connection has to be opened first, it sends
-        nothing and returns None. Then the caller has to use ``send``.
+        The function enforces the deadline itself: at ``watch.ends_at`` it raises ``OutOfTimeError``. Its other errors
+        are those of ``send``. If it can't send at once, for example because a connection has to be opened first, it
+        sends nothing and returns None. Then the caller has to use ``send``.
         """
         ...
 
@@ -82,7 +82,7 @@ class Exchange(Protocol):
 
 
 class OutOfTimeError(Exception):
-    """The attempt was not complete at ``Watch.ends``."""
+    """The attempt was not complete at ``Watch.ends_at``."""
 
 
 class UnansweredError(Exception):
@@ -92,7 +92,7 @@ class UnansweredError(Exception):
     Attributes:
         problem: Why there is none. It never quotes a reply.
         cause: The exception to chain, or None if that exception may quote a reply.
-        unsent_if_unreported: Whether a missing call of ``Watch.sending`` proves that no byte has left. True
+        unsent_if_unreported: Whether a missing call of ``Watch.note_sending`` proves that no byte has left. True
             if the code that failed always calls it before the first byte leaves.
     """
 

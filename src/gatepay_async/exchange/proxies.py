@@ -62,15 +62,15 @@ def proxy_for(url: httpx.URL) -> Proxy | Bypass:
         InvalidRequestError: The proxy is invalid. ``.field`` is the variable.
     """
     settings = getproxies()
-    kind = next((name for name in (url.scheme, "all") if settings.get(name, "").strip()), None)
-    if kind is None:
+    key = next((name for name in (url.scheme, "all") if settings.get(name, "").strip()), None)  # http, https or all
+    if key is None:
         return Bypass(host_excluded=False)
     # Without NO_PROXY, use the exceptions of the system's settings: the proxy may be from there too.
-    listed = is_listed(url, settings["no"]) if "no" in settings else bool(proxy_bypass(url.host))
-    if is_loopback(url.host) or listed:
+    is_host_excluded = is_excluded(url, settings["no"]) if "no" in settings else bool(proxy_bypass(url.host))
+    if is_loopback(url.host) or is_host_excluded:
         return Bypass(host_excluded=True)
-    variable = next((name for name in (f"{kind}_proxy", f"{kind.upper()}_PROXY") if os.environ.get(name)), "")
-    return Proxy(_parse_proxy(settings[kind].strip(), variable or f"{kind.upper()}_PROXY"), variable)
+    variable = next((name for name in (f"{key}_proxy", f"{key.upper()}_PROXY") if os.environ.get(name)), "")
+    return Proxy(_parse_proxy(settings[key].strip(), variable or f"{key.upper()}_PROXY"), variable)
 
 
 def _parse_proxy(text: str, variable: str) -> httpx.URL:
@@ -87,7 +87,7 @@ def _parse_proxy(text: str, variable: str) -> httpx.URL:
     raise InvalidRequestError(field=variable, problem=Problem("proxy_unusable", problem=problem))
 
 
-def is_listed(url: httpx.URL, no_proxy: str) -> bool:
+def is_excluded(url: httpx.URL, no_proxy: str) -> bool:
     """
     Whether *no_proxy* contains the host of *url*.
 
@@ -123,7 +123,7 @@ def _split_port(entry: str) -> tuple[str, str]:
 
 
 def _network_contains(network: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Whether *network*, an address or a network, contains *address*. False if it is neither."""
+    """Whether *network*, which may also be a single address, contains *address*. False if *network* is invalid."""
     try:
         return address in ipaddress.ip_network(network, strict=False)
     except ValueError:

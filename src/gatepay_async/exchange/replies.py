@@ -118,9 +118,9 @@ async def _read_parts(response: AnyResponse, stream_of_parts: AsyncIterator[byte
     return b"".join(parts)
 
 
-def _decompress(response: AnyResponse, body: bytes, formats: tuple[int, ...]) -> bytes:
+def _decompress(response: AnyResponse, body: bytes, window_bits_to_try: tuple[int, ...]) -> bytes:
     """
-    Decompress *body*, and stop once it is too large.
+    Decompress *body*, and stop once the result is too large.
 
     If the compressed data is cut off, or other bytes follow it, this raises ``BadReplyError``, because no checksum
     protects such a body. RFC 1952 allows a second gzip member, but we ask for no compression, and curl refuses a
@@ -128,7 +128,7 @@ def _decompress(response: AnyResponse, body: bytes, formats: tuple[int, ...]) ->
     """
     if not body:
         return body
-    for window_bits in formats:
+    for window_bits in window_bits_to_try:
         with suppress(zlib.error):
             decompressor = zlib.decompressobj(window_bits)
             decompressed = decompressor.decompress(body, MAX_REPLY_BYTES + 1)

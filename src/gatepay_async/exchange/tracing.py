@@ -19,12 +19,12 @@ class Trace:
 
     Args:
         watch: Receives the reports.
-        permit: Called before each step of the request. If it raises, the request ends with that error.
+        check_host: Raises if a test must not call the host; None: no check. Called before each step of the request.
     """
 
-    def __init__(self, watch: Watch, *, permit: Callable[[], None] | None = None) -> None:
+    def __init__(self, watch: Watch, *, check_host: Callable[[], None] | None = None) -> None:
         self._watch = watch
-        self._permit = permit
+        self._check_host = check_host
         self._failure: BaseException | None = None
         self._proxy_stream: Any = None
 
@@ -39,7 +39,7 @@ class Trace:
                 # A user's transport may now send the request through another transport, which reports nothing.
                 self._watch.reports_sending = False
             else:
-                self._watch.interrupted()
+                self._watch.note_cancellation()
             if step == "setup_socks5_connection":
                 await self._close_proxy_stream()
         if state == "started":
@@ -53,16 +53,16 @@ class Trace:
                 await self._proxy_stream.aclose()
 
     def _note_start(self, step: str, info: dict[str, Any]) -> None:
-        if self._permit is not None:
-            self._permit()
+        if self._check_host is not None:
+            self._check_host()
         self._failure = None
         self._watch.reports_sending = True
         if step == "send_request_headers" and getattr(info.get("request"), "method", b"") != b"CONNECT":
-            self._watch.sending()
+            self._watch.note_sending()
 
     def reply_received(self) -> None:
         """Record that a reply came, so that the request must have been sent."""
-        self._watch.sending()
+        self._watch.note_sending()
 
     def has_traced(self, error: BaseException) -> bool:
         """

@@ -32,13 +32,13 @@ def parse_url(text: str, *, schemes: tuple[str, ...] = ("http", "https")) -> htt
     Raises:
         BadUrlError: *text* is not a valid absolute URL with one of the *schemes*.
     """
-    code_point = "U+0020" if " " in text else invisible.first(text)
+    code_point = "U+0020" if " " in text else invisible.first_code_point(text)
     if code_point is not None:
         raise BadUrlError(Problem("url_invisible", code=code_point))
     try:
         url = httpx.URL(text)
         host = url.host
-    except (httpx.InvalidURL, ValueError):  # idna's errors are ValueErrors, which url.host raises
+    except (httpx.InvalidURL, ValueError):  # url.host raises idna's errors, which are ValueErrors
         url, host = httpx.URL(), ""
     if not url.scheme and not host and "://" in text:
         raise BadUrlError(Problem("url_unreadable"))

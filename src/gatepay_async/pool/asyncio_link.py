@@ -40,7 +40,7 @@ class Link(asyncio.Protocol):
         host: The host to connect to; its certificate must have this name.
         port: The port to connect to.
         tls: The TLS context, or None for a connection without TLS.
-        uds: The path of a Unix socket to connect to instead.
+        uds: The path of a Unix socket to connect to instead of *host* and *port*, or None.
     """
 
     __slots__ = (
@@ -53,7 +53,7 @@ class Link(asyncio.Protocol):
         self._host, self._port, self._uds = host, port, uds
         self._context = tls
         self._loop = asyncio.get_running_loop()
-        self._forks = PROCESS.forks
+        self._forks = PROCESS.forks  # to notice later that this is a forked child process
         self._transport: asyncio.Transport | None = None
         self._is_readable: Callable[[], object] = never_readable  # whether the socket has unread bytes
         self._tls: Tls | None = None
@@ -97,7 +97,7 @@ class Link(asyncio.Protocol):
     # -- called by the event loop ------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Store the transport of the new connection."""
         self._transport = cast("asyncio.Transport", transport)
         self._is_readable = make_readable_check(transport.get_extra_info("socket").fileno())
         if self._is_over:  # aclose() was called while it was connecting
@@ -105,7 +105,7 @@ class Link(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Note that the server sends no more. The event loop then closes the transport."""
-        self._end()
+        self._note_end()
 
     def end_received(self) -> None:
         """Handle the end of the received bytes, for whatever reason."""
@@ -117,7 +117,7 @@ class Link(asyncio.Protocol):
             self._is_over = True
         self._is_readable = never_readable
         self._is_full = False
-        self._end()
+        self._note_end()
 
     def pause_writing(self) -> None:
         """Note that the write buffer is full."""
@@ -215,7 +215,7 @@ class Link(asyncio.Protocol):
         if not self._is_exchanging and (decrypted or (has_output and self._is_usable)):
             # The server sent bytes without a request, or wants to renegotiate TLS. Until the renegotiation is complete,
             # no request can be encrypted.
-            self._give_up()
+            self._drop_connection()
             return b""
         if tls.ended:
             self._is_usable = False
@@ -228,7 +228,7 @@ class Link(asyncio.Protocol):
         """Close the connection, because the server has ended TLS or sent an invalid record."""
         if tls.failure is not None and self._failure is None:
             self._failure = httpx.ReadError(_reason(tls.failure))
-        self._give_up()
+        self._drop_connection()
 
     def _send_encrypted(self, tls: Tls) -> bool:
         """Send the encrypted bytes that TLS has produced. Return whether there were any."""
@@ -297,17 +297,17 @@ class Link(asyncio.Protocol):
         """Whether the transport holds bytes that it has not sent yet."""
         return self._transport is not None and self._transport.get_write_buffer_size() > 0
 
-    def _end(self) -> None:
+    def _note_end(self) -> None:
         """Note that no more bytes will arrive, and wake the waiting task."""
         self._is_over = True
         self._is_usable = False
         self.end_received()
         self._wake()
 
-    def _give_up(self) -> None:
-        """Close the connection, because the server has sent bytes without a request, or invalid bytes."""
+    def _drop_connection(self) -> None:
+        """Close the connection, because the server has sent invalid bytes, or bytes without a request."""
         self._abort()
-        self._end()
+        self._note_end()
 
     def _abort(self) -> None:
         """Close the socket at once. Bytes that were not sent yet are lost."""

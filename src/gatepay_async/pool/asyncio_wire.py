@@ -22,8 +22,10 @@ from gatepay_async.words.problem import Problem
 
 # The most bytes of one write.
 MAX_WRITE_BYTES: Final = 64 * 1024
-# The most unread bytes of a reply that is read in parts.
+# The most unread bytes of a reply that is read in parts. With more of them, the connection stops receiving. It goes on
+# when at most RESUME_BYTES are unread.
 MAX_UNREAD_BYTES: Final = 256 * 1024
+RESUME_BYTES: Final = 64 * 1024
 
 NO_TIMEOUT: Final[dict[str, float | None]] = {}
 TOO_EARLY: Final = Problem("spoke_too_early")
@@ -32,13 +34,13 @@ TOO_EARLY: Final = Problem("spoke_too_early")
 class Wire(Link):
     """A `port.Connection` that connects for its first request and carries one request after the other."""
 
-    __slots__ = ("_is_last", "_is_new", "_is_paused", "_is_sent", "_max_unread", "_read_timeout", "_reader")
+    __slots__ = ("_closes_connection", "_is_new", "_is_paused", "_is_sent", "_max_unread", "_read_timeout", "_reader")
 
     def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None, uds: str | None) -> None:
         super().__init__(host, port, tls=tls, uds=uds)
         self._reader = ResponseReader()
         self._is_new = True  # not connected yet
-        self._is_last = False  # the request has `Connection: close`
+        self._closes_connection = False  # the request has `Connection: close`
         self._is_sent = False  # the whole request was written to the transport
         self._is_paused = False  # reading is paused
         self._max_unread = MAX_UNREAD_BYTES  # with more unread bytes than this, the connection stops receiving
@@ -46,26 +48,26 @@ class Wire(Link):
 
     # -- called by the pool ------------------------------------------------------------------------------------------
 
-    def is_fit(self) -> bool:
-        """Whether the connection can carry another request. `send` and `ask` also check the socket for unread bytes."""
+    def is_reusable(self) -> bool:
+        """Whether another request can be sent. `send` and `try_exchange` also check the socket for unread bytes."""
         return self._is_usable and not self._is_exchanging and (self._tls is None or self._tls.at_record_end)
 
-    async def ask(
+    async def try_exchange(
         self, outgoing: bytes, *, on_send: Callable[[], object], deadline: float, max_bytes: int
     ) -> WholeResponse | None:
-        """Make a whole exchange: see `port.Connection.ask`. Also return None for a request too long for one write."""
-        is_ready = self.is_on_this_loop() and self.is_fit() and len(outgoing) <= MAX_WRITE_BYTES
+        """Implement `port.Connection.try_exchange`. Also return None for a request too long for one write."""
+        is_ready = self.is_on_this_loop() and self.is_reusable() and len(outgoing) <= MAX_WRITE_BYTES
         if not is_ready or self._is_readable():
             return None
         on_send()
         reader = self._reader
         reader.start()
-        self._is_exchanging, self._is_sent, self._is_last, self._max_unread = True, False, False, max_bytes
+        self._is_exchanging, self._is_sent, self._closes_connection, self._max_unread = True, False, False, max_bytes
         self._wake_at(deadline)
         try:
             self._write_out(outgoing)
             self._is_sent = True
-            while not reader.complete and reader.held <= max_bytes:
+            while not reader.complete and reader.held_bytes <= max_bytes:
                 self._raise_if_lost()
                 await self._wait()
             body = b"".join(reader.parts)
@@ -96,9 +98,9 @@ class Wire(Link):
         if not self._is_usable:
             raise NotAvailableError(TOO_EARLY, body_unread=True)
         reader = self._reader
-        reader.start(answers_head=request.method == b"HEAD")
+        reader.start(answers_head_request=request.method == b"HEAD")
         self._read_timeout = timeout.get("read")
-        self._is_exchanging, self._is_sent, self._is_last = True, False, request.is_last
+        self._is_exchanging, self._is_sent, self._closes_connection = True, False, request.closes_connection
         self._max_unread = MAX_UNREAD_BYTES
         request.hooks.on_send()
         if len(outgoing) <= MAX_WRITE_BYTES and isinstance(request.body, bytes):
@@ -126,15 +128,15 @@ class Wire(Link):
             self._raise_if_lost()
             await (self._wait() if self._read_timeout is None else self._wait_to_read(self._read_timeout))
         part = reader.take()
-        if self._is_paused and reader.held <= MAX_WRITE_BYTES and self._transport is not None and not self._is_over:
+        if self._is_paused and reader.held_bytes <= RESUME_BYTES and self._transport is not None and not self._is_over:
             self._is_paused = False
             self._transport.resume_reading()
         return part
 
     async def finish(self) -> None:
-        """End the exchange. The connection stays fit if the reply was read to its end and nothing followed it."""
+        """End the exchange. The connection stays reusable if the reply was read to its end and nothing followed it."""
         reader = self._reader
-        if not (reader.complete and reader.reusable) or reader.surplus or reader.parts or self._is_last:
+        if not (reader.complete and reader.reusable) or reader.surplus or reader.parts or self._closes_connection:
             self._is_usable = False
         reader.forget()
         self._is_exchanging = False
@@ -149,7 +151,7 @@ class Wire(Link):
                 return
         reader = self._reader
         if not self._is_exchanging:
-            self._give_up()
+            self._drop_connection()
             return
         if not self._is_sent or self._has_unsent():
             # The reply came before the whole request was sent. It may be valid. But the server may read the rest of
@@ -157,8 +159,8 @@ class Wire(Link):
             self._is_usable = False
         reader.feed(data)
         if reader.problem is not None:
-            self._give_up()
-        elif reader.held > self._max_unread and not self._is_paused and self._transport is not None:
+            self._drop_connection()
+        elif reader.held_bytes > self._max_unread and not self._is_paused and self._transport is not None:
             self._is_paused = True
             self._transport.pause_reading()
         self._wake()
@@ -172,7 +174,7 @@ class Wire(Link):
     # -- reading and writing -----------------------------------------------------------------------------------------
 
     async def _write_long(self, outgoing: bytes, request: Request, seconds: float | None) -> None:
-        """Write a request in parts, each within *seconds*: one with a long body, or with a stream as its body."""
+        """Write, in parts, a request whose body is long or a stream. Each part may take *seconds*."""
         view = memoryview(outgoing)
         for start in range(0, len(view), MAX_WRITE_BYTES):
             if start and not await self._should_write_more():
@@ -218,10 +220,11 @@ class Wire(Link):
 
     def _raise_if_lost(self) -> None:
         """
-        Do nothing while the reply can still arrive.
+        Raise if the reply can't arrive any more.
 
         Raises:
-            httpx.TransportError: The reply can't arrive any more.
+            TooLateError: The deadline has passed.
+            httpx.TransportError: The connection has ended, or the reply is invalid.
         """
         reader = self._reader
         if reader.problem is not None:

@@ -65,7 +65,7 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
         """Whether the connection was opened in this process, on the running event loop."""
         return self.network.is_on_this_loop()
 
-    def is_fit(self) -> bool:
+    def is_reusable(self) -> bool:
         """Whether the connection can carry another request: it is idle and open, and no byte is left unread."""
         return self.is_available() and self.network.is_open_without_unread_bytes() and self._has_read_all()
 
@@ -75,8 +75,8 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
         parser = getattr(self._connection, _PARSER_ATTRIBUTE, None)
         return parser is not None and not parser.trailing_data[0]
 
-    async def ask(self, outgoing: bytes, *, on_send: object, deadline: float, max_bytes: int) -> None:
-        """Send nothing and return None: httpcore may wait at any step, which `ask` must not."""
+    async def try_exchange(self, outgoing: bytes, *, on_send: object, deadline: float, max_bytes: int) -> None:
+        """Send nothing and return None: httpcore may wait at any step, which `try_exchange` must not."""
 
     async def send(self, request: Request) -> Head:
         """Send *request* and read the head of the response."""
@@ -90,7 +90,7 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
             raise _to_httpx_error(error) from error
         fields = {name.lower(): value for name, value in response.headers}
         if {b"content-length", b"transfer-encoding"} <= fields.keys():
-            # Two lengths: a proxy may have used the other one (RFC 9112, 6.3).
+            # The response has two lengths, and a proxy may have used another one than httpcore (RFC 9112, 6.3).
             self.network.not_reusable = True
         if response.status in _STATUSES_WITHOUT_BODY:
             # A server may send a forbidden body late, while the next call is running.
@@ -141,7 +141,7 @@ class HttpcoreConnection(httpcore.AsyncHTTPConnection):
         port = None if origin.port == _DEFAULT_PORTS[origin.scheme] else origin.port
         url = httpcore.URL(scheme=origin.scheme, host=origin.host, port=port, target=request.target)
         headers = request.headers
-        if request.start:
+        if request.encoded_head:
             headers = [*headers, (b"Content-Length", b"%d" % len(cast(bytes, request.body)))]
         return httpcore.Request(
             method=request.method,

@@ -26,6 +26,7 @@ class NotAvailableError(httpx.ConnectError):
         self.body_unread = body_unread
 
     def __reduce__(self) -> tuple[object, ...]:
+        # By default, unpickling calls the class without keyword arguments.
         return partial(type(self), body_unread=self.body_unread), self.args
 
 
@@ -40,6 +41,7 @@ class TooLateError(httpx.ReadTimeout):
         super().__init__(Problem("deadline_passed"))
 
     def __reduce__(self) -> tuple[object, ...]:
+        # By default, unpickling calls the class with the message, which `__init__` doesn't take.
         return type(self), ()
 
 
@@ -75,8 +77,8 @@ class Request:
         headers: All headers, with Content-Length or Transfer-Encoding.
         hooks: Functions to call during the request.
         extensions: httpx's own extensions: time-outs, for example.
-        start: The encoded head up to the value of Content-Length, if the request is a `Prepared` one; else empty.
-        is_last: Whether the request has `Connection: close`.
+        encoded_head: The head, encoded, up to the value of Content-Length. Empty if the request wasn't `Prepared`.
+        closes_connection: Whether the request has `Connection: close`.
     """
 
     method: bytes
@@ -85,8 +87,8 @@ class Request:
     body: RequestBody = field(repr=False)
     hooks: Hooks = field(factory=Hooks, repr=False)
     extensions: dict[str, Any] = field(factory=dict[str, Any], repr=False)
-    start: bytes = field(default=b"", repr=False)
-    is_last: bool = False
+    encoded_head: bytes = field(default=b"", repr=False)
+    closes_connection: bool = False
 
 
 @frozen
@@ -96,19 +98,27 @@ class Prepared:
 
     Attributes:
         headers: All headers but Content-Length.
-        start: As in `Request`.
-        is_last: As in `Request`.
+        encoded_head: As in `Request`.
+        closes_connection: As in `Request`.
     """
 
     method: bytes
     target: bytes
     headers: HeaderLines = field(repr=False)
-    start: bytes = field(repr=False)
-    is_last: bool
+    encoded_head: bytes = field(repr=False)
+    closes_connection: bool
 
     def request(self, body: bytes, hooks: Hooks) -> Request:
         """Return the whole request."""
-        return Request(self.method, self.target, self.headers, body, hooks, start=self.start, is_last=self.is_last)
+        return Request(
+            self.method,
+            self.target,
+            self.headers,
+            body,
+            hooks,
+            encoded_head=self.encoded_head,
+            closes_connection=self.closes_connection,
+        )
 
 
 @define
@@ -150,20 +160,20 @@ class Deadline(Protocol):
     The deadline of a call. The request's hooks may move it.
 
     Attributes:
-        ends: The time on the event loop's clock.
+        ends_at: The time on the event loop's clock.
     """
 
-    ends: float
+    ends_at: float
 
 
 class Connection(Protocol):
     """
     One connection, which carries one exchange after the other.
 
-    An exchange is `send`, any number of `read`, and `finish`; or else one `ask`.
+    For an exchange, call either `try_exchange`; or `send`, then `read` any number of times, then `finish`.
     """
 
-    def is_fit(self) -> bool:
+    def is_reusable(self) -> bool:
         """Whether the connection can carry another request. This doesn't check the socket for unread bytes."""
         ...
 
@@ -171,11 +181,11 @@ class Connection(Protocol):
         """Whether the connection was opened in this process, on the running event loop. If not, don't use it."""
         ...
 
-    async def ask(
+    async def try_exchange(
         self, outgoing: bytes, *, on_send: Callable[[], object], deadline: float, max_bytes: int
     ) -> WholeResponse | None:
         """
-        Make a whole exchange, if nothing but the response has to be awaited.
+        Send a request and read its whole response, if the request can be sent without waiting.
 
         Args:
             outgoing: The encoded request.
@@ -184,11 +194,11 @@ class Connection(Protocol):
             max_bytes: Stop reading once the body has more than this number of bytes.
 
         Returns:
-            The response; or None if nothing was sent and the caller has to use `send`.
+            The response. None: nothing was sent, and the caller has to use `send`.
 
         Raises:
             TooLateError: The response was not complete at *deadline*.
-            httpx.TransportError: As `send` and `read`.
+            httpx.TransportError: Any other failure.
         """
         ...
 
@@ -207,13 +217,14 @@ class Connection(Protocol):
         ...
 
     async def finish(self) -> None:
-        """End the exchange. If the response was not read to its end, the connection is no longer fit."""
+        """End the exchange. If the response was not read to its end, the connection can't be reused."""
         ...
 
     async def aclose(self) -> None:
         """
         Close the connection at once; a cancellation can't interrupt this.
 
-        On another event loop or in another process, forget the connection without touching its socket.
+        On another event loop or in another process, only forget the connection: its socket belongs to the loop and the
+        process that opened it.
         """
         ...

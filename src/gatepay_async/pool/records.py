@@ -52,17 +52,17 @@ class RecordStream(ByteStream):
         stream: The stream over the socket.
 
     Attributes:
-        early: The number of bytes that arrived before the request was sent, and that TLS has not received yet. TLS gets
-            them separately from later bytes, so that their content can't be taken for the reply.
-        only_early: Whether the bytes received last were early ones.
+        early_bytes: The number of bytes that arrived before the request was sent, and that TLS has not received yet.
+            TLS gets them separately from later bytes, so that their content can't be taken for the reply.
+        last_were_early: Whether the bytes received last had arrived before the request was sent.
         has_new_bytes: Whether TLS has received bytes since this was last set to False.
         ended: Whether TCP ended without TLS's close_notify. After a close_notify this stays False.
     """
 
     def __init__(self, stream: ByteStream) -> None:
-        self.early = 0
-        self.only_early = False
-        self.has_new_bytes = True  # those of the handshake
+        self.early_bytes = 0
+        self.last_were_early = False
+        self.has_new_bytes = True  # the bytes of the handshake
         self.ended = False
         self._stream = stream
         self._held = b""  # bytes after the early ones, for the next receive()
@@ -74,16 +74,16 @@ class RecordStream(ByteStream):
         return self._records.at_record_end and not self._held
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        """Receive the next bytes: all of them early ones, or none of them."""
+        """Receive the next bytes. They are either all early (see `early_bytes`), or all later."""
         try:
             data, self._held = self._held or await self._stream.receive(max_bytes), b""
         except EndOfStream:
             self.ended = True
             raise
-        self.only_early = self.early > 0
-        if self.early:
-            data, self._held = data[: self.early], data[self.early :]
-            self.early -= len(data)
+        self.last_were_early = self.early_bytes > 0
+        if self.early_bytes:
+            data, self._held = data[: self.early_bytes], data[self.early_bytes :]
+            self.early_bytes -= len(data)
         self._records.feed(data)
         self.has_new_bytes = True
         return data

@@ -34,10 +34,10 @@ def encode_head(method: bytes, target: bytes, headers: HeaderLines) -> bytes:
 def encode(request: Request) -> bytes:
     """Encode the head of *request*, and its body if that is bytes."""
     body = request.body if isinstance(request.body, bytes) else b""
-    if request.start:
-        return b"%b%d\r\n\r\n%b" % (request.start, len(body), body)
+    if request.encoded_head:
+        return b"%b%d\r\n\r\n%b" % (request.encoded_head, len(body), body)
     head = encode_head(request.method, request.target, request.headers)
-    framing = Framing(request.headers)  # also for a stream: it must raise before anything is sent
+    framing = Framing(request.headers)  # even for a stream: invalid headers must raise before anything is sent
     framed = framing.frame(body) + framing.end() if isinstance(request.body, bytes) else b""
     return b"%b\r\n%b" % (head, framed)
 
@@ -57,7 +57,7 @@ class Framing:
         if len(lengths) + len(codings) > 1 or not all(map(bytes.isdigit, lengths)) or codings not in ([], [b"chunked"]):
             raise httpx.LocalProtocolError(Problem("no_single_length"))
         self._chunked = bool(codings)
-        self._missing = int(lengths[0]) if lengths else 0
+        self._missing = int(lengths[0]) if lengths else 0  # bytes of the body that were not encoded yet
 
     def frame(self, part: bytes) -> bytes:
         """

@@ -45,15 +45,15 @@ class ResponseReader:
         headers: The headers, as received.
         fields: The headers' values by lower-case name.
         parts: The parts of the body that have arrived and were not taken yet.
-        held: The number of bytes in those parts.
+        held_bytes: The number of bytes in `parts`.
         complete: Whether the response has ended.
-        surplus: Whether anything came after its end.
-        reusable: Whether the response allows another one on the same connection.
+        surplus: Whether bytes arrived after the end of the response.
+        reusable: Whether the response allows another exchange on the same connection.
         problem: Why this is not a valid response, or None. It never quotes the response.
     """
 
     __slots__ = (
-        "_answers_head",
+        "_answers_head_request",
         "_ends_with_connection",
         "_head_parts",
         "_heads_begun",
@@ -64,7 +64,7 @@ class ResponseReader:
         "complete",
         "fields",
         "headers",
-        "held",
+        "held_bytes",
         "parts",
         "problem",
         "reason",
@@ -79,24 +79,25 @@ class ResponseReader:
         self._parser.set_dangerous_leniencies(lenient_chunked_length=True)
         self.start()
 
-    def start(self, *, answers_head: bool = False) -> None:
+    def start(self, *, answers_head_request: bool = False) -> None:
         """
         Get ready for the next response.
 
         Args:
-            answers_head: Whether the request's method is HEAD: then the response has no body, whatever its headers say.
+            answers_head_request: Whether the request's method is HEAD: then the response has no body, whatever its
+                headers say.
         """
         self.status = 0
         self.reason = b""
         self.headers: HeaderLines = []
         self.fields: dict[bytes, bytes] = {}
         self.parts: deque[bytes] = deque()
-        self.held = 0
+        self.held_bytes = 0
         self.complete = False
         self.surplus = False
         self.reusable = False
         self.problem: Problem | None = None
-        self._answers_head = answers_head
+        self._answers_head_request = answers_head_request
         self._ends_with_connection = False  # the response has no length: the end of the connection ends it
         self._informational = False  # the latest head is that of a 1xx response
         self._non_body_bytes = 0  # received since the last part of the body
@@ -130,7 +131,7 @@ class ResponseReader:
     def take(self) -> bytes:
         """Remove and return the first part."""
         part = self.parts.popleft()
-        self.held -= len(part)
+        self.held_bytes -= len(part)
         return part
 
     def on_message_begin(self) -> None:
@@ -178,11 +179,11 @@ class ResponseReader:
         self.reusable = (
             version == "1.1"
             and status not in STATUSES_WITHOUT_BODY
-            and not self._answers_head  # the parser still expects a body
+            and not self._answers_head_request  # the parser still expects a body
             and not (codings and has_length)  # a proxy may have used the other length
             and parser.should_keep_alive()
         )
-        self.complete = self._answers_head
+        self.complete = self._answers_head_request
         self._ends_with_connection = not codings and not has_length
         self._head_parts = []
 
@@ -193,7 +194,7 @@ class ResponseReader:
             return
         self._non_body_bytes = 0
         self.parts.append(part)
-        self.held += len(part)
+        self.held_bytes += len(part)
 
     def on_message_complete(self) -> None:
         """End the response, or get ready for the one after a 1xx."""
@@ -207,7 +208,7 @@ class ResponseReader:
     def _read_plain_head(self, data: bytes) -> bool:
         """Read *data* if it is a plain response or begins one. If not, return False: the parser has to read it."""
         head = _PLAIN_HEAD.match(data)
-        if head is None or self._answers_head or self.problem is not None:
+        if head is None or self._answers_head_request or self.problem is not None:
             return False
         headers: HeaderLines = _PLAIN_HEADER.findall(head[3])
         fields = {name.lower(): value for name, value in headers}
@@ -235,7 +236,7 @@ class ResponseReader:
             data = data[: self._missing]
         if data:
             self.parts.append(data)
-            self.held += len(data)
+            self.held_bytes += len(data)
         self._missing -= len(data)
         self.complete = not self._missing
 

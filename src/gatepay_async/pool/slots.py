@@ -3,7 +3,7 @@ Assigns connections to callers: synchronously, without I/O and without a clock.
 
 A *slot* is the right to have one connection open. There are `limit` slots. At any moment each slot is
 
-    free    unused, without a connection                          (no objects: the rest of `limit`)
+    free    unused, without a connection                          (not stored: `limit` minus idle and busy slots)
     idle    unused, with an open connection                       (a stack: last in, first out)
     busy    used by a caller, who connects, sends, reads, closes  (a set)
 

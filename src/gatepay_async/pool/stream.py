@@ -25,7 +25,7 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 from gatepay_async.pool.owner import Owner
 from gatepay_async.pool.port import do_nothing
 from gatepay_async.pool.records import RecordStream
-from gatepay_async.pool.watching import count_waiting, is_readable
+from gatepay_async.pool.watching import count_unread_bytes, is_readable
 from gatepay_async.words.problem import Problem
 
 # Collect a request's bytes up to this size, then write them. Larger writes are no faster.
@@ -163,7 +163,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
             with contextlib.suppress(httpcore.WriteError):
                 await self.write(b"", timeout)
         # The number of bytes that arrived before the request was sent.
-        early = 0 if self._records is None else self._records.early
+        early_bytes = 0 if self._records is None else self._records.early_bytes
         try:
             if timeout is None:
                 data = await self._open_stream().receive(max_bytes)
@@ -176,7 +176,7 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
             raise httpcore.ReadTimeout(Problem("nothing_to_read", seconds=timeout)) from error
         except BROKEN as error:
             raise httpcore.ReadError(_reason(error)) from error
-        if early and self._records is not None and self._records.only_early:  # *data* can't be the reply
+        if early_bytes and self._records is not None and self._records.last_were_early:  # *data* can't be the reply
             raise httpcore.ReadError(TOO_EARLY)
         return data
 
@@ -299,11 +299,11 @@ class NetworkStream(httpcore.AsyncNetworkBackend, httpcore.AsyncNetworkStream):
         Unlike `is_open_without_unread_bytes`, this is True even if the server has closed the connection: a request may
         still arrive.
         """
-        unread = sum(map(len, self._queue)) + count_waiting(self._socket)
+        unread = sum(map(len, self._queue)) + count_unread_bytes(self._socket)
         if self._records is None:
             return not unread
         # A TLS 1.3 server sends session tickets unasked. Only decryption can distinguish them from a reply.
-        self._records.early = unread
+        self._records.early_bytes = unread
         return self._records.at_record_end and self._is_tls_empty(self._records)
 
     def _is_tls_empty(self, records: RecordStream) -> bool:

@@ -133,8 +133,8 @@ class OriginPool(httpx.AsyncBaseTransport):
         """Parse the URL and encode the headers once, for all POST requests to *url*."""
         request = self._from_httpx(httpx.Request("POST", url, headers=headers))
         lines = [(name, value) for name, value in request.headers if name.lower() != b"content-length"]
-        start = encode_head(request.method, request.target, lines) + b"Content-Length: "
-        return Prepared(request.method, request.target, lines, start, request.is_last)
+        encoded_head = encode_head(request.method, request.target, lines) + b"Content-Length: "
+        return Prepared(request.method, request.target, lines, encoded_head, request.closes_connection)
 
     async def post(self, prepared: Prepared, body: bytes, hooks: Hooks) -> OpenResponse:
         """Send *body* as ``handle_async_request`` does, without httpx's objects."""
@@ -144,20 +144,20 @@ class OriginPool(httpx.AsyncBaseTransport):
         self, prepared: Prepared, body: bytes, *, on_send: Callable[[], object], deadline: float, max_bytes: int
     ) -> WholeResponse | None:
         """
-        Send *body* over an idle connection, and read the whole response; see `port.Connection.ask`.
+        Send *body* over an idle connection, and read the whole response; see `port.Connection.try_exchange`.
 
         Returns:
             The response; or None if no idle connection can be used: nothing was sent, and the caller has to use `post`.
         """
-        if self._opener.own_class is None or self._forks != PROCESS.forks or prepared.is_last or is_patched():
+        if self._opener.own_class is None or self._forks != PROCESS.forks or prepared.closes_connection or is_patched():
             return None
         slot = self._slots.acquire_last_used(released_after=self._clock() - self._keepalive_expiry)
         if slot is None:
             return None
         try:
-            outgoing = b"%b%d\r\n\r\n%b" % (prepared.start, len(body), body)
+            outgoing = b"%b%d\r\n\r\n%b" % (prepared.encoded_head, len(body), body)
             connection = cast("Connection", slot.connection)  # an idle slot has a connection
-            return await connection.ask(outgoing, on_send=on_send, deadline=deadline, max_bytes=max_bytes)
+            return await connection.try_exchange(outgoing, on_send=on_send, deadline=deadline, max_bytes=max_bytes)
         finally:
             await self._return_slot(slot)
 
@@ -167,29 +167,29 @@ class OriginPool(httpx.AsyncBaseTransport):
         """
         Wait for a connection, if all are busy; then send *body*, and read the response up to *max_bytes*.
 
-        The deadline is `deadline.ends`, which `on_wait` and `on_turn` may move.
+        The deadline is `deadline.ends_at`, which `on_wait` and `on_turn` may move.
 
         Returns:
             The response; or None if not all connections are busy. Then nothing was sent, and the caller has to use
             `post`.
 
         Raises:
-            TooLateError: The wait, or the exchange, was not complete at `deadline.ends`.
+            TooLateError: The wait, or the exchange, was not complete at `deadline.ends_at`.
             httpx.TransportError: As `handle_async_request`.
         """
         loop = running_loop()
         if loop is None or self._forks != PROCESS.forks or not self._slots.all_busy or is_patched():
             return None
         hooks.on_wait()
-        slot = await turns.wait_on_asyncio(loop, self._slots, deadline.ends, self._return_slot)
+        slot = await turns.wait_on_asyncio(loop, self._slots, deadline.ends_at, self._return_slot)
         try:
             hooks.on_turn()
-            is_late = deadline.ends <= loop.time()
+            is_late = deadline.ends_at <= loop.time()  # then the CancelScope below ends this before anything is sent
             response = None
-            if slot.connection is not None and not (prepared.is_last or is_late or is_patched()):
-                outgoing = b"%b%d\r\n\r\n%b" % (prepared.start, len(body), body)
-                response = await slot.connection.ask(
-                    outgoing, on_send=hooks.on_send, deadline=deadline.ends, max_bytes=max_bytes
+            if slot.connection is not None and not (prepared.closes_connection or is_late or is_patched()):
+                outgoing = b"%b%d\r\n\r\n%b" % (prepared.encoded_head, len(body), body)
+                response = await slot.connection.try_exchange(
+                    outgoing, on_send=hooks.on_send, deadline=deadline.ends_at, max_bytes=max_bytes
                 )
         except BaseException:
             await self._return_slot(slot)
@@ -197,7 +197,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         if response is not None:
             await self._return_slot(slot)
             return response
-        with anyio.CancelScope(deadline=deadline.ends):
+        with anyio.CancelScope(deadline=deadline.ends_at):
             exchange = await self._start_on(slot, prepared.request(body, hooks))
             return await exchange.read_whole(max_bytes=max_bytes)
         raise TooLateError
@@ -253,8 +253,8 @@ class OriginPool(httpx.AsyncBaseTransport):
         Convert *request* from httpx's class.
 
         Raises:
-            httpx.UnsupportedProtocol: It is for another origin.
-            InvalidArgumentError: Its body can only be read synchronously.
+            httpx.UnsupportedProtocol: *request* is for another origin.
+            InvalidArgumentError: The body of *request* can only be read synchronously.
         """
         if origin_of(request.url) != self._origin:
             raise httpx.UnsupportedProtocol(Problem("other_origin", origin=str(self._origin), host=request.url.host))
@@ -264,11 +264,11 @@ class OriginPool(httpx.AsyncBaseTransport):
         if not isinstance(body, bytes | AsyncIterable):
             raise arguments.InvalidArgumentError(field="request", problem=Problem("synchronous_body"))
         method, target, headers = request.method.encode("ascii"), request.url.raw_path, request.headers
-        is_last = "close" in headers.get("connection", "").lower().replace(" ", "").split(",")
+        closes = "close" in headers.get("connection", "").lower().replace(" ", "").split(",")
         hooks = Hooks(
             **{name: request.extensions[name] for name in HOOK_NAMES if request.extensions.get(name) is not None}
         )
-        return Request(method, target, headers.raw, body, hooks, request.extensions, is_last=is_last)
+        return Request(method, target, headers.raw, body, hooks, request.extensions, closes_connection=closes)
 
     async def _acquire(self, request: Request, expired: Slot[Connection] | None) -> Slot[Connection]:
         """Close *expired* and a few more expired connections; then take a slot, waiting if all are busy."""
@@ -303,9 +303,9 @@ class OriginPool(httpx.AsyncBaseTransport):
             if not has_right_class and is_patched():
                 # A patched httpcore (respx) opens no connection, so ours may stay open.
                 return await self._send_without_slot(request)
-            # The connection may have expired: _acquire() closes only MAX_EXPIRED_CLOSED_PER_CALL of them.
+            # The connection may have expired: _acquire() closes only MAX_EXPIRED_CLOSED_PER_CALL connections.
             is_fresh = slot.released_at > self._clock() - self._keepalive_expiry
-            if has_right_class and is_fresh and connection.is_on_this_loop() and connection.is_fit():
+            if has_right_class and is_fresh and connection.is_on_this_loop() and connection.is_reusable():
                 try:
                     return connection, await connection.send(request)
                 except NotAvailableError as error:
@@ -331,7 +331,7 @@ class OriginPool(httpx.AsyncBaseTransport):
         if slot is None:
             return
         connection = slot.connection
-        if connection is None or not connection.is_fit() or not self._slots.release_open(slot, now=self._clock()):
+        if connection is None or not connection.is_reusable() or not self._slots.release_open(slot, now=self._clock()):
             await self._discard(slot)
 
     async def _discard(self, slot: Slot[Connection]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-# `count_waiting` counts no further than this.
+# `count_unread_bytes` counts no further than this.
 MAX_COUNTED_BYTES: Final = 64 * 1024
 
 
@@ -24,21 +24,21 @@ def never_readable() -> bool:
     return False
 
 
-def is_readable(raw: socket.socket | None) -> bool:
+def is_readable(sock: socket.socket | None) -> bool:
     """
     Whether reading returns at once: the socket has unread bytes, or the server has closed it.
 
     None and a closed socket count as readable, since the next read fails at once.
     """
-    return raw is None or raw.fileno() < 0 or bool(make_readable_check(raw.fileno())())
+    return sock is None or sock.fileno() < 0 or bool(make_readable_check(sock.fileno())())
 
 
-def count_waiting(raw: socket.socket | None) -> int:
-    """Return the number of unread bytes that the system holds for *raw*, at most `MAX_COUNTED_BYTES`."""
-    if raw is None or not is_readable(raw):
+def count_unread_bytes(sock: socket.socket | None) -> int:
+    """Return the number of unread bytes that the system holds for *sock*, at most `MAX_COUNTED_BYTES`."""
+    if sock is None or not is_readable(sock):
         return 0
     # asyncio's socket object has no recv(). This object shares its descriptor and doesn't close it.
-    borrowed = socket.socket(raw.family, raw.type, raw.proto, raw.fileno())
+    borrowed = socket.socket(sock.family, sock.type, sock.proto, sock.fileno())
     try:
         return len(borrowed.recv(MAX_COUNTED_BYTES, socket.MSG_PEEK))
     except OSError:  # the connection is broken; the next read raises the error

@@ -32,15 +32,15 @@ from enum import Enum, auto
 
 from attrs import frozen
 
-START = 4  # the same as the default of a fixed concurrency
+INITIAL_LIMIT = 4  # calls in flight; the same as the default of a fixed concurrency
 
 # The fewest calls of a round: in a step, and at home (see AutoConcurrency).
 _MIN_STEP_CALLS, _MIN_HOME_CALLS = 4, 16
 _MIN_EVIDENCE_CALLS = 24  # calls that are needed to undo a step; fewer are enough to step up again
 _MAX_AVERAGED_CALLS = 96  # the largest weight of earlier calls in the mean latency at home
 _MIN_LATENCY_S = 1e-6  # avoids a division by zero if the clock hasn't moved
-_MIN_SHARE = 1 / 3  # a step is effective if the throughput changes by at least this share of what is expected
-_RISE = 1.5  # a latency that has risen or fallen by this factor has changed
+_MIN_EFFECT = 1 / 3  # a step is effective if the throughput changes by at least this share of what is expected
+_CHANGE_FACTOR = 1.5  # a latency that has risen or fallen by this factor has changed
 _DOUBLING, _LATER_STEP, _CAREFUL_STEP = 1.0, 0.5, 0.125  # sizes of a step up, as shares of the limit
 # Rounds between two steps. Each rest is twice as long as the one before.
 _FIRST_REST, _CAREFUL_REST, _LONGEST_REST = 2, 16, 128
@@ -61,12 +61,12 @@ class Attempt:
     An attempt in flight.
 
     Attributes:
-        began: When it began, on the caller's clock.
+        began_at: When it began, on the caller's clock.
         step: The step that it belongs to, or 0 if more attempts were in flight than the limit allows.
         round: The round that it counts for, or 0 if it doesn't count.
     """
 
-    began: float
+    began_at: float
     step: int
     round: int
 
@@ -83,50 +83,50 @@ class AutoConcurrency:
     """
 
     def __init__(self, maximum: int) -> None:
-        self.limit = min(START, maximum)
+        self.limit = min(INITIAL_LIMIT, maximum)
         self._maximum = maximum
         self._in_flight = 0
         # "Home" is the limit before the step that is being tried. While no step is tried, it is the limit.
         self._home = self.limit
-        self._latency = 0.0  # the mean at home
-        self._weight = 0  # the number of calls in the mean latency
-        self._stride = _DOUBLING  # the size of the next step up, as a share of the limit
+        self._home_latency = 0.0  # the mean latency at home, in seconds
+        self._home_weight = 0  # the number of calls in this mean
+        self._step_up_share = _DOUBLING  # the size of the next step up, as a share of the limit
         self._refused_at = maximum + 1  # the limit at which GatePay last replied 429 or 503
-        self._rest = 0  # rounds until the next step
-        self._next_rest = _FIRST_REST
-        self._tries_down = False  # the next step is a step down
+        self._rounds_until_step = 0
+        self._next_rest_rounds = _FIRST_REST  # the rounds of the next rest
+        self._next_step_is_down = False
         self._has_risen = False  # the latency was higher in the latest round
         self._step = self._round = 0  # the numbers of the current step and round
         self._go_to(self.limit)
 
-    def began(self, now: float) -> Attempt:
+    def record_begin(self, now: float) -> Attempt:
         """Record that an attempt begins."""
         self._in_flight += 1
         if self._in_flight > self.limit:
             return Attempt(now, step=0, round=0)
-        if not self._left_to_begin or not self._is_full():
+        if not self._calls_to_begin or not self._is_limit_reached():
             return Attempt(now, self._step, round=0)
-        self._left_to_begin -= 1
+        self._calls_to_begin -= 1
         return Attempt(now, self._step, self._round)
 
-    def ended(self, attempt: Attempt, end: AttemptEnd, now: float) -> None:
+    def record_end(self, attempt: Attempt, end: AttemptEnd, now: float) -> None:
         """Record that *attempt* has ended."""
         self._in_flight -= 1
         if end is AttemptEnd.REFUSED:
             if attempt.step == self._step:  # attempts of earlier steps were sent before the limit was lowered
-                self._refused()
+                self._lower_after_refusal()
             return
         if attempt.round != self._round:
             return
-        latency = max(_MIN_LATENCY_S, now - attempt.began)
-        if end is AttemptEnd.OTHER or (end is AttemptEnd.UNANSWERED and not latency > self._latency > 0):
-            self._left_to_begin += 1
+        latency = max(_MIN_LATENCY_S, now - attempt.began_at)
+        if end is AttemptEnd.OTHER or (end is AttemptEnd.UNANSWERED and not latency > self._home_latency > 0):
+            self._calls_to_begin += 1
             return
-        self._count += 1
-        self._seconds += latency
-        self._left_to_end -= 1
-        if not self._left_to_end:
-            self._judge_round(self._seconds / self._count)
+        self._measured_calls += 1
+        self._measured_seconds += latency
+        self._calls_to_end -= 1
+        if not self._calls_to_end:
+            self._judge_round(self._measured_seconds / self._measured_calls)
 
     # --- What a round shows ------------------------------------------------------------------------------------
 
@@ -136,15 +136,15 @@ class AutoConcurrency:
             self._judge_home(latency)
             return
         step = self.limit / self._home
-        change = step * self._latency / latency  # of the throughput
-        is_effective = (change - 1) / (step - 1) >= _MIN_SHARE
+        change = step * self._home_latency / latency  # of the throughput
+        is_effective = (change - 1) / (step - 1) >= _MIN_EFFECT
         if self.limit > self._home and is_effective:
             self._accept_step_up()
-        elif self._count < _MIN_EVIDENCE_CALLS:
+        elif self._measured_calls < _MIN_EVIDENCE_CALLS:
             self._next_round()
         elif self.limit < self._home and not is_effective:
             self._make_home(latency)
-            self._next_rest = _FIRST_REST
+            self._next_rest_rounds = _FIRST_REST
             self._step_down()
         else:
             self._go_back()
@@ -153,38 +153,38 @@ class AutoConcurrency:
         """Make the higher limit the new home, and step up again."""
         self._add_to_average()
         self._home = self.limit
-        self._next_rest = _FIRST_REST
-        if self._home >= self._refused_at:  # GatePay accepts now what it refused before
+        self._next_rest_rounds = _FIRST_REST
+        if self._home >= self._refused_at:  # GatePay now accepts as many calls as it refused before
             self._refused_at = self._maximum + 1
         if self._refused_at > self._maximum:
-            self._stride = min(_DOUBLING, self._stride * 2)
+            self._step_up_share = min(_DOUBLING, self._step_up_share * 2)
         self._step_up()
 
     def _go_back(self) -> None:
         """Give up the step that is being tried."""
-        if self._weight >= _MIN_EVIDENCE_CALLS:  # with fewer calls, the latency at home may be wrong
-            self._tries_down = self.limit > self._home > START
-            self._stride = min(self._stride, _LATER_STEP)
+        if self._home_weight >= _MIN_EVIDENCE_CALLS:  # with fewer calls, the latency at home may be wrong
+            self._next_step_is_down = self.limit > self._home > INITIAL_LIMIT
+            self._step_up_share = min(self._step_up_share, _LATER_STEP)
             self._rest_longer()
         self._go_to(self._home)
 
     def _judge_home(self, latency: float) -> None:
         """Decide how to continue after a round at home."""
-        if self._weight and latency > _RISE * self._latency:
+        if self._home_weight and latency > _CHANGE_FACTOR * self._home_latency:
             self._judge_risen(latency)
             return
         self._has_risen = False
-        if not self._weight:
+        if not self._home_weight:
             self._make_home(latency)
-        elif latency * _RISE < self._latency:
+        elif latency * _CHANGE_FACTOR < self._home_latency:
             self._make_home(latency)
-            self._rest, self._next_rest = min(self._rest, _FIRST_REST), _FIRST_REST
+            self._rounds_until_step, self._next_rest_rounds = min(self._rounds_until_step, _FIRST_REST), _FIRST_REST
         else:
             self._add_to_average()
-        self._rest = max(0, self._rest - 1)
-        if self._rest:
+        self._rounds_until_step = max(0, self._rounds_until_step - 1)
+        if self._rounds_until_step:
             self._go_to(self._home)
-        elif self._tries_down:
+        elif self._next_step_is_down:
             self._step_down()
         else:
             self._step_up()
@@ -196,20 +196,20 @@ class AutoConcurrency:
             self._go_to(self._home)
             return
         self._make_home(latency)
-        self._next_rest = _FIRST_REST
+        self._next_rest_rounds = _FIRST_REST
         self._step_down()
 
-    def _refused(self) -> None:
+    def _lower_after_refusal(self) -> None:
         """Lower the limit after a 429 or 503."""
         self._refused_at = max(2, self.limit)
         if self.limit <= self._home:
             self._home = max(1, self.limit // 2)
-            self._weight = 0
-        self._stride = _CAREFUL_STEP
-        self._tries_down = self._has_risen = False
-        self._rest = 0
+            self._home_weight = 0
+        self._step_up_share = _CAREFUL_STEP
+        self._next_step_is_down = self._has_risen = False
+        self._rounds_until_step = 0
         if self._home + 1 >= self._refused_at:  # the next step up would try the refused limit again
-            self._next_rest = max(_CAREFUL_REST, self._next_rest)
+            self._next_rest_rounds = max(_CAREFUL_REST, self._next_rest_rounds)
             self._rest_longer()
         self._go_to(self._home)
 
@@ -217,34 +217,34 @@ class AutoConcurrency:
 
     def _step_up(self) -> None:
         """Try a higher limit. Stay below the refused limit, unless the home is just below it already."""
-        limit = min(self._maximum, self._home + max(1, int(self._home * self._stride)))
+        limit = min(self._maximum, self._home + max(1, int(self._home * self._step_up_share)))
         if self._home + 1 < self._refused_at:
             limit = min(limit, self._refused_at - 1)
         self._try_limit(limit)
 
     def _step_down(self) -> None:
         """Try a limit that is a third lower, but not below the initial one."""
-        self._try_limit(max(min(START, self._home), self._home * 2 // 3))
+        self._try_limit(max(min(INITIAL_LIMIT, self._home), self._home * 2 // 3))
 
     def _try_limit(self, limit: int) -> None:
         """Begin a step to *limit*. If that is no change, rest and try the other direction."""
         if limit == self._home:
-            self._tries_down = not self._tries_down and self._home > START
+            self._next_step_is_down = not self._next_step_is_down and self._home > INITIAL_LIMIT
             self._rest_longer()
         self._go_to(limit)
 
     def _rest_longer(self) -> None:
         """Rest before the next step, and twice as long the next time."""
-        self._rest = self._next_rest
-        self._next_rest = min(_LONGEST_REST, self._next_rest * 2)
+        self._rounds_until_step = self._next_rest_rounds
+        self._next_rest_rounds = min(_LONGEST_REST, self._next_rest_rounds * 2)
 
-    def _is_full(self) -> bool:
+    def _is_limit_reached(self) -> bool:
         """Whether so many calls are in flight that a further one shows the effect of the limit."""
         if self.limit > self._home:
             return self._in_flight > self._home
         # Three quarters are enough: a call that waits for a retry counts towards the limit, but isn't in flight. At the
         # start, any call counts.
-        return not self._weight or self._in_flight * 4 >= self.limit * 3
+        return not self._home_weight or self._in_flight * 4 >= self.limit * 3
 
     # --- Rounds ------------------------------------------------------------------------------------------------
 
@@ -252,24 +252,24 @@ class AutoConcurrency:
         """Set the limit, and begin to measure its effect."""
         self.limit = limit
         self._step += 1
-        self._count, self._seconds = 0, 0.0  # the calls measured so far, and the sum of their latencies
+        self._measured_calls, self._measured_seconds = 0, 0.0  # the calls of this step, and the sum of their latencies
         self._next_round()
 
     def _next_round(self) -> None:
         """Begin a round, and choose the number of its calls."""
         self._round += 1
-        if self.limit == self._home and self._weight:
-            self._left_to_begin = max(_MIN_HOME_CALLS, self.limit)
+        if self.limit == self._home and self._home_weight:
+            self._calls_to_begin = max(_MIN_HOME_CALLS, self.limit)
         else:
-            self._left_to_begin = max(_MIN_STEP_CALLS, self.limit // 2)
-        self._left_to_end = self._left_to_begin * 3 // 4
+            self._calls_to_begin = max(_MIN_STEP_CALLS, self.limit // 2)
+        self._calls_to_end = self._calls_to_begin * 3 // 4
 
     def _make_home(self, latency: float) -> None:
         """Make the current limit the home, with *latency* as its mean."""
-        self._home, self._latency, self._weight = self.limit, latency, self._count
+        self._home, self._home_latency, self._home_weight = self.limit, latency, self._measured_calls
 
     def _add_to_average(self) -> None:
         """Add the calls measured so far to the mean latency at home."""
-        weight = self._weight + self._count
-        self._latency = (self._latency * self._weight + self._seconds) / weight
-        self._weight = min(_MAX_AVERAGED_CALLS, weight)
+        weight = self._home_weight + self._measured_calls
+        self._home_latency = (self._home_latency * self._home_weight + self._measured_seconds) / weight
+        self._home_weight = min(_MAX_AVERAGED_CALLS, weight)

@@ -102,7 +102,7 @@ def credentials_of(appkey: str, appsecret: str | Sequence[str]) -> tuple[Credent
 
 @scrub_errors
 def verify_callback(query: str | bytes, *credentials: Credentials) -> Callback:
-    """Like ``parse_callback``, but with credentials. They have the same appkey, and different secrets."""
+    """Verify a callback, as ``parse_callback`` does. All *credentials* have the same appkey, and different secrets."""
     fields = _CALLBACK_FORM.read(query)
     own_appkey = credentials[0].appkey
     if fields.get("appkey", own_appkey) != own_appkey:

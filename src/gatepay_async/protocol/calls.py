@@ -82,7 +82,7 @@ def _as_pay_type(value: Any) -> PayType:
     raise errors.InvalidRequestError(field="pay_type", problem=Problem("not_one_of", choices=", ".join(PayType)))
 
 
-def _quantity(call: PayCreate, attribute: Any, value: int) -> None:
+def _check_quantity(call: PayCreate, attribute: Any, value: int) -> None:
     """Require a whole number above 0, and 1 with WeChat."""
     checks.positive(call, attribute, value)
     if call.pay_type is PayType.WECHAT and value != 1:
@@ -94,7 +94,8 @@ class PayCreate(Usual):
     """支付接口, 创建支付订单: create an order."""
 
     path: ClassVar[str] = "pay/create"
-    # 签名信息算法 is md5(md5(appkey + product_id + product_num + pay_type + out_order_id + custom) + appsecret).
+    # Signature (签名信息算法):
+    # md5(md5(appkey + product_id + product_num + pay_type + out_order_id + custom) + appsecret).
     signed: ClassVar[tuple[str, ...]] = ("product_id", "product_num", "pay_type", "out_order_id", "custom")
     # GatePay has no idempotency key. Sent twice, the call may create two orders.
     repeatable: ClassVar[bool] = False
@@ -102,7 +103,7 @@ class PayCreate(Usual):
     product_id: int = field(validator=checks.positive)
     out_order_id: str = field(validator=checks.order_number)
     pay_type: PayType = field(converter=_as_pay_type)
-    product_num: int = field(validator=_quantity)
+    product_num: int = field(validator=_check_quantity)
     custom: str = field(validator=checks.custom)
 
     def fields(self) -> dict[str, str]:
@@ -116,7 +117,7 @@ class PayCreate(Usual):
         }
 
     def read(self, data: Any) -> Payment:
-        """返回结果表: order_type, order_price, order_url, order_qrcode."""
+        """Read the fields of a success (返回结果表): order_type, order_price, order_url, order_qrcode."""
         return codec.read(Payment, data, path="data", out_order_id=self.out_order_id)
 
 
@@ -125,7 +126,7 @@ class ProductShow(Usual):
     """产品接口, 获取产品信息: list the shop's products."""
 
     path: ClassVar[str] = "product/show"
-    # 签名信息算法 is md5(md5(appkey) + appsecret).
+    # Signature (签名信息算法): md5(md5(appkey) + appsecret).
     signed: ClassVar[tuple[str, ...]] = ()
     repeatable: ClassVar[bool] = True
 
@@ -134,7 +135,7 @@ class ProductShow(Usual):
         return {}
 
     def read(self, data: Any) -> Catalog:
-        """返回结果表: data.category, with the products of each category."""
+        """Read the reply of a success (返回结果表): data.category, with the products of each category."""
         return codec.read(Catalog, data, path="data")
 
 
@@ -143,7 +144,7 @@ class KaShow(Usual):
     """卡密接口, 获取产品卡密: one page of a product's card keys."""
 
     path: ClassVar[str] = "ka/show"
-    # 签名信息算法 is md5(md5(appkey + product_id) + appsecret): `page` is not signed.
+    # Signature (签名信息算法): md5(md5(appkey + product_id) + appsecret): `page` is not signed.
     signed: ClassVar[tuple[str, ...]] = ("product_id",)
     repeatable: ClassVar[bool] = True
     carries_keys: ClassVar[bool] = True
@@ -160,7 +161,7 @@ class KaShow(Usual):
         return ()
 
     def read(self, data: Any) -> CardKeyPage:
-        """返回结果表: data.ka, with the rows in data.ka.data."""
+        """Read the reply of a success (返回结果表): data.ka, with the rows in data.ka.data."""
         reply = codec.as_object(data, path="data")
         if "ka" not in reply:
             raise MisreadError(Problem("missing"), path="data.ka")
@@ -173,7 +174,7 @@ class KaCreate(Usual):
     """卡密接口, 创建产品卡密: store up to 500 card keys."""
 
     path: ClassVar[str] = "ka/create"
-    # 签名信息算法 is md5(md5(appkey + product_id + content) + appsecret).
+    # Signature (签名信息算法): md5(md5(appkey + product_id + content) + appsecret).
     signed: ClassVar[tuple[str, ...]] = ("product_id", "content")
     # The server keeps one copy of a card key, so sending it again stores nothing twice.
     repeatable: ClassVar[bool] = True

@@ -129,7 +129,7 @@ _COMMON_REFUSALS: tuple[tuple[int, str, type[errors.RefusedError]], ...] = (
     (110, "套餐已超额", errors.QuotaExceededError),
     (199, "未知错误", errors.UnknownFailureError),
 )
-# Parts of the tables below.
+# Messages that several later endpoints share; `_LATER_REFUSALS` below combines them.
 _PAY_TYPE: tuple[tuple[str, type[errors.RefusedError]], ...] = (
     ("无效的支付方式", errors.InvalidPayTypeError),
     ("当前支付方式已关闭", errors.PayTypeClosedError),
@@ -142,7 +142,7 @@ _NOT_CREATED: tuple[tuple[str, type[errors.RefusedError]], ...] = (
     ("队列创建错误", errors.OrderFailedError),
 )
 _ANY_AMOUNT = (("价格无效", errors.InvalidPriceError), *_PAY_TYPE, *_NOT_CREATED)
-# The codes of each later endpoint, numbered from 201 on.
+# The messages of each later endpoint. The first one has code 201, the next one 202, and so on.
 _LATER_REFUSALS: dict[str, tuple[tuple[str, type[errors.RefusedError]], ...]] = {
     "anypay/create": _ANY_AMOUNT,
     "cloudpay/create": (*_ANY_AMOUNT, ("非代理用户", errors.NotAnAgentError)),
@@ -157,13 +157,17 @@ _LATER_REFUSALS: dict[str, tuple[tuple[str, type[errors.RefusedError]], ...]] = 
 }
 _LATER_ROWS: tuple[tuple[str, int, str, type[errors.RefusedError]], ...] = tuple(
     (endpoint, code, message, error)
-    for endpoint, own_codes in _LATER_REFUSALS.items()
-    for code, message, error in (*_COMMON_REFUSALS, *((code, *row) for code, row in enumerate(own_codes, 201)))
+    for endpoint, own_rows in _LATER_REFUSALS.items()
+    for code, message, error in (*_COMMON_REFUSALS, *((code, *row) for code, row in enumerate(own_rows, 201)))
 )
 
 
 def _refusal(endpoint: str, code: int, message: str, error: type[errors.RefusedError]) -> Refusal:
-    """Add cause and remedy: the texts for this endpoint, else for all later endpoints, else for the class."""
+    """
+    Return the refusal with its cause and remedy.
+
+    The texts for this endpoint are used if there are any; else those for all later endpoints; else those for the class.
+    """
     name = error.__name__
     keys = (f"{name} {endpoint}", *([f"{name} later"] if endpoint in _LATER_REFUSALS else []), name)
     cause, remedy = (next(table[key] for key in keys if key in table) for table in (CAUSES, REMEDIES))

@@ -32,7 +32,7 @@ class CheckedKeys(tuple[str, ...]):
 
 @frozen
 class _Field:
-    """Stands for an attrs attribute when a function's parameter is checked: a validator needs only the name."""
+    """Stands for an attrs attribute when the parameter of a function is checked. A validator reads only its name."""
 
     name: str
 
@@ -49,15 +49,21 @@ def check_instance(name: str, value: object, *kinds: type) -> None:
         raise InvalidRequestError(field=name, problem=problem)
 
 
-def check_members(name: str, value: object, wanted: str, members: tuple[str, ...]) -> None:
+def check_members(name: str, value: object, protocol: str, members: tuple[str, ...]) -> None:
     """
     Require that the parameter *name* of a function is an object with certain methods and attributes.
 
     Unlike ``isinstance`` with a protocol, this accepts an object that delegates to another one.
+
+    Args:
+        name: The name of the parameter, for the error.
+        value: The argument.
+        protocol: The name of the protocol that *value* should implement, for the error.
+        members: The names of the methods and attributes.
     """
     missing = [member for member in members if isinstance(value, type) or not hasattr(value, member)]
     if missing:
-        problem = Problem("lacks_members", wanted=wanted, kind=type(value).__name__, missing=", ".join(missing))
+        problem = Problem("lacks_members", wanted=protocol, kind=type(value).__name__, missing=", ".join(missing))
         raise InvalidRequestError(field=name, problem=problem)
 
 
@@ -125,9 +131,9 @@ def order_items(_: object, attribute: Any, items: tuple[Any, ...]) -> None:
 
 
 def token(instance: object, attribute: Any, value: Any) -> None:
-    """Require a text without invisible characters, for appkeys and appsecrets. ``cleaned`` has stripped the ends."""
+    """Require an appkey or appsecret without invisible characters. ``cleaned`` strips both ends before this check."""
     text(instance, attribute, value)
-    hidden = invisible.first(value)
+    hidden = invisible.first_code_point(value)
     if hidden is not None:
         # The error doesn't say where the character is, because that would reveal something about the secret.
         problem = Problem("invisible_character", code=hidden)

@@ -95,14 +95,14 @@ class Chunker:
         source = iter(lines)
         while True:
             room = MAX_KEYS_PER_CALL - len(self._unchunked[1])
-            before = self._ledger.read
+            read_before = self._ledger.read
             try:
                 self.read_lines(islice(source, room))
             finally:
-                # At most one chunk gets full. If *lines* has raised, none does, so none is lost.
+                # At most one chunk gets full. If *lines* has raised, no chunk gets full, so none is lost.
                 full = self.full_chunks(self._deduplicator.find_repeated(self.pending_keys))
             yield from full
-            if self._ledger.read - before < room:
+            if self._ledger.read - read_before < room:
                 return
 
     @property
@@ -149,6 +149,7 @@ class Chunker:
         """Record the pending card keys as not sent, because they can't be deduplicated any more."""
         lines, keys = self._pending
         if lines:
+            # The index -1 means that these lines never got into a chunk; see ChunkOutcome.
             self._ledger.add(failed(Chunk(-1, tuple(lines), tuple(keys)), Fate.NOT_SENT))
         self._pending = ([], [])
 
@@ -163,13 +164,13 @@ class Chunker:
     def _clean(self, batch: list[object]) -> None:
         """Clean the lines of *batch*. Each becomes a pending card key, a blank line or a refused line."""
         keys = _plain_keys(batch)
-        before = self._ledger.read
+        read_before = self._ledger.read
         self._ledger.read += len(batch)
         if len(keys) == len(batch):
-            self._pending[0].extend(range(before + 1, self._ledger.read + 1))
+            self._pending[0].extend(range(read_before + 1, self._ledger.read + 1))
             self._pending[1].extend(keys)
             return
-        for number, line in enumerate(batch, before + 1):
+        for number, line in enumerate(batch, read_before + 1):
             key, problem = clean(line)
             if problem is not None:
                 self._add_refused(number, key, problem)

@@ -68,12 +68,12 @@ def convert(cls: type[T], value: object, *, path: str) -> T:
     try:
         return _converter(careful=True).structure(value, cls)
     except (BaseValidationError, ValueError) as error:
-        misread = _explain(error, path)
+        misread = _misread_error(error, path)
     raise misread  # outside of the except block: otherwise it would be chained to cattrs's error, which holds the value
 
 
-def _explain(error: BaseException, path: str) -> MisreadError:
-    """Find the field at fault: follow the first error of each level."""
+def _misread_error(error: BaseException, path: str) -> MisreadError:
+    """Return the error that names the field at fault. It is found by following the first error of each level."""
     while isinstance(error, BaseValidationError):
         names = _WIRE_NAMES.get(error.cl, {})
         error = error.exceptions[0]

@@ -22,15 +22,20 @@ def to_seconds(name: str, value: object) -> float:
 
 
 def to_seconds_or_none(name: str, value: object) -> float | None:
-    """Like ``to_seconds``, but None and ``math.inf`` are allowed, and return None: no limit."""
+    """
+    Return a duration above 0 in seconds. None and ``math.inf`` mean no limit: for them, the result is None.
+
+    Raises:
+        InvalidRequestError: *value* isn't a duration above 0. The error's ``.field`` is *name*.
+    """
     return arguments.seconds_or_none(name, value, error=InvalidRequestError)
 
 
 def above_0(_: object, attribute: Attribute[float], value: object) -> None:
-    """Validate an attrs field like ``to_seconds``."""
+    """Require that an attrs field is a duration above 0, as ``to_seconds`` does."""
     to_seconds(attribute.name, value)
 
 
 def from_0(_: object, attribute: Attribute[float], value: object) -> None:
-    """Validate an attrs field like ``to_seconds``, but 0 and ``math.inf`` are allowed, too."""
+    """Require that an attrs field is a duration of at least 0. ``math.inf`` is allowed."""
     arguments.seconds_from_0(attribute.name, value, error=InvalidRequestError)

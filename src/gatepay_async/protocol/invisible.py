@@ -74,11 +74,11 @@ def holds_any(text: str) -> bool:
     return any(_is_alone(text, place, 0) for place in range(len(text)))
 
 
-def first(text: str) -> str | None:
+def first_code_point(text: str) -> str | None:
     """
     Return the first invisible character of an appkey, appsecret or URL, such as ``U+200B``; None: there is none.
 
-    Unlike ``holds_any``, this function also looks for line breaks, NUL, and all spaces except the plain one.
+    Unlike ``holds_any``, this function also finds line breaks, NUL, and all spaces except the plain one.
     """
     hidden = (
         letter
@@ -105,8 +105,8 @@ def _is_alone(text: str, place: int, start: int) -> bool:
         return base != _FLAG
     if letter not in (_JOINER, _NON_JOINER):
         return True
-    joins = any(first <= ord(base) <= last for first, last in _JOINING)
-    return not joins and not (letter == _JOINER and _is_emoji(base) and _is_emoji(after))
+    is_in_joining_script = any(first <= ord(base) <= last for first, last in _JOINING)
+    return not is_in_joining_script and not (letter == _JOINER and _is_emoji(base) and _is_emoji(after))
 
 
 def _is_visible(letter: str) -> bool:

@@ -28,7 +28,7 @@ T = TypeVar("T")
 CONTENT_TYPE = "application/x-www-form-urlencoded"  # the vendor doesn't document it
 SUCCESS = 100
 
-_REDIRECT, _CLIENT_ERROR = 300, 400  # the first status of each class
+_FIRST_REDIRECT, _FIRST_CLIENT_ERROR = 300, 400  # HTTP statuses
 _EMPTY_STATUSES = (204, 205)  # No Content, Reset Content
 
 # Functions that decode a whole reply in one step, for the endpoints with large or frequent replies. The second argument
@@ -141,14 +141,14 @@ def decode(call: Call[T], reply: Reply) -> T:
         ProtocolError: The reply is not GatePay's.
     """
     read_quickly = _FAST_READERS.get(call.path)
-    if read_quickly is not None and reply.status < _REDIRECT:
-        quick = read_quickly(reply.body, call)
-        if quick is not None and quick[0] == SUCCESS:
-            return cast("T", quick[1])
+    if read_quickly is not None and reply.status < _FIRST_REDIRECT:
+        code_and_result = read_quickly(reply.body, call)
+        if code_and_result is not None and code_and_result[0] == SUCCESS:
+            return cast("T", code_and_result[1])
     failure: RefusedError | ProtocolError
     try:
         envelope = open_envelope(reply.body)
-        if envelope.code == SUCCESS and reply.status < _REDIRECT:
+        if envelope.code == SUCCESS and reply.status < _FIRST_REDIRECT:
             return call.read(envelope.data)
         failure = _refusal_error(call, reply, envelope)
     except MisreadError as error:
@@ -158,7 +158,8 @@ def decode(call: Call[T], reply: Reply) -> T:
 
 def _refusal_by_status(call: Call[Any], reply: Reply) -> RefusedError | ProtocolError | None:
     """Return the refusal that the HTTP status of an empty reply shows, or None."""
-    # FastAdmin uses codes from 200 to 999 as the HTTP status, too. With 204 and 205, PHP sends no body.
+    # FastAdmin, which GatePay very likely runs, sends codes from 200 to 999 as the HTTP status, too. With 204 and 205,
+    # PHP sends no body.
     if reply.status in _EMPTY_STATUSES and not reply.body.strip() and (call.path, reply.status) in catalogue.REFUSALS:
         return _refusal_error(call, reply, Envelope(reply.status, "", None, None))
     return None
@@ -180,11 +181,11 @@ def decode_raw(call: RawCall, reply: Reply) -> RawReply:
         # Perhaps the replies of this endpoint have no code. But if there is a code that can't be read, the call may
         # have failed.
         has_code = error.path == "code" and error.problem.name != "missing"
-        if reply.status < _REDIRECT and not has_code:
+        if reply.status < _FIRST_REDIRECT and not has_code:
             return _raw_reply(call, reply, code=None)
         failure = _unreadable_error(call, reply, error)
     else:
-        if envelope.code == SUCCESS and reply.status < _REDIRECT:
+        if envelope.code == SUCCESS and reply.status < _FIRST_REDIRECT:
             return _raw_reply(call, reply, code=SUCCESS)
         failure = _refusal_error(call, reply, envelope)
     raise failure
@@ -229,7 +230,7 @@ def _refusal_error(call: Outgoing, reply: Reply, envelope: Envelope) -> RefusedE
     """Return the error for a code other than success, or for a success with an HTTP error status."""
     if envelope.code == SUCCESS:
         return _unreadable_error(call, reply, MisreadError(Problem("says_success"), path="code"))
-    if (call.path, envelope.code) not in catalogue.REFUSALS and reply.status >= _REDIRECT:
+    if (call.path, envelope.code) not in catalogue.REFUSALS and reply.status >= _FIRST_REDIRECT:
         # This is a gateway's own JSON ({"code": 504, …}), which doesn't tell what GatePay did.
         return _unreadable_error(call, reply, MisreadError(Problem("unknown_code"), path="code"))
     refusal = catalogue.meaning(call.path, envelope.code)
@@ -247,7 +248,7 @@ def _refusal_error(call: Outgoing, reply: Reply, envelope: Envelope) -> RefusedE
 
 def _unreadable_error(call: Outgoing, reply: Reply, error: MisreadError) -> ProtocolError:
     """Return the error for a reply that is not GatePay's."""
-    is_redirect = _REDIRECT <= reply.status < _CLIENT_ERROR
+    is_redirect = _FIRST_REDIRECT <= reply.status < _FIRST_CLIENT_ERROR
     return ProtocolError(
         endpoint=call.path,
         http_status=reply.status,

@@ -37,7 +37,7 @@ class Walk:
     The state of a walk. Fetch the pages of ``next_wave()``, pass them to ``receive()``, and yield what that returns.
 
     Args:
-        first: The first page, from 1.
+        first: The number of the first page, from 1.
         prefetch: The largest number of pages to fetch at once.
         thorough: Also detect a deletion that ``total`` doesn't show, because a card key was added between the
             same two replies.
@@ -52,18 +52,19 @@ class Walk:
         self.begun = False
         self.ended = False
         self.drifted = False
-        self._first = first
+        self._first_page = first
         self._plan: Plan = ThoroughPlan(prefetch) if thorough else PlainPlan(prefetch)
         self._history = History(thorough=thorough)
         self._last_yielded_id: float = -math.inf  # the id of the last row that was yielded
-        self._kept: list[Snapshot] = []  # the latest snapshots
+        self._kept: list[Snapshot] = []  # the snapshots that may still prove something
         self._behind = FRONT  # the snapshot after which to continue
-        self._stock: tuple[int, int] | None = None  # total and per_page of the latest reply
-        self._last = 0  # the last page, as far as we know
-        self._missed = 0  # the lowest page that should have overlapped with the yielded rows and didn't; 0: none
-        self._stride = 1  # twice the number of pages that the next wave goes further back; doubled after each miss
-        self._furthest = 0  # the highest rank that was reached since rows were last yielded
-        self._idle = 0  # waves in a row that proved nothing new
+        self._total_and_per_page: tuple[int, int] | None = None  # of the latest wave; None: no page has arrived
+        self._last_page = 0  # the last page, as far as we know
+        self._missed_page = 0  # the lowest page that should have overlapped with the yielded rows and didn't; 0: none
+        # Twice the number of pages that the next wave goes further back. Doubled after each miss.
+        self._twice_steps_back = 1
+        self._furthest_rank = 0  # the highest rank that was reached since rows were last yielded
+        self._idle_waves = 0  # waves in a row that proved nothing new
         self._calls = 0
         self._max_calls = 0
 
@@ -75,18 +76,18 @@ class Walk:
             MisreadError: The stock changes too fast. If this method is called again, the walk continues.
         """
         if not self.begun:
-            return self._plan.first_wave(self._first)
-        if self._idle > _MAX_IDLE_WAVES + self._last or self._calls > self._max_calls:
-            self._idle, self._max_calls = 0, self._max_calls + self._calls
+            return self._plan.first_wave(self._first_page)
+        if self._idle_waves > _MAX_IDLE_WAVES + self._last_page or self._calls > self._max_calls:
+            self._idle_waves, self._max_calls = 0, self._max_calls + self._calls
             raise MisreadError(Problem("changes_too_fast"), path="data.ka.total")
         return self._plan.next_wave(self._position())
 
-    def receive(self, asked: list[int], replies: Mapping[int, CardKeyPage | None]) -> list[CardKeyPage]:
+    def receive(self, requested: list[int], replies: Mapping[int, CardKeyPage | None]) -> list[CardKeyPage]:
         """
         Handle the replies of a wave.
 
         Args:
-            asked: The pages that ``next_wave()`` has returned.
+            requested: The pages that ``next_wave()`` has returned.
             replies: The pages that arrived, by number; None: the page was refused as invalid. A missing page is fetched
                 again if it is still needed.
 
@@ -100,13 +101,13 @@ class Walk:
             if page is not None:
                 _check_page(number, page)
         self._calls += len(replies)
-        self._plan.record_replies(asked, replies)
+        self._plan.record_replies(requested, replies)
         if not replies:
             return []
         fresh = self._take_snapshots(replies)
         pages: list[CardKeyPage] = []
-        if not self.begun and self._first in replies:
-            pages += self._first_page_to_yield(fresh[list(replies).index(self._first)])
+        if not self.begun and self._first_page in replies:
+            pages += self._first_page_to_yield(fresh[list(replies).index(self._first_page)])
         if self.begun and not self.ended:
             pages += self._proven_pages_to_yield()
             self._choose_next_position(fresh, has_yielded=bool(pages))
@@ -118,15 +119,17 @@ class Walk:
         """Make snapshots of the replies, and record what they show about the whole stock."""
         pages = [page for page in replies.values() if page is not None]
         refused = [number for number, page in replies.items() if page is None]
-        highest = max([self._last, *map(last_page, pages)])
+        highest = max([self._last_page, *map(last_page, pages)])
         page_has_vanished = any(number <= highest for number in refused)
         wave = self._history.begin_wave([page.total for page in pages], page_has_vanished=page_has_vanished)
         # The stock has also changed if the replies differ from each other or from the wave before.
         stocks = {(page.total, page.per_page) for page in pages}
-        self.drifted |= page_has_vanished or len(stocks) > 1 or not stocks <= {self._stock or next(iter(stocks), None)}
-        self._stock = max(stocks, default=self._stock)
-        self._last = max(map(last_page, pages), default=self._last)
-        self._last = max(1, min([self._last, *(number - 1 for number in refused)]))
+        self.drifted |= (
+            page_has_vanished or len(stocks) > 1 or not stocks <= {self._total_and_per_page or next(iter(stocks), None)}
+        )
+        self._total_and_per_page = max(stocks, default=self._total_and_per_page)
+        self._last_page = max(map(last_page, pages), default=self._last_page)
+        self._last_page = max(1, min([self._last_page, *(number - 1 for number in refused)]))
         fresh = [
             snapshot_of_refusal(number, wave) if page is None else snapshot_of_page(number, page, wave)
             for number, page in replies.items()
@@ -152,8 +155,8 @@ class Walk:
     def _first_page_to_yield(self, page: Snapshot) -> list[CardKeyPage]:
         """Return the rows of the first page. If it doesn't exist, the walk has ended."""
         self.begun = True
-        self._max_calls = _MAX_CALLS + 16 * self._last
-        self.ended = page.number != self._first or not page.ids
+        self._max_calls = _MAX_CALLS + 16 * self._last_page
+        self.ended = page.number != self._first_page or not page.ids
         if self.drifted:
             # Drop the other pages of this wave: they may be older, and not show rows that this page proves to exist.
             self._kept = [snapshot for snapshot in self._kept if snapshot is page]
@@ -178,8 +181,8 @@ class Walk:
     def _is_end(self, reached: list[Snapshot]) -> bool:
         """Whether it is proven that no row comes after the *reached* snapshots, whose rows were yielded."""
         furthest = max(snapshot.end for snapshot in reached)
-        ends = [snapshot for snapshot in self._kept if snapshot.size <= furthest]
-        return any(self._history.proves_end(behind, at) for at in ends for behind in reached)
+        candidates = [snapshot for snapshot in self._kept if snapshot.size <= furthest]
+        return any(self._history.proves_end(behind, candidate) for candidate in candidates for behind in reached)
 
     def _follows(self, page: Snapshot, reached: list[Snapshot]) -> bool:
         """Whether no row can be missing between the rows already yielded and *page*."""
@@ -201,16 +204,16 @@ class Walk:
         """Choose the snapshot after which to continue, and record whether the wave was useful."""
         lowest = min(snapshot.number for snapshot in fresh)
         if has_yielded or any(snapshot.ends_at_or_before(self._last_yielded_id) for snapshot in fresh):
-            self._missed, self._stride = 0, 1
-        elif lowest < (self._missed or self._next_page()):
+            self._missed_page, self._twice_steps_back = 0, 1
+        elif lowest < (self._missed_page or self._next_page_number()):
             # The rows already yielded have moved to lower pages. Their old snapshots are no use any more.
-            self._missed, self._stride = lowest, self._stride * 2
+            self._missed_page, self._twice_steps_back = lowest, self._twice_steps_back * 2
             self._kept = [snapshot for snapshot in self._kept if not snapshot.ends_at_or_before(self._last_yielded_id)]
         reached = [FRONT, *(snapshot for snapshot in self._kept if snapshot.ends_at_or_before(self._last_yielded_id))]
         self._behind = max(reached, key=self._rating)
-        is_useful = has_yielded or self._behind.end > self._furthest
-        self._furthest = self._behind.end if has_yielded else max(self._furthest, self._behind.end)
-        self._idle = 0 if is_useful else self._idle + 1
+        is_useful = has_yielded or self._behind.end > self._furthest_rank
+        self._furthest_rank = self._behind.end if has_yielded else max(self._furthest_rank, self._behind.end)
+        self._idle_waves = 0 if is_useful else self._idle_waves + 1
         self._plan.record_usefulness(is_useful=is_useful)
 
     def _rating(self, behind: Snapshot) -> tuple[bool, int, int]:
@@ -218,38 +221,39 @@ class Walk:
         is_sure = self._plan.relies_on_total and not self._history.may_have_fallen(behind.wave)
         return is_sure, behind.end, behind.wave.number
 
-    def _next_page(self) -> int:
-        """Return the page that follows the rows of the snapshot after which to continue."""
-        per_page = self._stock[1] if self._stock else 1
+    def _next_page_number(self) -> int:
+        """Return the number of the page that follows the snapshot after which to continue."""
+        _, per_page = self._total_and_per_page or (0, 1)
         return self._behind.end // per_page + 1
 
     def _position(self) -> WalkPosition:
         """Return the position of the walk, for its plan."""
-        number = self._next_page()
-        overlapping = number - 1 if self._missed == 0 else self._missed - self._stride // 2
+        number = self._next_page_number()
+        overlapping = number - 1 if self._missed_page == 0 else self._missed_page - self._twice_steps_back // 2
         return WalkPosition(
             number=number,
-            overlapping=max(1, min(overlapping, self._last)),
-            last=self._last,
-            is_sure=self._missed == 0 and not self._history.may_have_fallen(self._behind.wave),
+            overlapping=max(1, min(overlapping, self._last_page)),
+            last=self._last_page,
+            is_sure=self._missed_page == 0 and not self._history.may_have_fallen(self._behind.wave),
             at_hand=frozenset(snapshot.number for snapshot in self._kept if self._is_at_hand(snapshot)),
         )
 
     def _is_at_hand(self, snapshot: Snapshot) -> bool:
         """Whether the page of *snapshot* is waiting to be yielded, and fetching it again would show nothing new."""
-        if not snapshot.ends_after(self._last_yielded_id) or snapshot.page is None or self._stock is None:
+        if not snapshot.ends_after(self._last_yielded_id) or snapshot.page is None or self._total_and_per_page is None:
             return False
+        _, per_page = self._total_and_per_page
         has_changed = self._history.may_have_fallen(snapshot.wave) or self._history.may_have_risen(snapshot.wave)
-        return not has_changed and snapshot.page.per_page == self._stock[1]
+        return not has_changed and snapshot.page.per_page == per_page
 
 
-def _check_page(asked: int, page: CardKeyPage) -> None:
-    """Raise `MisreadError` if *page* can't be the reply for page *asked*, or its ids are not ascending."""
+def _check_page(requested: int, page: CardKeyPage) -> None:
+    """Raise `MisreadError` if *page* can't be the reply for page *requested*, or its ids are not ascending."""
     if page.per_page < 1:
         raise MisreadError(Problem("not_above_0"), path="data.ka.per_page")
-    if page.current_page > asked:
+    if page.current_page > requested:
         raise MisreadError(Problem("later_page"), path="data.ka.current_page")
-    if page.keys and 0 < page.current_page < min(asked, page.last_page):
+    if page.keys and 0 < page.current_page < min(requested, page.last_page):
         raise MisreadError(Problem("earlier_page"), path="data.ka.current_page")
     ids = [key.id for key in page.keys]
     if not all(map(lt, ids, ids[1:])):

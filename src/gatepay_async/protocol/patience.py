@@ -14,15 +14,16 @@ class Patience:
 
     Attributes:
         seconds: The time without a clear reply since the beginning of the first failed call.
-        seconds_before_first_reply: The same before the first clear reply.
+        seconds_before_first_reply: Replaces ``seconds`` before the first clear reply.
         attempts: The number of failed attempts in a row.
-        attempts_before_first_reply: The same before the first clear reply. Three are one for a part and one for each
-            half: if a single card key makes the server fail, one of the halves succeeds.
+        attempts_before_first_reply: Replaces ``attempts`` before the first clear reply. Three are enough for a part and
+            both of its halves: if a single card key makes the server fail, one of the halves succeeds.
         first_wait: Seconds before the same card keys are sent again. Each round of failed calls doubles the wait.
         longest_wait: The upper limit of that wait, in seconds.
         retry_after_limit: The longest time, in seconds, for which a ``Retry-After`` stops all sending.
-        waits: Whether parts wait for an unavailable server. If not, each gets its outcome at its first failure, or
-            after a second call that can show whether its card keys are at fault. Another run sends the others again.
+        waits: Whether parts wait for an unavailable server. If not, each part gets its outcome at its first failure, or
+            after a second call that can show whether its card keys are at fault. A later run sends the parts again
+            whose card keys are not at fault.
     """
 
     seconds: float = 20.0

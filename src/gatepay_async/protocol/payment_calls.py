@@ -50,7 +50,11 @@ class _Creation(Usual):
         return {"type": self.pay_type.value, "out_order_id": self.out_order_id, "custom": self.custom}
 
     def read(self, data: Any) -> PaymentLink:
-        """返回结果表: pay_url, qrcode_url, qrcode_body. We ignore params, which may hold the signature."""
+        """
+        Read the fields of a success (返回结果表): pay_url, qrcode_url, qrcode_body.
+
+        Another field, params, is ignored, because it may hold the signature.
+        """
         return codec.read(PaymentLink, data, path="data", out_order_id=self.out_order_id)
 
 
@@ -72,7 +76,7 @@ class AnypayCreate(_CreationWithUrls):
     """任意金额支付接口: an order of any amount."""
 
     path: ClassVar[str] = "anypay/create"
-    # 签名信息算法: sign = md5(md5(appkey + price + type + out_order_id + custom) + appsecret).
+    # Signature (签名信息算法): md5(md5(appkey + price + type + out_order_id + custom) + appsecret).
     signed: ClassVar[tuple[str, ...]] = ("price", "type", "out_order_id", "custom")
 
     price: Decimal = field(converter=_as_price)
@@ -87,7 +91,7 @@ class StablepayCreate(_CreationWithUrls):
     """固定商品支付接口: an order of one piece of one product."""
 
     path: ClassVar[str] = "stablepay/create"
-    # 签名信息算法: sign = md5(md5(appkey + product_id + type + out_order_id + custom) + appsecret).
+    # Signature (签名信息算法): md5(md5(appkey + product_id + type + out_order_id + custom) + appsecret).
     signed: ClassVar[tuple[str, ...]] = ("product_id", "type", "out_order_id", "custom")
 
     product_id: int = field(validator=checks.positive)
@@ -102,7 +106,7 @@ class GrouppayCreate(_CreationWithUrls):
     """组合商品支付接口: an order of several products, with a quantity of each."""
 
     path: ClassVar[str] = "grouppay/create"
-    # 签名信息算法: sign = md5(md5(appkey + fields + type + out_order_id + custom) + appsecret).
+    # Signature (签名信息算法): md5(md5(appkey + fields + type + out_order_id + custom) + appsecret).
     signed: ClassVar[tuple[str, ...]] = ("fields", "type", "out_order_id", "custom")
 
     items: tuple[tuple[int, int], ...] = field(converter=checks.as_items, validator=checks.order_items)
@@ -119,7 +123,7 @@ class CloudpayCreate(_Creation):
 
     path: ClassVar[str] = "cloudpay/create"
     on_cloud: ClassVar[bool] = True
-    # 签名信息算法: sign = md5(md5(appkey + price + type + out_order_id + custom) + appsecret).
+    # Signature (签名信息算法): md5(md5(appkey + price + type + out_order_id + custom) + appsecret).
     signed: ClassVar[tuple[str, ...]] = ("price", "type", "out_order_id", "custom")
 
     price: Decimal = field(converter=_as_price)
@@ -135,7 +139,7 @@ class OrderCheck(Usual):
 
     path: ClassVar[str] = "order/check"
     method: ClassVar[Literal["GET", "POST"]] = "GET"
-    # 签名信息算法: sign = md5(md5(appkey + out_order_id) + appsecret).
+    # Signature (签名信息算法): md5(md5(appkey + out_order_id) + appsecret).
     signed: ClassVar[tuple[str, ...]] = ("out_order_id",)
     repeatable: ClassVar[bool] = True
 
@@ -146,7 +150,7 @@ class OrderCheck(Usual):
         return {"out_order_id": self.out_order_id}
 
     def read(self, data: Any) -> OrderStatus:
-        """返回结果表: order_id, order_name, order_price, order_type, order_status."""
+        """Read the fields of a success (返回结果表): order_id, order_name, order_price, order_type, order_status."""
         return codec.read(OrderStatus, data, path="data")
 
 

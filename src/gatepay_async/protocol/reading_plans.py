@@ -71,7 +71,7 @@ class Plan(ABC):
     def next_wave(self, position: WalkPosition) -> list[int]:
         """Return the pages to fetch next. The first of them is the most important one."""
 
-    def record_replies(self, asked: list[int], answered: Container[int]) -> None:  # noqa: B027 -- a plan may need neither
+    def record_replies(self, requested: list[int], answered: Container[int]) -> None:  # noqa: B027 -- a plan may need neither
         """Record which pages of a wave have arrived."""
 
     def record_usefulness(self, *, is_useful: bool) -> None:  # noqa: B027 -- see above
@@ -87,8 +87,8 @@ class PlainPlan(Plan):
     def __init__(self, prefetch: int) -> None:
         self.pages_kept = 3 * prefetch
         self._prefetch = prefetch
-        self._width = prefetch
-        self._useful = 0  # useful waves in a row; if it is below 0, useless ones
+        self._pages_per_wave = prefetch
+        self._useful_streak = 0  # useful waves in a row; if it is below 0, useless ones
 
     def first_wave(self, first: int) -> list[int]:
         """Implement ``Plan.first_wave``."""
@@ -97,16 +97,16 @@ class PlainPlan(Plan):
     def next_wave(self, position: WalkPosition) -> list[int]:
         """Implement ``Plan.next_wave``."""
         start = position.number if position.is_sure else position.overlapping
-        end = max(start, min(start + self._width - 1, position.last)) + 1
+        end = max(start, min(start + self._pages_per_wave - 1, position.last)) + 1
         return [number for number in range(start, end) if number == start or number not in position.at_hand]
 
     def record_usefulness(self, *, is_useful: bool) -> None:
         """Implement ``Plan.record_usefulness``."""
-        self._useful = max(self._useful, 0) + 1 if is_useful else min(self._useful, 0) - 1
-        if self._useful >= _QUIET_WAVES:
-            self._width, self._useful = min(self._prefetch, self._width * 2), 0
-        elif self._useful < -1:  # a single change makes only one wave useless
-            self._width = max(1, self._width // 2)
+        self._useful_streak = max(self._useful_streak, 0) + 1 if is_useful else min(self._useful_streak, 0) - 1
+        if self._useful_streak >= _QUIET_WAVES:
+            self._pages_per_wave, self._useful_streak = min(self._prefetch, self._pages_per_wave * 2), 0
+        elif self._useful_streak < -1:  # a single change makes only one wave useless
+            self._pages_per_wave = max(1, self._pages_per_wave // 2)
 
 
 class ThoroughPlan(Plan):
@@ -122,16 +122,16 @@ class ThoroughPlan(Plan):
 
     def __init__(self, prefetch: int) -> None:
         self._prefetch = prefetch
-        self._breadth = prefetch  # pages read at once
-        # The pages of a block that is read one page at a time, without the overlapping page.
-        self._width = _MIN_BLOCK_CALLS - 1
-        self._useful = 0  # useful blocks in a row; if it is below 0, useless ones
-        self._waves: deque[list[int]] = deque()  # the rest of the latest block
-        self._block: tuple[int, int] | None = None  # the first page of the latest block, and of the next one
-        self._page_after_next_block = 0  # the first page of the block after the next one; it has been read once
-        self._start = 0  # the overlapping page when the latest block was started
+        self._pages_per_wave = prefetch
+        # The number of pages of a block that is read one page at a time, without the overlapping page.
+        self._slow_block_pages = _MIN_BLOCK_CALLS - 1
+        self._useful_streak = 0  # useful blocks in a row; if it is below 0, useless ones
+        self._waves: deque[list[int]] = deque()  # the waves of the latest block that have not arrived yet
+        self._block_starts: tuple[int, int] | None = None  # the first page of the latest block, and of the next one
+        self._page_after_next_block = 0  # the first page of the block after the next one; it was read once
+        self._overlapping_at_start = 0  # the overlapping page when the latest block began
         self.waves_kept = 0
-        self.pages_kept = 3 * (_width_in_waves(prefetch) + 1)
+        self.pages_kept = 3 * (_pages_per_block(prefetch) + 1)
 
     def first_wave(self, first: int) -> list[int]:
         """Implement ``Plan.first_wave``."""
@@ -144,74 +144,76 @@ class ThoroughPlan(Plan):
             self._add_block(position)
         return self._waves[0]
 
-    def record_replies(self, asked: list[int], answered: Container[int]) -> None:
+    def record_replies(self, requested: list[int], answered: Container[int]) -> None:
         """Implement ``Plan.record_replies``."""
         if self._waves:
             self._waves.popleft()
-            if missing := [number for number in asked if number not in answered]:
+            if missing := [number for number in requested if number not in answered]:
                 self._waves.appendleft(missing)
 
     def _judge_block(self, overlapping: int) -> None:
         """Record whether the latest block has proven anything new, and adapt how many pages are read."""
-        if self._block is None:
+        if self._block_starts is None:
             return
-        if overlapping not in self._block:
-            self._block = None
-            self._useful = min(self._useful, 0) - 1
+        if overlapping not in self._block_starts:  # the stock has changed: the last yielded row is on another page
+            self._block_starts = None
+            self._useful_streak = min(self._useful_streak, 0) - 1
             self._narrow()
-        elif self._breadth == 1 or overlapping > self._start:
-            self._useful = max(self._useful, 0) + 1
+        elif self._pages_per_wave == 1 or overlapping > self._overlapping_at_start:
+            self._useful_streak = max(self._useful_streak, 0) + 1
             self._widen()
 
     def _narrow(self) -> None:
         """After a useless block, read fewer pages in a block or in a wave."""
-        if self._breadth == 1:
-            # The width must vary: with a constant one, blocks could stay in step with regular changes of the stock.
-            self._width = self._width // 2 or 2
-        elif self._useful < -1:  # a single change makes only one block useless
-            self._breadth = self._breadth // 2 if self._breadth > _MIN_BLOCK_CALLS else 1
+        if self._pages_per_wave == 1:
+            # The length of a block must vary. Otherwise, blocks could stay in step with regular changes of the stock.
+            self._slow_block_pages = self._slow_block_pages // 2 or 2
+        elif self._useful_streak < -1:  # a single change makes only one block useless
+            self._pages_per_wave = self._pages_per_wave // 2 if self._pages_per_wave > _MIN_BLOCK_CALLS else 1
 
     def _widen(self) -> None:
         """After a useful block, read more pages in a block or in a wave."""
-        self._width = min(_MIN_BLOCK_CALLS - 1, 2 * self._width + 1)
-        if self._breadth < self._prefetch and self._useful >= _QUIET_WAVES:
-            # With -1, the first useless block reduces the breadth again.
-            self._breadth, self._useful = min(self._prefetch, max(_MIN_BLOCK_CALLS, 2 * self._breadth)), -1
-            self._block = None
+        self._slow_block_pages = min(_MIN_BLOCK_CALLS - 1, 2 * self._slow_block_pages + 1)
+        if self._pages_per_wave < self._prefetch and self._useful_streak >= _QUIET_WAVES:
+            self._pages_per_wave = min(self._prefetch, max(_MIN_BLOCK_CALLS, 2 * self._pages_per_wave))
+            self._useful_streak = -1  # so that the first useless block reduces the number of pages again
+            self._block_starts = None
 
     def _add_block(self, position: WalkPosition) -> None:
         """Plan the waves of the next block."""
-        self._start = position.overlapping
-        if self._breadth == 1 or position.overlapping == position.last:
+        self._overlapping_at_start = position.overlapping
+        if self._pages_per_wave == 1 or position.overlapping == position.last:
             self._read_one_by_one(position)
         else:
-            self._read_in_waves(position, _width_in_waves(self._breadth))
+            self._read_in_waves(position, _pages_per_block(self._pages_per_wave))
 
     def _read_one_by_one(self, position: WalkPosition) -> None:
         """Plan a block that is read one page at a time, backwards."""
-        end = min(position.overlapping + self._width, position.last)
+        end = min(position.overlapping + self._slow_block_pages, position.last)
         self._waves += [[number] for number in range(end, position.overlapping - 1, -1)]
-        self._block, self._page_after_next_block = (end, end), 0
-        self.waves_kept = _MIN_BLOCK_CALLS + 2
+        # If the block is useful, the walk continues on page *end*.
+        self._block_starts, self._page_after_next_block = (end, end), 0
+        self.waves_kept = _MIN_BLOCK_CALLS + 2  # more than the waves of the block
 
-    def _read_in_waves(self, position: WalkPosition, width: int) -> None:
-        """Plan a block of *width* pages that is read in waves."""
-        if self._block is not None and self._page_after_next_block > self._block[1]:
+    def _read_in_waves(self, position: WalkPosition, block_pages: int) -> None:
+        """Plan a block of *block_pages* pages that is read in waves."""
+        if self._block_starts is not None and self._page_after_next_block > self._block_starts[1]:
             # Continue after the latest block. The page after the new block was read just before the latest block.
-            start, end = self._block[1], self._page_after_next_block
+            start, end = self._block_starts[1], self._page_after_next_block
         else:
             # At the start, or after the stock has changed.
-            start, end = position.overlapping, min(position.overlapping + width, position.last)
+            start, end = position.overlapping, min(position.overlapping + block_pages, position.last)
             self._waves.append([end])
-        self._page_after_next_block = max(end, min(end + width, position.last))
+        self._page_after_next_block = max(end, min(end + block_pages, position.last))
         pages = list(range(end - 1, start - 1, -1))
         if self._page_after_next_block > end:
             pages.insert(0, self._page_after_next_block)
-        self._waves += [pages[at : at + self._breadth] for at in range(0, len(pages), self._breadth)]
-        self._block = (start, end)
-        self.waves_kept = 2 * (_MIN_BLOCK_CALLS + width) // self._breadth + 2
+        self._waves += [pages[at : at + self._pages_per_wave] for at in range(0, len(pages), self._pages_per_wave)]
+        self._block_starts = (start, end)
+        # More than the waves of two blocks.
+        self.waves_kept = 2 * (_MIN_BLOCK_CALLS + block_pages) // self._pages_per_wave + 2
 
 
-def _width_in_waves(breadth: int) -> int:
+def _pages_per_block(pages_per_wave: int) -> int:
     """Return a number of pages for a block such that these and the page that is read twice fill whole waves."""
-    return breadth * -(-_MIN_BLOCK_CALLS // breadth) - 1
+    return pages_per_wave * -(-_MIN_BLOCK_CALLS // pages_per_wave) - 1

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 # HTTP statuses that are worth a retry: too slow, too early, too many requests, and errors of a gateway.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
-_MAX_WAIT_DOUBLINGS = 64  # longer than any wait; 2.0 ** 1024 would overflow
+_MAX_WAIT_DOUBLINGS = 64  # enough to reach any `longest_wait`; 2.0 ** 1024 would overflow
 
 
 @frozen(kw_only=True)
@@ -70,7 +70,9 @@ def is_transient(failure: GatePayError) -> bool:
     return isinstance(failure, TransportError | StorageFailedError)
 
 
-def wait_after(failure: GatePayError, *, attempt: int, policy: RetryPolicy, jitter: float, left: float) -> float | None:
+def wait_after(
+    failure: GatePayError, *, attempt: int, policy: RetryPolicy, jitter: float, seconds_left: float
+) -> float | None:
     """
     Return the seconds to wait before the next attempt, or None to give up.
 
@@ -79,7 +81,7 @@ def wait_after(failure: GatePayError, *, attempt: int, policy: RetryPolicy, jitt
         attempt: The number of that attempt, from 1.
         policy: The client's policy.
         jitter: Random, from 0 to 1. It shortens the wait by up to a half.
-        left: Seconds until the call's deadline. If the wait would take longer, the result is None.
+        seconds_left: Seconds until the call's deadline. If the wait would take longer, the result is None.
     """
     if attempt >= policy.attempts or not is_transient(failure):
         return None
@@ -90,7 +92,7 @@ def wait_after(failure: GatePayError, *, attempt: int, policy: RetryPolicy, jitt
         if retry_after > policy.longest_retry_after:
             return None
         wait = max(wait, retry_after)
-    return wait if wait < left else None
+    return wait if wait < seconds_left else None
 
 
 def read_retry_after(value: str | None, *, now: datetime) -> float | None:

@@ -41,8 +41,8 @@ def sign(credentials: Credentials, parts: Iterable[str]) -> str:
     Returns:
         32 lower-case hex digits. Texts are signed as UTF-8.
     """
-    # 签名信息算法: sign = md5(md5(appkey + …) + appsecret). There are no separators, so digits can be moved between
-    # neighbouring parts without changing the signature. parse_callback() detects this as far as it can.
+    # Signature (签名信息算法): md5(md5(appkey + …) + appsecret). There are no separators, so digits can be moved
+    # between neighbouring parts without changing the signature. parse_callback() detects this as far as it can.
     inner = hashlib.md5("".join((credentials.appkey, *parts)).encode(), usedforsecurity=False).hexdigest()
     return hashlib.md5((inner + credentials.appsecret).encode(), usedforsecurity=False).hexdigest()
 

@@ -24,7 +24,7 @@ from gatepay_async.protocol.models import CardKeyPage
 __all__ = ["FRONT", "History", "Snapshot", "Wave", "last_page", "snapshot_of_page", "snapshot_of_refusal"]
 
 
-_UNKNOWN = 2**63  # the size of a stock of unknown size: more rows than there can be
+_UNKNOWN_SIZE = 2**63  # stands for the size of a stock if that is unknown; more rows than there can be
 
 
 @frozen(eq=False)
@@ -102,22 +102,33 @@ class Snapshot:
 
 
 # The position before the first row, as the snapshot from which a walk starts.
-FRONT = Snapshot(0, 0, 0, 0, (), Wave(0, 0, 0, 0, 0), None)
+FRONT = Snapshot(
+    number=0,
+    start=0,
+    end=0,
+    size=0,
+    ids=(),
+    wave=Wave(number=0, falls=0, falls_until_end=0, rises=0, rises_until_end=0),
+    page=None,
+)
 
 
-def snapshot_of_page(asked: int, page: CardKeyPage, wave: Wave) -> Snapshot:
-    """Make a snapshot of the reply to a request for page *asked*."""
+def snapshot_of_page(requested: int, page: CardKeyPage, wave: Wave) -> Snapshot:
+    """Make a snapshot of the reply to a request for page *requested*."""
     ids = tuple([key.id for key in page.keys])
     if not ids:
-        # For a page past the last one, ThinkPHP returns no rows and the number of the last page.
-        start = (asked - 1) * page.per_page
-        return Snapshot(asked, start, start, min(page.total, start), (), wave, None)
+        # For a page past the last one, ThinkPHP (GatePay's framework) returns no rows and the number of the last page.
+        start = (requested - 1) * page.per_page
+        return Snapshot(
+            number=requested, start=start, end=start, size=min(page.total, start), ids=(), wave=wave, page=None
+        )
     last = last_page(page)
     # For a page past the last one, a server may return the rows of the last page, with either number.
-    number = min(page.current_page if page.current_page > 0 else asked, last)
+    number = min(page.current_page if page.current_page > 0 else requested, last)
     # Pages before the last one should be full. If they aren't, only the page number tells the rank.
     end = number * page.per_page if number < last else max(number * page.per_page, page.total)
-    return Snapshot(number, (number - 1) * page.per_page, end, page.total, ids, wave, page)
+    start = (number - 1) * page.per_page
+    return Snapshot(number=number, start=start, end=end, size=page.total, ids=ids, wave=wave, page=page)
 
 
 def snapshot_of_refusal(number: int, wave: Wave) -> Snapshot:
@@ -127,7 +138,8 @@ def snapshot_of_refusal(number: int, wave: Wave) -> Snapshot:
     If page 1 doesn't exist, there are no rows. For another page, the size of the stock stays unknown, because the page
     size at that moment isn't known.
     """
-    return Snapshot(number, 0, 0, 0 if number == 1 else _UNKNOWN, (), wave, None)
+    size = 0 if number == 1 else _UNKNOWN_SIZE
+    return Snapshot(number=number, start=0, end=0, size=size, ids=(), wave=wave, page=None)
 
 
 def last_page(page: CardKeyPage) -> int:
@@ -147,7 +159,7 @@ class History:
     def __init__(self, *, thorough: bool) -> None:
         self._thorough = thorough
         self._latest = FRONT.wave
-        self._totals: tuple[int, int] | None = None  # the lowest and highest `total` of the latest wave
+        self._latest_totals: tuple[int, int] | None = None  # the lowest and highest `total` of the latest wave
         # Pairs of snapshots that show a row at the same rank, with the id of that row.
         self._unchanged_ranks: list[tuple[Snapshot, Snapshot, int]] = []
 
@@ -163,12 +175,18 @@ class History:
         if totals:
             low, high = min(totals), max(totals)
             # Compare the extremes: the replies of a wave have no order.
-            before_low, before_high = self._totals or (low, high)
+            before_low, before_high = self._latest_totals or (low, high)
             falls += low < before_high
             rises += high > before_low
             changed_within |= low < high
-            self._totals = low, high
-        self._latest = Wave(self._latest.number + 1, falls, falls + changed_within, rises, rises + changed_within)
+            self._latest_totals = low, high
+        self._latest = Wave(
+            number=self._latest.number + 1,
+            falls=falls,
+            falls_until_end=falls + changed_within,
+            rises=rises,
+            rises_until_end=rises + changed_within,
+        )
         return self._latest
 
     def may_have_fallen(self, since: Wave, until: Wave | None = None) -> bool:
@@ -214,14 +232,16 @@ class History:
             return self._was_read_backwards(behind, ahead) or self._later_row_kept_rank(behind, ahead)
         return self._total_shows_no_gap(behind, ahead)
 
-    def proves_end(self, behind: Snapshot, at: Snapshot) -> bool:
-        """Whether *at* proves that no row that existed all the time comes after those of *behind*."""
-        if behind is at or at.size <= 0 or at.size > behind.end:
-            return at.size <= behind.end
-        return self._was_read_backwards(behind, at) or (not self._thorough and self._total_shows_no_gap(behind, at))
+    def proves_end(self, behind: Snapshot, candidate: Snapshot) -> bool:
+        """Whether *candidate* proves that the rows of *behind* are the last ones of those that existed all the time."""
+        if behind is candidate or candidate.size <= 0 or candidate.size > behind.end:
+            return candidate.size <= behind.end
+        return self._was_read_backwards(behind, candidate) or (
+            not self._thorough and self._total_shows_no_gap(behind, candidate)
+        )
 
     def _total_shows_no_gap(self, behind: Snapshot, ahead: Snapshot) -> bool:
-        """Whether `total` shows no change that could make a row missing between the two."""
+        """Whether `total` shows no change that could make a row missing between the two snapshots."""
         wave_behind, wave_ahead = behind.wave, ahead.wave
         has_fallen = wave_ahead.number >= wave_behind.number and self.may_have_fallen(wave_behind, wave_ahead)
         has_risen = wave_ahead.number <= wave_behind.number and self.may_have_risen(wave_ahead, wave_behind)
@@ -232,7 +252,7 @@ class History:
         return ahead.wave.number < behind.wave.number and not self.may_have_risen(ahead.wave, behind.wave)
 
     def _later_row_kept_rank(self, behind: Snapshot, ahead: Snapshot) -> bool:
-        """Whether a later row kept its rank while both pages were read. Then no row before it was deleted."""
+        """Whether a row of *ahead*, or a later one, kept its rank while both were read: none before it was deleted."""
         return any(
             row >= ahead.ids[0] and _lies_within(behind, first, second) and _lies_within(ahead, first, second)
             for first, second, row in self._unchanged_ranks
@@ -240,5 +260,5 @@ class History:
 
 
 def _lies_within(snapshot: Snapshot, first: Snapshot, second: Snapshot) -> bool:
-    """Whether *snapshot* is one of the two, or from a wave between theirs."""
+    """Whether *snapshot* is *first* or *second*, or from a wave between theirs."""
     return snapshot in (first, second) or first.wave.number < snapshot.wave.number < second.wave.number

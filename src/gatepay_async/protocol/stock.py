@@ -33,7 +33,7 @@ class StockLevels:
         self._below = below
         self._low_ids: set[int] = set()
 
-    def find_crossings(self, catalog: Catalog) -> list[StockAlert]:
+    def new_alerts(self, catalog: Catalog) -> list[StockAlert]:
         """
         Return an alert for each product that is low now and was not low in the previous catalog.
 
