@@ -159,7 +159,7 @@ class Once:
         try:
             is_recorded = await self._commit_shielded(claim)
         except anyio.get_cancelled_exc_class():
-            await self._commit_shielded(claim)  # anyio's shield doesn't stop asyncio's Task.cancel(); it comes once
+            await self._commit_shielded(claim)  # anyio's shield doesn't stop a first Task.cancel() of asyncio
             raise
         if not is_recorded:
             raise TimeoutError("the lease ended before the handler did; another delivery may have been handled, too")

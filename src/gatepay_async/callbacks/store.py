@@ -50,7 +50,11 @@ class Store(Protocol):
         ...
 
     async def claim(self, claim: Claim) -> Standing:
-        """Claim a callback that is neither handled nor claimed. Atomic: one caller gets it. Don't wait for others."""
+        """
+        Claim a callback that is neither handled nor claimed.
+
+        Atomic: of several concurrent callers, only one gets it. The others get an answer without waiting.
+        """
         ...
 
     async def commit(self, claim: Claim) -> bool:
