@@ -12,11 +12,11 @@ from gatepay_async.sqlite_files import connect, open_shared
 
 __all__ = ["LaterVersionError", "SandboxDatabase"]
 
+LOCK_TIMEOUT_S = 5.0  # for another process's transaction
+
 # Money is in fen (1/100 yuan), times are epoch seconds, as in the vendor's examples.
 # An account stays when its shop is removed: GatePay has a code for a valid appkey without a shop.
 # The CHECK gives code 113 (storage failed) a real cause: on MySQL, the column would be VARCHAR(255).
-LOCK_TIMEOUT_S = 5.0  # for another process's transaction
-
 _FIRST_SCHEMA = """
 CREATE TABLE account (appkey TEXT PRIMARY KEY, appsecret TEXT NOT NULL, admin_id INTEGER NOT NULL UNIQUE);
 CREATE TABLE shop (

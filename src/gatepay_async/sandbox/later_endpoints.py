@@ -55,6 +55,7 @@ class LaterEndpoint(Endpoint):
         self._check_optional_fields(context, form)
         require(not shop.closed, Cause.CLOSED)
         if context.options.urls_required:
+            # GatePay's texts for these codes call the return URL "callback", and the callback URL "notify".
             require(bool(form.get("return_url") or shop.return_url), Cause.NO_CALLBACK_URL)
             require(bool(form.get("notify_url") or shop.callback_url), Cause.NO_NOTIFY_URL)
         _check_quota(context, shop, 0)  # 0: refuse only if the quota is exceeded already

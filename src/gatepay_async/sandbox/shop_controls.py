@@ -224,7 +224,7 @@ class ShopControls:
 
     def restore_keys(self, product_id: int, keys: Mapping[int, str]) -> None:
         """
-        Store deleted keys under their former ids, as restoring a backup does; all or none.
+        Store deleted keys under their former ids, as when a backup is restored; all or none.
 
         Args:
             product_id: The product.

@@ -37,7 +37,7 @@ class ShopAccount(NamedTuple):
 
 @frozen(kw_only=True)
 class Account:
-    """An appkey, its appsecret, and the number of their owner. They stay when the owner's shop is removed."""
+    """An appkey, its appsecret, and the number of their owner. The account stays when the owner's shop is removed."""
 
     keys: ShopAccount
     admin_id: int
