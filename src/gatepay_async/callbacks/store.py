@@ -50,11 +50,7 @@ class Store(Protocol):
         ...
 
     async def claim(self, claim: Claim) -> Standing:
-        """
-        Claim a callback that is neither handled nor claimed.
-
-        Atomic: of several concurrent callers, only one gets it. The others get an answer without waiting.
-        """
+        """Claim a callback that is neither handled nor claimed. Only one caller gets it, and none waits for another."""
         ...
 
     async def commit(self, claim: Claim) -> bool:
