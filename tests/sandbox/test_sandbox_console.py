@@ -29,7 +29,7 @@ def text_of(response: Any, status: int = 200) -> str:
 
 
 def test_shops_page_lists_shops_and_products(sandbox: Sandbox, console: Any) -> None:
-    """`/shops` shows the keys and secrets of both shops, a notice, and each product's stock and sold keys."""
+    """`/shops` shows both shops' appkeys and appsecrets, a notice, and each product's unsold and sold card keys."""
     page = text_of(console.get("/shops"))
     assert "Sandbox" in page
     assert "its secrets are for testing" in page
@@ -56,7 +56,7 @@ def test_closed_and_removed_shops_are_marked(sandbox: Sandbox, console: Any) -> 
     assert "This shop was deleted" in text_of(response)
     assert response.text.count('name="callback_url"') == 1
     console.post("/shops", data={"appkey": sandbox.shops[1].appkey, "callback_url": "http://127.0.0.1/"})
-    assert sandbox.shop(sandbox.shops[1].appkey) is None
+    assert sandbox.shop(sandbox.shops[1].appkey) is None  # the form doesn't restore the shop
 
 
 def test_callback_url_form_saves_shows_and_clears(sandbox: Sandbox, console: Any) -> None:
@@ -255,8 +255,8 @@ async def test_send_again_of_pending_order_shows_an_error(sandbox: Sandbox, cons
 
 @pytest.mark.anyio
 async def test_callback_responses_are_shown_escaped(sandbox: Sandbox, console: Any) -> None:
-    """HTML in a shop's response is shown as text. A missing or empty response is shown as such."""
-    async with merchant("<script>alert(1)</script>" * 9, "") as shop:
+    """HTML in a shop's response is shown as text. A missing response is shown as such."""
+    async with merchant("<script>alert(1)</script>" * 9) as shop:
         sandbox.change_shop(callback_url=shop.base_url)
         for _ in range(2):
             sandbox.pay(await make_order(sandbox))

@@ -262,6 +262,7 @@ def test_requests_records_every_call(sandbox: Sandbox, call: Any) -> None:
     call("product/show")
     with pytest.raises(httpx.RemoteProtocolError):
         call("ka/create")
+    # These two aren't calls: an unknown path, and the wrong method.
     call.client.post("ka/other")
     call.client.get("ka/show")
     assert sandbox.requests == [("product/show", 1555750250.75), ("ka/create", 1555750250.75)]

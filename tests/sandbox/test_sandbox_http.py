@@ -73,7 +73,7 @@ def test_fields_may_be_in_any_order(call: Any) -> None:
 
 @pytest.mark.parametrize(("size", "status"), [(8 * 1024 * 1024, 200), (8 * 1024 * 1024 + 1, 413)])
 def test_body_over_8_mib_gets_413(size: int, status: int, call: Any) -> None:
-    """A body of 8 MiB is read; one byte more gets a plain-text 413."""
+    """A body of 8 MiB is read; one byte more gets a 413."""
     body = urlencode(call.form("product/show")).encode() + b"&x="
     response = call.client.post("product/show", content=body.ljust(size, b"x"), headers=FORM)
     assert response.status_code == status

@@ -18,13 +18,13 @@ pytestmark = pytest.mark.sockets
 
 CREATING_ENDPOINTS = ("anypay/create", "cloudpay/create", "grouppay/create", "stablepay/create")
 # The codes in GatePay's documentation, copied by hand.
-SHARED = (101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 199)
+SHARED_CODES = (101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 199)
 DOCUMENTED_CODES = {
-    "anypay/create": (*SHARED, *range(201, 209)),
-    "cloudpay/create": (*SHARED, *range(201, 210)),
-    "grouppay/create": (*SHARED, *range(201, 209)),
-    "stablepay/create": (*SHARED, *range(201, 207)),
-    "order/check": (*SHARED, 201),
+    "anypay/create": (*SHARED_CODES, *range(201, 209)),
+    "cloudpay/create": (*SHARED_CODES, *range(201, 210)),
+    "grouppay/create": (*SHARED_CODES, *range(201, 209)),
+    "stablepay/create": (*SHARED_CODES, *range(201, 207)),
+    "order/check": (*SHARED_CODES, 201),
 }
 NOW = 1555750250  # the time of the fixture `clock`, in whole seconds
 LOOPBACK_URL = "http://127.0.0.1:1/"

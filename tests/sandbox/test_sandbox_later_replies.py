@@ -135,6 +135,7 @@ def test_extra_fields_are_ignored_if_refuse_extra_is_false(connect_to: Any, cloc
     with Sandbox(clock=clock, refuse_extra=False) as sandbox:
         call = connect_to(sandbox)
         assert call.reply("cloudpay/create", notify_url="nonsense", page="1")["code"] == 100
+        # anypay/create has this field, and checks its value.
         assert call.reply("anypay/create", notify_url="nonsense")["code"] == 106
         assert sandbox.orders()[0].notify_url is None
 

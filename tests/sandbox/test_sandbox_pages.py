@@ -278,6 +278,7 @@ def test_page_says_which_url_gets_the_callback(url: str, sandbox: Sandbox, call:
 @rows(
     ("zone", "shown"),
     [
+        # In the variable TZ, the sign is reversed: POSIX counts the hours west of Greenwich.
         ("UTC0", "UTC"),
         ("AAA-8", "UTC+8"),
         ("AAA-10", "UTC+10"),
@@ -289,7 +290,7 @@ def test_page_says_which_url_gets_the_callback(url: str, sandbox: Sandbox, call:
     ],
 )
 def test_times_are_shown_with_the_offset_of_their_zone(zone: str, shown: str) -> None:
-    """The hours have a sign, and are shown even if they are 0. Minutes are shown if they are not 0. UTC has none."""
+    """An offset has a sign and hours, and minutes if they are not 0. For UTC itself, no offset is shown."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TZ", zone)
         time.tzset()
