@@ -120,7 +120,10 @@ def test_keys_are_restored_all_or_none(sandbox: Sandbox) -> None:
 def test_pages_stay_exact_after_deleting_and_restoring() -> None:
     """Each page has the right rows after keys of two products were added, deleted and restored at random."""
     randomness = random.Random(7)  # noqa: S311 -- no secret
-    with closing(SandboxDatabase(":memory:", keys=False, now=1)) as database, database.transaction() as connection:
+    with (
+        closing(SandboxDatabase(":memory:", with_card_keys=False, now=1)) as database,
+        database.transaction() as connection,
+    ):
         for batch in range(6):
             for product in (8, 4):
                 card_keys.add(connection, product, [f"{batch}-{number}" for number in range(400)], now=1)

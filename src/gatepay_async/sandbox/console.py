@@ -97,10 +97,10 @@ class Console:
         """Show how to connect, and how many orders and callbacks there are."""
         context = await to_thread.run_sync(self._load_overview)
         base_url = f"{origin_of(request.scope)}/api/"
-        keys: ShopAccount = context["keys"]
+        credentials: ShopAccount = context["credentials"]
         variables = {
-            "GATEPAY_APPKEY": keys.appkey,
-            "GATEPAY_APPSECRET": keys.appsecret,
+            "GATEPAY_APPKEY": credentials.appkey,
+            "GATEPAY_APPSECRET": credentials.appsecret,
             "GATEPAY_BASE_URL": base_url,
             "GATEPAY_CLOUD_BASE_URL": base_url,
         }
@@ -114,7 +114,7 @@ class Console:
         """Load the data that the overview shows."""
         with self._order_service.open() as (connection, _):
             return {
-                "keys": shops.accounts(connection)[0].keys,
+                "credentials": shops.accounts(connection)[0].credentials,
                 "orders": orders.count(connection),
                 "paid": orders.count(connection, state="paid"),
                 "callbacks": deliveries.count(connection),
@@ -298,10 +298,10 @@ def _shop_values(connection: Connection, account: Account) -> dict[str, object]:
     state = shops.find_shop(connection, account.admin_id)
     token = None if state is None else state.token
     return {
-        "keys": account.keys,
+        "credentials": account.credentials,
         "state": state,
         "products": shops.list_stock(connection, account.admin_id),
-        "quick_pay": None if token is None else quick_pay_path(account.keys.appkey, token),
+        "quick_pay": None if token is None else quick_pay_path(account.credentials.appkey, token),
     }
 
 

@@ -109,7 +109,7 @@ class SandboxDatabase:
 
     Args:
         path: The file, or ``:memory:``. If the file doesn't exist, it is created with the vendor's example shops.
-        keys: Whether a new file gets example card keys, too.
+        with_card_keys: Whether a new file gets example card keys, too.
         now: Epoch seconds, for the rows of a new file.
 
     Raises:
@@ -117,16 +117,16 @@ class SandboxDatabase:
         sqlite3.Error: The file can't be opened, or is no database.
     """
 
-    def __init__(self, path: str | Path, *, keys: bool, now: int) -> None:
+    def __init__(self, path: str | Path, *, with_card_keys: bool, now: int) -> None:
         self._lock = Lock()
         with ExitStack() as stack:
             self._connection = stack.enter_context(closing(open_shared(path, timeout=LOCK_TIMEOUT_S)))
             self._connection.row_factory = sqlite3.Row
             self._connection.execute("PRAGMA synchronous = NORMAL")
-            self._migrate(path, keys=keys, now=now)
+            self._migrate(path, with_card_keys=with_card_keys, now=now)
             stack.pop_all()
 
-    def _migrate(self, path: str | Path, *, keys: bool, now: int) -> None:
+    def _migrate(self, path: str | Path, *, with_card_keys: bool, now: int) -> None:
         """Fill a new file, or migrate an existing one to the newest schema."""
         with self.transaction() as connection:
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
@@ -134,7 +134,7 @@ class SandboxDatabase:
                 raise LaterVersionError(path, version)
             if version == 0:
                 _execute_all(connection, _newest_schema())
-                insert_examples(connection, keys=keys, now=now)
+                insert_examples(connection, with_card_keys=with_card_keys, now=now)
             else:  # an existing file keeps its contents: example card keys that were deleted stay deleted
                 _run_migrations(connection, version)
             connection.execute(f"PRAGMA user_version = {_VERSION}")

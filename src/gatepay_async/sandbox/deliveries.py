@@ -225,7 +225,7 @@ def _url_and_body(
         return None, None
     query = callback_query(
         order,
-        shops.account_of(connection, order.admin_id).keys,
+        shops.account_of(connection, order.admin_id).credentials,
         realprice=order.price if order.realprice is None else order.realprice,
         paytime=int(now) if order.paid_at is None else order.paid_at,
         with_appkey=method == "GET",

@@ -66,7 +66,7 @@ class FirstEndpoint(Endpoint):
         if account is None:
             raise CallRefusedError(Cause.APPKEY)
         parts = [form[name] for name in self.signed]
-        require(is_signed(form["sign"], *account.keys, parts), Cause.SIGNATURE, self.signed_names)
+        require(is_signed(form["sign"], *account.credentials, parts), Cause.SIGNATURE, self.signed_names)
         return account.admin_id
 
 
@@ -118,7 +118,7 @@ def _pay_create(context: CallContext, admin_id: int, form: FormFields) -> object
     quantity = int(form["product_num"])
     require(quantity <= card_keys.stock(context.connection, product.id), Cause.STOCK)
     price = product.price * quantity
-    spent = orders.ordered_today(context.connection, admin_id, now=context.now)
+    spent = orders.amount_ordered_today(context.connection, admin_id, now=context.now)
     require(shop.quota is None or spent + price <= shop.quota * 100, Cause.QUOTA)  # the quota is in yuan
     licence_until = shop.licence_until
     require(licence_until is None or datetime.fromtimestamp(context.now, UTC) < licence_until, Cause.LICENCE)
