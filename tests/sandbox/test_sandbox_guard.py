@@ -14,10 +14,10 @@ PAGES = ["/", "/orders", "/callbacks", "/faults", "/pay/index?id=x", "/nowhere",
 
 
 @pytest.fixture
-def browser(call: Any) -> Any:
+def browser(api: Any) -> Any:
     """An httpx client whose base URL is the root of the sandbox's server."""
-    call.client.base_url = str(call.client.base_url).removesuffix("api/")
-    return call.client
+    api.client.base_url = str(api.client.base_url).removesuffix("api/")
+    return api.client
 
 
 @rows("path", PAGES)
