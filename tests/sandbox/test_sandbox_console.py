@@ -60,7 +60,7 @@ def test_closed_and_removed_shops_are_marked(sandbox: Sandbox, console: Any) -> 
 
 
 def test_callback_url_form_saves_shows_and_clears(sandbox: Sandbox, console: Any) -> None:
-    """The form saves and shows a shop's callback URL; an empty one removes it. Unknown appkeys are ignored."""
+    """The form saves and shows a shop's callback URL; an empty field removes it. Unknown appkeys are ignored."""
     url = "http://127.0.0.1:8000/callback?shop=1"
     form = {"appkey": sandbox.shops[1].appkey, "callback_url": f" {url} "}
     response = console.post("/shops", data=form, follow_redirects=True)

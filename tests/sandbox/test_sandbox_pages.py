@@ -240,7 +240,7 @@ def test_texts_of_users_are_escaped(state: str, console: bool, sandbox: Sandbox,
 def test_query_and_accept_language_determine_the_language_of_a_page(
     query: str, accepted: str, language: str, url: str, api: Any
 ) -> None:
-    """The language is that of the query, else that of Accept-Language, else English, and the page declares it."""
+    """The query sets the language; without it, Accept-Language does. The default is English. The page declares it."""
     page = fetch_page(api, url + query, **{"Accept-Language": accepted})
     [html] = [attrs for tag, attrs in page.elements if tag == "html"]
     assert html["lang"] == {"en": "en", "zh": "zh-CN"}[language]

@@ -87,7 +87,7 @@ class Once:
 
     async def _wait_for_claim(self, claim: Claim) -> tuple[Standing, float]:
         """
-        Claim the callback. If another delivery holds it, wait for that one up to the time-out.
+        Claim the callback. If another delivery holds it, keep trying until the time-out.
 
         Returns:
             The standing, and the handler's deadline, which is before the end of the lease.

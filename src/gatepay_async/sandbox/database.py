@@ -39,7 +39,7 @@ CREATE TABLE pay_order (
     state TEXT NOT NULL DEFAULT 'pending', created INTEGER NOT NULL);
 CREATE INDEX pay_order_day ON pay_order (admin_id, created);
 """
-# The statements that turn the schema of one version into the next, by the number of the new one.
+# The statements that upgrade the schema from the version before, by the number of the new version.
 _MIGRATIONS = {
     # Pending orders of version 1 never expire, because orders didn't at that time.
     2: """

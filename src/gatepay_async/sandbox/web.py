@@ -78,7 +78,7 @@ def _say_on_page(language: Lang, name: str, **values: object) -> str:
 
 
 def _quality(parameter: str) -> float:
-    """Parse the ``q=`` of an Accept-Language header; without one, it is 1."""
+    """Return the quality after ``q=`` in an Accept-Language header, or 1 if there is none."""
     try:
         return float(parameter.strip().removeprefix("q="))
     except ValueError:
