@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 
 from gatepay_async.callbacks.events import CallbackEvent, EventKind, OnEvent, report_event
-from gatepay_async.callbacks.once import Handler, Lookup, Once
+from gatepay_async.callbacks.once import Handler, Lookup, OncePerPayment
 from gatepay_async.callbacks.store import Store
 from gatepay_async.protocol.callback import credentials_of, verify_callback
 from gatepay_async.protocol.callback_errors import CallbackError, MalformedCallbackError, StaleCallbackError
@@ -172,7 +172,7 @@ class CallbackApp:
         self._timeout = _check_timeout(timeout)
         self._clock = clock
         self._store = store
-        self._once = Once(handler, store, lookup, parse_amount("shortfall", shortfall), self._timeout)
+        self._once = OncePerPayment(handler, store, lookup, parse_amount("shortfall", shortfall), self._timeout)
         self._in_progress = 0
         self._telemetry: Telemetry | None = None
 

@@ -28,7 +28,7 @@ _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.01, 0.25  # between two attempts to claim a cal
 
 
 @frozen
-class Once:
+class OncePerPayment:
     """
     Calls the handler once for each payment.
 
