@@ -61,7 +61,7 @@ class ApiClient:
     """
     Calls endpoints over plain httpx with the fields of VALID_FIELDS.
 
-    ``call("ka/show", page="2")`` overrides the field ``page``; None as a value leaves a field out.
+    ``api.call("ka/show", page="2")`` overrides the field ``page``; None as a value leaves a field out.
     """
 
     def __init__(self, sandbox: Sandbox, client: httpx.Client) -> None:
@@ -76,13 +76,14 @@ class ApiClient:
         fields = {"sign": _md5_hex(_md5_hex("".join(signed)) + secret), **fields}
         return {name: value for name, value in fields.items() if value is not None}
 
-    def __call__(self, path: str, account: ShopAccount | None = None, **changes: str | None) -> httpx.Response:
+    def call(self, path: str, account: ShopAccount | None = None, **changes: str | None) -> httpx.Response:
+        """Call an endpoint. Return the response."""
         form = self.form(path, account, **changes)
         return self.client.get(path, params=form) if path == "order/check" else self.client.post(path, data=form)
 
     def reply(self, path: str, account: ShopAccount | None = None, **changes: str | None) -> dict[str, Any]:
         """Call an endpoint. Return the JSON object of the reply."""
-        response = self(path, account, **changes)
+        response = self.call(path, account, **changes)
         assert response.status_code == 200
         envelope: dict[str, Any] = response.json()
         assert list(envelope) == ["code", "msg", "time", "data"]
@@ -126,6 +127,6 @@ def sandbox(clock: Clock) -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def call(sandbox: Sandbox, connect_to: Callable[[Sandbox], ApiClient]) -> ApiClient:
+def api(sandbox: Sandbox, connect_to: Callable[[Sandbox], ApiClient]) -> ApiClient:
     """An API client of the fixture `sandbox`, which is served until the test ends."""
     return connect_to(sandbox)

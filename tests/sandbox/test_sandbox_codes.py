@@ -155,14 +155,14 @@ CAUSES: list[Cause] = [
 @pytest.mark.parametrize(
     "prepare_shop", [unchanged, remove_shop, close_endpoints, set_no_quota, expire_licence, add_stored_keys]
 )
-def test_each_cause_has_its_code_and_message(prepare_shop: Callable[[Sandbox], None], call: Any) -> None:
+def test_each_cause_has_its_code_and_message(prepare_shop: Callable[[Sandbox], None], api: Any) -> None:
     """A reply has HTTP 200, the endpoint's code and message, and null as data if it is a refusal."""
-    prepare_shop(call.sandbox)
+    prepare_shop(api.sandbox)
     tally = Tally()  # collects the failures of all causes until end()
     for path, code, preparation, changes in CAUSES:
         if preparation is prepare_shop:
             with tally.row({"path": path, "code": code, "changes": changes}):
-                reply: dict[str, Any] = call.reply(path, **changes)
+                reply: dict[str, Any] = api.reply(path, **changes)
                 assert (reply["code"], reply["msg"]) == (code, DOCUMENTED_CODES[path][code])
                 assert reply["time"] == str(NOW)
                 assert (reply["data"] is None) == (code != 100)
@@ -177,61 +177,61 @@ def test_causes_cover_the_documentation() -> None:
     }
 
 
-def test_a_refused_order_is_not_stored(sandbox: Sandbox, call: Any) -> None:
+def test_a_refused_order_is_not_stored(sandbox: Sandbox, api: Any) -> None:
     """A refused pay/create leaves no order behind."""
     expire_licence(sandbox)
-    call.reply("pay/create")
+    api.reply("pay/create")
     assert sandbox.orders() == []
 
 
-def test_a_failed_insert_stores_nothing(sandbox: Sandbox, call: Any) -> None:
+def test_a_failed_insert_stores_nothing(sandbox: Sandbox, api: Any) -> None:
     """If one card key of a chunk can't be stored (113), none of them is."""
     before = sandbox.keys(8)
-    assert call.reply("ka/create", content="CCC\n" + "x" * 256)["code"] == 113
+    assert api.reply("ka/create", content="CCC\n" + "x" * 256)["code"] == 113
     assert sandbox.keys(8) == before
 
 
-def test_keys_of_255_characters_are_stored(sandbox: Sandbox, call: Any) -> None:
+def test_keys_of_255_characters_are_stored(sandbox: Sandbox, api: Any) -> None:
     """A card key may have up to 255 characters, regardless of its size in bytes."""
-    assert call.reply("ka/create", content="密" * 255)["code"] == 100
+    assert api.reply("ka/create", content="密" * 255)["code"] == 100
     assert sandbox.keys(8)[-1] == "密" * 255
 
 
-def test_500_keys_are_stored(sandbox: Sandbox, call: Any) -> None:
+def test_500_keys_are_stored(sandbox: Sandbox, api: Any) -> None:
     """Blank lines don't count towards the 500."""
     lines = [f"K{number}" for number in range(500)]
-    assert call.reply("ka/create", content="\n\n".join(lines))["data"] == "成功录入:500条卡密"
+    assert api.reply("ka/create", content="\n\n".join(lines))["data"] == "成功录入:500条卡密"
     assert sandbox.keys(8)[89:] == lines  # the example shop has 89
 
 
-def test_quota_is_per_day(sandbox: Sandbox, call: Any, clock: Any) -> None:
+def test_quota_is_per_day(sandbox: Sandbox, api: Any, clock: Any) -> None:
     """Orders may use up the quota exactly. Further ones get 111 until midnight in UTC+8."""
     sandbox.change_shop(quota=Decimal("1.98"))
-    codes = [call.reply("pay/create")["code"] for _ in range(3)]
+    codes = [api.reply("pay/create")["code"] for _ in range(3)]
     clock.now = 1555776000 - 1  # 2019-04-20 23:59:59 +08:00
-    codes.append(call.reply("pay/create")["code"])
+    codes.append(api.reply("pay/create")["code"])
     clock.now += 1
-    codes.append(call.reply("pay/create")["code"])
+    codes.append(api.reply("pay/create")["code"])
     assert codes == [100, 100, 111, 111, 100]
 
 
-def test_licence_is_valid_until_its_end(sandbox: Sandbox, call: Any) -> None:
+def test_licence_is_valid_until_its_end(sandbox: Sandbox, api: Any) -> None:
     """A licence is still valid one second before its end."""
     sandbox.change_shop(licence_until=datetime.fromtimestamp(NOW + 1, UTC))
-    assert call.reply("pay/create")["code"] == 100
+    assert api.reply("pay/create")["code"] == 100
 
 
 def test_case_insensitive_keys_are_duplicates(clock: Any, connect_to: Any) -> None:
     """With MySQL's comparison, abc and ABC are duplicates: 109 within one call, 112 if one is stored already."""
     with Sandbox(clock=clock, case_insensitive_keys=True) as sandbox:
-        call = connect_to(sandbox)
-        codes = [call.reply("ka/create", content=content)["code"] for content in ("abc\nABC", "abc", "ABC")]
+        api = connect_to(sandbox)
+        codes = [api.reply("ka/create", content=content)["code"] for content in ("abc\nABC", "abc", "ABC")]
     assert codes == [109, 100, 112]
 
 
-def test_keys_are_case_sensitive(sandbox: Sandbox, call: Any) -> None:
+def test_keys_are_case_sensitive(sandbox: Sandbox, api: Any) -> None:
     """By default, abc and ABC are two card keys."""
-    assert call.reply("ka/create", content="abc\nABC")["data"] == "成功录入:2条卡密"
+    assert api.reply("ka/create", content="abc\nABC")["data"] == "成功录入:2条卡密"
     assert sandbox.keys(8)[-2:] == ["abc", "ABC"]
 
 
@@ -254,30 +254,30 @@ CHECK_ORDER = [
 
 @rows(("path", "changes", "code"), CHECK_ORDER)
 def test_first_failed_check_determines_the_code(
-    path: str, changes: Mapping[str, str | None], code: int, call: Any
+    path: str, changes: Mapping[str, str | None], code: int, api: Any
 ) -> None:
     """Fields are checked before the appkey, the appkey before the shop. Within a step, the lower code comes first."""
-    assert call.reply(path, **changes)["code"] == code
+    assert api.reply(path, **changes)["code"] == code
 
 
-def test_a_closed_shop_still_sells(sandbox: Sandbox, call: Any) -> None:
+def test_a_closed_shop_still_sells(sandbox: Sandbox, api: Any) -> None:
     """``closed`` affects only ka/show and ka/create. Orders and products still work."""
     close_endpoints(sandbox)
-    assert [call.reply(path)["code"] for path in ("pay/create", "product/show")] == [100, 100]
+    assert [api.reply(path)["code"] for path in ("pay/create", "product/show")] == [100, 100]
 
 
-def test_a_removed_shop_has_no_products(sandbox: Sandbox, call: Any) -> None:
+def test_a_removed_shop_has_no_products(sandbox: Sandbox, api: Any) -> None:
     """product/show has no code for a removed shop: the catalogue is empty."""
     remove_shop(sandbox)
-    assert call.reply("product/show")["data"] == {"category": []}
+    assert api.reply("product/show")["data"] == {"category": []}
 
 
-def test_change_shop_restores_a_removed_shop(sandbox: Sandbox, call: Any) -> None:
+def test_change_shop_restores_a_removed_shop(sandbox: Sandbox, api: Any) -> None:
     """change_shop() creates a removed shop again."""
     remove_shop(sandbox)
     assert sandbox.shop() is None
     sandbox.change_shop()
-    assert call.reply("pay/create")["code"] == 100
+    assert api.reply("pay/create")["code"] == 100
 
 
 def test_unknown_appkey_has_no_shop(sandbox: Sandbox) -> None:

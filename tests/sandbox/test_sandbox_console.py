@@ -16,10 +16,10 @@ pytestmark = pytest.mark.sockets
 
 
 @pytest.fixture
-def console(call: Any) -> Any:
+def console(api: Any) -> Any:
     """An httpx client whose base URL is the root of the sandbox's server."""
-    call.client.base_url = str(call.client.base_url).removesuffix("api/")
-    return call.client
+    api.client.base_url = str(api.client.base_url).removesuffix("api/")
+    return api.client
 
 
 def text_of(response: Any, status: int = 200) -> str:
@@ -29,7 +29,7 @@ def text_of(response: Any, status: int = 200) -> str:
 
 
 def test_shops_page_lists_shops_and_products(sandbox: Sandbox, console: Any) -> None:
-    """`/shops` shows the keys and secrets of both shops, a notice, and each product's stock and sold keys."""
+    """`/shops` shows both shops' appkeys and appsecrets, a notice, and each product's unsold and sold card keys."""
     page = text_of(console.get("/shops"))
     assert "Sandbox" in page
     assert "its secrets are for testing" in page
@@ -56,11 +56,11 @@ def test_closed_and_removed_shops_are_marked(sandbox: Sandbox, console: Any) -> 
     assert "This shop was deleted" in text_of(response)
     assert response.text.count('name="callback_url"') == 1
     console.post("/shops", data={"appkey": sandbox.shops[1].appkey, "callback_url": "http://127.0.0.1/"})
-    assert sandbox.shop(sandbox.shops[1].appkey) is None
+    assert sandbox.shop(sandbox.shops[1].appkey) is None  # the form doesn't restore the shop
 
 
 def test_callback_url_form_saves_shows_and_clears(sandbox: Sandbox, console: Any) -> None:
-    """The form saves and shows a shop's callback URL; an empty one removes it. Unknown appkeys are ignored."""
+    """The form saves and shows a shop's callback URL; an empty field removes it. Unknown appkeys are ignored."""
     url = "http://127.0.0.1:8000/callback?shop=1"
     form = {"appkey": sandbox.shops[1].appkey, "callback_url": f" {url} "}
     response = console.post("/shops", data=form, follow_redirects=True)
@@ -111,12 +111,12 @@ async def test_console_accepts_other_hosts_if_allowed(connect_to: Any, clock: An
         assert state.callback_url == "https://shop.example/cb"
 
 
-def test_overview_shows_setup_and_counts(sandbox: Sandbox, console: Any, call: Any) -> None:
+def test_overview_shows_setup_and_counts(sandbox: Sandbox, console: Any, api: Any) -> None:
     """`/` shows the environment variables for four shells and the numbers of orders, callbacks and faults."""
     sandbox.fault(Fault(FaultKind.BAD_GATEWAY, endpoint="ka/show"))
     sandbox.fault(Fault(FaultKind.CODE, code=110, endpoint="product/show"))
     for path in ("product/show", "pay/create", "pay/create"):
-        console.post(f"/api/{path}", data=call.form(path))
+        console.post(f"/api/{path}", data=api.form(path))
     sandbox.pay(1)
     response = console.get("/")
     page = text_of(response)
@@ -255,8 +255,8 @@ async def test_send_again_of_pending_order_shows_an_error(sandbox: Sandbox, cons
 
 @pytest.mark.anyio
 async def test_callback_responses_are_shown_escaped(sandbox: Sandbox, console: Any) -> None:
-    """HTML in a shop's response is shown as text. A missing or empty response is shown as such."""
-    async with merchant("<script>alert(1)</script>" * 9, "") as shop:
+    """HTML in a shop's response is shown as text. A missing response is shown as such."""
+    async with merchant("<script>alert(1)</script>" * 9) as shop:
         sandbox.change_shop(callback_url=shop.base_url)
         for _ in range(2):
             sandbox.pay(await make_order(sandbox))
@@ -276,13 +276,13 @@ def test_callbacks_page_without_deliveries_says_so(console: Any) -> None:
     assert "No callbacks yet" in text_of(console.get("/callbacks"))
 
 
-def test_faults_page_adds_counts_and_removes_faults(sandbox: Sandbox, console: Any, call: Any) -> None:
+def test_faults_page_adds_counts_and_removes_faults(sandbox: Sandbox, console: Any, api: Any) -> None:
     """The faults page adds faults, counts how often they were applied, and removes one or all of them."""
     assert "No faults: everything works." in text_of(console.get("/faults"))
     console.post("/faults", data={"do": "add", "kind": "code", "code": "110", "endpoint": "product/show", "times": "2"})
     console.post("/faults", data={"do": "add", "kind": "slow", "seconds": "3", "endpoint": "", "times": ""})
     sandbox.fault(Fault(FaultKind.BAD_GATEWAY))
-    assert call.client.post("/api/product/show", data=call.form("product/show")).json()["code"] == 110
+    assert api.client.post("/api/product/show", data=api.form("product/show")).json()["code"] == 110
     page = text_of(console.get("/faults"))
     assert "code 110 refused with a code, call not executed product/show 1 of 2" in page
     assert "slow 3 s slow response, call executed any endpoint 0 (no limit)" in page
@@ -311,9 +311,9 @@ def test_invalid_fault_shows_an_error(change: dict[str, str], sandbox: Sandbox, 
 
 
 @pytest.fixture
-def underpaid_order(sandbox: Sandbox, console: Any, call: Any) -> None:
+def underpaid_order(sandbox: Sandbox, console: Any, api: Any) -> None:
     """An order that was paid with less than its price."""
-    console.post("/api/pay/create", data=call.form("pay/create"))
+    console.post("/api/pay/create", data=api.form("pay/create"))
     sandbox.pay(1, realprice=Decimal("0.5"))
 
 
@@ -330,10 +330,10 @@ def test_every_page_is_shown_in_the_requested_language(path: str, language: str,
 
 
 def test_console_uses_the_sandboxs_order_service(
-    sandbox: Sandbox, console: Any, call: Any, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, console: Any, api: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The console shows a change that was made through the sandbox object."""
-    call.client.post("/api/pay/create", data=call.form("pay/create"))
+    api.client.post("/api/pay/create", data=api.form("pay/create"))
     sandbox.expire(1)
     assert "Expired" in text_of(console.get("/orders"))
     assert isinstance(sandbox._order_service, OrderService)

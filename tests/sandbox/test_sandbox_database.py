@@ -17,9 +17,9 @@ def test_everything_survives_a_restart(tmp_path: Path, clock: Any, connect_to: A
     """After a restart, keys, orders, states and secrets are unchanged, and deleted keys and shops stay deleted."""
     path = tmp_path / "shop.sqlite3"
     with Sandbox(path, clock=clock) as first:
-        call = connect_to(first)
-        call.reply("pay/create")
-        call.reply("ka/create", content="AAA\nBBB")
+        api = connect_to(first)
+        api.reply("pay/create")
+        api.reply("ka/create", content="AAA\nBBB")
         first.delete_keys(8, first.key_ids(8)[:1])
         first.change_shop(closed=True, quota=Decimal("2.50"), licence_until=datetime(2030, 1, 1, tzinfo=UTC))
         first.remove_shop(first.shops[1].appkey)
@@ -149,10 +149,10 @@ def test_schema_version_3_is_upgraded(tmp_path: Path, clock: Any, connect_to: An
         state = sandbox.shop()
         assert state is not None
         assert (len(str(state.token)), state.agent, state.closed_pay_types) == (16, True, frozenset())
-        call = connect_to(sandbox)
-        assert call.reply("order/check", out_order_id="T-1-X")["data"]["order_name"] == "p"
-        assert call.reply("anypay/create")["code"] == 100
-        page = call.reply("ka/show", product_id="8", page="1")["data"]["ka"]
+        api = connect_to(sandbox)
+        assert api.reply("order/check", out_order_id="T-1-X")["data"]["order_name"] == "p"
+        assert api.reply("anypay/create")["code"] == 100
+        page = api.reply("ka/show", product_id="8", page="1")["data"]["ka"]
         assert (page["total"], [row["content"] for row in page["data"]]) == (1, ["AAA"])
         assert sandbox.orders()[-1].items == ()
 

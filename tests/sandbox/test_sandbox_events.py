@@ -19,7 +19,7 @@ def events(sandbox: Sandbox) -> list[SandboxEvent]:
     return events
 
 
-def test_each_call_sends_an_event(sandbox: Sandbox, call: Any, events: list[SandboxEvent]) -> None:
+def test_each_call_sends_an_event(sandbox: Sandbox, api: Any, events: list[SandboxEvent]) -> None:
     """Each call sends an event with its code, the field at fault and the fault, but without secrets and card keys."""
     sandbox.fault(Fault(FaultKind.CODE, endpoint="pay/create", code=110))
     sandbox.fault(Fault(FaultKind.HALF_JSON, endpoint="ka/show"))
@@ -42,9 +42,9 @@ def test_each_call_sends_an_event(sandbox: Sandbox, call: Any, events: list[Sand
         ("anypay/create", {"return_url": "x"}, (106, "not_allowed", "return_url", "", None)),
     ]
     for endpoint, changes, _ in calls:
-        call(endpoint, **changes)
-    call.client.post("product/show", content=b"sign=%", headers={"content-type": "application/x-www-form-urlencoded"})
-    call.client.get("../console")  # a page, not a call: it sends no event
+        api.call(endpoint, **changes)
+    api.client.post("product/show", content=b"sign=%", headers={"content-type": "application/x-www-form-urlencoded"})
+    api.client.get("../console")  # a page, not a call: it sends no event
     call_events = [event for event in events if isinstance(event, CallEvent)]
     assert [
         (event.endpoint, (event.code, event.reason, event.field, event.fault, event.card_keys)) for event in call_events
@@ -59,9 +59,9 @@ def test_each_call_sends_an_event(sandbox: Sandbox, call: Any, events: list[Sand
 
 
 @pytest.mark.anyio
-async def test_each_callback_sends_an_event(sandbox: Sandbox, call: Any, events: list[SandboxEvent]) -> None:
+async def test_each_callback_sends_an_event(sandbox: Sandbox, api: Any, events: list[SandboxEvent]) -> None:
     """Each callback sends an event with the start of the first line of the shop's response."""
-    del call  # only needed because it serves the sandbox
+    del api  # only needed because it serves the sandbox
     async with merchant("success", "x" * 99 + "\nmore") as shop:
         sandbox.change_shop(callback_url=shop.base_url)
         for _ in range(2):

@@ -14,10 +14,10 @@ PAGES = ["/", "/orders", "/callbacks", "/faults", "/pay/index?id=x", "/nowhere",
 
 
 @pytest.fixture
-def browser(call: Any) -> Any:
+def browser(api: Any) -> Any:
     """An httpx client whose base URL is the root of the sandbox's server."""
-    call.client.base_url = str(call.client.base_url).removesuffix("api/")
-    return call.client
+    api.client.base_url = str(api.client.base_url).removesuffix("api/")
+    return api.client
 
 
 @rows("path", PAGES)
@@ -87,6 +87,7 @@ def test_forms_of_other_sites_are_rejected(headers: dict[str, str], status: int,
     sent_headers = {name: value.replace("{origin}", origin) for name, value in headers.items()}
     browser.post("/faults", data={"do": "clear"})
     assert browser.post("/faults", data=FORM, headers=sent_headers).status_code == status
+    # The list of faults comes before the first form. The form itself also contains the word, as an option.
     assert ("slow" in browser.get("/faults").text.partition("<form")[0]) == (status == 303)
 
 

@@ -18,13 +18,13 @@ pytestmark = pytest.mark.sockets
 
 CREATING_ENDPOINTS = ("anypay/create", "cloudpay/create", "grouppay/create", "stablepay/create")
 # The codes in GatePay's documentation, copied by hand.
-SHARED = (101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 199)
+SHARED_CODES = (101, 102, 103, 104, 105, 106, 107, 108, 109, 110, 199)
 DOCUMENTED_CODES = {
-    "anypay/create": (*SHARED, *range(201, 209)),
-    "cloudpay/create": (*SHARED, *range(201, 210)),
-    "grouppay/create": (*SHARED, *range(201, 209)),
-    "stablepay/create": (*SHARED, *range(201, 207)),
-    "order/check": (*SHARED, 201),
+    "anypay/create": (*SHARED_CODES, *range(201, 209)),
+    "cloudpay/create": (*SHARED_CODES, *range(201, 210)),
+    "grouppay/create": (*SHARED_CODES, *range(201, 209)),
+    "stablepay/create": (*SHARED_CODES, *range(201, 207)),
+    "order/check": (*SHARED_CODES, 201),
 }
 NOW = 1555750250  # the time of the fixture `clock`, in whole seconds
 LOOPBACK_URL = "http://127.0.0.1:1/"
@@ -185,12 +185,12 @@ def test_each_cause_has_its_code(prepare_shop: Callable[[Sandbox], None], connec
     """The reply to each cause has the endpoint's code, a Chinese message, and null data if it is a refusal."""
     tally = Tally()  # collects the failures of all causes until end()
     with Sandbox(clock=clock, urls_required=True) as sandbox:
-        call = connect_to(sandbox)
+        api = connect_to(sandbox)
         prepare_shop(sandbox)
         for path, code, preparation, changes in CAUSES:
             if preparation is prepare_shop:
                 with tally.row({"path": path, "code": code, "changes": changes}):
-                    reply: dict[str, Any] = call.reply(path, **changes)
+                    reply: dict[str, Any] = api.reply(path, **changes)
                     assert (reply["code"], reply["time"]) == (code, str(NOW))
                     assert (reply["data"] is None) == (code != 100)
                     assert not reply["msg"].isascii()
@@ -200,12 +200,12 @@ def test_each_cause_has_its_code(prepare_shop: Callable[[Sandbox], None], connec
     assert len(orders) == sum(code == 100 and preparation is prepare_shop for _, code, preparation, _ in CAUSES)
 
 
-def test_server_errors_come_from_faults(sandbox: Sandbox, call: Any) -> None:
+def test_server_errors_come_from_faults(sandbox: Sandbox, api: Any) -> None:
     """A CODE fault produces the code of a server error, with the endpoint's message."""
     for path, codes in SERVER_ERRORS.items():
         for code in codes:
             sandbox.fault(Fault(FaultKind.CODE, endpoint=path, code=code))
-            reply = call.reply(path)
+            reply = api.reply(path)
             assert (reply["code"], reply["data"]) == (code, None)
             assert (reply["msg"] == "未知错误") == (code == 199)
     assert sandbox.orders() == []
@@ -221,19 +221,19 @@ def test_causes_cover_the_documentation() -> None:
     assert tried == {(path, code) for path, codes in DOCUMENTED_CODES.items() for code in codes}
 
 
-def test_product_without_stock_is_refused_with_206(sandbox: Sandbox, call: Any) -> None:
+def test_product_without_stock_is_refused_with_206(sandbox: Sandbox, api: Any) -> None:
     """For a product without unsold card keys, stablepay/create replies 206."""
     sandbox.delete_keys(8, sandbox.key_ids(8))
-    assert call.reply("stablepay/create")["code"] == 206
+    assert api.reply("stablepay/create")["code"] == 206
 
 
-def test_quota_counts_orders_of_all_kinds(sandbox: Sandbox, call: Any) -> None:
+def test_quota_counts_orders_of_all_kinds(sandbox: Sandbox, api: Any) -> None:
     """All of today's orders count towards the quota. Once it is exceeded, order/check is refused, too."""
     sandbox.change_shop(quota=Decimal("2.87"))  # 1.88 for anypay/create and 0.99 for stablepay/create
-    codes = [call.reply(path)["code"] for path in ("anypay/create", "stablepay/create", "pay/create", "order/check")]
+    codes = [api.reply(path)["code"] for path in ("anypay/create", "stablepay/create", "pay/create", "order/check")]
     assert codes == [100, 100, 111, 100]
     sandbox.change_shop(quota=Decimal("2.86"))
-    assert call.reply("order/check")["code"] == 110
+    assert api.reply("order/check")["code"] == 110
 
 
 CALLS_WITH_TWO_CAUSES = [
@@ -250,27 +250,27 @@ CALLS_WITH_TWO_CAUSES = [
 
 @rows(("path", "changes", "code"), CALLS_WITH_TWO_CAUSES)
 def test_lower_code_of_two_causes_is_returned(
-    path: str, changes: Mapping[str, str | None], code: int, call: Any
+    path: str, changes: Mapping[str, str | None], code: int, api: Any
 ) -> None:
     """If a call has two causes, the lower code is returned, as the checks are made in that order."""
-    assert call.reply(path, **changes)["code"] == code
+    assert api.reply(path, **changes)["code"] == code
 
 
-def test_wrong_signature_hides_the_shops_state(sandbox: Sandbox, call: Any) -> None:
+def test_wrong_signature_hides_the_shops_state(sandbox: Sandbox, api: Any) -> None:
     """With a wrong signature, a call doesn't reveal that the shop is closed or its licence expired."""
     expire_licence(sandbox)
     close_endpoints(sandbox)
-    assert call.reply("order/check", sign="0")["code"] == 104
+    assert api.reply("order/check", sign="0")["code"] == 104
 
 
-def test_malformed_form_gets_105(call: Any) -> None:
+def test_malformed_form_gets_105(api: Any) -> None:
     """A malformed body or query is treated as a call with missing fields."""
     form = {"Content-Type": "application/x-www-form-urlencoded"}
-    assert call.client.post("anypay/create", content=b"a=%", headers=form).json()["code"] == 105
-    assert call.client.get("order/check?a=1&a=1").json()["code"] == 105
+    assert api.client.post("anypay/create", content=b"a=%", headers=form).json()["code"] == 105
+    assert api.client.get("order/check?a=1&a=1").json()["code"] == 105
 
 
-def test_wrong_method_gets_405(call: Any) -> None:
+def test_wrong_method_gets_405(api: Any) -> None:
     """Creating endpoints accept only POST, and order/check only GET."""
-    assert call.client.post("order/check", data=call.form("order/check")).status_code == 405
-    assert call.client.get("anypay/create", params=call.form("anypay/create")).status_code == 405
+    assert api.client.post("order/check", data=api.form("order/check")).status_code == 405
+    assert api.client.get("anypay/create", params=api.form("anypay/create")).status_code == 405

@@ -13,13 +13,13 @@ from gatepay_async.sandbox.database import SandboxDatabase
 pytestmark = pytest.mark.sockets
 
 
-def fetch_page(call: Any, page: int | str, product_id: str = "8") -> Any:
-    return call.reply("ka/show", product_id=product_id, page=str(page))["data"]["ka"]
+def fetch_page(api: Any, page: int | str, product_id: str = "8") -> Any:
+    return api.reply("ka/show", product_id=product_id, page=str(page))["data"]["ka"]
 
 
-def test_a_page_looks_like_the_example(sandbox: Sandbox, call: Any) -> None:
+def test_a_page_looks_like_the_example(sandbox: Sandbox, api: Any) -> None:
     """A page has the fields of GatePay's example, fifty rows in ascending order of id, and the total of all pages."""
-    page = fetch_page(call, 1)
+    page = fetch_page(api, 1)
     assert list(page) == ["total", "per_page", "current_page", "last_page", "data"]
     assert {**page, "data": len(page["data"])} == {
         "total": 89, "per_page": 50, "current_page": 1, "last_page": 2, "data": 50,
@@ -44,9 +44,9 @@ def test_thinkphp_has_page_0_for_an_empty_stock(connect_to: Any) -> None:
     assert (page["total"], page["current_page"], page["last_page"], page["data"]) == (0, 0, 0, [])
 
 
-def test_all_pages_contain_each_key_once(sandbox: Sandbox, call: Any) -> None:
+def test_all_pages_contain_each_key_once(sandbox: Sandbox, api: Any) -> None:
     """All pages together contain each card key once, in ascending order of id."""
-    rows = fetch_page(call, 1)["data"] + fetch_page(call, 2)["data"]
+    rows = fetch_page(api, 1)["data"] + fetch_page(api, 2)["data"]
     assert [row["id"] for row in rows] == sandbox.key_ids(8) == sorted(sandbox.key_ids(8))
     assert [row["content"] for row in rows] == sandbox.keys(8)
 
@@ -63,32 +63,32 @@ def test_last_page_is_the_number_of_pages(count: int, last: int, clock: Any, con
 
 
 @pytest.mark.parametrize("page", [3, 10**18 - 1])
-def test_a_page_past_the_last_is_empty(page: int, call: Any) -> None:
+def test_a_page_past_the_last_is_empty(page: int, api: Any) -> None:
     """A page past the last one has no rows, and current_page is the requested number."""
-    fetched = fetch_page(call, page)
+    fetched = fetch_page(api, page)
     assert (fetched["current_page"], fetched["last_page"], fetched["data"]) == (page, 2, [])
 
 
 def test_clamp_returns_the_last_page(clock: Any, connect_to: Any) -> None:
     """With ``clamp``, a request for a page past the last one gets the last page, with the last page's number."""
     with Sandbox(clock=clock, past_last_page="clamp") as sandbox:
-        call = connect_to(sandbox)
-        assert fetch_page(call, 3) == fetch_page(call, 2)
-        assert fetch_page(call, 2)["current_page"] == 2
-        assert len(fetch_page(call, 2)["data"]) == 39
+        api = connect_to(sandbox)
+        assert fetch_page(api, 3) == fetch_page(api, 2)
+        assert fetch_page(api, 2)["current_page"] == 2
+        assert len(fetch_page(api, 2)["data"]) == 39
 
 
-def test_leading_zeros_are_ignored(call: Any) -> None:
+def test_leading_zeros_are_ignored(api: Any) -> None:
     """Page 02 is page 2."""
-    assert fetch_page(call, "02") == fetch_page(call, "2")
+    assert fetch_page(api, "02") == fetch_page(api, "2")
 
 
-def test_deleting_moves_the_rows_up(sandbox: Sandbox, call: Any) -> None:
+def test_deleting_moves_the_rows_up(sandbox: Sandbox, api: Any) -> None:
     """If keys are deleted between two pages, later keys move up, as always when paging by offset."""
     ids = sandbox.key_ids(8)
-    assert sandbox.delete_keys(8, [*ids[:3], 10**6]) == 3
+    assert sandbox.delete_keys(8, [*ids[:3], 10**6]) == 3  # no card key has the id 10**6
     assert sandbox.delete_keys(4, ids[3:4]) == 0  # it belongs to product 8
-    assert [row["id"] for row in fetch_page(call, 2)["data"]] == ids[53:]
+    assert [row["id"] for row in fetch_page(api, 2)["data"]] == ids[53:]
 
 
 def test_deleted_ids_are_not_reused(sandbox: Sandbox) -> None:
@@ -100,12 +100,12 @@ def test_deleted_ids_are_not_reused(sandbox: Sandbox) -> None:
     assert sandbox.key_ids(3) == [first + 1]
 
 
-def test_restored_keys_keep_their_ids_and_places(sandbox: Sandbox, call: Any) -> None:
+def test_restored_keys_keep_their_ids_and_places(sandbox: Sandbox, api: Any) -> None:
     """Restored keys have their old ids and their old places in the listing."""
-    before = [(row["id"], row["content"]) for row in fetch_page(call, 1)["data"]]
+    before = [(row["id"], row["content"]) for row in fetch_page(api, 1)["data"]]
     sandbox.delete_keys(8, [key_id for key_id, _ in before[:3]])
     sandbox.restore_keys(8, dict(before[:3]))
-    assert [(row["id"], row["content"]) for row in fetch_page(call, 1)["data"]] == before
+    assert [(row["id"], row["content"]) for row in fetch_page(api, 1)["data"]] == before
 
 
 def test_keys_are_restored_all_or_none(sandbox: Sandbox) -> None:
@@ -120,7 +120,10 @@ def test_keys_are_restored_all_or_none(sandbox: Sandbox) -> None:
 def test_pages_stay_exact_after_deleting_and_restoring() -> None:
     """Each page has the right rows after keys of two products were added, deleted and restored at random."""
     randomness = random.Random(7)  # noqa: S311 -- no secret
-    with closing(SandboxDatabase(":memory:", keys=False, now=1)) as database, database.transaction() as connection:
+    with (
+        closing(SandboxDatabase(":memory:", with_card_keys=False, now=1)) as database,
+        database.transaction() as connection,
+    ):
         for batch in range(6):
             for product in (8, 4):
                 card_keys.add(connection, product, [f"{batch}-{number}" for number in range(400)], now=1)

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 
 
 def test_format_price_is_exact_or_has_phps_rounding_errors() -> None:
-    """By default, prices are exact. In the other two modes, floats have PHP's rounding errors."""
+    """By default, prices are exact. With either value of `php_floats`, they have PHP's rounding errors."""
     for fen, quantity, exact, shortest, seventeen_digits in (
         (190, 3, "5.7", "5.699999999999999", "5.6999999999999993"),
         (190, 1, "1.9", "1.9", "1.8999999999999999"),

@@ -15,18 +15,18 @@ pytestmark = pytest.mark.sockets
 FORM = {"price": "1.88", "custom": "terry", "type": "wechat"}
 
 
-def quick_pay_url(call: Any, **fields: str) -> str:
+def quick_pay_url(api: Any, **fields: str) -> str:
     """Return the URL of shop one's quick-pay page with *fields* as parameters."""
-    state = call.sandbox.shop()
-    root = str(call.client.base_url).removesuffix("api/")
-    return f"{root}pay/any?{urlencode({'appkey': call.sandbox.appkey, 'token': state.token, **fields})}"
+    state = api.sandbox.shop()
+    root = str(api.client.base_url).removesuffix("api/")
+    return f"{root}pay/any?{urlencode({'appkey': api.sandbox.appkey, 'token': state.token, **fields})}"
 
 
-def test_form_creates_an_order(call: Any, sandbox: Sandbox) -> None:
+def test_form_creates_an_order(api: Any, sandbox: Sandbox) -> None:
     """The customer enters an amount and a payment method, and is redirected to the page of a new order."""
-    response = call.client.get(quick_pay_url(call))
+    response = api.client.get(quick_pay_url(api))
     assert "Pay a shop" in response.text
-    response = call.client.post(quick_pay_url(call), data={**FORM, "price": "¥1,234.5"}, follow_redirects=True)
+    response = api.client.post(quick_pay_url(api), data={**FORM, "price": "¥1,234.5"}, follow_redirects=True)
     assert response.url.path == "/pay/api"
     [order] = sandbox.orders()
     assert (order.endpoint, order.price, order.pay_type, order.custom) == (
@@ -36,30 +36,30 @@ def test_form_creates_an_order(call: Any, sandbox: Sandbox) -> None:
         "terry",
     )
     assert (order.name, order.expires_at) == ("任意金额支付:1234.50元", sandbox._clock() + 300)
-    assert call.reply("order/check", out_order_id=order.out_order_id)["data"]["order_price"] == "1234.50"
+    assert api.reply("order/check", out_order_id=order.out_order_id)["data"]["order_price"] == "1234.50"
 
 
 @pytest.mark.parametrize("stable", ["0", "1"])
-def test_link_fills_in_the_form(stable: str, call: Any, sandbox: Sandbox) -> None:
+def test_link_fills_in_the_form(stable: str, api: Any, sandbox: Sandbox) -> None:
     """The link's price and custom are filled in. With stable=1 the customer can't change them."""
-    url = quick_pay_url(call, price="1.88", custom="room 7", stable=stable, skin="1")
-    page = call.client.get(url).text
+    url = quick_pay_url(api, price="1.88", custom="room 7", stable=stable, skin="1")
+    page = api.client.get(url).text
     assert 'value="1.88"' in page
     assert 'value="room 7"' in page
     assert page.count(" readonly") == (2 if stable == "1" else 0)
     assert "skin-1" in page
-    call.client.post(url, data={"price": "0.01", "custom": "mine", "type": "alipay"})
+    api.client.post(url, data={"price": "0.01", "custom": "mine", "type": "alipay"})
     [order] = sandbox.orders()
     expected = (Decimal("1.88"), "room 7") if stable == "1" else (Decimal("0.01"), "mine")
     assert (order.price, order.custom) == expected
 
 
-def test_fields_missing_in_a_stable_link_can_be_filled_in(call: Any, sandbox: Sandbox) -> None:
+def test_fields_missing_in_a_stable_link_can_be_filled_in(api: Any, sandbox: Sandbox) -> None:
     """With stable=1, fields that the link leaves out can be filled in. An unknown skin is replaced by the first."""
-    url = quick_pay_url(call, stable="1", skin="7")
-    assert "readonly" not in call.client.get(url).text
-    assert "skin-0" in call.client.get(url).text
-    call.client.post(url, data=FORM)
+    url = quick_pay_url(api, stable="1", skin="7")
+    assert "readonly" not in api.client.get(url).text
+    assert "skin-0" in api.client.get(url).text
+    api.client.post(url, data=FORM)
     assert sandbox.orders()[0].price == Decimal("1.88")
 
 
@@ -67,25 +67,25 @@ def test_fields_missing_in_a_stable_link_can_be_filled_in(call: Any, sandbox: Sa
     "change",
     [{"price": "0"}, {"price": ""}, {"price": "x"}, {"custom": " "}, {"custom": "x" * 501}, {"type": "onecode"}],
 )
-def test_invalid_input_shows_an_error(change: dict[str, str], call: Any, sandbox: Sandbox) -> None:
+def test_invalid_input_shows_an_error(change: dict[str, str], api: Any, sandbox: Sandbox) -> None:
     """Invalid input shows an error next to its field, and no order is created."""
-    response = call.client.post(quick_pay_url(call), data=FORM | change)
+    response = api.client.post(quick_pay_url(api), data=FORM | change)
     assert response.status_code == 422
     assert response.text.count('class="wrong"') == 1
     assert sandbox.orders() == []
 
 
-def test_invalid_links_get_404(call: Any, sandbox: Sandbox) -> None:
+def test_invalid_links_get_404(api: Any, sandbox: Sandbox) -> None:
     """A link gets a 404 if its token or appkey is wrong, or if the shop has no token or was removed."""
-    valid_url = quick_pay_url(call)
+    valid_url = quick_pay_url(api)
     for url in (valid_url + "x", valid_url.replace("appkey=", "appkey=x"), valid_url.partition("?")[0]):
-        assert call.client.get(url).status_code == 404
-        assert call.client.post(url, data=FORM).status_code == 404
+        assert api.client.get(url).status_code == 404
+        assert api.client.post(url, data=FORM).status_code == 404
     sandbox.change_shop(token=None)
-    assert "Link not valid" in call.client.get(valid_url).text
-    assert call.client.get(valid_url.partition("token=")[0] + "token=").status_code == 404
+    assert "Link not valid" in api.client.get(valid_url).text
+    assert api.client.get(valid_url.partition("token=")[0] + "token=").status_code == 404
     sandbox.remove_shop()
-    assert call.client.get(valid_url).status_code == 404
+    assert api.client.get(valid_url).status_code == 404
 
 
 @rows(
@@ -97,61 +97,61 @@ def test_invalid_links_get_404(call: Any, sandbox: Sandbox) -> None:
         {"licence_until": None, "closed_pay_types": ["wechat"]},
     ],
 )
-def test_shop_that_cannot_take_payments_gets_409(change: dict[str, Any], call: Any, sandbox: Sandbox) -> None:
+def test_shop_that_cannot_take_payments_gets_409(change: dict[str, Any], api: Any, sandbox: Sandbox) -> None:
     """No order is created if the shop is closed, over its quota, without a licence or without the payment method."""
     sandbox.change_shop(**change)
-    response = call.client.post(quick_pay_url(call), data=FORM)
+    response = api.client.post(quick_pay_url(api), data=FORM)
     assert (response.status_code, "cannot take payments now" in response.text) == (409, True)
     assert sandbox.orders() == []
 
 
-def test_form_offers_open_pay_types_only(call: Any, sandbox: Sandbox) -> None:
+def test_form_offers_open_pay_types_only(api: Any, sandbox: Sandbox) -> None:
     """The form offers only the payment methods that the shop has open. Without any, the page gets a 409."""
     sandbox.change_shop(closed_pay_types=["wechat"])
-    page = call.client.get(quick_pay_url(call)).text
+    page = api.client.get(quick_pay_url(api)).text
     assert ('value="alipay" checked' in page, 'value="wechat"' in page) == (True, False)
     sandbox.change_shop(closed_pay_types=["wechat", "alipay"])
-    assert call.client.get(quick_pay_url(call)).status_code == 409
+    assert api.client.get(quick_pay_url(api)).status_code == 409
 
 
 def test_quick_pay_order_does_not_expire_without_limit(connect_to: Any, clock: Any) -> None:
     """With `expires_after=None`, a quick-pay order doesn't expire."""
     with Sandbox(clock=clock, expires_after=None) as sandbox:
-        call = connect_to(sandbox)
-        call.client.post(quick_pay_url(call), data=FORM)
+        api = connect_to(sandbox)
+        api.client.post(quick_pay_url(api), data=FORM)
         assert sandbox.orders()[0].expires_at is None
 
 
-def test_console_sets_token_and_urls(call: Any, sandbox: Sandbox) -> None:
+def test_console_sets_token_and_urls(api: Any, sandbox: Sandbox) -> None:
     """The console sets the token, the return URL and the expiry URL, and links to the quick-pay page."""
-    root = str(call.client.base_url).removesuffix("api/") + "shops"
+    root = str(api.client.base_url).removesuffix("api/") + "shops"
     form = {"appkey": sandbox.appkey, "return_url": "https://shop.example/thanks", "token": "t&1"}
-    call.client.post(root, data=form)
+    api.client.post(root, data=form)
     state = sandbox.shop()
     assert state is not None
     assert (state.return_url, state.expired_url, state.token) == ("https://shop.example/thanks", None, "t&1")
-    assert f"/pay/any?appkey={sandbox.appkey}&amp;token=t%261" in call.client.get(root).text
-    response = call.client.post(root, data={"appkey": sandbox.appkey, "expired_url": "nowhere", "token": ""})
+    assert f"/pay/any?appkey={sandbox.appkey}&amp;token=t%261" in api.client.get(root).text
+    response = api.client.post(root, data={"appkey": sandbox.appkey, "expired_url": "nowhere", "token": ""})
     assert response.status_code == 422
     assert response.text.count('aria-invalid="true"') == 1
-    call.client.post(root, data={"appkey": sandbox.appkey, "token": ""})
+    api.client.post(root, data={"appkey": sandbox.appkey, "token": ""})
     state = sandbox.shop()
     assert state is not None
     assert state.token is None
-    assert "t%261" not in call.client.get(root).text
+    assert "t%261" not in api.client.get(root).text
 
 
-def test_console_names_the_kind_of_each_order(call: Any, sandbox: Sandbox) -> None:
+def test_console_names_the_kind_of_each_order(api: Any, sandbox: Sandbox) -> None:
     """The list of orders and an order's page name the kind of the order."""
-    call.client.post(quick_pay_url(call), data=FORM)
+    api.client.post(quick_pay_url(api), data=FORM)
     names = {"anypay/create": "Any amount", "cloudpay/create": "Cloud", "grouppay/create": "Group of products"}
     for path in names:
-        call.reply(path)
-    root = str(call.client.base_url).removesuffix("api/")
-    listed = call.client.get(f"{root}orders").text
+        api.reply(path)
+    root = str(api.client.base_url).removesuffix("api/")
+    listed = api.client.get(f"{root}orders").text
     for order in sandbox.orders():
         name = names.get(order.endpoint, "Quick pay")
         assert f">{name}<" in listed
-        page = call.client.get(f"{root}orders/{order.order_id}").text
+        page = api.client.get(f"{root}orders/{order.order_id}").text
         assert f"{name} <code>{order.endpoint}</code>" in page
         assert order.name in page

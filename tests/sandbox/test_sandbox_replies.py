@@ -64,25 +64,25 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
-def test_product_show_replies_with_the_example(call: Any) -> None:
+def test_product_show_replies_with_the_example(api: Any) -> None:
     """product/show replies with GatePay's example, with its fields in the same order."""
-    data = call.reply("product/show")["data"]
+    data = api.reply("product/show")["data"]
     assert data == EXAMPLE
     assert list(data["category"][0]["product"][0]) == list(EXAMPLE["category"][0]["product"][0])
 
 
-def test_second_shop_sees_only_its_own_products(sandbox: Sandbox, call: Any) -> None:
+def test_second_shop_sees_only_its_own_products(sandbox: Sandbox, api: Any) -> None:
     """The second shop has product 3 without keys, and can't see products of the first shop."""
-    [category] = call.reply("product/show", sandbox.shops[1])["data"]["category"]
+    [category] = api.reply("product/show", sandbox.shops[1])["data"]["category"]
     [product] = category["product"]
     assert (product["id"], product["admin_id"], product["stock"]) == (3, 3, 0)
     assert product["price"] == "1.50"
-    assert call.reply("ka/show", sandbox.shops[1])["code"] == 103
+    assert api.reply("ka/show", sandbox.shops[1])["code"] == 103
 
 
-def test_replies_are_utf8_json(call: Any) -> None:
+def test_replies_are_utf8_json(api: Any) -> None:
     """A reply is JSON in UTF-8 with the content type application/json."""
-    response = call("product/show")
+    response = api.call("product/show")
     assert response.headers["content-type"] == "application/json"
     assert '"msg": "请求成功", "time": "1555750250"'.encode() in response.content
 
@@ -97,15 +97,15 @@ def test_replies_are_utf8_json(call: Any) -> None:
     ],
 )
 def test_pay_create_replies_and_stores_the_order(
-    product_id: str, product_num: str, pay_type: str, price: float, call: Any
+    product_id: str, product_num: str, pay_type: str, price: float, api: Any
 ) -> None:
     """pay/create replies with type, price, page and image, and stores the order as requested."""
     changes = {"product_id": product_id, "product_num": product_num, "pay_type": pay_type}
-    data = call.reply("pay/create", **changes)["data"]
+    data = api.reply("pay/create", **changes)["data"]
     assert list(data) == ["order_type", "order_price", "order_url", "order_qrcode"]
     assert (data["order_type"], data["order_price"]) == (pay_type, price)
-    [order] = call.sandbox.orders()
-    port = call.client.base_url.port
+    [order] = api.sandbox.orders()
+    port = api.client.base_url.port
     assert data["order_url"] == f"http://127.0.0.1:{port}/pay/index?id={order.page_id}&type={pay_type}"
     assert order.price == Decimal(str(price))
     assert order.price.as_tuple().exponent == -2
@@ -114,17 +114,17 @@ def test_pay_create_replies_and_stores_the_order(
     assert (order.product_id, order.product_num) == (int(product_id), int(product_num))
 
 
-def test_order_url_ignores_headers(call: Any) -> None:
+def test_order_url_ignores_headers(api: Any) -> None:
     """The origin of order_url is that of the socket, regardless of the request's headers."""
     headers = {"Host": "evil.test", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.test"}
-    response = call.client.post("pay/create", data=call.form("pay/create"), headers=headers)
-    assert response.json()["data"]["order_url"].startswith(f"http://127.0.0.1:{call.client.base_url.port}/pay/")
+    response = api.client.post("pay/create", data=api.form("pay/create"), headers=headers)
+    assert response.json()["data"]["order_url"].startswith(f"http://127.0.0.1:{api.client.base_url.port}/pay/")
 
 
-def test_order_qrcode_is_a_png_declared_as_jpeg(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_order_qrcode_is_a_png_declared_as_jpeg(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """order_qrcode is a PNG of order_url in a data URI that declares a JPEG, as in GatePay's example."""
     monkeypatch.setattr(orders, "qrcode_png", vars(app)["qrcode_png"])  # undo the fixture one_qr_code
-    data = call.reply("pay/create")["data"]
+    data = api.reply("pay/create")["data"]
     declared, image = data["order_qrcode"].split(",")
     assert declared == "data:image/jpeg;base64"
     expected = io.BytesIO()
@@ -133,31 +133,31 @@ def test_order_qrcode_is_a_png_declared_as_jpeg(call: Any, monkeypatch: pytest.M
     assert expected.getvalue().startswith(b"\x89PNG\r\n")
 
 
-def test_repeated_out_order_id_creates_a_second_order(sandbox: Sandbox, call: Any) -> None:
+def test_repeated_out_order_id_creates_a_second_order(sandbox: Sandbox, api: Any) -> None:
     """The API has no idempotency key: two calls with the same out_order_id create two orders."""
-    call.reply("pay/create")
-    call.reply("pay/create")
+    api.reply("pay/create")
+    api.reply("pay/create")
     assert [(order.order_id, order.out_order_id) for order in sandbox.orders()] == [
         (1, "T-1001-X"),
         (2, "T-1001-X"),
     ]
 
 
-def test_payment_sells_the_oldest_keys_once(sandbox: Sandbox, call: Any) -> None:
+def test_payment_sells_the_oldest_keys_once(sandbox: Sandbox, api: Any) -> None:
     """A payment sells the oldest unsold keys once, reduces the stock, and sets their order in ka/show."""
-    call.reply("pay/create", product_num="2", pay_type="alipay")
+    api.reply("pay/create", product_num="2", pay_type="alipay")
     order = sandbox.pay(sandbox.orders()[0])
     assert sandbox.pay(order) == order
     assert order.state == "paid"
-    stock = {p["id"]: p["stock"] for c in call.reply("product/show")["data"]["category"] for p in c["product"]}
+    stock = {p["id"]: p["stock"] for c in api.reply("product/show")["data"]["category"] for p in c["product"]}
     assert stock == {4: 4, 5: 1, 8: 87}
-    rows = call.reply("ka/show")["data"]["ka"]["data"]
+    rows = api.reply("ka/show")["data"]["ka"]["data"]
     assert [(row["pay_order_id"], row["status"]) for row in rows[:3]] == [
         (1, "sold"),
         (1, "sold"),
         (0, "soldin"),
     ]
-    assert call.reply("ka/create", content="EXAMPLE-8-001")["code"] == 112  # sold keys are still stored
+    assert api.reply("ka/create", content="EXAMPLE-8-001")["code"] == 112  # sold keys are still stored
 
 
 def test_unknown_order_raises_lookup_error(sandbox: Sandbox) -> None:
@@ -184,10 +184,10 @@ BEIJING = timezone(timedelta(hours=8))
     ],
 )
 def test_callback_query_has_the_values_of_the_order(
-    payment: Any, realprice: str, paytime: str, sandbox: Sandbox, call: Any
+    payment: Any, realprice: str, paytime: str, sandbox: Sandbox, api: Any
 ) -> None:
     """A callback has prices with two decimals, the time in seconds, and the order's custom as extend."""
-    call.reply("pay/create", product_num="2", pay_type="alipay", custom="a+b &c=密")
+    api.reply("pay/create", product_num="2", pay_type="alipay", custom="a+b &c=密")
     query = dict(parse_qsl(sandbox.callback_query(1, **payment), strict_parsing=True))
     sign = query.pop("sign")
     assert query == {
@@ -204,10 +204,10 @@ def test_callback_query_has_the_values_of_the_order(
     assert sandbox.orders()[0].state == "pending"
 
 
-def test_callback_has_the_appkey_of_the_orders_shop(sandbox: Sandbox, call: Any) -> None:
+def test_callback_has_the_appkey_of_the_orders_shop(sandbox: Sandbox, api: Any) -> None:
     """The callback of the second shop's order has the second shop's appkey."""
     sandbox.add_keys(3, ["AAA"])
-    call.reply("pay/create", sandbox.shops[1], product_id="3")
+    api.reply("pay/create", sandbox.shops[1], product_id="3")
     assert parse_qs(sandbox.callback_query(1))["appkey"] == [sandbox.shops[1].appkey]
 
 
@@ -221,23 +221,23 @@ def test_callback_has_the_appkey_of_the_orders_shop(sandbox: Sandbox, call: Any)
         ("<b>&'\"%+\\😀", ["<b>&'\"%+\\😀"]),
     ],
 )
-def test_ka_create_stores_each_line(content: str, keys: list[str], sandbox: Sandbox, call: Any) -> None:
+def test_ka_create_stores_each_line(content: str, keys: list[str], sandbox: Sandbox, api: Any) -> None:
     """Each line is a key, without the characters that PHP's trim() removes. Empty lines are skipped."""
-    assert call.reply("ka/create", content=content)["data"] == f"成功录入:{len(keys)}条卡密"
+    assert api.reply("ka/create", content=content)["data"] == f"成功录入:{len(keys)}条卡密"
     assert sandbox.keys(8)[89:] == keys  # the example shop has 89
 
 
-def test_stored_keys_are_skipped(sandbox: Sandbox, call: Any) -> None:
+def test_stored_keys_are_skipped(sandbox: Sandbox, api: Any) -> None:
     """The message counts only newly stored keys. If all keys are stored already, the code is 112."""
     content = "EXAMPLE-8-001\nAAA\nBBB"
-    assert call.reply("ka/create", content=content)["data"] == "成功录入:2条卡密"
-    assert call.reply("ka/create", content=content)["code"] == 112
+    assert api.reply("ka/create", content=content)["data"] == "成功录入:2条卡密"
+    assert api.reply("ka/create", content=content)["code"] == 112
     assert sandbox.keys(8)[89:] == ["AAA", "BBB"]
 
 
-def test_products_may_share_a_key(sandbox: Sandbox, call: Any) -> None:
+def test_products_may_share_a_key(sandbox: Sandbox, api: Any) -> None:
     """A key that is stored for another product is new for this one."""
-    assert call.reply("ka/create", product_id="4", content="EXAMPLE-8-001")["data"] == "成功录入:1条卡密"
+    assert api.reply("ka/create", product_id="4", content="EXAMPLE-8-001")["data"] == "成功录入:1条卡密"
     assert sandbox.keys(4)[-1] == "EXAMPLE-8-001"
 
 

@@ -119,8 +119,8 @@ async def test_browser_returns_after_an_accepted_callback(order_has_url: bool, s
     assert f'<code class="long">{RETURN_URL}</code>' in await fetch_page(sandbox, "/orders/1")
 
 
-def sign_return_query(sandbox: Sandbox, fields: dict[str, str]) -> str:
-    """Sign the fields of a return query without the sandbox's code."""
+def signature_of_return(sandbox: Sandbox, fields: dict[str, str]) -> str:
+    """Return the signature of a return query with these fields, computed without the sandbox's code."""
     names = ("price", "type", "product_id", "order_id", "out_order_id")
     text = sandbox.appkey + "".join(fields.get(name, "") for name in names)
     return md5_hex(md5_hex(text) + sandbox.appsecret)
@@ -140,7 +140,7 @@ async def test_return_query_has_product_id_and_signature(sandbox: Sandbox) -> No
             "order_id": str(order_id),
             "out_order_id": "T-2001-X",
         }
-        assert sign == sign_return_query(sandbox, fields)
+        assert sign == signature_of_return(sandbox, fields)
 
 
 async def test_return_product_id_false_omits_a_made_up_product_id(clock: Any) -> None:
@@ -150,7 +150,7 @@ async def test_return_product_id_false_omits_a_made_up_product_id(clock: Any) ->
         await create(sandbox, "stablepay/create", product_id="8")
         fields = dict(parse_qsl(sandbox.return_query(1), strict_parsing=True))
         assert "product_id" not in fields
-        assert fields.pop("sign") == sign_return_query(sandbox, fields)
+        assert fields.pop("sign") == signature_of_return(sandbox, fields)
         assert "product_id=8&" in sandbox.return_query(2)
 
 

@@ -18,17 +18,17 @@ def test_logs_contain_no_secret(sandbox: Sandbox, connect_to: Any, caplog: pytes
     """At the level DEBUG, no log line contains an appsecret, a signature or a card key."""
     caplog.set_level("DEBUG")
     caplog.set_level("DEBUG", logger="uvicorn.error")  # tests of the CLI leave it at a higher level
-    call = connect_to(sandbox)
-    call("ka/create", content=CANARY)
-    call("ka/create", content=CANARY)
-    call("ka/create", content=CANARY + "x" * 256)
-    call("ka/show", page="2")
+    api = connect_to(sandbox)
+    api.call("ka/create", content=CANARY)
+    api.call("ka/create", content=CANARY)
+    api.call("ka/create", content=CANARY + "x" * 256)
+    api.call("ka/show", page="2")
     form = {"Content-Type": "application/x-www-form-urlencoded"}
-    call.client.post("ka/create", content=b"content=%FF" + CANARY.encode(), headers=form)
+    api.client.post("ka/create", content=b"content=%FF" + CANARY.encode(), headers=form)
     for kind in FaultKind:
         sandbox.fault(Fault(kind, code=113, seconds=0))
         try:
-            call("ka/create", content=CANARY)
+            api.call("ka/create", content=CANARY)
         except httpx.RemoteProtocolError:
             continue
     records = [record for record in caplog.records if not record.name.startswith(("httpx", "httpcore"))]
@@ -39,7 +39,7 @@ def test_logs_contain_no_secret(sandbox: Sandbox, connect_to: Any, caplog: pytes
     assert "ka/create: fault half_json" in messages
     assert any(line.endswith("a name or value is not UTF-8") for line in messages)
     text = "\n".join(str(record.__dict__) for record in records)
-    for secret in (CANARY, sandbox.appsecret, call.form("ka/create", content=CANARY)["sign"]):
+    for secret in (CANARY, sandbox.appsecret, api.form("ka/create", content=CANARY)["sign"]):
         assert secret not in text
 
 

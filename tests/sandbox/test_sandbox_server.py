@@ -28,10 +28,10 @@ def sandbox_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("gatepay-sandbox")]
 
 
-async def call_product_show(url: str, sandbox: Sandbox, call: Any, no_certificates: ssl.SSLContext) -> Any:
+async def call_product_show(url: str, sandbox: Sandbox, api: Any, no_certificates: ssl.SSLContext) -> Any:
     """Call product/show at *url*. Return the code of the reply."""
     async with httpx.AsyncClient(base_url=url, verify=no_certificates) as client:
-        return (await client.post("product/show", data=call.form("product/show"))).json()["code"]
+        return (await client.post("product/show", data=api.form("product/show"))).json()["code"]
 
 
 async def test_serve_ends_with_its_block(sandbox: Sandbox) -> None:
@@ -47,30 +47,30 @@ async def test_serve_ends_with_its_block(sandbox: Sandbox) -> None:
 
 
 async def test_server_works_while_callers_loop_is_blocked(
-    sandbox: Sandbox, call: Any, no_certificates: ssl.SSLContext
+    sandbox: Sandbox, api: Any, no_certificates: ssl.SSLContext
 ) -> None:
     """The server replies while the caller's event loop is blocked."""
     async with sandbox.serve() as url:
         with httpx.Client(base_url=url, verify=no_certificates) as blocking:
-            reply = blocking.post("product/show", data=call.form("product/show"))  # noqa: ASYNC212 -- on purpose
+            reply = blocking.post("product/show", data=api.form("product/show"))  # noqa: ASYNC212 -- on purpose
     assert reply.json()["code"] == 100
 
 
-async def test_sandbox_can_be_served_on_two_ports(sandbox: Sandbox, call: Any, no_certificates: ssl.SSLContext) -> None:
+async def test_sandbox_can_be_served_on_two_ports(sandbox: Sandbox, api: Any, no_certificates: ssl.SSLContext) -> None:
     """A sandbox can be served on two ports at the same time, with one database."""
     async with sandbox.serve() as first, sandbox.serve() as second:
         assert first != second
-        assert [await call_product_show(url, sandbox, call, no_certificates) for url in (first, second)] == [100, 100]
+        assert [await call_product_show(url, sandbox, api, no_certificates) for url in (first, second)] == [100, 100]
     assert len(sandbox.requests) == 2
 
 
-async def test_port_can_be_reused_immediately(sandbox: Sandbox, call: Any, no_certificates: ssl.SSLContext) -> None:
+async def test_port_can_be_reused_immediately(sandbox: Sandbox, api: Any, no_certificates: ssl.SSLContext) -> None:
     """A port can be served again immediately after the server stopped."""
     async with sandbox.serve() as url:
-        await call_product_show(url, sandbox, call, no_certificates)
+        await call_product_show(url, sandbox, api, no_certificates)
     async with sandbox.serve(port=httpx.URL(url).port or 0) as second_url:
         assert second_url == url
-        assert await call_product_show(url, sandbox, call, no_certificates) == 100
+        assert await call_product_show(url, sandbox, api, no_certificates) == 100
 
 
 async def test_taken_port_raises_port_taken_error(sandbox: Sandbox) -> None:
@@ -88,21 +88,21 @@ async def test_taken_port_raises_port_taken_error(sandbox: Sandbox) -> None:
 
 
 async def test_server_stops_despite_idle_connections(
-    sandbox: Sandbox, call: Any, no_certificates: ssl.SSLContext
+    sandbox: Sandbox, api: Any, no_certificates: ssl.SSLContext
 ) -> None:
     """An idle keep-alive connection doesn't delay the server's end."""
     async with httpx.AsyncClient(verify=no_certificates) as client:
         async with sandbox.serve() as url:
-            await client.post(url + "product/show", data=call.form("product/show"))
+            await client.post(url + "product/show", data=api.form("product/show"))
             stop_began = time.monotonic()
         assert time.monotonic() - stop_began < 5
         with pytest.raises(httpx.ConnectError):
-            await client.post(url + "product/show", data=call.form("product/show"))
+            await client.post(url + "product/show", data=api.form("product/show"))
 
 
 @pytest.mark.parametrize("kind", [FaultKind.SLOW, FaultKind.DRIP])
 async def test_server_stops_despite_a_hanging_request(
-    kind: FaultKind, sandbox: Sandbox, call: Any, no_certificates: ssl.SSLContext, caplog: pytest.LogCaptureFixture
+    kind: FaultKind, sandbox: Sandbox, api: Any, no_certificates: ssl.SSLContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A request that a slow fault delays is aborted immediately, and nothing is logged."""
     sandbox.fault(Fault(kind, seconds=600))
@@ -111,7 +111,7 @@ async def test_server_stops_despite_a_hanging_request(
     async def send_hanging_request(url: str) -> None:
         async with httpx.AsyncClient(base_url=url, verify=no_certificates, timeout=60) as client:
             try:
-                await client.post("pay/create", data=call.form("pay/create"))
+                await client.post("pay/create", data=api.form("pay/create"))
             except (httpx.RemoteProtocolError, httpx.ReadError) as error:
                 errors.append(error)
 
@@ -191,13 +191,13 @@ async def test_failed_start_raises_runtime_error(sandbox: Sandbox, monkeypatch: 
 
 
 async def test_concurrent_uploads_store_each_key_once(
-    sandbox: Sandbox, call: Any, no_certificates: ssl.SSLContext
+    sandbox: Sandbox, api: Any, no_certificates: ssl.SSLContext
 ) -> None:
     """A hundred concurrent uploads store each key once."""
     messages = []
 
     async def upload(client: httpx.AsyncClient, number: int) -> None:
-        form = call.form("ka/create", sandbox.shops[1], product_id="3", content=f"A{number}\nB{number}\nSAME")
+        form = api.form("ka/create", sandbox.shops[1], product_id="3", content=f"A{number}\nB{number}\nSAME")
         messages.append((await client.post("ka/create", data=form)).json()["data"])
 
     async with (
@@ -252,12 +252,12 @@ async def test_uvicorns_loggers_are_unchanged(sandbox: Sandbox) -> None:
 
 
 async def test_requests_are_not_in_the_access_log(
-    sandbox: Sandbox, call: Any, no_certificates: ssl.SSLContext, caplog: pytest.LogCaptureFixture
+    sandbox: Sandbox, api: Any, no_certificates: ssl.SSLContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Requests add no lines to uvicorn's access log."""
     caplog.set_level("DEBUG")
     async with sandbox.serve() as url:
-        await call_product_show(url, sandbox, call, no_certificates)
+        await call_product_show(url, sandbox, api, no_certificates)
     assert [record for record in caplog.records if record.name == "uvicorn.access"] == []
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 
 from gatepay_async.callbacks.events import CallbackEvent, EventKind, OnEvent, report_event
-from gatepay_async.callbacks.once import Handler, Lookup, Once
+from gatepay_async.callbacks.once import Handler, Lookup, OncePerPayment
 from gatepay_async.callbacks.store import Store
 from gatepay_async.protocol.callback import credentials_of, verify_callback
 from gatepay_async.protocol.callback_errors import CallbackError, MalformedCallbackError, StaleCallbackError
@@ -51,16 +51,16 @@ _REPLY_HEADERS = {
 
 # GatePay documents only the two words. The HTTP status is for proxies, logs and alarms.
 _SUCCESS_REPLY = CallbackReply("success", 200)
-_REFUSED = CallbackReply("fail", 400)
-_FAILED = CallbackReply("fail", 500)
-_WRONG_METHOD = CallbackReply("fail", 405)
-_TOO_SLOW = CallbackReply("fail", 408)
+_REFUSED_REPLY = CallbackReply("fail", 400)
+_FAILED_REPLY = CallbackReply("fail", 500)
+_WRONG_METHOD_REPLY = CallbackReply("fail", 405)
+_TOO_SLOW_REPLY = CallbackReply("fail", 408)
 _REPLY_BY_KIND = {
     EventKind.HANDLED: _SUCCESS_REPLY,
     EventKind.REPEATED: _SUCCESS_REPLY,
-    EventKind.UNDERPAID: _REFUSED,
-    EventKind.REFUSED: _REFUSED,
-    EventKind.FAILED: _FAILED,
+    EventKind.UNDERPAID: _REFUSED_REPLY,
+    EventKind.REFUSED: _REFUSED_REPLY,
+    EventKind.FAILED: _FAILED_REPLY,
 }
 
 
@@ -172,7 +172,7 @@ class CallbackApp:
         self._timeout = _check_timeout(timeout)
         self._clock = clock
         self._store = store
-        self._once = Once(handler, store, lookup, parse_amount("shortfall", shortfall), self._timeout)
+        self._once = OncePerPayment(handler, store, lookup, parse_amount("shortfall", shortfall), self._timeout)
         self._in_progress = 0
         self._telemetry: Telemetry | None = None
 
@@ -228,14 +228,14 @@ class CallbackApp:
             # Not deleted as in receive(): the server's own frames hold the query, too.
             return await self._respond(scope["query_string"])
         if scope["method"] != "POST":
-            return _WRONG_METHOD
+            return _WRONG_METHOD_REPLY
         if not _is_form(scope["headers"]):
             return await self._refuse(MalformedCallbackError(problem=Problem("not_a_form")))
         body = None
         with anyio.move_on_after(self._timeout) as reading:
             body = await _read_body(receive)
         if reading.cancelled_caught:
-            return _TOO_SLOW
+            return _TOO_SLOW_REPLY
         if body is None:
             return None
         response = self._respond(body)
@@ -317,7 +317,7 @@ def _is_form(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 
 async def _send_reply(reply: CallbackReply, send: Send) -> None:
     headers = list(_REPLY_HEADERS[reply.body])
-    if reply is _WRONG_METHOD:
+    if reply is _WRONG_METHOD_REPLY:
         headers.append((b"allow", b"GET, POST"))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body.encode()})
@@ -327,7 +327,7 @@ def _check_async(name: str, function: object) -> None:
     """Raise if *function* is neither an async function nor an object with an async ``__call__``."""
     while isinstance(function, partial):
         function = function.func
-    call = getattr(type(function), "__call__", None)  # noqa: B004 -- an object's own; a class would be constructed
+    call = getattr(type(function), "__call__", None)  # noqa: B004 -- its type's: calling a class only constructs an object
     if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(call):
         raise InvalidRequestError(field=name, problem=Problem("not_async_function", name=name))
 

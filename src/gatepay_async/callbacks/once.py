@@ -28,7 +28,7 @@ _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.01, 0.25  # between two attempts to claim a cal
 
 
 @frozen
-class Once:
+class OncePerPayment:
     """
     Calls the handler once for each payment.
 
@@ -87,7 +87,7 @@ class Once:
 
     async def _wait_for_claim(self, claim: Claim) -> tuple[Standing, float]:
         """
-        Claim the callback. If another delivery holds it, wait for that one up to the time-out.
+        Claim the callback. If another delivery holds it, keep trying until the time-out.
 
         Returns:
             The standing, and the handler's deadline, which is before the end of the lease.
@@ -159,7 +159,7 @@ class Once:
         try:
             is_recorded = await self._commit_shielded(claim)
         except anyio.get_cancelled_exc_class():
-            await self._commit_shielded(claim)  # anyio's shield doesn't stop asyncio's Task.cancel(); it comes once
+            await self._commit_shielded(claim)  # anyio's shield doesn't stop a first Task.cancel() of asyncio
             raise
         if not is_recorded:
             raise TimeoutError("the lease ended before the handler did; another delivery may have been handled, too")

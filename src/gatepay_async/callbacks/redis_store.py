@@ -188,7 +188,7 @@ class RedisStore:
 
 
 def _client_of(url: str) -> Redis:
-    """Return a client for *url*. The error for an invalid one has no cause, because the URL may hold a password."""
+    """Return a client for *url*. The error for an invalid URL has no cause, because the URL may hold a password."""
     with suppress(ValueError):
         return Redis.from_url(url)  # pyright: ignore[reportUnknownMemberType] -- its options have no types
     raise InvalidRequestError(field="redis", problem=Problem("not_redis"))

@@ -26,6 +26,8 @@ from gatepay_async.words.problem import Problem
 
 # Each commit deletes at most so many expired rows, so that a large number of them doesn't delay a delivery.
 _ROWS_PER_DELETE = 100
+
+# The columns are explained in sqlite_file.py.
 _SELECT_CLAIM = "SELECT facts, ends, at, boot, since FROM callback WHERE key = ?"
 _INSERT_CLAIM = (
     "INSERT OR REPLACE INTO callback (key, token, facts, ends, at, boot, since) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -201,7 +203,7 @@ class _Writer:
         return database.execute(_DELETE_CLAIM, (claim.key, claim.token)).rowcount == 1
 
     def _read_standing(self, database: sqlite3.Connection, claim: Claim) -> Standing:
-        """Return the answer to *claim*. The columns are explained in ``sqlite_file.py``."""
+        """Return the answer to *claim*: the state of its callback."""
         row: tuple[str, float | None, float, str, float | None] | None = database.execute(
             _SELECT_CLAIM, (claim.key,)
         ).fetchone()

@@ -50,7 +50,7 @@ class Store(Protocol):
         ...
 
     async def claim(self, claim: Claim) -> Standing:
-        """Claim a callback that is neither handled nor claimed. Atomic: one caller gets it. Don't wait for others."""
+        """Claim a callback that is neither handled nor claimed. Only one caller gets it, and none waits for another."""
         ...
 
     async def commit(self, claim: Claim) -> bool:

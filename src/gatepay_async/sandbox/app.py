@@ -128,7 +128,7 @@ def _endpoint_of(scope: Scope) -> Endpoint | None:
 def build_app(api: ApiService, pages: ASGIApp) -> Starlette:
     """Build the application: one route for each endpoint, the QR codes, and the pages for all other paths."""
     calls = [
-        Route(f"/{endpoint.path}", partial(_call, api, endpoint), methods=[endpoint.method])
+        Route(f"/{endpoint.path}", partial(_handle_call, api, endpoint), methods=[endpoint.method])
         for endpoint in ENDPOINTS.values()
     ]
     return Starlette(
@@ -149,7 +149,7 @@ async def _show_qrcode(request: Request) -> Response:
     return Response(await to_thread.run_sync(qrcode_png, text), media_type="image/png")
 
 
-async def _call(api: ApiService, endpoint: Endpoint, request: Request) -> Response:
+async def _handle_call(api: ApiService, endpoint: Endpoint, request: Request) -> Response:
     """Read the request, and execute the call in a thread."""
     body = await read_body(request.receive, limit=MAX_BODY_BYTES)
     if body is None:
@@ -158,11 +158,11 @@ async def _call(api: ApiService, endpoint: Endpoint, request: Request) -> Respon
         read = partial(read_pairs, request.scope["query_string"])
     else:
         read = partial(read_form, request.headers.get("content-type", ""), body)
-    serve = partial(_serve, api, endpoint, read, request.scope[OUTCOME], origin=origin_of(request.scope))
-    return await to_thread.run_sync(serve)
+    execute = partial(_execute_call, api, endpoint, read, request.scope[OUTCOME], origin=origin_of(request.scope))
+    return await to_thread.run_sync(execute)
 
 
-def _serve(
+def _execute_call(
     api: ApiService, endpoint: Endpoint, read: Callable[[], dict[str, str]], outcome: CallOutcome, *, origin: str
 ) -> Response:
     """Execute a call. *read* returns its fields; *outcome* receives the facts about it."""

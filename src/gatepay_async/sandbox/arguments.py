@@ -32,18 +32,18 @@ def check_amount(name: str, amount: object, *, least: Decimal = ONE_FEN) -> None
 
 def list_texts(name: str, texts: object) -> list[str]:
     """Return an iterable of texts as a list. A single text is refused: it would be split into letters."""
-    found: list[Any] = _as_list(name, texts)
-    for text in found:
+    items: list[Any] = _as_list(name, texts)
+    for text in items:
         check_text(name, text)
-    return found
+    return items
 
 
 def list_wholes(name: str, numbers: object) -> list[int]:
     """Return an iterable of whole numbers from 1 as a list."""
-    found: list[Any] = _as_list(name, numbers)
-    for number in found:
+    items: list[Any] = _as_list(name, numbers)
+    for number in items:
         check_whole(name, number, 1)
-    return found
+    return items
 
 
 def _as_list(name: str, values: object) -> list[Any]:

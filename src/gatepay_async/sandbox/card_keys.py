@@ -103,7 +103,7 @@ def delete(connection: sqlite3.Connection, product_id: int, key_ids: Sequence[in
 
 def restore(connection: sqlite3.Connection, product_id: int, keys: Mapping[int, str], *, now: int) -> None:
     """
-    Store deleted keys under their former ids, as restoring a backup or a refund does.
+    Store deleted keys under their former ids, as after a refund or when a backup is restored.
 
     Raises:
         sqlite3.IntegrityError: An id or a key exists already.

@@ -97,10 +97,10 @@ class Console:
         """Show how to connect, and how many orders and callbacks there are."""
         context = await to_thread.run_sync(self._load_overview)
         base_url = f"{origin_of(request.scope)}/api/"
-        keys: ShopAccount = context["keys"]
+        credentials: ShopAccount = context["credentials"]
         variables = {
-            "GATEPAY_APPKEY": keys.appkey,
-            "GATEPAY_APPSECRET": keys.appsecret,
+            "GATEPAY_APPKEY": credentials.appkey,
+            "GATEPAY_APPSECRET": credentials.appsecret,
             "GATEPAY_BASE_URL": base_url,
             "GATEPAY_CLOUD_BASE_URL": base_url,
         }
@@ -108,18 +108,18 @@ class Console:
         # A fault is used up when it has hit `times` requests. None, which never equals a count, means no limit.
         remaining_faults = sum(armed.applied != armed.fault.times for armed in self._faults.read())
         context |= {"lines": lines, "names": SHELL_NAMES, "command": "gatepay products"}
-        return render(request, "overview.html", here="overview", faults=remaining_faults, **context)
+        return render(request, "overview.html", active_tab="overview", faults=remaining_faults, **context)
 
     def _load_overview(self) -> dict[str, Any]:
         """Load the data that the overview shows."""
         with self._order_service.open() as (connection, _):
             return {
-                "keys": shops.accounts(connection)[0].keys,
+                "credentials": shops.accounts(connection)[0].credentials,
                 "orders": orders.count(connection),
                 "paid": orders.count(connection, state="paid"),
                 "callbacks": deliveries.count(connection),
                 "failed": deliveries.count_failed(connection),
-                "last": orders.list_page(connection, offset=0, limit=3),
+                "newest_orders": orders.list_page(connection, offset=0, limit=3),
             }
 
     # -- shops and products ------------------------------------------------------------------------------
@@ -154,7 +154,9 @@ class Console:
     ) -> Response:
         rows = await to_thread.run_sync(self._load_shops)
         saved = request.query_params.get("saved", "")
-        return render(request, "shops.html", status=status, here="shops", shops=rows, rejected=rejected, saved=saved)
+        return render(
+            request, "shops.html", status=status, active_tab="shops", shops=rows, rejected=rejected, saved=saved
+        )
 
     def _load_shops(self) -> list[dict[str, object]]:
         with self._order_service.open() as (connection, _):
@@ -192,7 +194,7 @@ class Console:
             request,
             "orders.html",
             status=status,
-            here="orders",
+            active_tab="orders",
             listing=listing,
             products=products,
             form=form,
@@ -226,7 +228,7 @@ class Console:
         context = await to_thread.run_sync(self._load_order, _path_number(request))
         if context is None:
             return render(request, "error.html", status=404, problem="no_order")
-        return render(request, "console_order.html", status=status, here="orders", problem=problem, **context)
+        return render(request, "console_order.html", status=status, active_tab="orders", problem=problem, **context)
 
     def _load_order(self, number: int) -> dict[str, object] | None:
         with self._order_service.open() as (connection, _):
@@ -245,7 +247,7 @@ class Console:
     async def show_deliveries(self, request: Request) -> Response:
         """List the deliveries, newest first."""
         listing = await to_thread.run_sync(partial(self._list_page, request, deliveries.count, deliveries.list_page))
-        return render(request, "deliveries.html", here="deliveries", listing=listing)
+        return render(request, "deliveries.html", active_tab="deliveries", listing=listing)
 
     def _list_page(
         self, request: Request, count: Callable[..., int], list_page: Callable[..., Sequence[object]]
@@ -283,7 +285,7 @@ class Console:
             request,
             "faults.html",
             status=status,
-            here="faults",
+            active_tab="faults",
             faults=self._faults.read(),
             kinds=list(FaultKind),
             endpoints=list(ENDPOINTS),
@@ -296,10 +298,10 @@ def _shop_values(connection: Connection, account: Account) -> dict[str, object]:
     state = shops.find_shop(connection, account.admin_id)
     token = None if state is None else state.token
     return {
-        "keys": account.keys,
+        "credentials": account.credentials,
         "state": state,
         "products": shops.list_stock(connection, account.admin_id),
-        "quick_pay": None if token is None else quick_pay_path(account.keys.appkey, token),
+        "quick_pay": None if token is None else quick_pay_path(account.credentials.appkey, token),
     }
 
 

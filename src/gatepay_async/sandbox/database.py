@@ -12,11 +12,11 @@ from gatepay_async.sqlite_files import connect, open_shared
 
 __all__ = ["LaterVersionError", "SandboxDatabase"]
 
+LOCK_TIMEOUT_S = 5.0  # for another process's transaction
+
 # Money is in fen (1/100 yuan), times are epoch seconds, as in the vendor's examples.
 # An account stays when its shop is removed: GatePay has a code for a valid appkey without a shop.
 # The CHECK gives code 113 (storage failed) a real cause: on MySQL, the column would be VARCHAR(255).
-LOCK_TIMEOUT_S = 5.0  # for another process's transaction
-
 _FIRST_SCHEMA = """
 CREATE TABLE account (appkey TEXT PRIMARY KEY, appsecret TEXT NOT NULL, admin_id INTEGER NOT NULL UNIQUE);
 CREATE TABLE shop (
@@ -39,7 +39,7 @@ CREATE TABLE pay_order (
     state TEXT NOT NULL DEFAULT 'pending', created INTEGER NOT NULL);
 CREATE INDEX pay_order_day ON pay_order (admin_id, created);
 """
-# The statements that turn the schema of one version into the next, by the number of the new one.
+# The statements that upgrade the schema from the version before, by the number of the new version.
 _MIGRATIONS = {
     # Pending orders of version 1 never expire, because orders didn't at that time.
     2: """
@@ -109,7 +109,7 @@ class SandboxDatabase:
 
     Args:
         path: The file, or ``:memory:``. If the file doesn't exist, it is created with the vendor's example shops.
-        keys: Whether a new file gets example card keys, too.
+        with_card_keys: Whether a new file gets example card keys, too.
         now: Epoch seconds, for the rows of a new file.
 
     Raises:
@@ -117,16 +117,16 @@ class SandboxDatabase:
         sqlite3.Error: The file can't be opened, or is no database.
     """
 
-    def __init__(self, path: str | Path, *, keys: bool, now: int) -> None:
+    def __init__(self, path: str | Path, *, with_card_keys: bool, now: int) -> None:
         self._lock = Lock()
         with ExitStack() as stack:
             self._connection = stack.enter_context(closing(open_shared(path, timeout=LOCK_TIMEOUT_S)))
             self._connection.row_factory = sqlite3.Row
             self._connection.execute("PRAGMA synchronous = NORMAL")
-            self._migrate(path, keys=keys, now=now)
+            self._migrate(path, with_card_keys=with_card_keys, now=now)
             stack.pop_all()
 
-    def _migrate(self, path: str | Path, *, keys: bool, now: int) -> None:
+    def _migrate(self, path: str | Path, *, with_card_keys: bool, now: int) -> None:
         """Fill a new file, or migrate an existing one to the newest schema."""
         with self.transaction() as connection:
             version = int(connection.execute("PRAGMA user_version").fetchone()[0])
@@ -134,7 +134,7 @@ class SandboxDatabase:
                 raise LaterVersionError(path, version)
             if version == 0:
                 _execute_all(connection, _newest_schema())
-                insert_examples(connection, keys=keys, now=now)
+                insert_examples(connection, with_card_keys=with_card_keys, now=now)
             else:  # an existing file keeps its contents: example card keys that were deleted stay deleted
                 _run_migrations(connection, version)
             connection.execute(f"PRAGMA user_version = {_VERSION}")

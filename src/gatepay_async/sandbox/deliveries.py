@@ -220,12 +220,13 @@ def _url_and_body(
     # Read the shop's URL anew for each attempt: the user may have corrected it.
     order = orders.get(connection, row["order_id"])
     shop = shops.find_shop(connection, order.admin_id)
+    # notify_both: which of the URLs are called was decided when the delivery was planned.
     url = urls_of(order, shop, notify_both=True).get(row["url_of"])
     if url is None:
         return None, None
     query = callback_query(
         order,
-        shops.account_of(connection, order.admin_id).keys,
+        shops.account_of(connection, order.admin_id).credentials,
         realprice=order.price if order.realprice is None else order.realprice,
         paytime=int(now) if order.paid_at is None else order.paid_at,
         with_appkey=method == "GET",

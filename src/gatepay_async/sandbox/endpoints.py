@@ -34,7 +34,6 @@ __all__ = ["ENDPOINTS"]
 
 _FIRST_PAY_TYPES = ("wechat", "alipay", "onecode")
 MAX_KEYS = 500  # in one call of ka/create
-# The characters that PHP's trim() removes. A Unicode space is part of a key.
 
 
 @frozen(kw_only=True)
@@ -67,7 +66,7 @@ class FirstEndpoint(Endpoint):
         if account is None:
             raise CallRefusedError(Cause.APPKEY)
         parts = [form[name] for name in self.signed]
-        require(is_signed(form["sign"], *account.keys, parts), Cause.SIGNATURE, self.signed_names)
+        require(is_signed(form["sign"], *account.credentials, parts), Cause.SIGNATURE, self.signed_names)
         return account.admin_id
 
 
@@ -76,8 +75,8 @@ def _require_pay_type(form: FormFields) -> None:
 
 
 def _require_single_for_wechat(form: FormFields) -> None:
-    several = is_positive(form["product_num"]) and int(form["product_num"]) > 1
-    require(not (several and form["pay_type"] == "wechat"), Cause.SINGLE_ONLY)
+    is_several = is_positive(form["product_num"]) and int(form["product_num"]) > 1
+    require(not (is_several and form["pay_type"] == "wechat"), Cause.SINGLE_ONLY)
 
 
 def _require_product_id(form: FormFields) -> None:
@@ -119,7 +118,7 @@ def _pay_create(context: CallContext, admin_id: int, form: FormFields) -> object
     quantity = int(form["product_num"])
     require(quantity <= card_keys.stock(context.connection, product.id), Cause.STOCK)
     price = product.price * quantity
-    spent = orders.ordered_today(context.connection, admin_id, now=context.now)
+    spent = orders.amount_ordered_today(context.connection, admin_id, now=context.now)
     require(shop.quota is None or spent + price <= shop.quota * 100, Cause.QUOTA)  # the quota is in yuan
     licence_until = shop.licence_until
     require(licence_until is None or datetime.fromtimestamp(context.now, UTC) < licence_until, Cause.LICENCE)
@@ -195,6 +194,7 @@ def _ka_create(context: CallContext, admin_id: int, form: FormFields) -> object:
 
 def _parse_keys(content: str, *, case_insensitive: bool) -> list[str]:
     """Split *content* into card keys, and check their number and that none is repeated."""
+    # strip() without an argument would also remove Unicode spaces, which are part of a key.
     lines = [line.strip(TRIMMED_CHARS) for line in content.split("\n")]
     keys = [line for line in lines if line]
     compared = {key.casefold() for key in keys} if case_insensitive else set(keys)

@@ -61,14 +61,14 @@ _PRODUCTS = [
 _STOCK = {4: 4, 5: 1, 8: 89}
 
 
-def insert_examples(connection: sqlite3.Connection, *, keys: bool, now: int) -> None:
-    """Insert both shops with random credentials, and their products; with *keys*, also card keys."""
+def insert_examples(connection: sqlite3.Connection, *, with_card_keys: bool, now: int) -> None:
+    """Insert both shops with random credentials, and their products; with *with_card_keys*, also card keys."""
     for admin_id in (SHOP_ONE, SHOP_TWO):
         account = (secrets.token_hex(8), secrets.token_hex(16), admin_id)
         connection.execute("INSERT INTO account VALUES (?, ?, ?)", account)
         connection.execute("INSERT INTO shop (admin_id, token) VALUES (?, ?)", (admin_id, secrets.token_hex(8)))
     connection.executemany("INSERT INTO category VALUES (?, ?, ?)", _CATEGORIES)
     connection.executemany("INSERT INTO product VALUES (?, ?, ?, ?, ?, ?, ?)", _PRODUCTS)
-    for product_id, stock in _STOCK.items() if keys else ():
+    for product_id, stock in _STOCK.items() if with_card_keys else ():
         contents = [f"EXAMPLE-{product_id}-{number:03d}" for number in range(1, stock + 1)]
         add(connection, product_id, contents, now=now)

@@ -1,8 +1,8 @@
 """
 A strict parser for ``application/x-www-form-urlencoded`` bodies and for queries.
 
-It shares no code with the client's encoder on purpose, so that a bug in one can't be hidden by the same bug in the
-other. The vendor's PHP accepts most of the malformed forms that are refused here. The sandbox refuses them so that such
+It shares no code with the client's encoder on purpose, so that a bug in the encoder can't be hidden by the same bug
+here. The vendor's PHP accepts most of the malformed forms that are refused here. The sandbox refuses them so that such
 errors are noticed.
 """
 

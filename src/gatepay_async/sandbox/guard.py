@@ -74,8 +74,8 @@ def _is_own_host(host: str, scope: Scope) -> bool:
 
 
 def _is_own_form(headers: Mapping[str, str]) -> bool:
-    # Browsers since 2023 send Sec-Fetch-Site; `none` means that the user started the request. Older ones send Origin.
-    # A client that sends neither header isn't a browser, so the request can't come from another site's page.
+    # Browsers since 2023 send Sec-Fetch-Site; `none` means that the user started the request. Older browsers send
+    # Origin. A client that sends neither header isn't a browser, so the request can't come from another site's page.
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site is not None:
         return site in ("same-origin", "none")

@@ -21,7 +21,7 @@ from gatepay_async.sandbox.refusals import Cause
 from gatepay_async.sandbox.shops import ShopState
 from gatepay_async.sandbox.signatures import is_signed
 
-__all__ = ["LATER_ENDPOINTS", "PAY_TYPES", "name_of_amount", "parse_price"]
+__all__ = ["LATER_ENDPOINTS", "PAY_TYPES", "amount_order_name", "parse_price"]
 
 PAY_TYPES = ("wechat", "alipay")
 # Two decimals, and no leading zeros. GatePay doesn't document a largest price.
@@ -55,6 +55,7 @@ class LaterEndpoint(Endpoint):
         self._check_optional_fields(context, form)
         require(not shop.closed, Cause.CLOSED)
         if context.options.urls_required:
+            # GatePay's texts for these codes call the return URL "callback", and the callback URL "notify".
             require(bool(form.get("return_url") or shop.return_url), Cause.NO_CALLBACK_URL)
             require(bool(form.get("notify_url") or shop.callback_url), Cause.NO_NOTIFY_URL)
         _check_quota(context, shop, 0)  # 0: refuse only if the quota is exceeded already
@@ -70,7 +71,7 @@ class LaterEndpoint(Endpoint):
         require(bool(form.get("sign")), Cause.NO_SIGN)
         # As in PHP, a missing field counts as empty.
         parts = [form.get(name, "") for name in self.signed]
-        require(is_signed(form["sign"], *account.keys, parts), Cause.SIGNATURE, self.signed_names)
+        require(is_signed(form["sign"], *account.credentials, parts), Cause.SIGNATURE, self.signed_names)
         return shop
 
     def _check_optional_fields(self, context: CallContext, form: FormFields) -> None:
@@ -92,7 +93,7 @@ class LaterEndpoint(Endpoint):
 
 def _check_quota(context: CallContext, shop: ShopState, price: int) -> None:
     """Check that today's orders and *price*, in fen, are within the shop's quota."""
-    spent = orders.ordered_today(context.connection, shop.admin_id, now=context.now)
+    spent = orders.amount_ordered_today(context.connection, shop.admin_id, now=context.now)
     require(shop.quota is None or spent + price <= shop.quota * 100, Cause.QUOTA)  # the quota is in yuan
 
 
@@ -113,7 +114,7 @@ def parse_price(text: str) -> int | None:
     return int(text.replace(".", "")) or None if _PRICE.fullmatch(text) else None
 
 
-def name_of_amount(price: int) -> str:
+def amount_order_name(price: int) -> str:
     """The name of an order without a product, as in the vendor's example."""
     return f"任意金额支付:{price // 100}.{price % 100:02d}元"
 
@@ -135,7 +136,7 @@ def _check_price(
 
 def _anypay_create(context: CallContext, admin_id: int, form: FormFields) -> object:
     price = _check_price(context, form, _get_shop(context, admin_id))
-    order = _new_order("anypay/create", admin_id, form, items={}, name=name_of_amount(price), price=price)
+    order = _new_order("anypay/create", admin_id, form, items={}, name=amount_order_name(price), price=price)
     return _insert_and_reply(context, form, order, signed_params=True)
 
 
@@ -147,7 +148,7 @@ def _cloudpay_create(context: CallContext, admin_id: int, form: FormFields) -> o
     # This endpoint has no fields for URLs. If extra fields are allowed, they are ignored.
     form_without_urls = {name: value for name, value in form.items() if name not in _URL_FIELDS}
     order = _new_order(
-        "cloudpay/create", admin_id, form_without_urls, items={}, name=name_of_amount(price), price=price
+        "cloudpay/create", admin_id, form_without_urls, items={}, name=amount_order_name(price), price=price
     )
     data = _insert_and_reply(context, form, order, signed_params=True)
     del data["qrcode_body"]  # the reply of this endpoint doesn't have it

@@ -80,9 +80,10 @@ class Options:
         past_last_page: What ``ka/show`` returns for a page past the last one. ``empty``: no rows. ``clamp``: the last
             page. ``refuse``: code 108. ``thinkphp``: no rows, and the number of the last page (0 if there are no keys).
         case_insensitive_keys: Compare keys as MySQL's default collation does: ``abc`` equals ``ABC``.
-        expires_after: When an unpaid order expires, in seconds or as a ``timedelta``, like the next two; None: never.
-        callback_interval: Seconds between a failed callback and the next attempt. There are four attempts.
-        callback_timeout: Seconds for one attempt, from connecting to the last byte.
+        expires_after: Seconds until an unpaid order expires, or a ``timedelta``; None: never.
+        callback_interval: Seconds between a failed callback and the next attempt, or a ``timedelta``. There are four
+            attempts.
+        callback_timeout: Seconds for one attempt, from connecting to the last byte, or a ``timedelta``.
         callbacks_beyond_loopback: Whether a callback URL may lead to another machine.
         callback_method: ``"GET"``: a query with the appkey, as on the vendor's page of April 2019. ``"POST"``: a form
             without the appkey, as since May 2019.

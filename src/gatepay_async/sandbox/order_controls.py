@@ -75,7 +75,7 @@ class OrderControls(ShopControls):
         when = stored.paid_at or self._clock() if paid_at is None else paid_at
         return callback_query(
             stored,
-            self._keys_of(stored),
+            self._credentials_of(stored),
             realprice=stored.realprice or stored.price if realprice is None else realprice,
             paytime=int(when),
             with_appkey=self._options.callback_method == "GET",
@@ -92,11 +92,11 @@ class OrderControls(ShopControls):
             LookupError: No order has that number.
         """
         stored = self._order_service.find(_order_number(order))
-        return return_query(stored, self._keys_of(stored), with_product_id=self._options.return_product_id)
+        return return_query(stored, self._credentials_of(stored), with_product_id=self._options.return_product_id)
 
-    def _keys_of(self, order: Order) -> ShopAccount:
+    def _credentials_of(self, order: Order) -> ShopAccount:
         """Return the appkey and appsecret of the order's shop."""
-        return next(account.keys for account in self._accounts if account.admin_id == order.admin_id)
+        return next(account.credentials for account in self._accounts if account.admin_id == order.admin_id)
 
     def pay(self, order: Order | int, *, realprice: Decimal | None = None) -> Order:
         """

@@ -156,8 +156,8 @@ class OrderService:
         url = order.return_url or shop.return_url
         if url is None or not any(delivery.state == "accepted" for delivery in order_deliveries):
             return None
-        keys = shops.account_of(connection, order.admin_id).keys
-        return with_query(url, return_query(order, keys, with_product_id=self.options.return_product_id))
+        credentials = shops.account_of(connection, order.admin_id).credentials
+        return with_query(url, return_query(order, credentials, with_product_id=self.options.return_product_id))
 
     @contextmanager
     def open(self) -> Generator[tuple[Connection, float], None, None]:

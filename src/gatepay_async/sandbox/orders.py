@@ -15,6 +15,7 @@ from attrs import field, frozen
 __all__ = [
     "NewOrder",
     "Order",
+    "amount_ordered_today",
     "count",
     "expire",
     "expire_overdue",
@@ -26,7 +27,6 @@ __all__ = [
     "list_orders",
     "list_page",
     "order_id_of_page",
-    "ordered_today",
     "page_url",
     "qrcode_data_uri",
     "qrcode_png",
@@ -284,7 +284,7 @@ def expire(connection: sqlite3.Connection, order_id: int, *, now: float) -> None
     )
 
 
-def ordered_today(connection: sqlite3.Connection, admin_id: int, *, now: int) -> int:
+def amount_ordered_today(connection: sqlite3.Connection, admin_id: int, *, now: int) -> int:
     """Return the total price of the seller's orders of this day, paid or not, in fen."""
     midnight = now - (now + MIDNIGHT_OFFSET_S) % DAY_S
     cursor = connection.execute(

@@ -105,7 +105,7 @@ class Outbox:
             True, or False if a delivery was still due or being sent after *seconds*.
         """
         deadline = time.monotonic() + seconds
-        self.notify()  # the senders: the caller may have advanced the clock, so that deliveries have become due
+        self.notify()  # wake the senders: the caller may have advanced the clock, so that deliveries have become due
         with self._changed:
             while self._has_open_delivery(order_id):
                 remaining = deadline - time.monotonic()

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gatepay_async.sandbox import orders, shops
-from gatepay_async.sandbox.later_endpoints import PAY_TYPES, name_of_amount
+from gatepay_async.sandbox.later_endpoints import PAY_TYPES, amount_order_name
 from gatepay_async.sandbox.order_service import OrderService
 from gatepay_async.sandbox.orders import NewOrder
 from gatepay_async.sandbox.pages import parse_amount
@@ -136,7 +136,7 @@ class QuickPayPage:
         """
         fen, options = int(price * 100), self._order_service.options
         with self._order_service.open() as (connection, now):
-            spent = orders.ordered_today(connection, shop.admin_id, now=int(now))
+            spent = orders.amount_ordered_today(connection, shop.admin_id, now=int(now))
             if not _is_shop_open(shop, now) or choice.pay_type in shop.closed_pay_types:
                 return None
             if shop.quota is not None and spent + fen > shop.quota * 100:  # the quota is in yuan
@@ -145,7 +145,7 @@ class QuickPayPage:
                 admin_id=shop.admin_id,
                 endpoint="pay/any",
                 items={},
-                name=name_of_amount(fen),
+                name=amount_order_name(fen),
                 price=fen,
                 pay_type=choice.pay_type,
                 out_order_id=str(uuid4()),

@@ -94,7 +94,7 @@ class Sandbox(OrderControls):
 
         Args:
             host: Only 127.0.0.1 is accepted.
-            port: 0: a free one.
+            port: The port; 0: a free one.
 
         Yields:
             The base URL, such as ``http://127.0.0.1:43211/api/``, as soon as the server accepts connections. At the end

@@ -35,7 +35,7 @@ class LoopbackServer:
     Args:
         app: The ASGI application.
         host: Only 127.0.0.1 is accepted, because the sandbox shows its secrets.
-        port: 0: a free one.
+        port: The port; 0: a free one.
 
     Raises:
         InvalidArgumentError: *host* is not 127.0.0.1, or *port* is no number of a port.

@@ -53,7 +53,7 @@ class ShopControls:
         self._options = options
         self._check_callback_url(callback_url)
         self._clock = clock
-        self._database = SandboxDatabase(path, keys=seed, now=int(clock()))
+        self._database = SandboxDatabase(path, with_card_keys=seed, now=int(clock()))
         with self._database.transaction() as connection:
             self._accounts = shops.accounts(connection)
         self._paging = Paging(card_keys.PER_PAGE)
@@ -65,24 +65,24 @@ class ShopControls:
     @property
     def appkey(self) -> str:
         """Shop one's public key."""
-        return self._accounts[0].keys.appkey
+        return self._accounts[0].credentials.appkey
 
     @property
     def appsecret(self) -> str:
         """Shop one's secret."""
-        return self._accounts[0].keys.appsecret
+        return self._accounts[0].credentials.appsecret
 
     @property
     def shops(self) -> list[ShopAccount]:
         """Both shops' ``(appkey, appsecret)``, shop one first."""
-        return [account.keys for account in self._accounts]
+        return [account.credentials for account in self._accounts]
 
     def _admin_id(self, appkey: str | None) -> int:
         """Return the admin id of a shop (None: of shop one)."""
         appkey = self.appkey if appkey is None else appkey
         check_str("appkey", appkey)
         for account in self._accounts:
-            if account.keys.appkey == appkey:
+            if account.credentials.appkey == appkey:
                 return account.admin_id
         raise LookupError(f"no shop has the appkey {appkey!r}")
 
@@ -227,7 +227,7 @@ class ShopControls:
 
     def restore_keys(self, product_id: int, keys: Mapping[int, str]) -> None:
         """
-        Store deleted keys under their former ids, as restoring a backup does; all or none.
+        Store deleted keys under their former ids, as when a backup is restored; all or none.
 
         Args:
             product_id: The product.

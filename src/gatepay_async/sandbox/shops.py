@@ -38,9 +38,9 @@ class ShopAccount(NamedTuple):
 
 @frozen(kw_only=True)
 class Account:
-    """An appkey, its appsecret, and the number of their owner. They stay when the owner's shop is removed."""
+    """An appkey, its appsecret, and the number of their owner. The account stays when the owner's shop is removed."""
 
-    keys: ShopAccount
+    credentials: ShopAccount
     admin_id: int
 
 
@@ -111,7 +111,7 @@ def account_of(connection: sqlite3.Connection, admin_id: int) -> Account:
 
 
 def _account(row: sqlite3.Row) -> Account:
-    return Account(keys=ShopAccount(row["appkey"], row["appsecret"]), admin_id=row["admin_id"])
+    return Account(credentials=ShopAccount(row["appkey"], row["appsecret"]), admin_id=row["admin_id"])
 
 
 def find_shop(connection: sqlite3.Connection, admin_id: int) -> ShopState | None:

@@ -60,13 +60,14 @@ def language_of(request: Request) -> Lang:
     for language in LANGUAGES:
         if language == chosen:
             return language
+    # Each preference is a language tag and, after a semicolon, its quality: "zh-CN;q=0.9".
     preferences = [
         preference.partition(";") for preference in request.headers.get("accept-language", "").lower().split(",")
     ]
     by_quality = sorted(preferences, key=lambda preference: -_quality(preference[2]))
-    for preference in by_quality:
+    for tag, _, _ in by_quality:
         for language in LANGUAGES:
-            if preference[0].strip().partition("-")[0] == language:
+            if tag.strip().partition("-")[0] == language:
                 return language
     return "en"
 
@@ -77,7 +78,7 @@ def _say_on_page(language: Lang, name: str, **values: object) -> str:
 
 
 def _quality(parameter: str) -> float:
-    """Parse the ``q=`` of an Accept-Language header; without one, it is 1."""
+    """Return the quality after ``q=`` in an Accept-Language header, or 1 if there is none."""
     try:
         return float(parameter.strip().removeprefix("q="))
     except ValueError:
