@@ -4,14 +4,12 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from surroundings import python_path
-from waiting import PATIENCE
 
-pytestmark = [pytest.mark.slow, pytest.mark.without_coverage]
+pytestmark = [pytest.mark.slow, pytest.mark.without_coverage, pytest.mark.hang_limit(180)]
 
 TESTS = Path(__file__).parent
 # Tests that hang in different ways, some followed by one that must pass. The stacks must contain `never`, `never_ends`.
@@ -38,6 +36,7 @@ async def test_task():
         group.start_soon(never)
 
 
+@pytest.mark.hang_limit(60)
 async def test_after_task():
     await anyio.sleep(0.01)
 
@@ -46,6 +45,7 @@ async def test_blocks_the_loop():
     never_ends()
 
 
+@pytest.mark.hang_limit(60)
 async def test_after_a_blocked_loop():
     await anyio.sleep(0.01)
 
@@ -73,6 +73,7 @@ def test_teardown(leaving):
     assert not "this fails, and then its teardown hangs"
 
 
+@pytest.mark.hang_limit(60)
 def test_last():
     pass
 """
@@ -85,6 +86,7 @@ import anyio
 import pytest
 
 
+@pytest.mark.hang_limit(60)
 def test_first():
     pass
 
@@ -99,6 +101,7 @@ def test_swallows_all(which):
             pass
 
 
+@pytest.mark.hang_limit(60)
 def test_between():
     pass
 
@@ -109,6 +112,7 @@ def test_ignores_alarm():
         time.sleep(1000)  # hangs on purpose
 
 
+@pytest.mark.hang_limit(60)
 def test_last():
     pass
 """
@@ -130,6 +134,7 @@ async def test_fixture(shielded):
     pass
 
 
+@pytest.mark.hang_limit(60)
 async def test_last():
     await anyio.sleep(0.01)
 """
@@ -154,7 +159,11 @@ def test_left():
 
 
 def run(folder: Path, tests: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run *tests* in another pytest process, with a limit of one second per test. Its output is in `stdout`."""
+    """
+    Run *tests* in another pytest process, with a limit of one second for those that hang. Its output is in `stdout`.
+
+    The process has no limit of its own: on a busy machine it may take minutes.
+    """
     (folder / "test_it.py").write_text(tests, "utf-8")
     (folder / "pytest.ini").touch()
     plugins = ("hanging", "ending", "anyio.pytest_plugin", "xdist.plugin")
@@ -166,7 +175,6 @@ def run(folder: Path, tests: str, *options: str) -> subprocess.CompletedProcess[
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
-        timeout=PATIENCE,
         check=False,
     )
 
@@ -207,10 +215,8 @@ def test_a_test_that_ignores_the_alarm_ends_its_worker(tmp_path: Path) -> None:
 
 def test_a_test_that_ignores_the_alarm_ends_the_run(tmp_path: Path) -> None:
     """Without workers, a test that ignores the alarm ends the run. The output has its name and its stack."""
-    started = time.monotonic()
     # Without pytest-xdist nothing kills the program that the first test would leave, so it starts none.
     done = run(tmp_path, TESTS_THAT_END_THE_PROCESS.replace("subprocess.Popen", "print"), "-n0", "--hang-grace=1")
-    assert time.monotonic() - started < PATIENCE
     assert done.returncode == 1
     assert "in <test test_it.py::test_swallows_all[" in done.stdout
 
