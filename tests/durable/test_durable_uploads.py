@@ -40,7 +40,7 @@ from gatepay_async.durable.records import batches
 from gatepay_async.durable.records.batches import Batch
 from gatepay_async.durable.records.job_progress import JobProgress
 from gatepay_async.durable.records.results import BatchResult
-from gatepay_async.durable.records.rows import BatchTask
+from gatepay_async.durable.records.rows import BatchTask, RunRow
 from gatepay_async.durable.spool import writer
 from gatepay_async.durable.work import dbos_host, runner
 from gatepay_async.durable.work.rate_limiter import RateLimiter
@@ -88,6 +88,26 @@ async def test_uploaded_file_has_the_report_of_a_plain_upload(workspace: Workspa
     assert adds_up(report)
     assert (progress_values[-1].stored, progress_values[-1].refused, progress_values[-1].in_flight) == (1704, 2, 0)
     assert progress_values[-1].read == len(lines)
+
+
+@on_sqlite
+async def test_first_run_of_a_batch_looks_for_no_earlier_runs(
+    workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run of a batch doesn't query the database for the results of earlier runs, since there are none."""
+    queries: list[list[str]] = []
+    uploads = workspace.uploads(shop)
+    async with uploads.submitter() as submit, uploads.worker() as this_worker:
+        runs_of_batches = this_worker._store.runs_of_batches
+
+        def record_query(ids: list[str]) -> dict[str, RunRow]:
+            queries.append(ids)
+            return runs_of_batches(ids)
+
+        monkeypatch.setattr(this_worker._store, "runs_of_batches", record_query)
+        job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
+        assert (await job.wait(every=POLL_S)).ok
+    assert [] not in queries
 
 
 @pytest.mark.slow
