@@ -9,7 +9,7 @@ from typing import Any, Self, TypeAlias
 from gatepay_async.words import Lang, say
 from gatepay_async.words.problems import OS_ERRORS, PROBLEMS
 
-__all__ = ["Problem", "message_of", "os_reason"]
+__all__ = ["Problem"]
 
 # A value in a sentence.
 Fact: TypeAlias = "str | int | float | Problem | None"
