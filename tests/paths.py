@@ -22,8 +22,10 @@ from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import CodeType, FrameType
+from typing import cast
 
 import anyio
+from anyio.abc import ByteSendStream
 from anyio.from_thread import start_blocking_portal
 from attrs import frozen
 from typer.testing import CliRunner
@@ -31,12 +33,24 @@ from typer.testing import CliRunner
 import gatepay_async
 from gatepay_async import AsyncGatePay
 from gatepay_async.cli.app import app
-from gatepay_async.durable import DurableUploads
+from gatepay_async.durable import DurableUploads, worker
 from gatepay_async.sandbox import Sandbox
 
 PACKAGE = Path(gatepay_async.__file__).parent
 SITE_PACKAGES = Path(sysconfig.get_path("purelib"))
 PRODUCT = 8
+# A program that submits each file that its standard input names. Its arguments are the database and the product.
+SUBMIT_FILES = """
+import asyncio, sys
+from gatepay_async.durable import DurableUploads
+
+async def main():
+    async with DurableUploads(lambda: None, database=sys.argv[1]).submitter() as submit:
+        for line in sys.stdin:
+            await submit.file(line.rstrip(), product_id=int(sys.argv[2]))
+
+asyncio.run(main())
+"""
 ClientCall = Callable[[AsyncGatePay, int], Awaitable[None]]
 
 
@@ -150,22 +164,25 @@ async def entered_by_a_batch(folder: Path) -> Entered:
     """
     Return the functions that an open worker enters to send the only batch of a second job.
 
-    The functions that submit the job and wait for its end aren't counted: that is another program's work.
+    Another process submits the jobs. The worker's regular tasks, which belong to no batch, are put off.
     """
-    database = folder / "uploads.sqlite3"
+    worker.HOUSEKEEPING_INTERVAL_S = 3600
+    file, database = folder / "keys.txt", folder / "uploads.sqlite3"
     with sandbox_in_a_thread() as (sandbox, url), record_code() as codes:  # before a thread of the worker starts
         connect = partial(AsyncGatePay, sandbox.appkey, sandbox.appsecret, base_url=url)
         uploads = DurableUploads(connect, database=f"sqlite:///{database}")
-        async with uploads.submitter() as submit, uploads.worker(concurrency=1):
+        program = [sys.executable, "-c", SUBMIT_FILES, f"sqlite:///{database}", str(PRODUCT)]
+        async with (
+            uploads.worker(concurrency=1),
+            await anyio.open_process(program, stdout=None, stderr=None) as process,
+        ):
             for number in (1, 2):
-                file = folder / f"{number}.txt"
                 file.write_text("\n".join(f"KEY-{number}-{index}" for index in range(500)), "utf-8")
-                await submit.file(file, product_id=PRODUCT)
                 codes.clear()
+                await cast("ByteSendStream", submitter.stdin).send(f"{file}\n".encode())
                 while count_sent_batches(database) < number:
                     await anyio.sleep(0.01)
-            entered = entered_in(codes, count_foreign=False)
-    return entered
+            return entered_in(codes, count_foreign=False)
 
 
 def count_sent_batches(database: Path) -> int:
