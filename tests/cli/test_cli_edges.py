@@ -257,7 +257,7 @@ def test_bug_is_raised() -> None:
         app._run_and_report(bug)
 
 
-def test_unknown_usage_error_keeps_clicks_text() -> None:
+def test_unknown_usage_error_keeps_its_text() -> None:
     """A usage error without a translation keeps its text, even if it has no parameter name."""
     assert usage.usage_problem(TyperException("odd")) == "odd"
     assert usage.usage_problem(typer.BadParameter("odd")) == "Invalid value for : odd"

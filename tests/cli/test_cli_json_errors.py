@@ -351,7 +351,7 @@ def test_order_whose_picture_cant_be_saved_is_one_object(
     assert len(shop.orders()) == 2
 
 
-def test_reply_of_a_shop_that_is_neither_word_is_one_object(gatepay: Any, shop: Sandbox) -> None:
+def test_reply_that_is_neither_success_nor_fail_is_one_object(gatepay: Any, shop: Sandbox) -> None:
     """The sandbox's console answers a callback with a web page."""
     url = os.environ["GATEPAY_BASE_URL"].removesuffix("api/")
     run = gatepay("callback", "send", url, "--order-id", 7, "--order", "T-1-X", "--price", "1.00", "--json")

@@ -85,10 +85,10 @@ def test_texts_of_the_table_are_used() -> None:
     for text_name in COMMAND:
         kind = text_name.removeprefix("todo.").removeprefix("failing.").partition(" ")[0]
         modules = (gatepay_async, durable)
-        table, _, replaced = text_name.partition(".")
-        replaces = replaced in {"problem": PROBLEMS, "sandbox": PAGES, "os": vars(errno)}.get(table, {})
+        prefix, _, replaced_name = text_name.partition(".")
+        replaces_problem = replaced_name in {"problem": PROBLEMS, "sandbox": PAGES, "os": vars(errno)}.get(prefix, {})
         assert (
-            replaces
+            replaces_problem
             or any(re.fullmatch(name, text_name) for name in names)
             or any(hasattr(module, kind) for module in modules)
         ), text_name
@@ -305,7 +305,7 @@ def test_table_on_a_narrow_terminal_breaks_no_word(
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "40")
-    table = screens.table("product", "category", "name", "price (¥)", "in stock", right=(0, 3, 4))
+    table = screens.table("product", "category", "name", "price (¥)", "in stock", number_columns=(0, 3, 4))
     table.add_row("8", "腾讯会员", "腾讯视频SVIP账号", "0.99", "89")
     screens.print_table(table)
     out = capsys.readouterr().out
@@ -320,7 +320,9 @@ def test_table_that_doesnt_fit_becomes_names_and_values(
     row = ("40253517", "a long name of a file.txt", "123456789", "2026-11-28 13:05:10")
     for columns, lines in ((90, 4), (40, 10)):
         monkeypatch.setenv("COLUMNS", str(columns))
-        table = screens.table("upload", "input", "on the server", "submitted", right=(2,), unbroken=(0, 3))
+        table = screens.table(
+            "upload", "input", "on the server", "submitted", number_columns=(2,), unbroken_columns=(0, 3)
+        )
         table.add_row(*row)
         table.add_row(*row)
         screens.print_table(table)

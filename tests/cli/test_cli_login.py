@@ -72,10 +72,10 @@ def server(shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def login(gatepay: Any, shop: Sandbox, server: str) -> Any:
-    """Returns a function that logs in to the sandbox's shop with the index *number*."""
+    """Returns a function that logs in to the sandbox's shop with this index."""
 
-    def log_in(*arguments: object, number: int = 0, secret: str = "") -> Any:
-        appkey, appsecret = shop.shops[number]
+    def log_in(*arguments: object, shop_index: int = 0, secret: str = "") -> Any:
+        appkey, appsecret = shop.shops[shop_index]
         typed = f"\ufeff{appkey}\r\n{secret or appsecret}\n"
         return gatepay("login", "--base-url", server, *arguments, input=typed)
 
@@ -96,7 +96,7 @@ def test_login_stores_the_secret_in_the_keyring(
     assert "profile default" in run.out
     assert "your keyring (Test Ring)" in run.out
     assert product_ids(gatepay("products", "--json")) == [4, 5, 8]
-    assert login("--profile", "two", number=1).status == 0
+    assert login("--profile", "two", shop_index=1).status == 0
     assert product_ids(gatepay("products", "--json", "--profile", "two")) == [3]
     listed = gatepay("profiles")
     doctor = gatepay("doctor")
@@ -145,7 +145,7 @@ def test_arguments_override_the_environment_which_overrides_profiles(
 ) -> None:
     """Arguments take precedence over the environment, and the environment over a profile; sources are never mixed."""
     assert login("--profile", "one").status == 0
-    assert login("--profile", "two", number=1).status == 0
+    assert login("--profile", "two", shop_index=1).status == 0
     assert product_ids(gatepay("products", "--json")) == [4, 5, 8]  # the first one is the default
     monkeypatch.setenv("GATEPAY_PROFILE", "two")
     assert product_ids(gatepay("products", "--json")) == [3]
@@ -155,7 +155,7 @@ def test_arguments_override_the_environment_which_overrides_profiles(
     for name, value in zip(VARIABLES, (*shop.shops[0], server), strict=True):
         monkeypatch.setenv(name, value)
     assert product_ids(gatepay("products", "--json")) == [4, 5, 8]
-    assert "come before the profile" in login("--profile", "two", number=1).err
+    assert "come before the profile" in login("--profile", "two", shop_index=1).err
     monkeypatch.setenv("GATEPAY_BASE_URL", "http://127.0.0.1:9/api/")
     assert product_ids(gatepay("--profile", "two", "products", "--json")) == [3]
 
@@ -173,7 +173,7 @@ def test_login_stores_no_unverified_key(login: Any, gatepay: Any, ring: MemoryKe
 def test_logout_deletes_the_profile_and_its_secret(gatepay: Any, login: Any, ring: MemoryKeyring, folder: Path) -> None:
     """`logout` deletes the secret from the keyring or the file, and the default profile."""
     login()
-    login("--profile", "two", "--in-file", number=1)
+    login("--profile", "two", "--in-file", shop_index=1)
     assert gatepay("logout", "--profile", "two", "--json").json == {
         "profile": "two",
         "removed": True,
@@ -190,9 +190,9 @@ def test_logout_deletes_the_profile_and_its_secret(gatepay: Any, login: Any, rin
 def test_second_login_replaces_the_stored_secret(login: Any, ring: MemoryKeyring, shop: Sandbox) -> None:
     """A new key for a profile, or another place to store it, removes the old secret."""
     login()
-    login(number=1)
+    login(shop_index=1)
     assert list(ring.secrets.values()) == [shop.shops[1].appsecret]
-    login("--in-file", number=1)
+    login("--in-file", shop_index=1)
     assert ring.secrets == {}
 
 
@@ -369,7 +369,7 @@ def test_invalid_profile_file_is_named(gatepay: Any, login: Any, folder: Path, t
     elsewhere.write_text(good)
     elsewhere.chmod(0o600)
     assert gatepay("products").status == 0
-    assert login(number=1).status == 0
+    assert login(shop_index=1).status == 0
     assert path.is_symlink()
     assert product_ids(gatepay("products", "--json")) == [3]
     (folder / "profile-No!.json").write_text("")

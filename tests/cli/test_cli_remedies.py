@@ -90,8 +90,8 @@ def test_problems_name_nothing_of_the_library() -> None:
         for column, lang in enumerate(LANGUAGES):
             words = COMMAND.get(f"problem.{name}") or PROBLEMS[name]
             text = re.sub(r"\{\{|\}\}|\{[^{}]*\}", "", words[column])
-            if found := library_words(text):
-                wrong.append((name, lang, found, text))
+            if matches := library_words(text):
+                wrong.append((name, lang, matches, text))
     assert not wrong, "\n".join(map(str, sorted(wrong)))
 
 

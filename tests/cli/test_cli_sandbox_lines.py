@@ -52,7 +52,7 @@ def test_event_lines_show_result_subject_and_duration(capsys: pytest.CaptureFixt
     def call(**fields: Any) -> CallEvent:
         return CallEvent(at=1e9, endpoint="ka/create", milliseconds=12.4, **fields)
 
-    def sent(**changes: Any) -> DeliveryEvent:
+    def delivery(**changes: Any) -> DeliveryEvent:
         fields: dict[str, Any] = {"attempt": 1, "status": 200, "answer": "success", "problem": None}
         return DeliveryEvent(at=1e9, order_id=12, **(fields | changes))
 
@@ -64,11 +64,11 @@ def test_event_lines_show_result_subject_and_duration(capsys: pytest.CaptureFixt
             code=101, reason="missing", field="page", out_order_id="A\x1bB"
         ),
         f"ka/create 106 · not allowed: {'x' * 57}... · 12 ms": call(code=106, reason="not_allowed", field="x" * 99),
-        "→ order 12 · 200 success": sent(),
-        "→ order 12 · attempt 2 · 500 · The response was not success.": sent(
+        "→ order 12 · 200 success": delivery(),
+        "→ order 12 · attempt 2 · 500 · The response was not success.": delivery(
             attempt=2, status=500, answer="", problem="not_success"
         ),
-        "→ order 12 · Could not connect, or the connection was lost.": sent(
+        "→ order 12 · Could not connect, or the connection was lost.": delivery(
             status=None, answer=None, problem="connection"
         ),
     }

@@ -67,9 +67,11 @@ def test_products_are_listed(gatepay: Any, shop: Sandbox) -> None:
 def test_below_lists_and_watches_low_stock(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--below` lists products with a low stock; `--watch` prints a line when a stock becomes low, until Ctrl-C."""
     stocks = {product["id"]: product["stock"] for product in gatepay("products", "--json").json["products"]}
-    low = min(stocks, key=lambda number: stocks[number])
-    below = stocks[low] + 1
-    assert [product["id"] for product in gatepay("products", "--below", below, "--json").json["products"]] == [low]
+    lowest_id = min(stocks, key=lambda product_id: stocks[product_id])
+    below = stocks[lowest_id] + 1
+    assert [product["id"] for product in gatepay("products", "--below", below, "--json").json["products"]] == [
+        lowest_id
+    ]
     assert "No product has so little stock." in gatepay("products", "--below", 1, "--lang", "en").out
     assert gatepay("products", "--watch").status == 2
 
@@ -80,9 +82,9 @@ def test_below_lists_and_watches_low_stock(gatepay: Any, shop: Sandbox, monkeypa
     monkeypatch.setattr(StockWatch, "_wait_for_next_fetch", interrupt)
     watched = gatepay("products", "--watch", "--below", below)
     assert watched.status == 0
-    assert f"product {low} (" in watched.out
+    assert f"product {lowest_id} (" in watched.out
     alert = gatepay("products", "--watch", "--below", below, "--every", 1, "--json").json
-    assert (alert["id"], alert["stock"]) == (low, stocks[low])
+    assert (alert["id"], alert["stock"]) == (lowest_id, stocks[lowest_id])
 
 
 def test_shop_without_products_prints_a_message(gatepay: Any, shop: Sandbox) -> None:

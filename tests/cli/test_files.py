@@ -235,11 +235,11 @@ def test_formula_without_a_result_is_refused(tmp_path: Path) -> None:
         else:
             path.write_bytes(data)
             assert read(path) == ["", "AAAA"]
-    two = workbook([["content", "price"], ["AAAA", "1"]], [["content"], ["BBBB"]])
-    path.write_bytes(replace_cell(two, b'<c r="B2" t="e"><v>#N/A</v></c>'))  # not among the card keys
+    two_sheets = workbook([["content", "price"], ["AAAA", "1"]], [["content"], ["BBBB"]])
+    path.write_bytes(replace_cell(two_sheets, b'<c r="B2" t="e"><v>#N/A</v></c>'))  # not among the card keys
     assert read(path, column="content") == ["AAAA", "BBBB"]
-    last = replace_cell(workbook([["content"], ["AAAA"], [], ["LOST"]]), b'<c r="A4"><f>A2</f></c>')
-    assert error_of(path, last).startswith(": row 4 holds a formula without a result")
+    error_in_last_row = replace_cell(workbook([["content"], ["AAAA"], [], ["LOST"]]), b'<c r="A4"><f>A2</f></c>')
+    assert error_of(path, error_in_last_row).startswith(": row 4 holds a formula without a result")
 
 
 def replace_cell(book: bytes, cell: bytes) -> bytes:

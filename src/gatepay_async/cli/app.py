@@ -66,7 +66,7 @@ class Root(usage.Group):
         before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
         output.configure(as_json="--json" in before_dashes, fields=_fields_option(before_dashes))
         self.commands = {name: self.commands[name] for name in _COMMAND_ORDER}
-        usage.announce(self, before_dashes)
+        usage.announce_waiting(self, before_dashes)
         help_texts.translate_help(self, tuple(param for param in self.params if param.name in usage.SHARED_OPTIONS))
         run = partial(super().main, arguments, "gatepay", complete_var, False)
         with fresh_run():

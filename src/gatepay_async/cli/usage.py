@@ -52,7 +52,8 @@ class NoArgumentsError(CommandLineError):
 
 
 SHARED_OPTIONS = ("profile", "env_file", "as_json", "fields", "lang")  # options that every command takes
-_WITHOUT_PROFILE = ("login", "logout", "profiles", "help")  # these take any profile's name, or have their own error
+# These commands accept any profile's name, or report an unknown one themselves.
+_WITHOUT_PROFILE_CHECK = ("login", "logout", "profiles", "help")
 
 
 @contextmanager
@@ -91,7 +92,7 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Run the command. Refuse an unknown profile, also for a command that needs no profile."""
         profile = chosen().profile
-        if profile and self.name not in _WITHOUT_PROFILE:
+        if profile and self.name not in _WITHOUT_PROFILE_CHECK:
             from gatepay_async.cli.profiles import get_profile
 
             get_profile(profile)
@@ -113,7 +114,7 @@ class WaitingCommand(Command):
             clear_waiting()
 
 
-def announce(root: Any, arguments: list[str]) -> None:
+def announce_waiting(root: Any, arguments: list[str]) -> None:
     """Print ``One moment…`` before Typer reads the command line, because Typer may import many modules for that."""
     command = root
     for word in arguments:

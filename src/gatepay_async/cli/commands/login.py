@@ -169,7 +169,7 @@ def logout() -> Status:
     if not name:
         todo = text("logout.nothing.todo") if profiles.list_names() else ""
         raise HaltError(text("logout.nothing"), todo=todo)
-    profile = profiles.get_profile(name, may_create=False)
+    profile = profiles.get_profile(name, suggest_creating=False)
     # Delete the secret first: if that fails, the profile still refers to it.
     secret_remains = profile.kept_in == "keyring" and keyrings.keyring_name() is None
     if profile.kept_in == "keyring" and not secret_remains:

@@ -26,7 +26,9 @@ def _print_catalog(catalog: Catalog, max_stock: float) -> Status:
         names = ("id", "name", "description", "price", "stock", "category_id", "image")
         print_json(products=[{name: getattr(product, name) for name in names} for product in listed])
         return Status.DONE
-    rows = table(*(text(f"products.{name}") for name in ("id", "category", "name", "price", "stock")), right=(0, 3, 4))
+    rows = table(
+        *(text(f"products.{name}") for name in ("id", "category", "name", "price", "stock")), number_columns=(0, 3, 4)
+    )
     for category in catalog.categories:
         for product in filter(listed.__contains__, category.products):
             rows.add_row(
@@ -74,7 +76,7 @@ def _print_counts(counts: list[Count]) -> Status:
             ]
         )
         return Status.DONE
-    rows = table(*(text(f"products.{name}") for name in ("id", "name", "stock", "total")), right=(0, 2, 3))
+    rows = table(*(text(f"products.{name}") for name in ("id", "name", "stock", "total")), number_columns=(0, 2, 3))
     for product_id, name, stock, total in counts:
         rows.add_row(str(product_id), escape(name), "" if stock is None else f"{stock:,}", f"{total:,}")
     print_list(rows)

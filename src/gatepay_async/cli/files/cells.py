@@ -181,10 +181,10 @@ def hides_row(attributes: dict[str, str]) -> bool:
     return attributes.get("hidden") in {"1", "true"} or not float(attributes.get("ht", 1))
 
 
-def _attributes_of(written: bytes) -> dict[str, str]:
+def _attributes_of(xml: bytes) -> dict[str, str]:
     """Parse the attributes of a tag, in any form that XML allows."""
     parsed: list[dict[str, str]] = []
-    safe_parser(lambda _, attributes: parsed.append(attributes)).Parse(b"<x" + written + b"/>", True)
+    safe_parser(lambda _, attributes: parsed.append(attributes)).Parse(b"<x" + xml + b"/>", True)
     return parsed[0]
 
 

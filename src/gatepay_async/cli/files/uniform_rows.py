@@ -78,10 +78,10 @@ def _find_ranges(pattern: re.Pattern[bytes], piece: bytes, template: bytes) -> l
     ranges: list[range] = []
     for start, second_value in zip(map(int, first.groups()), map(int, second.groups()), strict=True):
         step = second_value - start
-        ends = start + step * count
-        if not step or ends < step:  # a range needs a step, and no number is negative
+        stop = start + step * count
+        if not step or stop < step:  # a range needs a step, and no number is negative
             return []
-        ranges.append(range(start, ends, step))
+        ranges.append(range(start, stop, step))
     numbers, *values = ranges
     if numbers.step != 1:
         return []
