@@ -76,7 +76,7 @@ def check_sources(names: list[Path], reading: Reading) -> list[InputSource]:
     for source in sources:
         with add_nothing_sent(), explain_unreadable(source.name), explain_problems(source.name):
             parts = _check_input(source, reading, free_bytes)
-        free_bytes = max(1, free_bytes - sum(len(part.content or b"") for part in parts))  # 0: see _Check
+        free_bytes = max(1, free_bytes - sum(len(part.content or b"") for part in parts))  # 0 means: no table
         checked += parts
     memory.release_memory()
     return checked
@@ -164,6 +164,7 @@ def _check_text(source: InputSource, file: BinaryIO, reading: Reading, free_byte
     if not formats.is_table(source.path, reading):
         check = _Check(source.name, first_line, None if reading.as_is else Oddities(is_table=False))
         check.read(keys)
+        # The upload reads kept content from memory, so changes of the file don't matter.
         return check.result(evolve(source, stamp=None if source.content else source.stamp), parse)
     return _check_table(evolve(source, content=None), first_line, keys, parse, free_bytes)
 
@@ -219,7 +220,7 @@ class _Check:
         name: The name of the file.
         first_line: The number of the first line with a card key.
         oddities: Finds odd lines; None: no line counts as odd.
-        max_kept_bytes: How many bytes to keep of a table; 0: keep nothing.
+        max_kept_bytes: How many bytes to keep of a table; 0: the file is not a table.
         lines_read: The number of lines read so far.
         kept: The card keys of a table as lines, or None if they have more than ``max_kept_bytes``.
     """

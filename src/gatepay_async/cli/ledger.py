@@ -49,7 +49,11 @@ def check_failed_lines(failed_lines: Path, inputs: list[sources.InputSource]) ->
 
 
 def lost_lines_error(error: HaltError, report: UploadReport, todo: str) -> HaltError:
-    """Return *error*, of writing the failed lines, with what it means for *report*, and with the remedy *todo*."""
+    """
+    Return the error to print if the failed lines can't be written. *error* is the original error.
+
+    If there were failed lines, the result says that they are lost, with the remedy *todo*.
+    """
     if report.ok:  # there were no failed lines
         return error
     problem = text("upload.failed_lines_lost", reason=error.problem)

@@ -109,7 +109,7 @@ def get_profile(name: str, *, suggest_creating: bool = True) -> Profile:
 
     Args:
         name: The name of the profile.
-        suggest_creating: Whether the remedy for a missing profile mentions that it can be created.
+        suggest_creating: Whether the remedy for a missing profile suggests to create it.
 
     Raises:
         HaltError: The profile doesn't exist, or can't be read (see ``find_profile``).
@@ -224,4 +224,4 @@ def _read_private(path: Path) -> str | None:
 
 
 def _open_without_blocking(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # without it, opening a pipe without a writer blocks
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # otherwise, opening a pipe that has no writer blocks

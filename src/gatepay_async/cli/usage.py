@@ -58,7 +58,7 @@ _WITHOUT_PROFILE_CHECK = ("login", "logout", "profiles", "help")
 
 @contextmanager
 def _add_context(ctx: Any) -> Generator[None]:
-    """Add *ctx* to an error without one: Typer raises some while it parses a command line."""
+    """Add *ctx* to an error without a context. Typer raises such errors while it parses a command line."""
     try:
         yield
     except TyperException as error:
@@ -104,10 +104,10 @@ class Command(TyperCommand):
 
 
 class WaitingCommand(Command):
-    """A command that prints ``One moment…`` first, because it waits for imports or a server."""
+    """A command for which ``announce_waiting`` prints ``One moment…``, because it waits for imports or a server."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
+        """Run the command. If it has printed nothing, remove ``One moment…`` at the end."""
         try:
             return super().invoke(ctx)
         finally:
@@ -176,7 +176,7 @@ def usage_problem(error: Any) -> CommandText:
 
 
 def _option_problem(error: Any, params: dict[str, Any]) -> CommandText:
-    """Return what is wrong with an option. *params* are those of the command, by each of their names."""
+    """Return what is wrong with an option. *params* maps each name of an option of the command to that option."""
     option: str = error.option_name
     if option in params:
         return text("usage.no_value" if params[option].is_flag else "usage.needs_value", option=escape(option))

@@ -11,7 +11,8 @@ from gatepay_async.cli.settings import client
 from gatepay_async.cli.status import Status
 from gatepay_async.protocol.models import Catalog, Product
 
-Count = tuple[int, str, int | None, int]  # a product's ID, its name, its unsold and all its card keys
+# A product's ID, its name, the number of its unsold card keys, and the number of all its card keys.
+Count = tuple[int, str, int | None, int]
 
 
 async def list_products(below: int | None) -> Status:
@@ -84,7 +85,7 @@ def _print_counts(counts: list[Count]) -> Status:
 
 
 async def _fetch_counts(product_id: int | None) -> list[Count]:
-    """Count the card keys. A product that GatePay doesn't list can still have some."""
+    """Count the card keys, also those of a product that GatePay doesn't list."""
     async with client() as gatepay:
         products = {product.id: product for product in (await gatepay.list_products()).products}
         product_ids = list(products) if product_id is None else [product_id]

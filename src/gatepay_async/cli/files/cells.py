@@ -84,7 +84,7 @@ class SheetRows:
         while block := self._sheet.read(BLOCK_BYTES):
             unread += block
             end = unread.rfind(ROW_END) + len(ROW_END)
-            if end < len(ROW_END):
+            if end < len(ROW_END):  # there is no ROW_END
                 if len(unread) < _MAX_UNREAD_BYTES and parser.is_at_row:
                     continue
                 end = end_of_tags(unread)
@@ -120,7 +120,7 @@ class SheetRows:
         rows: list[list[Cell]] = []
         is_hidden = self._is_hidden(uniform.attributes)
         self.start_row(uniform.first, rows, hidden=is_hidden)
-        rows.pop()  # keeps the missing rows; the uniform rows are made below
+        rows.pop()  # keep only the empty rows for missing ones; the uniform rows are made below
         columns: list[Iterable[Cell]] = []
         for letters, cell_attributes, values in uniform.columns:
             missing = _count_missing(len(columns), self._column_indexes[letters])

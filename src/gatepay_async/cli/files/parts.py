@@ -179,7 +179,7 @@ class SharedTexts:
         while block := part.read(BLOCK_BYTES):
             unread += block
             end = unread.rfind(b"</si>") + len(b"</si>")
-            if end < len(b"</si>"):
+            if end < len(b"</si>"):  # there is no </si>
                 end = end_of_tags(unread)
             piece, unread = unread[:end], unread[end:]
             yield self._joined((parser.is_between_texts and _read_simple_texts(piece)) or parser.read(piece))

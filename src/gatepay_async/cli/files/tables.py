@@ -167,7 +167,7 @@ def _count_filled(row: Sequence[Cell]) -> int:
 
 
 def _names(row: Sequence[Cell]) -> list[str]:
-    """Return the cells as possible names of columns. A refused cell is none, so it becomes ``0``."""
+    """Return the cells as possible names of columns. A refused cell can't be a name, so it becomes ``0``."""
     return [cell if isinstance(cell, str) else "0" for cell in row]
 
 
