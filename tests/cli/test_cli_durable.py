@@ -252,12 +252,13 @@ def test_unknown_or_ambiguous_job_id_is_an_error(gatepay: Any, shop: Sandbox, tm
     for prefix, expected in (
         ("x", "There is no upload x."),
         (ambiguous, f"Several uploads have an ID that starts with {ambiguous}."),
-        ("", "no upl"),  # not even if all IDs start with it
+        ("", "no upl"),  # an empty prefix names no job, although all IDs start with it
     ):
         run = gatepay("uploads", "show", prefix)
         assert run.status == 2
         assert expected in run.err
         assert "gatepay uploads list" in run.err
+    # A job that hasn't ended can't be deleted. The error starts with its complete ID.
     assert gatepay("uploads", "delete", ids[0]).err.startswith("Error: shop-")
     assert not shop.requests
 

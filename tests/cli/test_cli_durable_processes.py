@@ -51,7 +51,7 @@ def test_interrupted_durable_upload_prints_a_report_and_continues(shop: Sandbox,
 
 
 def start_worker_of_slow_calls(shop: Sandbox, keys: Path, *, seconds: float) -> tuple[subprocess.Popen[bytes], int]:
-    """Submit 12,000 card keys, and start a worker with a health server. Return the worker and the server's port."""
+    """Submit 12,000 card keys (24 chunks). Return a new worker with a health server, and the server's port."""
     keys.write_text("".join(f"KEY-{number:06d}\n" for number in range(12_000)))
     shop.fault(Fault(FaultKind.SLOW, endpoint="ka/create", times=None, seconds=seconds))
     assert run("keys", "upload", keys, "-p", 8, "--no-wait").returncode == 0

@@ -38,7 +38,8 @@ FILES = {
     "bad.sqlite3": b"not a database" * 100,
 }
 KEYS = {"GATEPAY_APPKEY": "a", "GATEPAY_APPSECRET": "b"}
-LISTENING = "LISTENING"  # in a command line: the address of a port that is in use
+# In a command line, this stands for the address of a port in use. In lower case, it stands for the port alone.
+LISTENING = "LISTENING"
 
 # A command line, and the names of its problem and of the problems in its facts, from outside to inside.
 WRONG_COMMANDS = (
@@ -206,7 +207,7 @@ WRONG_SETTINGS: tuple[tuple[dict[str, str], str, str], ...] = (
 
 
 def test_each_wrong_setting_has_a_named_problem(gatepay: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So have the findings of `gatepay doctor`."""
+    """Each finding of `gatepay doctor` that is not ok has a problem, too."""
     wrong: list[object] = []
     for variables, line, expected in WRONG_SETTINGS:
         with monkeypatch.context() as patch:
@@ -242,6 +243,7 @@ def test_problems_of_several_lines_stay_data(gatepay: Any, shop: Sandbox) -> Non
 
 @pytest.mark.usefixtures("folder")
 def test_each_trouble_of_an_upload_has_a_problem(gatepay: Any, shop: Sandbox) -> None:
+    # 199 is a code that GatePay doesn't document.
     shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=199, times=None))
     trouble = gatepay("keys", "upload", "keys.txt", "-p", 8, "--json").json["troubles"][0]
     assert trouble["problem"]["name"] == "refused_with_message"

@@ -33,6 +33,12 @@ COLUMNS = ("blank", "duplicates", "stored", "already_there", "refused", "unknown
 
 INITIAL_KEYS = 89  # card keys that a new sandbox has of product 8
 
+# Codes of refusals
+ENDPOINT_CLOSED = 107
+TOO_MANY_KEYS = 111
+STORAGE_FAILED = 113
+UNDOCUMENTED = 199
+
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
@@ -136,9 +142,9 @@ def test_upload_from_closed_standard_input_is_an_error(
 def test_partly_refused_upload_exits_with_1(
     gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The report of a partly refused upload shows the refused lines, and the file of them can be uploaded again."""
+    """The report of a partly refused upload shows the refused lines, and the failed lines can be uploaded again."""
     monkeypatch.chdir(tmp_path)  # a long path would be wrapped
-    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=111, skip=1, times=None))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=TOO_MANY_KEYS, skip=1, times=None))
     failed = Path("failed.txt")
     file = write_keys(Path("keys.txt"), 600)
     run = gatepay("keys", "upload", file, "-p", 8, "--concurrency", 1, "--failed-lines", failed)
@@ -206,10 +212,10 @@ def test_adjacent_chunks_with_the_same_error_share_a_row(
     monkeypatch.setattr("gatepay_async.protocol.progress._FULL_CREDIT", 0)  # refused chunks are not halved
     first, second = write_keys(Path("one.txt"), 1500), Path("two.txt")
     second.write_text("".join(f"TWO-{number}\n" for number in range(1000)))
-    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=199, times=None, skip=1))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=UNDOCUMENTED, times=None, skip=1))
     run = gatepay("keys", "upload", first, second, "-p", 8, "--concurrency", 1)
     assert re.search(rf"{first}:501 – {second}:1000 +2,000 +refused", run.out)
-    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=199, times=None))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=UNDOCUMENTED, times=None))
     run = gatepay("keys", "upload", first, "-p", 9, "--concurrency", 1)
     assert re.search(rf"{first}:1 – 1500 +1,500 +refused", run.out)
     troubles = gatepay("keys", "upload", first, "-p", 9, "--concurrency", 1, "--json").json["troubles"]
@@ -253,7 +259,7 @@ def test_old_failed_lines_are_kept_until_the_upload_ends(
         return finish(*arguments)
 
     monkeypatch.setattr(keys_upload, "_finish", read_first)
-    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=113, times=None))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=STORAGE_FAILED, times=None))
     assert gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", failed).status == 3
     assert (content_during_upload, failed.read_text()) == (["OLD\n"], "AAAA-1\nBBBB-2\nCCCC-3\n")
     assert sorted(tmp_path.iterdir()) == sorted([failed, keys])
@@ -686,7 +692,7 @@ def test_failed_export_leaves_the_old_file_and_no_other(gatepay: Any, shop: Sand
     """An export that fails halfway doesn't change the existing file and leaves no partial one."""
     path = tmp_path / "keys.txt"
     path.write_text("mine")
-    shop.fault(Fault(FaultKind.CODE, endpoint="ka/show", code=107, skip=1))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/show", code=ENDPOINT_CLOSED, skip=1))
     run = gatepay("keys", "export", "-p", 8, "-o", path, "--force")
     assert run.status == 3
     assert "This endpoint is closed" in run.err

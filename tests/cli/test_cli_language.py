@@ -106,6 +106,7 @@ def test_both_languages_have_the_same_placeholders_and_examples(name: str) -> No
     assert placeholders[0] == placeholders[1]
     examples = [[line for line in text.splitlines() if line.startswith("  gatepay")] for text in (english, chinese)]
     assert len(examples[0]) == len(examples[1])
+    # An English text with two words, not only values and names, is translated to Chinese characters.
     if re.search(r"[a-z]{3} [a-z]{2}", re.sub(r"`[^`]*`|\{[^}]*\}", "", english)):
         assert re.search(r"[\u4e00-\u9fff]", chinese), chinese
 
@@ -130,6 +131,7 @@ def test_help_is_translated_and_80_columns_wide(gatepay: Any, command: tuple[str
 def test_help_on_a_narrow_terminal_puts_long_options_on_their_own_lines(
     gatepay: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Their explanations aren't indented by the length of the option, and no line starts with a closing bracket."""
     monkeypatch.setenv("COLUMNS", "40")
     for lang in LANGUAGES:
         help_text = gatepay("keys", "upload", "--help", "--lang", lang).out

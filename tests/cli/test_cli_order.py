@@ -1,5 +1,6 @@
 """Tests of ``gatepay pay`` with --price and --group, and of ``gatepay order`` and ``gatepay link``."""
 
+import os
 from threading import Thread
 from typing import Any
 
@@ -20,8 +21,6 @@ pytestmark = pytest.mark.sockets
 @pytest.fixture(autouse=True)
 def cloud(shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Use the sandbox as the cloud server, too."""
-    import os  # noqa: PLC0415 -- the fixture `shop` has set the variable
-
     monkeypatch.setenv("GATEPAY_CLOUD_BASE_URL", os.environ["GATEPAY_BASE_URL"])
 
 
@@ -89,7 +88,7 @@ def test_order_prints_the_status_or_explains_a_missing_order(gatepay: Any, shop:
     assert "Check the order number" in missing.err
 
 
-# The states that one poll after another returns. An empty state: the poll fails.
+# For each first state: the states that consecutive polls return, starting with it. An empty state: the poll fails.
 POLLED_STATES = {
     "wait": ["wait", "other"],
     "unpaid": ["unpaid", "", "expired"],
@@ -125,7 +124,7 @@ def test_order_wait_ends_when_the_status_changes(
 
 
 def test_expired_order_has_status_0_without_wait(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A question about an order that has expired is answered, so it is done."""
+    """Without --wait, the command only reports the status, so it succeeds."""
 
     async def check(_: AsyncGatePay, __: str) -> OrderStatus:
         await anyio.lowlevel.checkpoint()
@@ -153,7 +152,7 @@ def test_link_contains_the_options_and_warns_that_it_is_unsigned(gatepay: Any, s
 
 
 def test_wait_for_a_group_accepts_any_price(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The price of a group is unknown, so its callback is accepted with any price; that of another order is refused."""
+    """The price of a group is unknown, so its callback may have any price. A callback of another order is refused."""
     port = free_port()
     replies: list[str] = []
 

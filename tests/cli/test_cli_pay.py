@@ -65,6 +65,7 @@ def test_refused_payment_is_explained(gatepay: Any, shop: Sandbox) -> None:
     assert not shop.orders()
 
 
+# A command for each kind of order. The key is the first part of the endpoint.
 PAY_COMMANDS = {"pay": PAY, "anypay": ("pay", "--price", "1", "--type", "alipay")}
 
 

@@ -76,7 +76,7 @@ def test_event_lines_show_result_subject_and_duration(capsys: pytest.CaptureFixt
 
 
 def test_each_refusal_cause_has_texts_in_both_languages(capsys: pytest.CaptureFixture[str]) -> None:
-    # Only injected faults have these causes.
+    # Only injected faults have these causes. "malformed" is a reason in events, but no Cause.
     injected = {"unknown", "category_failed", "product_failed", "stock_failed", "queue_failed"}
     causes = {cause.value for cause in Cause} - injected | {"malformed"}
     assert {name for name in COMMAND if name.startswith("seen.")} >= {f"seen.{cause}" for cause in causes}
@@ -127,4 +127,5 @@ def test_powershell_lines_of_the_documentation_are_valid() -> None:
         block for page in pages for block in re.findall(r"```powershell\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
     ]
     assert [line for block in blocks for line in block.splitlines() if not POWERSHELL.fullmatch(line)] == []
+    # The pattern itself refuses lines of other shells, invalid quoting, and forms that the documentation avoids.
     assert not any(map(POWERSHELL.fullmatch, ("set A=1 & b", "$env:A = 'it's'", 'echo "$A"', "$env:A=b")))

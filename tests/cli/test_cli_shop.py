@@ -439,7 +439,7 @@ def test_demo_succeeds_without_an_account(gatepay: Any) -> None:
 
 def test_demo_reports_failures(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """If an upload is incomplete or a forged callback is accepted, the demo fails with status 1."""
-    files = iter([["AAAA"], ["BBBB"]] * 2)
+    files = iter([["AAAA"], ["BBBB"]] * 2)  # each of two runs reads the sample twice, with different card keys
     monkeypatch.setattr(demo, "_sample_lines", lambda: iter(next(files)))
     accepted = Callback(1, "", Decimal(1), Decimal(1), "alipay", datetime.now(UTC), "")
     monkeypatch.setattr("gatepay_async.client.AsyncGatePay.parse_callback", lambda *_: accepted)

@@ -52,7 +52,7 @@ def set_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], FakeTermina
 
 
 def test_full_stop_after_a_chinese_name_stays_with_it() -> None:
-    """At any width. In a file name, the dot isn't the end of a sentence."""
+    """At any width, no line starts with a full stop. The dot in a file name may start a line."""
     for width in range(4, 40):
         for sentence in ("There is no profile 我的店铺.", "There is no profile (店铺)."):
             assert "." not in wrap(sentence, width), (sentence, width)
@@ -219,4 +219,5 @@ def test_table_of_any_width_breaks_no_id_number_or_time(set_terminal: Callable[[
         table.add_row("e09f252e", "x" * length, "ended", "2,500", created)
         screens.print_table(table)
         assert all(value in terminal.text for value in ("e09f252e", "x" * length, "ended", "2,500", created)), length
+        # A value below its name is indented by 2, so a longer one doesn't fit.
         assert max(map(cell_len, terminal.text.splitlines())) <= 120 or length > 118

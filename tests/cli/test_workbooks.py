@@ -149,7 +149,7 @@ def test_cell_shown_differently_from_its_value_is_refused(tmp_path: Path) -> Non
 
 
 def test_xml_variants_of_different_programs_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Includes prefixes, quotes, runs, phonetic texts, comments, UTF-16 and cells without addresses."""
+    """The variants have prefixes, quotes, runs, phonetic texts, comments, UTF-16, and cells without addresses."""
     path = tmp_path / "keys.xlsx"
     head = '<?xml version="1.0" encoding="{}"?>'
     plain = "xmlns='http://schemas.openxmlformats.org/spreadsheetml/2006/main'"
@@ -281,7 +281,7 @@ def test_find_uniform_rows_requires_equal_forms() -> None:
         rows_xml(*((number, cell(number, str(3 - number))) for number in range(1, 5))),  # the last value is -1
         rows_xml((1, cell(1, "0")), (3, cell(3, "1")), (5, cell(5, "2"))),
         rows_xml((1, cell(1, "0")), (2, cell(2, "1")), (3, cell(3, "02"))) + b"<row/>",
-        rows_xml((1, cell(1, "1") * 40), (2, cell(2, "1") * 40)),  # longer than the rows of the fast path may be
+        rows_xml((1, cell(1, "1") * 40), (2, cell(2, "1") * 40)),  # longer than _MAX_ROW_BYTES
         b"",
     ):
         assert uniform_rows.find_uniform_rows(block) is None, block
