@@ -205,7 +205,7 @@ def test_failed_lines_of_a_job_keep_the_encoding_of_the_input(gatepay: Any, shop
 def test_spool_that_is_a_file_is_named(
     gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A spool folder that can't be used is an error with its path; a closed pipe is not reported as such an error."""
+    """A spool folder that can't be used is an error with its path; a closed pipe is not an error of the queue."""
     monkeypatch.setenv("GATEPAY_UPLOADS_SPOOL", str(keys))
     run = gatepay("keys", "upload", keys, "-p", 8, "--no-wait")
     assert (run.status, run.err) == (2, f"Error: Can't use {keys}: File exists.\n")
@@ -376,7 +376,7 @@ def test_failed_lines_are_not_replaced_without_the_spool(
 
 
 def test_list_skips_a_job_that_cant_be_read(gatepay: Any, shop: Sandbox, tmp_path: Path, home: Path) -> None:
-    """A job whose database row is damaged is named on standard error, and the others are listed."""
+    """A job whose database row is damaged is named on standard error, and the other jobs are listed."""
     jobs: list[str] = []
     for name in ("one.txt", "two.txt", "three.txt"):
         (tmp_path / name).write_text(f"{name}\n")

@@ -254,11 +254,11 @@ def test_old_failed_lines_are_kept_until_the_upload_ends(
     content_during_upload: list[str] = []
     finish = keys_upload._finish
 
-    def read_first(*arguments: Any) -> Any:
+    def read_and_finish(*arguments: Any) -> Any:
         content_during_upload.append(failed.read_text())
         return finish(*arguments)
 
-    monkeypatch.setattr(keys_upload, "_finish", read_first)
+    monkeypatch.setattr(keys_upload, "_finish", read_and_finish)
     shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=STORAGE_FAILED, times=None))
     assert gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", failed).status == 3
     assert (content_during_upload, failed.read_text()) == (["OLD\n"], "AAAA-1\nBBBB-2\nCCCC-3\n")
@@ -473,8 +473,11 @@ def test_unexpected_exception_of_an_upload_is_raised(
 def test_interrupted_pipe_has_status_2(tmp_path: Path) -> None:
     """A pipe that breaks off ends the upload with status 2, although the unread lines can't be written to the file."""
     counts: dict[str, Any] = dict.fromkeys(("read", *COLUMNS), 0)
-    source = sources.InputSource("standard input", None)
-    command = keys_upload._UploadCommand(8, sources.Reader([source]), [source], Reading(), tmp_path / "failed.txt")
+    source = sources.InputSource("standard input", path=None)
+    command = keys_upload._UploadCommand(
+        product_id=8, reader=sources.Reader([source]), sources=[source], reading=Reading(),
+        failed_lines=tmp_path / "failed.txt",
+    )  # fmt: skip
     error = HaltError(language.text("sources.closed"))
     assert keys_upload._finish(command, UploadReport(**counts, chunks=()), error) == 2
 

@@ -200,7 +200,7 @@ def test_usage_error_is_printed_in_both_languages(gatepay: Any, arguments: list[
 
 
 def test_usage_error_as_json_has_the_name_and_values_of_its_text(gatepay: Any) -> None:
-    """With --json, a usage error has a `problem` with the name of its text, its values, and those of texts in it."""
+    """With --json, a usage error has a `problem`: the name of its text, and its values. A value can be a text, too."""
     error = gatepay("keys", "count", "-p", "0", "--json", "--lang", "zh").json["error"]
     assert error["problem"] == {
         "name": "usage.bad",

@@ -69,7 +69,7 @@ def test_missing_qr_code_exits_with_1(
 
     async def create(_: AsyncGatePay, *, out_order_id: str, **__: object) -> PaymentLink:
         await anyio.lowlevel.checkpoint()
-        return PaymentLink("https://h/1", "", None, out_order_id)
+        return PaymentLink("https://h/1", qrcode_url="", qrcode=None, out_order_id=out_order_id)
 
     monkeypatch.setattr(AsyncGatePay, "create_anypay", create)
     run = gatepay("pay", "--type", "alipay", "--price", 1, "--save-qr", tmp_path / "qr.png")
@@ -97,6 +97,11 @@ POLLED_STATES = {
 }
 
 
+def make_order_status(state: str) -> OrderStatus:
+    price = parse_amount("price", "1")
+    return OrderStatus(order_id=1, order_name="x", order_price=price, order_type="alipay", order_status=state)
+
+
 @pytest.mark.parametrize("first", POLLED_STATES)
 def test_order_wait_ends_when_the_status_changes(
     gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch, first: str
@@ -114,7 +119,7 @@ def test_order_wait_ends_when_the_status_changes(
         state = remaining.pop(0)
         if not state:
             raise ProtocolError(endpoint="order/check", http_status=502, problem="is no complete JSON")
-        return OrderStatus(1, "x", parse_amount("price", "1"), "alipay", state)
+        return make_order_status(state)
 
     monkeypatch.setattr(AsyncGatePay, "check_order", check)
     run = gatepay("order", "T-1001-X", "--wait", "--json")
@@ -128,7 +133,7 @@ def test_expired_order_has_status_0_without_wait(gatepay: Any, shop: Sandbox, mo
 
     async def check(_: AsyncGatePay, __: str) -> OrderStatus:
         await anyio.lowlevel.checkpoint()
-        return OrderStatus(1, "x", parse_amount("price", "1"), "alipay", "expired")
+        return make_order_status("expired")
 
     monkeypatch.setattr(AsyncGatePay, "check_order", check)
     run = gatepay("order", "T-1001-X")

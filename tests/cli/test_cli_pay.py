@@ -265,7 +265,7 @@ def test_ctrl_c_during_the_wait_says_that_the_order_can_be_paid(
                 scope.cancel()
                 return Decimal(1)
 
-            await pay_waiting.wait_for_payment(create_order, "T-1-X", listener, 300, knows_price=True)
+            await pay_waiting.wait_for_payment(create_order, "T-1-X", listener, timeout=300, knows_price=True)
         request = pay.OrderRequest(
             product=8, price="", items=(), cloud=False, num=1, pay_type="alipay", order="", custom=""
         )

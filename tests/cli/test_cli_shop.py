@@ -441,7 +441,10 @@ def test_demo_reports_failures(gatepay: Any, monkeypatch: pytest.MonkeyPatch) ->
     """If an upload is incomplete or a forged callback is accepted, the demo fails with status 1."""
     files = iter([["AAAA"], ["BBBB"]] * 2)  # each of two runs reads the sample twice, with different card keys
     monkeypatch.setattr(demo, "_sample_lines", lambda: iter(next(files)))
-    accepted = Callback(1, "", Decimal(1), Decimal(1), "alipay", datetime.now(UTC), "")
+    accepted = Callback(
+        order_id=1, out_order_id="", price=Decimal(1), realprice=Decimal(1), pay_type="alipay",
+        paid_at=datetime.now(UTC), extend="",
+    )  # fmt: skip
     monkeypatch.setattr("gatepay_async.client.AsyncGatePay.parse_callback", lambda *_: accepted)
     run = gatepay("demo", "--json")
     assert (run.status, run.json) == (1, {"ok": False, "uploaded": False, "listed": False, "paid": False})

@@ -102,7 +102,7 @@ def test_heading_is_distinguished_from_a_card_key() -> None:
 
 def test_column_is_chosen_by_name_number_or_heading() -> None:
     """The column `content`, the only column or the given one is chosen. Otherwise the error lists the columns."""
-    for first, column, chosen in (
+    for first_row, column, chosen in (
         (["id", "Content", "status"], "", (1, True)),
         (["AAAA"], "", (0, False)),
         (["卡密"], "", (0, True)),
@@ -111,8 +111,8 @@ def test_column_is_chosen_by_name_number_or_heading() -> None:
         (["id", "my key"], "MY KEY", (1, True)),
         (["content"], "3", (0, True)),
     ):
-        assert columns.choose_column(first, column) == chosen, first
-    for first, column, listed, likely in (
+        assert columns.choose_column(first_row, column) == chosen, first_row
+    for first_row, column, listed, likely in (
         (["id", "卡密", "x" * 30], "", f"1 (id), 2 (卡密), 3 ({'x' * 20})", "卡密"),
         (["AAAA", "BBBB"], "", "1-2", "N"),
         (["AAAA", "BBBB"], "3", "1-2", "N"),
@@ -120,8 +120,8 @@ def test_column_is_chosen_by_name_number_or_heading() -> None:
         (["key", "key"], "key", "1 (key), 2 (key)", "key"),
     ):
         with pytest.raises(FileProblemError) as caught:
-            columns.choose_column(first, column)
-        assert (caught.value.facts["columns"], caught.value.facts["likely"]) == (listed, likely), first
+            columns.choose_column(first_row, column)
+        assert (caught.value.facts["columns"], caught.value.facts["likely"]) == (listed, likely), first_row
 
 
 def test_odd_lines_are_classified() -> None:

@@ -115,7 +115,7 @@ def test_formats_are_known_to_show_or_change_a_stored_value() -> None:
         ('0;0;0;"SN"@', 1, 0, 0), ("[DBNum1]0", 0, 0, 1), ("[>100]0", 0, 0, 1), ("[$¥-804]0", 0, 0, 1),
         ("*-0", 0, 0, 1), ('""@', 1, 1, 1), ("\\A0", 0, 0, 1), ("# ?/?", 0, 0, 1), ("", 0, 0, 1),
     ):  # fmt: skip
-        unchanged = number_formats.shown_unchanged(170, code)
+        unchanged = number_formats.shown_unchanged(170, code)  # a custom format has an ID from 164
         assert (unchanged.number, unchanged.zero, unchanged.text) == (bool(number), bool(zero), bool(text)), code
     for number, plain in ((0, True), (1, True), (49, True), (2, False), (3, False), (14, False), (31, False)):
         unchanged = number_formats.shown_unchanged(number, None)
@@ -263,7 +263,9 @@ def test_find_uniform_rows_requires_equal_forms() -> None:
     # The range holds the values of column B: 70 and 8.
     assert uniform_rows.find_uniform_rows(
         rows_xml((9, cell(9, "70")), (10, cell(10, "8")))
-    ) == uniform_rows.UniformRows(9, 2, b' spans="1:2"', [(b"B", b' s="1" t="s"', range(70, -54, -62))])
+    ) == uniform_rows.UniformRows(
+        first=9, count=2, attributes=b' spans="1:2"', columns=[(b"B", b' s="1" t="s"', range(70, -54, -62))]
+    )
     long_block = rows_xml(*((number, f'<c r="A{number}"><v>1</v></c>{cell(number, "5")}') for number in range(1, 100)))
     uniform = uniform_rows.find_uniform_rows(long_block)
     assert uniform is not None

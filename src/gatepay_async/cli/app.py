@@ -69,7 +69,7 @@ class Root(usage.Group):
         self.commands = {name: self.commands[name] for name in _COMMAND_ORDER}
         usage.announce_waiting(self, before_dashes)
         help_texts.translate_help(self, tuple(param for param in self.params if param.name in usage.SHARED_OPTIONS))
-        run = partial(super().main, arguments, "gatepay", complete_var, False)
+        run = partial(super().main, arguments, "gatepay", complete_var, standalone_mode=False)
         with fresh_run():
             status = int(_run_and_report(partial(run, **extra)))
         sys.exit(status)

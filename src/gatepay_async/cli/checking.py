@@ -42,7 +42,7 @@ _MIN_PIPE_BYTES = 2 * MAX_LINE_BYTES  # of a pipe are kept in any case, so that 
 _MAX_PROBLEMS = 5  # to report; then the check stops, because in a wrong encoding every line has a problem
 _MAX_ODD = 5  # odd lines to show
 BATCH_LINES = 2000  # lines to read at once
-_ODD_CHARACTERS = (",", "\t", "<", "&", '"', "'", "`", "E+")  # a line without any of them is not odd
+_ODD_CHARACTERS = (",", "\t", "<", "&", '"', "'", "`", "E+")  # a line without any of them is odd only if it is a number
 
 
 async def read_inputs(names: list[Path], reading: Reading, *, yes: bool) -> list[InputSource]:
@@ -93,7 +93,7 @@ def confirm_odd_lines(sources: list[InputSource]) -> None:
     if not count:
         return
     on_terminal = sys.stdin.isatty() and sys.stderr.isatty() and not wants_json()
-    reads_stdin = any(source.path is None for source in sources)  # then the answer can't be read from there, too
+    reads_stdin = any(source.path is None for source in sources)  # the answer can't come from the same stream
     if on_terminal and not reads_stdin:
         warn(text("odd.these", count=count))
         for line in odd_lines(sources):

@@ -291,7 +291,7 @@ def _find_source(name: Path) -> InputSource:
     if str(name) == "-":
         if is_closed("stdin"):
             raise HaltError(text("sources.closed"))
-        return InputSource(text("sources.stdin"), None, identity=_stdin_identity())
+        return InputSource(text("sources.stdin"), path=None, identity=_stdin_identity())
     with explain_unreadable(name):
         status = name.stat()
     if stat.S_ISDIR(status.st_mode):

@@ -16,7 +16,7 @@ Count = tuple[int, str, int | None, int]
 
 
 async def list_products(below: int | None) -> Status:
-    """Print the shop's products. With *below*, print only those with less stock."""
+    """Print the shop's products. With *below*, print only those with a lower stock."""
     max_stock = math.inf if below is None else below - 1
     return _print_catalog(await _fetch_catalog(), max_stock)
 
