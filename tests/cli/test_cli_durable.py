@@ -44,7 +44,7 @@ def keys(tmp_path: Path) -> Path:
     return path
 
 
-def count_calls(shop: Sandbox) -> int:
+def count_upload_calls(shop: Sandbox) -> int:
     return sum(request.endpoint == "ka/create" for request in shop.requests)
 
 
@@ -79,10 +79,11 @@ def test_durable_upload_reports_the_same_job_when_repeated(
     assert shop.keys(8)[INITIAL_KEYS:] == ["AAAA-1", "BBBB-2", "CCCC-3"]
     assert f"Upload {first_run.json['job']} is queued: 3 card keys." in first_run.err
     assert "Nothing was sent" not in first_run.err
-    sent = count_calls(shop)
+    calls_before = count_upload_calls(shop)
     for option in ("--durable", "--no-wait"):
         second_run = gatepay("keys", "upload", path, "-p", 8, option, "--json")
-        assert (second_run.status, second_run.json["job"], count_calls(shop)) == (0, first_run.json["job"], sent)
+        assert (second_run.status, second_run.json["job"]) == (0, first_run.json["job"])
+        assert count_upload_calls(shop) == calls_before
         assert re.search(r"was done on 20[-0-9]+ [:0-9]+ [+-][0-9]{4}\. Nothing was sent", second_run.err)
     [listed] = gatepay("uploads", "list", "--json").json["jobs"]
     assert listed["created"] <= listed["ended"]

@@ -29,6 +29,7 @@ from gatepay_async.words import LANGUAGES, Lang
 
 pytestmark = [pytest.mark.sockets, pytest.mark.usefixtures("impatient_uploads")]
 
+# The columns of the report. Each line of the input is counted in one of them.
 COLUMNS = ("blank", "duplicates", "stored", "already_there", "refused", "unknown", "not_sent")
 
 INITIAL_KEYS = 89  # card keys that a new sandbox has of product 8
@@ -121,8 +122,8 @@ def test_upload_without_card_keys_is_an_error(gatepay: Any, shop: Sandbox, tmp_p
     for name, text in (("empty.txt", ""), ("blank.txt", "\n \n"), ("empty.csv", ""), ("head.csv", "content\n")):
         path = tmp_path / name
         path.write_text(text)
-        for more in ([], ["--dry-run"]):
-            run = gatepay("keys", "upload", path, "-p", 8, *more)
+        for options in ([], ["--dry-run"]):
+            run = gatepay("keys", "upload", path, "-p", 8, *options)
             assert (run.status, "contains no card keys" in run.err) == (2, True), (name, run)
     assert gatepay("keys", "upload", "-", "-p", 8).status == 2
     run = gatepay("keys", "upload", "-", "-p", 8, "--as-is", input="\n \n")
@@ -668,9 +669,9 @@ def test_export_to_standard_output_prints_card_keys_only(gatepay: Any, shop: San
     """`-o -` prints one card key per line, or with --json one object per line; the summary goes to standard error."""
     run = gatepay("keys", "export", "-p", 8, "-o", "-")
     assert run.out.splitlines() == shop.keys(8)
-    for_programs = gatepay("keys", "export", "-p", 8, "-o", "-", "--json")
-    assert [json.loads(line)["content"] for line in for_programs.out.splitlines()] == shop.keys(8)
-    assert json.loads(for_programs.err)["written"] == 89
+    json_run = gatepay("keys", "export", "-p", 8, "-o", "-", "--json")
+    assert [json.loads(line)["content"] for line in json_run.out.splitlines()] == shop.keys(8)
+    assert json.loads(json_run.err)["written"] == 89
 
 
 def test_export_to_a_terminal_requires_reveal(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

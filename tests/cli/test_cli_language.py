@@ -66,14 +66,14 @@ def test_requested_texts_exist() -> None:
 
 
 def test_text_calls_pass_all_placeholders() -> None:
-    calls = [node for path in CLI_FOLDER.rglob("*.py") for node in ast.walk(ast.parse(path.read_text("utf-8")))]
-    for call in calls:
-        if isinstance(call, ast.Call) and ast.unparse(call.func) == "text" and isinstance(call.args[0], ast.Constant):
-            arguments = {keyword.arg for keyword in call.keywords}
+    nodes = [node for path in CLI_FOLDER.rglob("*.py") for node in ast.walk(ast.parse(path.read_text("utf-8")))]
+    for node in nodes:
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "text" and isinstance(node.args[0], ast.Constant):
+            arguments = {keyword.arg for keyword in node.keywords}
             placeholders = {
-                name for _, name, _, _ in string.Formatter().parse(COMMAND[str(call.args[0].value)][0]) if name
+                name for _, name, _, _ in string.Formatter().parse(COMMAND[str(node.args[0].value)][0]) if name
             }
-            assert None in arguments or placeholders <= arguments, ast.unparse(call)
+            assert None in arguments or placeholders <= arguments, ast.unparse(node)
 
 
 def test_texts_of_the_table_are_used() -> None:
@@ -83,14 +83,14 @@ def test_texts_of_the_table_are_used() -> None:
     )
     names = requested_texts()
     for text_name in COMMAND:
-        kind = text_name.removeprefix("todo.").removeprefix("failing.").partition(" ")[0]
+        class_name = text_name.removeprefix("todo.").removeprefix("failing.").partition(" ")[0]
         modules = (gatepay_async, durable)
         prefix, _, replaced_name = text_name.partition(".")
         replaces_problem = replaced_name in {"problem": PROBLEMS, "sandbox": PAGES, "os": vars(errno)}.get(prefix, {})
         assert (
             replaces_problem
             or any(re.fullmatch(name, text_name) for name in names)
-            or any(hasattr(module, kind) for module in modules)
+            or any(hasattr(module, class_name) for module in modules)
         ), text_name
 
 

@@ -136,12 +136,12 @@ def test_odd_lines_are_classified() -> None:
 
 def test_numbers_rounded_by_a_spreadsheet_are_odd(tmp_path: Path) -> None:
     """Excel keeps 15 digits. Longer numbers are odd lines if most of them have only zeros after the 15th digit."""
-    rounded, whole = ["6222020000000000000", "6222021234567890000"], ["6222021234567891234", "6222021234567891235"]
+    rounded, exact = ["6222020000000000000", "6222021234567890000"], ["6222021234567891234", "6222021234567891235"]
     # With 16 digits, a single zero after the 15th digit may be coincidence.
     short = ["1234567890123450", "1234567890123456", "1234567890123457"]
     for keys, odd_lines in (
-        (rounded, [1, 2]), (rounded[:1], [1]), ([*rounded, whole[0]], [1, 2]), ([*rounded, *whole], []),
-        (whole, []), (short, []), (short[:1], []), (["1234567890123450"] * 3, [1, 2, 3]), (["100000000000000"] * 9, []),
+        (rounded, [1, 2]), (rounded[:1], [1]), ([*rounded, exact[0]], [1, 2]), ([*rounded, *exact], []),
+        (exact, []), (short, []), (short[:1], []), (["1234567890123450"] * 3, [1, 2, 3]), (["100000000000000"] * 9, []),
         ([f"{rounded[0]}A"], []),
     ):  # fmt: skip
         for name in ("keys.csv", "keys.txt"):

@@ -117,9 +117,9 @@ def test_formats_are_known_to_show_or_change_a_stored_value() -> None:
     ):  # fmt: skip
         unchanged = number_formats.shown_unchanged(170, code)  # a custom format has an ID from 164
         assert (unchanged.number, unchanged.zero, unchanged.text) == (bool(number), bool(zero), bool(text)), code
-    for number, plain in ((0, True), (1, True), (49, True), (2, False), (3, False), (14, False), (31, False)):
-        unchanged = number_formats.shown_unchanged(number, None)
-        assert (unchanged.number, unchanged.zero, unchanged.text) == (plain, plain, True), number
+    for format_id, is_plain in ((0, True), (1, True), (49, True), (2, False), (3, False), (14, False), (31, False)):
+        unchanged = number_formats.shown_unchanged(format_id, None)
+        assert (unchanged.number, unchanged.zero, unchanged.text) == (is_plain, is_plain, True), format_id
 
 
 def test_cell_shown_differently_from_its_value_is_refused(tmp_path: Path) -> None:
@@ -151,14 +151,14 @@ def test_cell_shown_differently_from_its_value_is_refused(tmp_path: Path) -> Non
 def test_xml_variants_of_different_programs_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The variants have prefixes, quotes, runs, phonetic texts, comments, UTF-16, and cells without addresses."""
     path = tmp_path / "keys.xlsx"
-    head = '<?xml version="1.0" encoding="{}"?>'
-    plain = "xmlns='http://schemas.openxmlformats.org/spreadsheetml/2006/main'"
+    declaration = '<?xml version="1.0" encoding="{}"?>'
+    namespace = "xmlns='http://schemas.openxmlformats.org/spreadsheetml/2006/main'"
     a, b = TEXT.format("A"), TEXT.format("卡密1")
     shared = "<si><t>A</t></si><si><r><t>卡</t></r><r><rPr/><t>密1</t></r><rPh><t>かみ</t></rPh></si>"
     by_number = rows_of('<c r="@" t="s"><v>0</v></c>', '<c r="@" t="s"><v>1</v></c>')
     by_formula = rows_of('<c r="@" t="str"><f>B1</f><v>A</v></c>', '<c r="@" t="str"><f si="0"/><v>卡密1</v></c>')
-    prefixed = f"<worksheet {plain.replace('=', ':x=')}>{rows_of(a, b)}</worksheet>"
-    prefixed = head.format("UTF-8") + re.sub("<(/?)", r"<\1x:", prefixed)
+    prefixed = f"<worksheet {namespace.replace('=', ':x=')}>{rows_of(a, b)}</worksheet>"
+    prefixed = declaration.format("UTF-8") + re.sub("<(/?)", r"<\1x:", prefixed)
     more_texts = "".join(f"<si><t>{number}</t></si>" for number in range(50))
     special_texts = '<si><t>&amp;</t></si><si><t xml:space="preserve"> </t></si><si><t>x</t><rPh><t>y</t></rPh></si>'
     for size in (16, 2**16):
@@ -188,8 +188,10 @@ def test_xml_variants_of_different_programs_are_read(tmp_path: Path, monkeypatch
                 sheet,
                 texts,
             )
-        wide = (head.format("UTF-16") + f"<worksheet {plain}>" + rows_of(a, b) + "</worksheet>").encode("utf-16")
-        assert read(path, raw_workbook(wide)) == ["A", "卡密1"]
+        utf16_sheet = (
+            declaration.format("UTF-16") + f"<worksheet {namespace}>" + rows_of(a, b) + "</worksheet>"
+        ).encode("utf-16")
+        assert read(path, raw_workbook(utf16_sheet)) == ["A", "卡密1"]
         gaps = rows_of(a, b).replace('"2"', '"4"').replace("A2", "A4")
         assert read(path, raw_workbook(gaps)) == ["A", "", "", "卡密1"]
 
@@ -255,7 +257,7 @@ def test_find_uniform_rows_requires_equal_forms() -> None:
     """Rows are uniform only if their addresses continue and their attributes and cells have the same form."""
 
     def rows_xml(*rows: tuple[int, str]) -> bytes:
-        return "".join(f'<row r="{number}" spans="1:2">{written}</row>' for number, written in rows).encode()
+        return "".join(f'<row r="{number}" spans="1:2">{cells_xml}</row>' for number, cells_xml in rows).encode()
 
     def cell(number: int, value: str, style: int = 1) -> str:
         return f'<c r="B{number}" s="{style}" t="s"><v>{value}</v></c>'

@@ -135,7 +135,7 @@ def _check_input(source: InputSource, reading: Reading, free_bytes: int) -> list
 def _check_pipe(source: InputSource, reading: Reading, free_bytes: int) -> InputSource:
     """Check a pipe, or only its start if it has many more than *free_bytes*. The rest is read during the upload."""
     encoding = "utf-8" if reading.encoding == AUTO else reading.encoding
-    if reading.as_is:
+    if reading.as_is:  # lines are sent as they arrive, without a check
         return evolve(source, parse=partial(formats.parse_plain, encoding=encoding))
     context = source.open()
     file = context.__enter__()  # not a with block: the upload reads the rest of a long pipe

@@ -166,6 +166,7 @@ def _check_credentials() -> list[Finding]:
         return [Finding("credentials", Mark.BAD, error.problem, error.todo, Status.USAGE)]
     message = text("doctor.credentials_ok", appkey=appkey, where=credentials.secret_location)
     findings.append(Finding("credentials", Mark.OK, message))
+    # The file of a profile is refused unless it is private.
     from_environment = isinstance(credentials, settings.EnvironmentCredentials)
     if from_environment and path is not None and settings.is_world_readable(path):
         findings.append(

@@ -156,7 +156,7 @@ def _find_heading(rows: Sequence[Sequence[Cell]], row_number: int) -> int:
             if is_single:
                 raise FileProblemError("sources.title", line=row_number + distance)
             return distance
-        if not is_single and _count_filled(row):
+        if not is_single and _count_filled(row):  # the table has started without a heading
             break
     return 0
 
