@@ -216,7 +216,7 @@ def test_spool_that_is_a_file_is_named(
 
 
 def test_full_disk_of_the_queue_has_status_5() -> None:
-    """An error of writing, which has no path, is reported as one of the output, with the system's reason."""
+    """A write error has no path. Its message contains the system's reason."""
     with (
         pytest.raises(HaltError, match="Can't write the queue or its card keys: No space left") as caught,
         queue.explain_errors(),

@@ -174,7 +174,7 @@ def test_closed_pipe_raises_instead_of_ending_the_process() -> None:
 
 
 def test_unwritable_standard_error_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line that can't be written to standard error is dropped; one for standard output raises."""
+    """A line that can't be written to standard error is dropped. An error of standard output is raised."""
 
     class Full(io.StringIO):
         def write(self, _: str) -> int:

@@ -49,7 +49,7 @@ def test_exported_file_can_be_uploaded_in_each_format(gatepay: Any, shop: Sandbo
 def test_export_refuses_unsupported_content_and_leaves_no_file(
     gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A line break in a card key can't be exported to .txt, --excel is not for .txt, and a full disk leaves no file."""
+    """An export to .txt refuses a line break in a card key, and --excel. An export to a full disk leaves no file."""
     shop.add_keys(8, ["TWO\nLINES"])
     run = gatepay("keys", "export", "-p", 8, "-o", tmp_path / "k.txt")
     assert (run.status, "contains a line break" in run.err, "export to .csv" in run.err) == (2, True, True)

@@ -90,7 +90,7 @@ async def test_each_request_gets_its_status(warnings: list[str]) -> None:
 
 @pytest.mark.anyio
 async def test_silent_clients_are_disconnected(warnings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that sends nothing is disconnected after a timeout; the oldest one immediately if there are too many."""
+    """A silent client is disconnected after a timeout, or earlier if it is the oldest of too many clients."""
     monkeypatch.setattr(health, "_REQUEST_TIMEOUT_S", 0.2)
     async with serve_pages(warnings) as port:
         streams = [await anyio.connect_tcp("127.0.0.1", port) for _ in range(2 * health._MAX_CLIENTS)]

@@ -226,8 +226,8 @@ def test_each_wrong_setting_has_a_named_problem(gatepay: Any, folder: Path, monk
 
 
 @pytest.mark.usefixtures("folder")
-def test_problems_of_several_lines_stay_data(gatepay: Any, shop: Sandbox) -> None:
-    """Each bad line, and each odd line, is an item with its number; the sentence for people has all of them."""
+def test_problems_of_several_lines_are_items_with_line_numbers(gatepay: Any, shop: Sandbox) -> None:
+    """Each bad or odd line is an item with its line number. The text for people names all of them."""
     problem = gatepay("keys", "upload", "nul.txt", "-p", 8, "--json").json["error"]["problem"]
     several = problem["facts"]["problem"]
     assert [item["facts"]["line"] for item in several["facts"]["problems"]] == [1, 3]
@@ -266,8 +266,7 @@ def test_errors_and_texts_of_the_command_can_be_pickled() -> None:
         assert help_text == "Usage: …"
 
 
-def test_json_of_an_error_has_no_other_values(gatepay: Any, shop: Sandbox) -> None:
-    """The facts of a problem are those that its sentence names."""
+def test_facts_of_a_problem_are_only_those_in_its_text(gatepay: Any, shop: Sandbox) -> None:
     run = gatepay("pay", "--type", "alipay", "-p", 99, "--json")
     assert set(run.json["error"]["problem"]["facts"]) == {"code", "message"}
     assert shop.requests

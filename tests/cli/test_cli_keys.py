@@ -104,7 +104,7 @@ def test_several_files_are_deduplicated_as_one_input(gatepay: Any, shop: Sandbox
 
 
 def test_as_is_upload_of_standard_input_refuses_invalid_lines_only(gatepay: Any, shop: Sandbox) -> None:
-    """With --as-is, invalid lines of standard input are refused and the others stored. Without it nothing is sent."""
+    """With --as-is, only the invalid lines of standard input are refused. Without --as-is, nothing is sent."""
     broken = b"AAAA\nB\0B\n\xff\xfe\nCCCC\n"
     run = gatepay("keys", "upload", "-", "-p", 8, "--as-is", "--json", input=broken)
     assert run.status == 1
@@ -194,7 +194,7 @@ def test_unreachable_server_exits_with_4(
 
 
 def test_report_shows_the_first_twenty_failures(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """The report shows the first twenty failed lines and the number of the others."""
+    """The report shows the first twenty failed lines, and how many more there are."""
     lines = "".join(f"GOOD-{number}\nBAD\0-{number}\n" for number in range(30))
     run = gatepay("keys", "upload", "-", "-p", 8, "--as-is", input=lines)
     assert run.status == 1
@@ -351,7 +351,7 @@ def test_input_file_is_opened_once(  # noqa: PLR0917 -- pytest passes fixtures b
 def test_file_that_changes_during_the_upload_is_reported(
     gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A change of a large file during the upload is reported; lines read by then are stored, or in the failed lines."""
+    """A change of a large file during the upload is reported. Each of its lines is stored or in the failed lines."""
     monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 100)  # so that the file counts as large
     write_keys(keys, 700)
     check_sources = checking.check_sources
@@ -394,7 +394,7 @@ def test_file_deleted_after_the_check_is_reported(
 def test_failed_lines_of_a_deleted_file_are_those_read_before(
     gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a large file is deleted during an upload that stops, the report says so, and the lines read are kept."""
+    """If a large file is deleted before an upload stops, the report says so and the lines read so far are saved."""
     monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 100)  # so that the file counts as large
     file, failed = write_keys(tmp_path / "keys.txt", 20_000), tmp_path / "failed.txt"
     unread_lines = sources.unread_lines

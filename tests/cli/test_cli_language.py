@@ -131,7 +131,7 @@ def test_help_is_translated_and_80_columns_wide(gatepay: Any, command: tuple[str
 def test_help_on_a_narrow_terminal_puts_long_options_on_their_own_lines(
     gatepay: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Their explanations aren't indented by the length of the option, and no line starts with a closing bracket."""
+    """An explanation isn't indented by the length of its option, and no line starts with a closing bracket."""
     monkeypatch.setenv("COLUMNS", "40")
     for lang in LANGUAGES:
         help_text = gatepay("keys", "upload", "--help", "--lang", lang).out
@@ -149,7 +149,7 @@ def test_commands_of_this_module_are_complete(gatepay: Any) -> None:
     assert gatepay("-h").out == gatepay("--help").out
 
 
-def test_no_command_prints_help_with_status_2(gatepay: Any) -> None:
+def test_running_without_a_command_prints_help_with_status_2(gatepay: Any) -> None:
     run = gatepay()
     assert (run.status, run.out) == (2, "")
     assert run.err.startswith("Usage: gatepay [OPTIONS] COMMAND")

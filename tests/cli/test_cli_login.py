@@ -161,7 +161,7 @@ def test_arguments_override_the_environment_which_overrides_profiles(
 
 
 def test_login_stores_no_unverified_key(login: Any, gatepay: Any, ring: MemoryKeyring, folder: Path) -> None:
-    """A refused key, half a key and a key that no server could check are not stored."""
+    """A refused key, an appkey without a secret, and a key that no server could check are not stored."""
     assert login(secret="0" * 32).status == 3
     assert gatepay("login", input="only-one\n").status == 2
     assert gatepay("login", "--base-url", "http://127.0.0.1:9/api/", input="a\nb\n").status == 4
@@ -524,7 +524,7 @@ def test_help_explains_profile_for_each_command(gatepay: Any) -> None:
 
 
 def test_leftover_files_of_a_killed_login_are_removed(gatepay: Any, login: Any, folder: Path) -> None:
-    """The next `login` or `logout` removes its profile's old temporary files, not recent ones or other profiles'."""
+    """The next `login` or `logout` removes old temporary files of its profile. Recent ones and other profiles' stay."""
     for command in (login, lambda: gatepay("logout")):
         folder.mkdir(parents=True, exist_ok=True)
         old, new, of_other_profile = (

@@ -107,7 +107,7 @@ def test_order_wait_ends_when_the_status_changes(
     gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch, first: str
 ) -> None:
     """
-    --wait ends with the first status that differs, or that is final. Errors of single polls are ignored.
+    --wait ends when the status differs from the first one, or is final. Errors of single polls are ignored.
 
     The exit status is 3 if the order has expired.
     """

@@ -104,8 +104,8 @@ def test_hidden_column_needs_its_name_and_hidden_sheets_cause_a_note(
     assert "hidden sheets are not read (1)" in capsys.readouterr().err
 
 
-def test_formats_are_known_to_show_or_change_a_stored_value() -> None:
-    """For each format: whether it shows numbers, zero and texts exactly as they are stored."""
+def test_shown_unchanged_recognizes_formats_that_change_a_value() -> None:
+    """For each format, the table says whether it shows numbers, zero and texts exactly as they are stored."""
     for code, number, zero, text in (
         ("General", 1, 1, 1), ("0", 1, 1, 1), ("@", 1, 1, 1), ("#", 1, 0, 1), ("0_ ", 1, 1, 1),
         ("0_);[Red]\\(0\\)", 1, 1, 1), ("0_ ;[红色]\\-0\\ ", 1, 1, 1), ("[$-804]0", 1, 1, 1), ("* 0", 1, 1, 1),

@@ -39,8 +39,8 @@ def csv_rows(lines: Iterable[str], suffix: str) -> Iterator[list[str]]:
             break
     first_line = start[-1] if start else ""
     delimiters = _POSSIBLE_DELIMITERS[suffix]
-    used = (character for character in delimiters[1:] if character in first_line and "," not in first_line)
-    delimiter = next(used, delimiters[0])
+    used_delimiters = (character for character in delimiters[1:] if character in first_line and "," not in first_line)
+    delimiter = next(used_delimiters, delimiters[0])
     separator_line = _SEPARATOR.fullmatch(first_line.rstrip("\r"))
     if separator_line is not None:
         delimiter, start[-1] = separator_line[1], ""
