@@ -196,9 +196,9 @@ def _simple_cells(piece: bytes) -> list[tuple[bytes, ...]]:
     counts = [len(matches) - groups.count(b"") for groups in zip(*matches, strict=True)]  # matches that fill each group
     if not counts:
         return []
-    rows, _, cells, _, values, texts, empty_rows, _ = counts
+    row_count, _, cell_count, _, value_count, text_count, empty_row_count, _ = counts
     # The start tags in the matches (two for a text: <is> and <t>), and all end tags.
-    tags = rows + cells + values + 2 * texts + empty_rows + piece.count(b"</")
+    tags = row_count + cell_count + value_count + 2 * text_count + empty_row_count + piece.count(b"</")
     # If there are more tags, or a ">" that doesn't end a tag, _SIMPLE_CELL has missed something.
     return matches if tags == piece.count(b"<") == piece.count(b">") else []
 
