@@ -47,7 +47,7 @@ def cli_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LANG", "en_GB.UTF-8")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
     monkeypatch.setattr(settings, "AsyncGatePay", partial(AsyncGatePay, retry=NO_WAITS))
-    # A worker that doesn't stop within this time ends its process, which is that of the tests.
+    # A worker that doesn't stop within this time ends its process, and in these tests that is pytest's.
     monkeypatch.setattr(runner, "_WORKER_STOP_S", 100_000.0)
     # Reset the choices of earlier runs in this process.
     language.set_language("en")

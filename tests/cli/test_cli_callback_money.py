@@ -14,7 +14,7 @@ SIGN = ("callback", "sign", "--order-id", "7", "--order", "T-1-X", "--price", "0
 
 
 @pytest.fixture(autouse=True)
-def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+def configured_shop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Configure the shop whose callbacks are signed and verified."""
     monkeypatch.setenv("GATEPAY_APPKEY", SHOP["appkey"])
     monkeypatch.setenv("GATEPAY_APPSECRET", SHOP["appsecret"])

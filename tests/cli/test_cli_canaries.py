@@ -13,7 +13,7 @@ from servers import raw_server
 pytestmark = pytest.mark.sockets
 
 COMMANDS = (("keys", "count", "8"), ("keys", "count", "8", "--json"), ("products",), ("doctor",), ("doctor", "--json"))
-# The parts of a reply in which this test puts a card key; canaries.replies() knows more.
+# The parts of a reply in which this test puts a card key; canaries.replies() has more.
 PLACES = frozenset(
     {
         "status line", "header line", "left-over page", "204 with a page", "page", "title", "a name in JSON",
@@ -46,5 +46,5 @@ def test_no_command_prints_a_card_key_of_any_part_of_a_reply(
                 failures += result.status != 0
                 leak = find_traces(secret, result.out + result.err)
                 leaks += [f"{secret!r} in {place!r}: {' '.join(command)}: {leak}"] * bool(leak)
-    assert failures > len(PLACES) * 3
+    assert failures > len(PLACES) * 3  # most of these replies are invalid, so error messages were searched, too
     assert not leaks, "\n".join(leaks)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.without_coverage]  # real processes: pytest replaces the streams of its own
+# These tests start processes, because pytest replaces the streams of its own process.
+pytestmark = [pytest.mark.slow, pytest.mark.without_coverage]
 
 Run = Callable[..., tuple[int, str]]
 FULL_DEVICE = Path("/dev/full")

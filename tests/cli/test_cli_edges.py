@@ -69,7 +69,7 @@ def test_signal_cancels_the_work_and_sets_the_exit_status(
     """A signal cancels the work, which can clean up. The exit status is 128 plus the number of the signal."""
     cleaned_up: list[bool] = []
     monkeypatch.setattr(runner, "_END_SIGNALS", (signal.SIGUSR1, signal.SIGUSR2))
-    before = [signal.getsignal(signal_number) for signal_number in runner._END_SIGNALS]
+    before = {signal_number: signal.getsignal(signal_number) for signal_number in runner._END_SIGNALS}
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
     async def work() -> Status:
@@ -83,10 +83,10 @@ def test_signal_cancels_the_work_and_sets_the_exit_status(
 
     with pytest.raises(typer.Exit) as raised:
         runner.run_and_exit(work)
-    signal.signal(signal.SIGUSR2, before[1])
+    signal.signal(signal.SIGUSR2, before[signal.SIGUSR2])
     assert (raised.value.exit_code, cleaned_up) == (128 + number, [True])
     assert "Interrupted." in capsys.readouterr().err
-    assert [signal.getsignal(signal_number) for signal_number in runner._END_SIGNALS] == before
+    assert {signal_number: signal.getsignal(signal_number) for signal_number in runner._END_SIGNALS} == before
 
 
 @pytest.mark.parametrize("start", [runner.run_and_exit, runner.run_worker_and_exit])
@@ -174,7 +174,7 @@ def test_closed_pipe_raises_instead_of_ending_the_process() -> None:
 
 
 def test_unwritable_standard_error_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line that can't be written to standard error is dropped; one for standard output raises."""
+    """A line that can't be written to standard error is dropped. An error of standard output is raised."""
 
     class Full(io.StringIO):
         def write(self, _: str) -> int:
@@ -257,7 +257,7 @@ def test_bug_is_raised() -> None:
         app._run_and_report(bug)
 
 
-def test_unknown_usage_error_keeps_clicks_text() -> None:
+def test_unknown_usage_error_keeps_its_text() -> None:
     """A usage error without a translation keeps its text, even if it has no parameter name."""
     assert usage.usage_problem(TyperException("odd")) == "odd"
     assert usage.usage_problem(typer.BadParameter("odd")) == "Invalid value for : odd"
@@ -265,7 +265,7 @@ def test_unknown_usage_error_keeps_clicks_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shell", "words", "offered"),
+    ("shell", "variables", "offered"),
     [
         ("bash", {"COMP_WORDS": "gatepay pay --type we", "COMP_CWORD": "3"}, ["wechat"]),
         ("zsh", {"_TYPER_COMPLETE_ARGS": "gatepay pay --type "}, ["alipay", "wechat"]),
@@ -274,12 +274,12 @@ def test_unknown_usage_error_keeps_clicks_text() -> None:
 )
 def test_completion_offers_translated_commands_and_choices(
     shell: str,
-    words: dict[str, str],
+    variables: dict[str, str],
     offered: list[str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for name, value in {"_GATEPAY_COMPLETE": f"complete_{shell}", "LANG": "zh_CN.UTF-8", **words}.items():
+    for name, value in {"_GATEPAY_COMPLETE": f"complete_{shell}", "LANG": "zh_CN.UTF-8", **variables}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit):
         typer.main.get_command(app.app).main([])

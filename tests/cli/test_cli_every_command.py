@@ -23,7 +23,7 @@ def test_each_command_has_a_row() -> None:
 
 @pytest.mark.hang_limit(200)  # eighty processes
 def test_commands_behave_under_all_conditions() -> None:
-    """No traceback, no broken number, and the expected exit status. A failure prints the table."""
+    """No command prints a traceback or breaks a number, and each has its exit status. A failure prints the table."""
     words = [sys.executable, "-W", "error", str(PROGRAM), *TESTED_ROWS]
     done = subprocess.run(words, capture_output=True, encoding="utf-8", env=os.environ, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -35,7 +35,7 @@ def test_exported_file_can_be_uploaded_in_each_format(gatepay: Any, shop: Sandbo
         path = tmp_path / name
         assert gatepay("keys", "export", "-p", 8, "-o", path, *options).status == 0, name
         assert path.stat().st_mode & 0o777 == 0o600
-        confirmation = ["--yes"] if name == "k.txt" else []
+        confirmation = ["--yes"] if name == "k.txt" else []  # some of the card keys are odd lines in a text file
         run = gatepay("keys", "upload", path, "-p", 4, "--json", *confirmation)
         assert (run.status, run.json["read"]) == (0, len(shop.keys(8))), (name, run)
         assert shop.keys(4)[initial_count:] == shop.keys(8), name
@@ -49,7 +49,7 @@ def test_exported_file_can_be_uploaded_in_each_format(gatepay: Any, shop: Sandbo
 def test_export_refuses_unsupported_content_and_leaves_no_file(
     gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A line break in a card key can't be exported to .txt, --excel is not for .txt, and a full disk leaves no file."""
+    """An export to .txt refuses a line break in a card key, and --excel. An export to a full disk leaves no file."""
     shop.add_keys(8, ["TWO\nLINES"])
     run = gatepay("keys", "export", "-p", 8, "-o", tmp_path / "k.txt")
     assert (run.status, "contains a line break" in run.err, "export to .csv" in run.err) == (2, True, True)
@@ -216,7 +216,7 @@ def test_pipe_after_a_long_input_is_read(
 def test_long_table_in_a_pipe_is_refused(
     gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A table in a pipe is refused if it doesn't fit into memory. It was uploaded with whole rows as card keys."""
+    """A table in a pipe is refused if it doesn't fit into memory. Otherwise its whole rows would be card keys."""
     monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 1000)
     monkeypatch.setattr(checking, "_MIN_PIPE_BYTES", 0)
     fifo = tmp_path / "keys.csv"

@@ -90,7 +90,7 @@ async def test_each_request_gets_its_status(warnings: list[str]) -> None:
 
 @pytest.mark.anyio
 async def test_silent_clients_are_disconnected(warnings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that sends nothing is disconnected after a timeout; the oldest one immediately if there are too many."""
+    """A silent client is disconnected after a timeout, or earlier if it is the oldest of too many clients."""
     monkeypatch.setattr(health, "_REQUEST_TIMEOUT_S", 0.2)
     async with serve_pages(warnings) as port:
         streams = [await anyio.connect_tcp("127.0.0.1", port) for _ in range(2 * health._MAX_CLIENTS)]
@@ -201,7 +201,9 @@ async def run_worker_until_sent(messages: list[str], monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Submitter, "queue", queue)
     async with httpx.AsyncClient() as http, anyio.create_task_group() as group:
-        group.start_soon(lambda: uploads_work.work(2, None, None, drain=False, health=LOOPBACK))
+        group.start_soon(
+            lambda: uploads_work.work(concurrency=2, global_concurrency=None, rate=None, drain=False, health=LOOPBACK)
+        )
         await until(lambda: messages)
         url = f"http://127.0.0.1:{port_of(messages)}"
 
@@ -263,7 +265,11 @@ def test_metrics_count_calls_connections_and_batches() -> None:
         pass
     assert "gatepay_worker_connections" not in metrics.text(ready=False)
     assert 'gatepay_worker_calls_total{outcome="failed"} 0' in metrics.text(ready=False).splitlines()
-    client = metrics.client(ClientFacts("http://127.0.0.1/", None, lambda: Connections(1, 2, 3)))
+    client = metrics.client(
+        ClientFacts(
+            "http://127.0.0.1/", cloud_base_url=None, connections=lambda: Connections(busy=1, idle=2, waiting=3)
+        )
+    )
     with pytest.raises(KeyError), client.call(KaCreate(8, ["A"])):
         raise KeyError
     metrics.queue = QueueInfo(waiting=7, delayed=0, running=0, oldest_waiting=datetime(2026, 1, 1, tzinfo=UTC))

@@ -38,7 +38,8 @@ FILES = {
     "bad.sqlite3": b"not a database" * 100,
 }
 KEYS = {"GATEPAY_APPKEY": "a", "GATEPAY_APPSECRET": "b"}
-LISTENING = "LISTENING"  # in a command line: the address of a port that is in use
+# In a command line, this stands for the address of a port in use. In lower case, it stands for the port alone.
+LISTENING = "LISTENING"
 
 # A command line, and the names of its problem and of the problems in its facts, from outside to inside.
 WRONG_COMMANDS = (
@@ -206,7 +207,7 @@ WRONG_SETTINGS: tuple[tuple[dict[str, str], str, str], ...] = (
 
 
 def test_each_wrong_setting_has_a_named_problem(gatepay: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So have the findings of `gatepay doctor`."""
+    """Each finding of `gatepay doctor` that is not ok has a problem, too."""
     wrong: list[object] = []
     for variables, line, expected in WRONG_SETTINGS:
         with monkeypatch.context() as patch:
@@ -225,8 +226,8 @@ def test_each_wrong_setting_has_a_named_problem(gatepay: Any, folder: Path, monk
 
 
 @pytest.mark.usefixtures("folder")
-def test_problems_of_several_lines_stay_data(gatepay: Any, shop: Sandbox) -> None:
-    """Each bad line, and each odd line, is an item with its number; the sentence for people has all of them."""
+def test_problems_of_several_lines_are_items_with_line_numbers(gatepay: Any, shop: Sandbox) -> None:
+    """Each bad or odd line is an item with its line number. The text for people names all of them."""
     problem = gatepay("keys", "upload", "nul.txt", "-p", 8, "--json").json["error"]["problem"]
     several = problem["facts"]["problem"]
     assert [item["facts"]["line"] for item in several["facts"]["problems"]] == [1, 3]
@@ -242,6 +243,7 @@ def test_problems_of_several_lines_stay_data(gatepay: Any, shop: Sandbox) -> Non
 
 @pytest.mark.usefixtures("folder")
 def test_each_trouble_of_an_upload_has_a_problem(gatepay: Any, shop: Sandbox) -> None:
+    # 199 is a code that GatePay doesn't document.
     shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=199, times=None))
     trouble = gatepay("keys", "upload", "keys.txt", "-p", 8, "--json").json["troubles"][0]
     assert trouble["problem"]["name"] == "refused_with_message"
@@ -264,8 +266,7 @@ def test_errors_and_texts_of_the_command_can_be_pickled() -> None:
         assert help_text == "Usage: …"
 
 
-def test_json_of_an_error_has_no_other_values(gatepay: Any, shop: Sandbox) -> None:
-    """The facts of a problem are those that its sentence names."""
+def test_facts_of_a_problem_are_only_those_in_its_text(gatepay: Any, shop: Sandbox) -> None:
     run = gatepay("pay", "--type", "alipay", "-p", 99, "--json")
     assert set(run.json["error"]["problem"]["facts"]) == {"code", "message"}
     assert shop.requests
@@ -351,7 +352,7 @@ def test_order_whose_picture_cant_be_saved_is_one_object(
     assert len(shop.orders()) == 2
 
 
-def test_reply_of_a_shop_that_is_neither_word_is_one_object(gatepay: Any, shop: Sandbox) -> None:
+def test_reply_that_is_neither_success_nor_fail_is_one_object(gatepay: Any, shop: Sandbox) -> None:
     """The sandbox's console answers a callback with a web page."""
     url = os.environ["GATEPAY_BASE_URL"].removesuffix("api/")
     run = gatepay("callback", "send", url, "--order-id", 7, "--order", "T-1-X", "--price", "1.00", "--json")

@@ -29,9 +29,16 @@ from gatepay_async.words import LANGUAGES, Lang
 
 pytestmark = [pytest.mark.sockets, pytest.mark.usefixtures("impatient_uploads")]
 
+# The columns of the report. Each line of the input is counted in one of them.
 COLUMNS = ("blank", "duplicates", "stored", "already_there", "refused", "unknown", "not_sent")
 
 INITIAL_KEYS = 89  # card keys that a new sandbox has of product 8
+
+# Codes of refusals
+ENDPOINT_CLOSED = 107
+TOO_MANY_KEYS = 111
+STORAGE_FAILED = 113
+UNDOCUMENTED = 199
 
 
 @pytest.fixture
@@ -97,7 +104,7 @@ def test_several_files_are_deduplicated_as_one_input(gatepay: Any, shop: Sandbox
 
 
 def test_as_is_upload_of_standard_input_refuses_invalid_lines_only(gatepay: Any, shop: Sandbox) -> None:
-    """With --as-is, invalid lines of standard input are refused and the others stored. Without it nothing is sent."""
+    """With --as-is, only the invalid lines of standard input are refused. Without --as-is, nothing is sent."""
     broken = b"AAAA\nB\0B\n\xff\xfe\nCCCC\n"
     run = gatepay("keys", "upload", "-", "-p", 8, "--as-is", "--json", input=broken)
     assert run.status == 1
@@ -115,8 +122,8 @@ def test_upload_without_card_keys_is_an_error(gatepay: Any, shop: Sandbox, tmp_p
     for name, text in (("empty.txt", ""), ("blank.txt", "\n \n"), ("empty.csv", ""), ("head.csv", "content\n")):
         path = tmp_path / name
         path.write_text(text)
-        for more in ([], ["--dry-run"]):
-            run = gatepay("keys", "upload", path, "-p", 8, *more)
+        for options in ([], ["--dry-run"]):
+            run = gatepay("keys", "upload", path, "-p", 8, *options)
             assert (run.status, "contains no card keys" in run.err) == (2, True), (name, run)
     assert gatepay("keys", "upload", "-", "-p", 8).status == 2
     run = gatepay("keys", "upload", "-", "-p", 8, "--as-is", input="\n \n")
@@ -136,9 +143,9 @@ def test_upload_from_closed_standard_input_is_an_error(
 def test_partly_refused_upload_exits_with_1(
     gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The report of a partly refused upload shows the refused lines, and the file of them can be uploaded again."""
+    """The report of a partly refused upload shows the refused lines, and the failed lines can be uploaded again."""
     monkeypatch.chdir(tmp_path)  # a long path would be wrapped
-    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=111, skip=1, times=None))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=TOO_MANY_KEYS, skip=1, times=None))
     failed = Path("failed.txt")
     file = write_keys(Path("keys.txt"), 600)
     run = gatepay("keys", "upload", file, "-p", 8, "--concurrency", 1, "--failed-lines", failed)
@@ -187,7 +194,7 @@ def test_unreachable_server_exits_with_4(
 
 
 def test_report_shows_the_first_twenty_failures(gatepay: Any, shop: Sandbox, tmp_path: Path) -> None:
-    """The report shows the first twenty failed lines and the number of the others."""
+    """The report shows the first twenty failed lines, and how many more there are."""
     lines = "".join(f"GOOD-{number}\nBAD\0-{number}\n" for number in range(30))
     run = gatepay("keys", "upload", "-", "-p", 8, "--as-is", input=lines)
     assert run.status == 1
@@ -206,10 +213,10 @@ def test_adjacent_chunks_with_the_same_error_share_a_row(
     monkeypatch.setattr("gatepay_async.protocol.progress._FULL_CREDIT", 0)  # refused chunks are not halved
     first, second = write_keys(Path("one.txt"), 1500), Path("two.txt")
     second.write_text("".join(f"TWO-{number}\n" for number in range(1000)))
-    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=199, times=None, skip=1))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=UNDOCUMENTED, times=None, skip=1))
     run = gatepay("keys", "upload", first, second, "-p", 8, "--concurrency", 1)
     assert re.search(rf"{first}:501 – {second}:1000 +2,000 +refused", run.out)
-    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=199, times=None))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=UNDOCUMENTED, times=None))
     run = gatepay("keys", "upload", first, "-p", 9, "--concurrency", 1)
     assert re.search(rf"{first}:1 – 1500 +1,500 +refused", run.out)
     troubles = gatepay("keys", "upload", first, "-p", 9, "--concurrency", 1, "--json").json["troubles"]
@@ -248,12 +255,12 @@ def test_old_failed_lines_are_kept_until_the_upload_ends(
     content_during_upload: list[str] = []
     finish = keys_upload._finish
 
-    def read_first(*arguments: Any) -> Any:
+    def read_and_finish(*arguments: Any) -> Any:
         content_during_upload.append(failed.read_text())
         return finish(*arguments)
 
-    monkeypatch.setattr(keys_upload, "_finish", read_first)
-    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=113, times=None))
+    monkeypatch.setattr(keys_upload, "_finish", read_and_finish)
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/create", code=STORAGE_FAILED, times=None))
     assert gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", failed).status == 3
     assert (content_during_upload, failed.read_text()) == (["OLD\n"], "AAAA-1\nBBBB-2\nCCCC-3\n")
     assert sorted(tmp_path.iterdir()) == sorted([failed, keys])
@@ -344,7 +351,7 @@ def test_input_file_is_opened_once(  # noqa: PLR0917 -- pytest passes fixtures b
 def test_file_that_changes_during_the_upload_is_reported(
     gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A change of a large file during the upload is reported; lines read by then are stored, or in the failed lines."""
+    """A change of a large file during the upload is reported. Each of its lines is stored or in the failed lines."""
     monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 100)  # so that the file counts as large
     write_keys(keys, 700)
     check_sources = checking.check_sources
@@ -387,7 +394,7 @@ def test_file_deleted_after_the_check_is_reported(
 def test_failed_lines_of_a_deleted_file_are_those_read_before(
     gatepay: Any, shop: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a large file is deleted during an upload that stops, the report says so, and the lines read are kept."""
+    """If a large file is deleted before an upload stops, the report says so and the lines read so far are saved."""
     monkeypatch.setattr(checking, "MAX_BYTES_KEPT", 100)  # so that the file counts as large
     file, failed = write_keys(tmp_path / "keys.txt", 20_000), tmp_path / "failed.txt"
     unread_lines = sources.unread_lines
@@ -467,8 +474,11 @@ def test_unexpected_exception_of_an_upload_is_raised(
 def test_interrupted_pipe_has_status_2(tmp_path: Path) -> None:
     """A pipe that breaks off ends the upload with status 2, although the unread lines can't be written to the file."""
     counts: dict[str, Any] = dict.fromkeys(("read", *COLUMNS), 0)
-    source = sources.InputSource("standard input", None)
-    command = keys_upload._UploadCommand(8, sources.Reader([source]), [source], Reading(), tmp_path / "failed.txt")
+    source = sources.InputSource("standard input", path=None)
+    command = keys_upload._UploadCommand(
+        product_id=8, reader=sources.Reader([source]), sources=[source], reading=Reading(),
+        failed_lines=tmp_path / "failed.txt",
+    )  # fmt: skip
     error = HaltError(language.text("sources.closed"))
     assert keys_upload._finish(command, UploadReport(**counts, chunks=()), error) == 2
 
@@ -659,9 +669,9 @@ def test_export_to_standard_output_prints_card_keys_only(gatepay: Any, shop: San
     """`-o -` prints one card key per line, or with --json one object per line; the summary goes to standard error."""
     run = gatepay("keys", "export", "-p", 8, "-o", "-")
     assert run.out.splitlines() == shop.keys(8)
-    for_programs = gatepay("keys", "export", "-p", 8, "-o", "-", "--json")
-    assert [json.loads(line)["content"] for line in for_programs.out.splitlines()] == shop.keys(8)
-    assert json.loads(for_programs.err)["written"] == 89
+    json_run = gatepay("keys", "export", "-p", 8, "-o", "-", "--json")
+    assert [json.loads(line)["content"] for line in json_run.out.splitlines()] == shop.keys(8)
+    assert json.loads(json_run.err)["written"] == 89
 
 
 def test_export_to_a_terminal_requires_reveal(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -686,7 +696,7 @@ def test_failed_export_leaves_the_old_file_and_no_other(gatepay: Any, shop: Sand
     """An export that fails halfway doesn't change the existing file and leaves no partial one."""
     path = tmp_path / "keys.txt"
     path.write_text("mine")
-    shop.fault(Fault(FaultKind.CODE, endpoint="ka/show", code=107, skip=1))
+    shop.fault(Fault(FaultKind.CODE, endpoint="ka/show", code=ENDPOINT_CLOSED, skip=1))
     run = gatepay("keys", "export", "-p", 8, "-o", path, "--force")
     assert run.status == 3
     assert "This endpoint is closed" in run.err

@@ -66,14 +66,14 @@ def test_requested_texts_exist() -> None:
 
 
 def test_text_calls_pass_all_placeholders() -> None:
-    calls = [node for path in CLI_FOLDER.rglob("*.py") for node in ast.walk(ast.parse(path.read_text("utf-8")))]
-    for call in calls:
-        if isinstance(call, ast.Call) and ast.unparse(call.func) == "text" and isinstance(call.args[0], ast.Constant):
-            arguments = {keyword.arg for keyword in call.keywords}
+    nodes = [node for path in CLI_FOLDER.rglob("*.py") for node in ast.walk(ast.parse(path.read_text("utf-8")))]
+    for node in nodes:
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "text" and isinstance(node.args[0], ast.Constant):
+            arguments = {keyword.arg for keyword in node.keywords}
             placeholders = {
-                name for _, name, _, _ in string.Formatter().parse(COMMAND[str(call.args[0].value)][0]) if name
+                name for _, name, _, _ in string.Formatter().parse(COMMAND[str(node.args[0].value)][0]) if name
             }
-            assert None in arguments or placeholders <= arguments, ast.unparse(call)
+            assert None in arguments or placeholders <= arguments, ast.unparse(node)
 
 
 def test_texts_of_the_table_are_used() -> None:
@@ -83,14 +83,14 @@ def test_texts_of_the_table_are_used() -> None:
     )
     names = requested_texts()
     for text_name in COMMAND:
-        kind = text_name.removeprefix("todo.").removeprefix("failing.").partition(" ")[0]
+        class_name = text_name.removeprefix("todo.").removeprefix("failing.").partition(" ")[0]
         modules = (gatepay_async, durable)
-        table, _, replaced = text_name.partition(".")
-        replaces = replaced in {"problem": PROBLEMS, "sandbox": PAGES, "os": vars(errno)}.get(table, {})
+        prefix, _, replaced_name = text_name.partition(".")
+        replaces_problem = replaced_name in {"problem": PROBLEMS, "sandbox": PAGES, "os": vars(errno)}.get(prefix, {})
         assert (
-            replaces
+            replaces_problem
             or any(re.fullmatch(name, text_name) for name in names)
-            or any(hasattr(module, kind) for module in modules)
+            or any(hasattr(module, class_name) for module in modules)
         ), text_name
 
 
@@ -106,6 +106,7 @@ def test_both_languages_have_the_same_placeholders_and_examples(name: str) -> No
     assert placeholders[0] == placeholders[1]
     examples = [[line for line in text.splitlines() if line.startswith("  gatepay")] for text in (english, chinese)]
     assert len(examples[0]) == len(examples[1])
+    # An English text with two words, not only values and names, is translated to Chinese characters.
     if re.search(r"[a-z]{3} [a-z]{2}", re.sub(r"`[^`]*`|\{[^}]*\}", "", english)):
         assert re.search(r"[\u4e00-\u9fff]", chinese), chinese
 
@@ -130,6 +131,7 @@ def test_help_is_translated_and_80_columns_wide(gatepay: Any, command: tuple[str
 def test_help_on_a_narrow_terminal_puts_long_options_on_their_own_lines(
     gatepay: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """An explanation isn't indented by the length of its option, and no line starts with a closing bracket."""
     monkeypatch.setenv("COLUMNS", "40")
     for lang in LANGUAGES:
         help_text = gatepay("keys", "upload", "--help", "--lang", lang).out
@@ -147,7 +149,7 @@ def test_commands_of_this_module_are_complete(gatepay: Any) -> None:
     assert gatepay("-h").out == gatepay("--help").out
 
 
-def test_no_command_prints_help_with_status_2(gatepay: Any) -> None:
+def test_running_without_a_command_prints_help_with_status_2(gatepay: Any) -> None:
     run = gatepay()
     assert (run.status, run.out) == (2, "")
     assert run.err.startswith("Usage: gatepay [OPTIONS] COMMAND")
@@ -198,7 +200,7 @@ def test_usage_error_is_printed_in_both_languages(gatepay: Any, arguments: list[
 
 
 def test_usage_error_as_json_has_the_name_and_values_of_its_text(gatepay: Any) -> None:
-    """With --json, a usage error has a `problem` with the name of its text, its values, and those of texts in it."""
+    """With --json, a usage error has a `problem`: the name of its text, and its values. A value can be a text, too."""
     error = gatepay("keys", "count", "-p", "0", "--json", "--lang", "zh").json["error"]
     assert error["problem"] == {
         "name": "usage.bad",
@@ -305,7 +307,7 @@ def test_table_on_a_narrow_terminal_breaks_no_word(
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "40")
-    table = screens.table("product", "category", "name", "price (¥)", "in stock", right=(0, 3, 4))
+    table = screens.table("product", "category", "name", "price (¥)", "in stock", number_columns=(0, 3, 4))
     table.add_row("8", "腾讯会员", "腾讯视频SVIP账号", "0.99", "89")
     screens.print_table(table)
     out = capsys.readouterr().out
@@ -320,7 +322,9 @@ def test_table_that_doesnt_fit_becomes_names_and_values(
     row = ("40253517", "a long name of a file.txt", "123456789", "2026-11-28 13:05:10")
     for columns, lines in ((90, 4), (40, 10)):
         monkeypatch.setenv("COLUMNS", str(columns))
-        table = screens.table("upload", "input", "on the server", "submitted", right=(2,), unbroken=(0, 3))
+        table = screens.table(
+            "upload", "input", "on the server", "submitted", number_columns=(2,), unbroken_columns=(0, 3)
+        )
         table.add_row(*row)
         table.add_row(*row)
         screens.print_table(table)

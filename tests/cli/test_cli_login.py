@@ -62,7 +62,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> str:
+def server_url(shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> str:
     """Remove the shop's settings from the environment. Return its base URL."""
     url = os.environ["GATEPAY_BASE_URL"]
     for name in VARIABLES:
@@ -71,13 +71,13 @@ def server(shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def login(gatepay: Any, shop: Sandbox, server: str) -> Any:
-    """Returns a function that logs in to the sandbox's shop with the index *number*."""
+def login(gatepay: Any, shop: Sandbox, server_url: str) -> Any:
+    """Returns a function that logs in to the sandbox's shop with this index."""
 
-    def log_in(*arguments: object, number: int = 0, secret: str = "") -> Any:
-        appkey, appsecret = shop.shops[number]
+    def log_in(*arguments: object, shop_index: int = 0, secret: str = "") -> Any:
+        appkey, appsecret = shop.shops[shop_index]
         typed = f"\ufeff{appkey}\r\n{secret or appsecret}\n"
-        return gatepay("login", "--base-url", server, *arguments, input=typed)
+        return gatepay("login", "--base-url", server_url, *arguments, input=typed)
 
     return log_in
 
@@ -96,7 +96,7 @@ def test_login_stores_the_secret_in_the_keyring(
     assert "profile default" in run.out
     assert "your keyring (Test Ring)" in run.out
     assert product_ids(gatepay("products", "--json")) == [4, 5, 8]
-    assert login("--profile", "two", number=1).status == 0
+    assert login("--profile", "two", shop_index=1).status == 0
     assert product_ids(gatepay("products", "--json", "--profile", "two")) == [3]
     listed = gatepay("profiles")
     doctor = gatepay("doctor")
@@ -141,27 +141,27 @@ def test_login_without_a_keyring_uses_a_private_file(gatepay: Any, login: Any, s
 
 
 def test_arguments_override_the_environment_which_overrides_profiles(
-    gatepay: Any, login: Any, shop: Sandbox, server: str, monkeypatch: pytest.MonkeyPatch
+    gatepay: Any, login: Any, shop: Sandbox, server_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Arguments take precedence over the environment, and the environment over a profile; sources are never mixed."""
     assert login("--profile", "one").status == 0
-    assert login("--profile", "two", number=1).status == 0
+    assert login("--profile", "two", shop_index=1).status == 0
     assert product_ids(gatepay("products", "--json")) == [4, 5, 8]  # the first one is the default
     monkeypatch.setenv("GATEPAY_PROFILE", "two")
     assert product_ids(gatepay("products", "--json")) == [3]
     assert gatepay("profiles", "--default", "two").status == 0
     monkeypatch.delenv("GATEPAY_PROFILE")
     assert product_ids(gatepay("products", "--json")) == [3]
-    for name, value in zip(VARIABLES, (*shop.shops[0], server), strict=True):
+    for name, value in zip(VARIABLES, (*shop.shops[0], server_url), strict=True):
         monkeypatch.setenv(name, value)
     assert product_ids(gatepay("products", "--json")) == [4, 5, 8]
-    assert "come before the profile" in login("--profile", "two", number=1).err
+    assert "come before the profile" in login("--profile", "two", shop_index=1).err
     monkeypatch.setenv("GATEPAY_BASE_URL", "http://127.0.0.1:9/api/")
     assert product_ids(gatepay("--profile", "two", "products", "--json")) == [3]
 
 
 def test_login_stores_no_unverified_key(login: Any, gatepay: Any, ring: MemoryKeyring, folder: Path) -> None:
-    """A refused key, half a key and a key that no server could check are not stored."""
+    """A refused key, an appkey without a secret, and a key that no server could check are not stored."""
     assert login(secret="0" * 32).status == 3
     assert gatepay("login", input="only-one\n").status == 2
     assert gatepay("login", "--base-url", "http://127.0.0.1:9/api/", input="a\nb\n").status == 4
@@ -173,7 +173,7 @@ def test_login_stores_no_unverified_key(login: Any, gatepay: Any, ring: MemoryKe
 def test_logout_deletes_the_profile_and_its_secret(gatepay: Any, login: Any, ring: MemoryKeyring, folder: Path) -> None:
     """`logout` deletes the secret from the keyring or the file, and the default profile."""
     login()
-    login("--profile", "two", "--in-file", number=1)
+    login("--profile", "two", "--in-file", shop_index=1)
     assert gatepay("logout", "--profile", "two", "--json").json == {
         "profile": "two",
         "removed": True,
@@ -190,9 +190,9 @@ def test_logout_deletes_the_profile_and_its_secret(gatepay: Any, login: Any, rin
 def test_second_login_replaces_the_stored_secret(login: Any, ring: MemoryKeyring, shop: Sandbox) -> None:
     """A new key for a profile, or another place to store it, removes the old secret."""
     login()
-    login(number=1)
+    login(shop_index=1)
     assert list(ring.secrets.values()) == [shop.shops[1].appsecret]
-    login("--in-file", number=1)
+    login("--in-file", shop_index=1)
     assert ring.secrets == {}
 
 
@@ -369,7 +369,7 @@ def test_invalid_profile_file_is_named(gatepay: Any, login: Any, folder: Path, t
     elsewhere.write_text(good)
     elsewhere.chmod(0o600)
     assert gatepay("products").status == 0
-    assert login(number=1).status == 0
+    assert login(shop_index=1).status == 0
     assert path.is_symlink()
     assert product_ids(gatepay("products", "--json")) == [3]
     (folder / "profile-No!.json").write_text("")
@@ -391,13 +391,13 @@ def test_logout_reports_a_file_that_cant_be_removed(
 
 
 def test_env_file_takes_precedence_over_the_environment(
-    gatepay: Any, shop: Sandbox, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gatepay: Any, shop: Sandbox, server_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`--env-file` overrides the environment for one run, and only its GATEPAY_ variables are used."""
     path = tmp_path / ".env"
     appkey, secret = shop.shops[1]
     path.write_text(
-        f'\ufeffexport GATEPAY_APPKEY="{appkey}"\r\nGATEPAY_APPSECRET={secret} # mine\nGATEPAY_BASE_URL={server}\n'
+        f'\ufeffexport GATEPAY_APPKEY="{appkey}"\r\nGATEPAY_APPSECRET={secret} # mine\nGATEPAY_BASE_URL={server_url}\n'
         "HTTP_PROXY=http://127.0.0.1:9\nGATEPAY_PROFILE\n",
         "utf-8",
     )
@@ -415,7 +415,7 @@ def test_env_file_takes_precedence_over_the_environment(
     assert run.err == ""
     (tmp_path / "secret").write_text(secret)
     (tmp_path / "secret").chmod(0o600)
-    path.write_text(f"GATEPAY_APPKEY={appkey}\nGATEPAY_APPSECRET_FILE=~/secret\nGATEPAY_BASE_URL={server}\n")
+    path.write_text(f"GATEPAY_APPKEY={appkey}\nGATEPAY_APPSECRET_FILE=~/secret\nGATEPAY_BASE_URL={server_url}\n")
     assert product_ids(gatepay("products", "--json", "--env-file", path)) == [3]
     for content in ("A=1\n", "GATEPAY_APPKEY=1\n" * 20_000):
         path.write_text(content)
@@ -424,7 +424,7 @@ def test_env_file_takes_precedence_over_the_environment(
 
 
 def test_env_file_is_never_combined_with_another_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the file sets a key or server only in part, the environment, maybe another shop's, doesn't add the rest."""
+    """If the file sets only a part of a key or server, the rest isn't taken from the environment."""
     path, base, cloud = tmp_path / ".env", "GATEPAY_BASE_URL", "GATEPAY_CLOUD_BASE_URL"
     names = (*KEY_VARIABLES, base, cloud)
     for in_file, from_environment in (
@@ -474,7 +474,7 @@ def test_default_cloud_url_matches_the_base_url(monkeypatch: pytest.MonkeyPatch)
     urls: list[tuple[str, str]] = []
     for stored, in_environment in (("", ""), ("", sandbox_url), (sandbox_url, ""), (sandbox_url, real)):
         monkeypatch.setenv("GATEPAY_BASE_URL", in_environment)
-        profile = profiles.Profile("key", stored, stored)
+        profile = profiles.Profile("key", base_url=stored, cloud_base_url=stored)
         monkeypatch.setattr(profiles, "get_profile", {"shop": profile}.__getitem__)
         credentials = settings._stored("shop", above_environment=False)
         urls.append((credentials.base_url, credentials.cloud_base_url))
@@ -495,21 +495,21 @@ def test_cloud_url_of_the_environment_needs_its_base_url(monkeypatch: pytest.Mon
     ):
         monkeypatch.setenv("GATEPAY_BASE_URL", variable)
         monkeypatch.setenv("GATEPAY_CLOUD_BASE_URL", variable_cloud)
-        profile = profiles.Profile("key", stored, stored and "of the profile")
+        profile = profiles.Profile("key", base_url=stored, cloud_base_url=stored and "of the profile")
         monkeypatch.setattr(profiles, "get_profile", {"shop": profile}.__getitem__)
         cloud_base_url = settings._stored("shop", above_environment=False).cloud_base_url
         assert cloud_base_url == expected, (stored, variable, variable_cloud)
 
 
 def test_login_uses_the_server_of_the_environment(
-    gatepay: Any, shop: Sandbox, server: str, monkeypatch: pytest.MonkeyPatch
+    gatepay: Any, shop: Sandbox, server_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without --base-url, `login` stores the key for GATEPAY_BASE_URL and prints that URL."""
-    monkeypatch.setenv("GATEPAY_BASE_URL", server)
+    monkeypatch.setenv("GATEPAY_BASE_URL", server_url)
     run = gatepay("login", input="\n".join((*shop.shops[0], "")))
-    assert (run.status, f"The profile belongs to {server}" in run.out) == (0, True)
+    assert (run.status, f"The profile belongs to {server_url}" in run.out) == (0, True)
     stored = profiles.get_profile("default")
-    assert (stored.base_url, stored.cloud_base_url) == (server, server)
+    assert (stored.base_url, stored.cloud_base_url) == (server_url, server_url)
 
 
 def test_help_explains_profile_for_each_command(gatepay: Any) -> None:
@@ -524,7 +524,7 @@ def test_help_explains_profile_for_each_command(gatepay: Any) -> None:
 
 
 def test_leftover_files_of_a_killed_login_are_removed(gatepay: Any, login: Any, folder: Path) -> None:
-    """The next `login` or `logout` removes its profile's old temporary files, not recent ones or other profiles'."""
+    """The next `login` or `logout` removes old temporary files of its profile. Recent ones and other profiles' stay."""
     for command in (login, lambda: gatepay("logout")):
         folder.mkdir(parents=True, exist_ok=True)
         old, new, of_other_profile = (

@@ -29,7 +29,7 @@ class Listener:
         self._replies = replies
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
-        self.heads: list[bytes] = []
+        self.requests: list[bytes] = []
         Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
@@ -39,8 +39,8 @@ class Listener:
             except OSError:
                 return
             with connection:
-                self.heads.append(connection.recv(65_536))
-                connection.sendall(self._replies[min(len(self.heads), len(self._replies)) - 1])
+                self.requests.append(connection.recv(65_536))
+                connection.sendall(self._replies[min(len(self.requests), len(self._replies)) - 1])
 
     def close(self) -> None:
         with suppress(OSError):  # shutdown() wakes accept() on Linux; close() does on other systems
@@ -87,11 +87,11 @@ def test_callback_to_this_machine_bypasses_the_proxy(
     hosts = ("127.0.0.1", "localhost", "127.1", "[::ffff:127.0.0.1]", "0.0.0.0", "LOCALHOST")  # noqa: S104 -- a client's address
     for count, host in enumerate(hosts, 1):
         run = gatepay(*SEND, f"http://{host}:{shop.port}/cb?mine=1", *ORDER)
-        assert (run.status, len(shop.heads)) == (0, count), (host, run.err)
-        assert shop.heads[-1].startswith(b"GET /cb?mine=1&appkey=my-key&"), host
+        assert (run.status, len(shop.requests)) == (0, count), (host, run.err)
+        assert shop.requests[-1].startswith(b"GET /cb?mine=1&appkey=my-key&"), host
     monkeypatch.setenv("GATEPAY_BASE_URL", f"http://127.0.0.1:{shop.port}/api/")
     gatepay("doctor", "--callback", f"http://127.0.0.1:{shop.port}/cb")
-    assert proxy.heads == []
+    assert proxy.requests == []
 
 
 def test_callback_to_another_machine_uses_the_proxy(gatepay: Any, listen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_callback_to_another_machine_uses_the_proxy(gatepay: Any, listen: Any, m
     monkeypatch.setenv("http_proxy", f"127.0.0.1:{proxy.port}")
     run = gatepay(*SEND, "http://shop.example/cb", *ORDER)
     assert run.status == 3
-    assert proxy.heads[0].startswith(b"GET http://shop.example/cb?appkey=my-key&")
+    assert proxy.requests[0].startswith(b"GET http://shop.example/cb?appkey=my-key&")
 
 
 def test_doctor_uses_the_proxy_of_the_environment(gatepay: Any, listen: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def test_doctor_uses_the_proxy_of_the_environment(gatepay: Any, listen: Any, mon
     monkeypatch.setenv("GATEPAY_BASE_URL", "https://gatepay.example/api/")
     run = gatepay("doctor")
     assert run.status == 4
-    assert proxy.heads[0].startswith(b"CONNECT gatepay.example:443")
+    assert proxy.requests[0].startswith(b"CONNECT gatepay.example:443")
 
 
 def test_send_accepts_exact_success_and_fail_only(gatepay: Any, listen: Any) -> None:

@@ -1,5 +1,6 @@
 """Tests of ``gatepay pay`` with --price and --group, and of ``gatepay order`` and ``gatepay link``."""
 
+import os
 from threading import Thread
 from typing import Any
 
@@ -20,8 +21,6 @@ pytestmark = pytest.mark.sockets
 @pytest.fixture(autouse=True)
 def cloud(shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Use the sandbox as the cloud server, too."""
-    import os  # noqa: PLC0415 -- the fixture `shop` has set the variable
-
     monkeypatch.setenv("GATEPAY_CLOUD_BASE_URL", os.environ["GATEPAY_BASE_URL"])
 
 
@@ -70,7 +69,7 @@ def test_missing_qr_code_exits_with_1(
 
     async def create(_: AsyncGatePay, *, out_order_id: str, **__: object) -> PaymentLink:
         await anyio.lowlevel.checkpoint()
-        return PaymentLink("https://h/1", "", None, out_order_id)
+        return PaymentLink("https://h/1", qrcode_url="", qrcode=None, out_order_id=out_order_id)
 
     monkeypatch.setattr(AsyncGatePay, "create_anypay", create)
     run = gatepay("pay", "--type", "alipay", "--price", 1, "--save-qr", tmp_path / "qr.png")
@@ -89,7 +88,7 @@ def test_order_prints_the_status_or_explains_a_missing_order(gatepay: Any, shop:
     assert "Check the order number" in missing.err
 
 
-# The states that one poll after another returns. An empty state: the poll fails.
+# For each first state: the states that consecutive polls return, starting with it. An empty state: the poll fails.
 POLLED_STATES = {
     "wait": ["wait", "other"],
     "unpaid": ["unpaid", "", "expired"],
@@ -98,12 +97,17 @@ POLLED_STATES = {
 }
 
 
+def make_order_status(state: str) -> OrderStatus:
+    price = parse_amount("price", "1")
+    return OrderStatus(order_id=1, order_name="x", order_price=price, order_type="alipay", order_status=state)
+
+
 @pytest.mark.parametrize("first", POLLED_STATES)
 def test_order_wait_ends_when_the_status_changes(
     gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch, first: str
 ) -> None:
     """
-    --wait ends with the first status that differs, or that is final. Errors of single polls are ignored.
+    --wait ends when the status differs from the first one, or is final. Errors of single polls are ignored.
 
     The exit status is 3 if the order has expired.
     """
@@ -115,7 +119,7 @@ def test_order_wait_ends_when_the_status_changes(
         state = remaining.pop(0)
         if not state:
             raise ProtocolError(endpoint="order/check", http_status=502, problem="is no complete JSON")
-        return OrderStatus(1, "x", parse_amount("price", "1"), "alipay", state)
+        return make_order_status(state)
 
     monkeypatch.setattr(AsyncGatePay, "check_order", check)
     run = gatepay("order", "T-1001-X", "--wait", "--json")
@@ -125,11 +129,11 @@ def test_order_wait_ends_when_the_status_changes(
 
 
 def test_expired_order_has_status_0_without_wait(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A question about an order that has expired is answered, so it is done."""
+    """Without --wait, the command only reports the status, so it succeeds."""
 
     async def check(_: AsyncGatePay, __: str) -> OrderStatus:
         await anyio.lowlevel.checkpoint()
-        return OrderStatus(1, "x", parse_amount("price", "1"), "alipay", "expired")
+        return make_order_status("expired")
 
     monkeypatch.setattr(AsyncGatePay, "check_order", check)
     run = gatepay("order", "T-1001-X")
@@ -153,7 +157,7 @@ def test_link_contains_the_options_and_warns_that_it_is_unsigned(gatepay: Any, s
 
 
 def test_wait_for_a_group_accepts_any_price(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The price of a group is unknown, so its callback is accepted with any price; that of another order is refused."""
+    """The price of a group is unknown, so its callback may have any price. A callback of another order is refused."""
     port = free_port()
     replies: list[str] = []
 

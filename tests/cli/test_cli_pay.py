@@ -65,19 +65,20 @@ def test_refused_payment_is_explained(gatepay: Any, shop: Sandbox) -> None:
     assert not shop.orders()
 
 
-PAYMENTS = {"pay": PAY, "anypay": ("pay", "--price", "1", "--type", "alipay")}
+# A command for each kind of order. The key is the first part of the endpoint.
+PAY_COMMANDS = {"pay": PAY, "anypay": ("pay", "--price", "1", "--type", "alipay")}
 
 
-@pytest.mark.parametrize("kind", PAYMENTS)
+@pytest.mark.parametrize("kind", PAY_COMMANDS)
 def test_lost_response_of_an_existing_order_exits_with_1(gatepay: Any, shop: Sandbox, kind: str) -> None:
     """If the response is lost, the command asks GatePay for the order instead of retrying, and prints its status."""
     shop.fault(Fault(FaultKind.CUT_AFTER, endpoint=f"{kind}/create"))
-    run = gatepay(*PAYMENTS[kind], "--order", "T-1-X", "--save-qr", "never.png")
+    run = gatepay(*PAY_COMMANDS[kind], "--order", "T-1-X", "--save-qr", "never.png")
     assert run.status == 1
     assert "Order T-1-X exists (status: pending)" in run.err
     assert "payment link was lost" in run.out
     shop.fault(Fault(FaultKind.CUT_AFTER, endpoint=f"{kind}/create"))
-    json_run = gatepay(*PAYMENTS[kind], "--json")
+    json_run = gatepay(*PAY_COMMANDS[kind], "--json")
     assert (json_run.status, json_run.json["order_url"]) == (1, None)
     assert [order.out_order_id for order in shop.orders()] == ["T-1-X", json_run.json["out_order_id"]]
 
@@ -92,11 +93,11 @@ def test_lost_response_of_an_order_that_is_not_found_exits_with_4(
     """The message says that the order may exist (``pay/create``) or probably doesn't (``anypay/create``)."""
     monkeypatch.setattr("gatepay_async.client.payments._SETTLE_DELAYS_S", (0.0,))
     shop.fault(Fault(FaultKind.CUT_BEFORE, endpoint=f"{kind}/create", times=None))
-    run = gatepay(*PAYMENTS[kind], "--order", "T-1-X")
+    run = gatepay(*PAY_COMMANDS[kind], "--order", "T-1-X")
     assert run.status == 4
     assert f"Order T-1-X {expected}" in run.err
     assert "another order number" in run.err
-    error = gatepay(*PAYMENTS[kind], "--json").json["error"]
+    error = gatepay(*PAY_COMMANDS[kind], "--json").json["error"]
     assert (error["type"], error["settled"], error["endpoint"]) == (
         "OutcomeUnknownError",
         "not_found",
@@ -264,7 +265,7 @@ def test_ctrl_c_during_the_wait_says_that_the_order_can_be_paid(
                 scope.cancel()
                 return Decimal(1)
 
-            await pay_waiting.wait_for_payment(create_order, "T-1-X", listener, 300, knows_price=True)
+            await pay_waiting.wait_for_payment(create_order, "T-1-X", listener, timeout=300, knows_price=True)
         request = pay.OrderRequest(
             product=8, price="", items=(), cloud=False, num=1, pay_type="alipay", order="", custom=""
         )

@@ -18,12 +18,12 @@ from gatepay_async.words.problems import PROBLEMS
 
 pytestmark = pytest.mark.sockets
 
-# What only programs know: calls, keyword arguments, attributes, names with an underscore, values and classes.
+# Words for programmers only: calls, keyword arguments, attributes, names with an underscore, values and classes.
 LIBRARY_WORDS = re.compile(
     r"\w\(|\b\w+=|(?<![\w.])\.[a-z]|\b[a-z]+_[a-z_]+|\bdeadline\b|\btimedelta\b|\bdatetime\b|\b(?:None|True|False)\b"
     r"|\b(?:iterable|callable|tuple|httpx client|Decimal|a dict|a Source|jobs|DBOS|MemoryStore|redis\.asyncio)\b"
 )
-# The problems that name parameters of the library, and why no command can have them.
+# The problems that name parameters of the library, by the reason why no command can have them.
 UNREACHABLE = {
     "checked or converted by an option, or by a Python call that no command makes": (
         "not_list not_seconds seconds_or_none seconds_from_0 keys_not_iterable not_iterable not_callable not_bool "
@@ -70,7 +70,7 @@ def all_errors() -> Iterator[errors.GatePayError]:
 
 
 def test_remedies_name_nothing_of_the_library() -> None:
-    """For each error that can reach the command, in both languages."""
+    """The remedy of each error that a command may print is for users of the command, in both languages."""
     wrong = []
     for lang in LANGUAGES:
         language.set_language(lang)
@@ -90,8 +90,8 @@ def test_problems_name_nothing_of_the_library() -> None:
         for column, lang in enumerate(LANGUAGES):
             words = COMMAND.get(f"problem.{name}") or PROBLEMS[name]
             text = re.sub(r"\{\{|\}\}|\{[^{}]*\}", "", words[column])
-            if found := library_words(text):
-                wrong.append((name, lang, found, text))
+            if matches := library_words(text):
+                wrong.append((name, lang, matches, text))
     assert not wrong, "\n".join(map(str, sorted(wrong)))
 
 

@@ -52,7 +52,7 @@ def test_event_lines_show_result_subject_and_duration(capsys: pytest.CaptureFixt
     def call(**fields: Any) -> CallEvent:
         return CallEvent(at=1e9, endpoint="ka/create", milliseconds=12.4, **fields)
 
-    def sent(**changes: Any) -> DeliveryEvent:
+    def delivery(**changes: Any) -> DeliveryEvent:
         fields: dict[str, Any] = {"attempt": 1, "status": 200, "answer": "success", "problem": None}
         return DeliveryEvent(at=1e9, order_id=12, **(fields | changes))
 
@@ -64,11 +64,11 @@ def test_event_lines_show_result_subject_and_duration(capsys: pytest.CaptureFixt
             code=101, reason="missing", field="page", out_order_id="A\x1bB"
         ),
         f"ka/create 106 · not allowed: {'x' * 57}... · 12 ms": call(code=106, reason="not_allowed", field="x" * 99),
-        "→ order 12 · 200 success": sent(),
-        "→ order 12 · attempt 2 · 500 · The response was not success.": sent(
+        "→ order 12 · 200 success": delivery(),
+        "→ order 12 · attempt 2 · 500 · The response was not success.": delivery(
             attempt=2, status=500, answer="", problem="not_success"
         ),
-        "→ order 12 · Could not connect, or the connection was lost.": sent(
+        "→ order 12 · Could not connect, or the connection was lost.": delivery(
             status=None, answer=None, problem="connection"
         ),
     }
@@ -76,7 +76,7 @@ def test_event_lines_show_result_subject_and_duration(capsys: pytest.CaptureFixt
 
 
 def test_each_refusal_cause_has_texts_in_both_languages(capsys: pytest.CaptureFixture[str]) -> None:
-    # Only injected faults have these causes.
+    # Only injected faults have these causes. "malformed" is a reason in events, but no Cause.
     injected = {"unknown", "category_failed", "product_failed", "stock_failed", "queue_failed"}
     causes = {cause.value for cause in Cause} - injected | {"malformed"}
     assert {name for name in COMMAND if name.startswith("seen.")} >= {f"seen.{cause}" for cause in causes}
@@ -127,4 +127,5 @@ def test_powershell_lines_of_the_documentation_are_valid() -> None:
         block for page in pages for block in re.findall(r"```powershell\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
     ]
     assert [line for block in blocks for line in block.splitlines() if not POWERSHELL.fullmatch(line)] == []
+    # The pattern itself refuses lines of other shells, invalid quoting, and forms that the documentation avoids.
     assert not any(map(POWERSHELL.fullmatch, ("set A=1 & b", "$env:A = 'it's'", 'echo "$A"', "$env:A=b")))

@@ -67,9 +67,11 @@ def test_products_are_listed(gatepay: Any, shop: Sandbox) -> None:
 def test_below_lists_and_watches_low_stock(gatepay: Any, shop: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--below` lists products with a low stock; `--watch` prints a line when a stock becomes low, until Ctrl-C."""
     stocks = {product["id"]: product["stock"] for product in gatepay("products", "--json").json["products"]}
-    low = min(stocks, key=lambda number: stocks[number])
-    below = stocks[low] + 1
-    assert [product["id"] for product in gatepay("products", "--below", below, "--json").json["products"]] == [low]
+    lowest_id = min(stocks, key=lambda product_id: stocks[product_id])
+    below = stocks[lowest_id] + 1
+    assert [product["id"] for product in gatepay("products", "--below", below, "--json").json["products"]] == [
+        lowest_id
+    ]
     assert "No product has so little stock." in gatepay("products", "--below", 1, "--lang", "en").out
     assert gatepay("products", "--watch").status == 2
 
@@ -80,9 +82,9 @@ def test_below_lists_and_watches_low_stock(gatepay: Any, shop: Sandbox, monkeypa
     monkeypatch.setattr(StockWatch, "_wait_for_next_fetch", interrupt)
     watched = gatepay("products", "--watch", "--below", below)
     assert watched.status == 0
-    assert f"product {low} (" in watched.out
+    assert f"product {lowest_id} (" in watched.out
     alert = gatepay("products", "--watch", "--below", below, "--every", 1, "--json").json
-    assert (alert["id"], alert["stock"]) == (low, stocks[low])
+    assert (alert["id"], alert["stock"]) == (lowest_id, stocks[lowest_id])
 
 
 def test_shop_without_products_prints_a_message(gatepay: Any, shop: Sandbox) -> None:
@@ -437,9 +439,12 @@ def test_demo_succeeds_without_an_account(gatepay: Any) -> None:
 
 def test_demo_reports_failures(gatepay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """If an upload is incomplete or a forged callback is accepted, the demo fails with status 1."""
-    files = iter([["AAAA"], ["BBBB"]] * 2)
+    files = iter([["AAAA"], ["BBBB"]] * 2)  # each of two runs reads the sample twice, with different card keys
     monkeypatch.setattr(demo, "_sample_lines", lambda: iter(next(files)))
-    accepted = Callback(1, "", Decimal(1), Decimal(1), "alipay", datetime.now(UTC), "")
+    accepted = Callback(
+        order_id=1, out_order_id="", price=Decimal(1), realprice=Decimal(1), pay_type="alipay",
+        paid_at=datetime.now(UTC), extend="",
+    )  # fmt: skip
     monkeypatch.setattr("gatepay_async.client.AsyncGatePay.parse_callback", lambda *_: accepted)
     run = gatepay("demo", "--json")
     assert (run.status, run.json) == (1, {"ok": False, "uploaded": False, "listed": False, "paid": False})

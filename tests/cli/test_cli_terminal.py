@@ -81,10 +81,10 @@ def test_progress_bar_fits_and_is_erased_at_any_width(
             upload.read(lambda text: "2,000/20,000" in text)
             # Wait until the next bar starts, so that this one is complete.
             upload.read(lambda text: "\x1b[2K" in text.partition("2,000/20,000")[2])
-            half_way = next(part for part in upload.text.split("\r\x1b[2K") if "2,000/20,000" in part)
-            half_way = re.sub(r"\x1b\[[?\d;]*[a-zA-Z]", "", half_way).strip()
-            assert cell_len(half_way) <= columns - 3, (lang, columns, half_way)
-            assert columns == 40 or label in half_way, (lang, columns, half_way)
+            bar = next(part for part in upload.text.split("\r\x1b[2K") if "2,000/20,000" in part)
+            bar = re.sub(r"\x1b\[[?\d;]*[a-zA-Z]", "", bar).strip()
+            assert cell_len(bar) <= columns - 3, (lang, columns, bar)
+            assert columns == 40 or label in bar, (lang, columns, bar)
             os.write(upload.fd, b"\x03")
             assert upload.end() == 130
             screen = screen_of(upload.text, columns)

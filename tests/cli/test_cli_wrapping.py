@@ -52,14 +52,14 @@ def set_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], FakeTermina
 
 
 def test_full_stop_after_a_chinese_name_stays_with_it() -> None:
-    """At any width. In a file name, the dot isn't the end of a sentence."""
+    """At any width, no line starts with a full stop. The dot in a file name may start a line."""
     for width in range(4, 40):
         for sentence in ("There is no profile 我的店铺.", "There is no profile (店铺)."):
             assert "." not in wrap(sentence, width), (sentence, width)
     assert wrap("Can't write 卡密.txt", 16) == ["Can't write 卡密", ".txt"]
 
 
-def test_width_is_that_of_columns_the_terminal_or_80(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_width_comes_from_columns_else_the_terminal_else_80(monkeypatch: pytest.MonkeyPatch) -> None:
     """COLUMNS takes precedence over the terminal. Without a known width it is 80."""
     monkeypatch.setenv("COLUMNS", "57")
     assert columns_of(sys.stdout) == 57
@@ -116,7 +116,7 @@ def test_chinese_cells_are_wrapped_without_breaking_names(set_terminal: Callable
     """On a terminal that is too narrow for the columns, no table is drawn."""
     for columns, is_table in ((44, True), (24, False)):
         terminal = set_terminal(columns)
-        table = screens.table("接口", "状态码", "原因", right=(1,), unbroken=(0,))
+        table = screens.table("接口", "状态码", "原因", number_columns=(1,), unbroken_columns=(0,))
         table.add_row("pay/create", "101", "缺少参数。该接口需要appkey和product_id以及out_order_id。")
         screens.print_table(table)
         text = terminal.text
@@ -202,7 +202,7 @@ def test_commands_that_wait_print_the_waiting_message(
 ) -> None:
     """Commands that call a server print `One moment…`; help and local commands don't."""
     terminal = set_terminal(20)
-    usage.announce(get_command(app), line.split())
+    usage.announce_waiting(get_command(app), line.split())
     output.clear_waiting()
     assert ("One moment" in terminal.getvalue()) == expected
 
@@ -213,8 +213,11 @@ def test_table_of_any_width_breaks_no_id_number_or_time(set_terminal: Callable[[
     created = "2026-11-28 21:05:10 +0800"
     for length in range(1, 121):
         terminal.truncate(0)
-        table = screens.table("job", "file", "state", "card keys", "created", right=(3,), unbroken=(0, 2, 4))
+        table = screens.table(
+            "job", "file", "state", "card keys", "created", number_columns=(3,), unbroken_columns=(0, 2, 4)
+        )
         table.add_row("e09f252e", "x" * length, "ended", "2,500", created)
         screens.print_table(table)
         assert all(value in terminal.text for value in ("e09f252e", "x" * length, "ended", "2,500", created)), length
+        # A value below its name is indented by 2, so a longer one doesn't fit.
         assert max(map(cell_len, terminal.text.splitlines())) <= 120 or length > 118

@@ -102,7 +102,7 @@ def test_heading_is_distinguished_from_a_card_key() -> None:
 
 def test_column_is_chosen_by_name_number_or_heading() -> None:
     """The column `content`, the only column or the given one is chosen. Otherwise the error lists the columns."""
-    for first, column, chosen in (
+    for first_row, column, chosen in (
         (["id", "Content", "status"], "", (1, True)),
         (["AAAA"], "", (0, False)),
         (["卡密"], "", (0, True)),
@@ -111,8 +111,8 @@ def test_column_is_chosen_by_name_number_or_heading() -> None:
         (["id", "my key"], "MY KEY", (1, True)),
         (["content"], "3", (0, True)),
     ):
-        assert columns.choose_column(first, column) == chosen, first
-    for first, column, listed, likely in (
+        assert columns.choose_column(first_row, column) == chosen, first_row
+    for first_row, column, listed, likely in (
         (["id", "卡密", "x" * 30], "", f"1 (id), 2 (卡密), 3 ({'x' * 20})", "卡密"),
         (["AAAA", "BBBB"], "", "1-2", "N"),
         (["AAAA", "BBBB"], "3", "1-2", "N"),
@@ -120,8 +120,8 @@ def test_column_is_chosen_by_name_number_or_heading() -> None:
         (["key", "key"], "key", "1 (key), 2 (key)", "key"),
     ):
         with pytest.raises(FileProblemError) as caught:
-            columns.choose_column(first, column)
-        assert (caught.value.facts["columns"], caught.value.facts["likely"]) == (listed, likely), first
+            columns.choose_column(first_row, column)
+        assert (caught.value.facts["columns"], caught.value.facts["likely"]) == (listed, likely), first_row
 
 
 def test_odd_lines_are_classified() -> None:
@@ -136,11 +136,12 @@ def test_odd_lines_are_classified() -> None:
 
 def test_numbers_rounded_by_a_spreadsheet_are_odd(tmp_path: Path) -> None:
     """Excel keeps 15 digits. Longer numbers are odd lines if most of them have only zeros after the 15th digit."""
-    rounded, whole = ["6222020000000000000", "6222021234567890000"], ["6222021234567891234", "6222021234567891235"]
+    rounded, exact = ["6222020000000000000", "6222021234567890000"], ["6222021234567891234", "6222021234567891235"]
+    # With 16 digits, a single zero after the 15th digit may be coincidence.
     short = ["1234567890123450", "1234567890123456", "1234567890123457"]
     for keys, odd_lines in (
-        (rounded, [1, 2]), (rounded[:1], [1]), ([*rounded, whole[0]], [1, 2]), ([*rounded, *whole], []),
-        (whole, []), (short, []), (short[:1], []), (["1234567890123450"] * 3, [1, 2, 3]), (["100000000000000"] * 9, []),
+        (rounded, [1, 2]), (rounded[:1], [1]), ([*rounded, exact[0]], [1, 2]), ([*rounded, *exact], []),
+        (exact, []), (short, []), (short[:1], []), (["1234567890123450"] * 3, [1, 2, 3]), (["100000000000000"] * 9, []),
         ([f"{rounded[0]}A"], []),
     ):  # fmt: skip
         for name in ("keys.csv", "keys.txt"):
@@ -235,11 +236,11 @@ def test_formula_without_a_result_is_refused(tmp_path: Path) -> None:
         else:
             path.write_bytes(data)
             assert read(path) == ["", "AAAA"]
-    two = workbook([["content", "price"], ["AAAA", "1"]], [["content"], ["BBBB"]])
-    path.write_bytes(replace_cell(two, b'<c r="B2" t="e"><v>#N/A</v></c>'))  # not among the card keys
+    two_sheets = workbook([["content", "price"], ["AAAA", "1"]], [["content"], ["BBBB"]])
+    path.write_bytes(replace_cell(two_sheets, b'<c r="B2" t="e"><v>#N/A</v></c>'))  # not among the card keys
     assert read(path, column="content") == ["AAAA", "BBBB"]
-    last = replace_cell(workbook([["content"], ["AAAA"], [], ["LOST"]]), b'<c r="A4"><f>A2</f></c>')
-    assert error_of(path, last).startswith(": row 4 holds a formula without a result")
+    error_in_last_row = replace_cell(workbook([["content"], ["AAAA"], [], ["LOST"]]), b'<c r="A4"><f>A2</f></c>')
+    assert error_of(path, error_in_last_row).startswith(": row 4 holds a formula without a result")
 
 
 def replace_cell(book: bytes, cell: bytes) -> bytes:
@@ -338,7 +339,7 @@ TRICKY_KEYS = st.sampled_from(
 KEY = st.one_of(TRICKY_KEYS, st.text(LETTER, min_size=1, max_size=12)).filter(lambda key: key.strip() == key != "")
 
 
-@settings(max_examples=20)  # each example writes seven files
+@settings(max_examples=20)  # each example writes six files
 @given(keys=st.lists(KEY, min_size=1, max_size=40))
 def test_exported_card_keys_are_read_back(keys: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
     """An upload reads exactly the card keys that an export wrote, in each format."""

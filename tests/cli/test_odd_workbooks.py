@@ -50,8 +50,8 @@ def test_rows_in_a_comment_are_ignored(start: str, end: str, tmp_path: Path) -> 
     """A comment can be longer than a block of the parser."""
     sheet = rows_of(*[TEXT.format("A")] * MANY)
     first_row, row_end, rest = sheet.partition("</row>")
-    hidden = rest.removesuffix("</sheetData>")
-    data = raw_workbook(f"{first_row}{row_end}{start} {hidden} {end}</sheetData>")
+    commented_rows = rest.removesuffix("</sheetData>")
+    data = raw_workbook(f"{first_row}{row_end}{start} {commented_rows} {end}</sheetData>")
     assert read(tmp_path / "keys.xlsx", data) == ["A"]
 
 

@@ -104,8 +104,8 @@ def test_hidden_column_needs_its_name_and_hidden_sheets_cause_a_note(
     assert "hidden sheets are not read (1)" in capsys.readouterr().err
 
 
-def test_formats_are_known_to_show_or_change_a_stored_value() -> None:
-    """For each format: whether it shows numbers, zero and texts exactly as they are stored."""
+def test_shown_unchanged_recognizes_formats_that_change_a_value() -> None:
+    """For each format, the table says whether it shows numbers, zero and texts exactly as they are stored."""
     for code, number, zero, text in (
         ("General", 1, 1, 1), ("0", 1, 1, 1), ("@", 1, 1, 1), ("#", 1, 0, 1), ("0_ ", 1, 1, 1),
         ("0_);[Red]\\(0\\)", 1, 1, 1), ("0_ ;[红色]\\-0\\ ", 1, 1, 1), ("[$-804]0", 1, 1, 1), ("* 0", 1, 1, 1),
@@ -115,11 +115,11 @@ def test_formats_are_known_to_show_or_change_a_stored_value() -> None:
         ('0;0;0;"SN"@', 1, 0, 0), ("[DBNum1]0", 0, 0, 1), ("[>100]0", 0, 0, 1), ("[$¥-804]0", 0, 0, 1),
         ("*-0", 0, 0, 1), ('""@', 1, 1, 1), ("\\A0", 0, 0, 1), ("# ?/?", 0, 0, 1), ("", 0, 0, 1),
     ):  # fmt: skip
-        unchanged = number_formats.shown_unchanged(170, code)
+        unchanged = number_formats.shown_unchanged(170, code)  # a custom format has an ID from 164
         assert (unchanged.number, unchanged.zero, unchanged.text) == (bool(number), bool(zero), bool(text)), code
-    for number, plain in ((0, True), (1, True), (49, True), (2, False), (3, False), (14, False), (31, False)):
-        unchanged = number_formats.shown_unchanged(number, None)
-        assert (unchanged.number, unchanged.zero, unchanged.text) == (plain, plain, True), number
+    for format_id, is_plain in ((0, True), (1, True), (49, True), (2, False), (3, False), (14, False), (31, False)):
+        unchanged = number_formats.shown_unchanged(format_id, None)
+        assert (unchanged.number, unchanged.zero, unchanged.text) == (is_plain, is_plain, True), format_id
 
 
 def test_cell_shown_differently_from_its_value_is_refused(tmp_path: Path) -> None:
@@ -149,16 +149,16 @@ def test_cell_shown_differently_from_its_value_is_refused(tmp_path: Path) -> Non
 
 
 def test_xml_variants_of_different_programs_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Includes prefixes, quotes, runs, phonetic texts, comments, UTF-16 and cells without addresses."""
+    """The variants have prefixes, quotes, runs, phonetic texts, comments, UTF-16, and cells without addresses."""
     path = tmp_path / "keys.xlsx"
-    head = '<?xml version="1.0" encoding="{}"?>'
-    plain = "xmlns='http://schemas.openxmlformats.org/spreadsheetml/2006/main'"
+    declaration = '<?xml version="1.0" encoding="{}"?>'
+    namespace = "xmlns='http://schemas.openxmlformats.org/spreadsheetml/2006/main'"
     a, b = TEXT.format("A"), TEXT.format("卡密1")
     shared = "<si><t>A</t></si><si><r><t>卡</t></r><r><rPr/><t>密1</t></r><rPh><t>かみ</t></rPh></si>"
     by_number = rows_of('<c r="@" t="s"><v>0</v></c>', '<c r="@" t="s"><v>1</v></c>')
     by_formula = rows_of('<c r="@" t="str"><f>B1</f><v>A</v></c>', '<c r="@" t="str"><f si="0"/><v>卡密1</v></c>')
-    prefixed = f"<worksheet {plain.replace('=', ':x=')}>{rows_of(a, b)}</worksheet>"
-    prefixed = head.format("UTF-8") + re.sub("<(/?)", r"<\1x:", prefixed)
+    prefixed = f"<worksheet {namespace.replace('=', ':x=')}>{rows_of(a, b)}</worksheet>"
+    prefixed = declaration.format("UTF-8") + re.sub("<(/?)", r"<\1x:", prefixed)
     more_texts = "".join(f"<si><t>{number}</t></si>" for number in range(50))
     special_texts = '<si><t>&amp;</t></si><si><t xml:space="preserve"> </t></si><si><t>x</t><rPh><t>y</t></rPh></si>'
     for size in (16, 2**16):
@@ -188,8 +188,10 @@ def test_xml_variants_of_different_programs_are_read(tmp_path: Path, monkeypatch
                 sheet,
                 texts,
             )
-        wide = (head.format("UTF-16") + f"<worksheet {plain}>" + rows_of(a, b) + "</worksheet>").encode("utf-16")
-        assert read(path, raw_workbook(wide)) == ["A", "卡密1"]
+        utf16_sheet = (
+            declaration.format("UTF-16") + f"<worksheet {namespace}>" + rows_of(a, b) + "</worksheet>"
+        ).encode("utf-16")
+        assert read(path, raw_workbook(utf16_sheet)) == ["A", "卡密1"]
         gaps = rows_of(a, b).replace('"2"', '"4"').replace("A2", "A4")
         assert read(path, raw_workbook(gaps)) == ["A", "", "", "卡密1"]
 
@@ -255,7 +257,7 @@ def test_find_uniform_rows_requires_equal_forms() -> None:
     """Rows are uniform only if their addresses continue and their attributes and cells have the same form."""
 
     def rows_xml(*rows: tuple[int, str]) -> bytes:
-        return "".join(f'<row r="{number}" spans="1:2">{written}</row>' for number, written in rows).encode()
+        return "".join(f'<row r="{number}" spans="1:2">{cells_xml}</row>' for number, cells_xml in rows).encode()
 
     def cell(number: int, value: str, style: int = 1) -> str:
         return f'<c r="B{number}" s="{style}" t="s"><v>{value}</v></c>'
@@ -263,7 +265,9 @@ def test_find_uniform_rows_requires_equal_forms() -> None:
     # The range holds the values of column B: 70 and 8.
     assert uniform_rows.find_uniform_rows(
         rows_xml((9, cell(9, "70")), (10, cell(10, "8")))
-    ) == uniform_rows.UniformRows(9, 2, b' spans="1:2"', [(b"B", b' s="1" t="s"', range(70, -54, -62))])
+    ) == uniform_rows.UniformRows(
+        first=9, count=2, attributes=b' spans="1:2"', columns=[(b"B", b' s="1" t="s"', range(70, -54, -62))]
+    )
     long_block = rows_xml(*((number, f'<c r="A{number}"><v>1</v></c>{cell(number, "5")}') for number in range(1, 100)))
     uniform = uniform_rows.find_uniform_rows(long_block)
     assert uniform is not None
@@ -281,7 +285,7 @@ def test_find_uniform_rows_requires_equal_forms() -> None:
         rows_xml(*((number, cell(number, str(3 - number))) for number in range(1, 5))),  # the last value is -1
         rows_xml((1, cell(1, "0")), (3, cell(3, "1")), (5, cell(5, "2"))),
         rows_xml((1, cell(1, "0")), (2, cell(2, "1")), (3, cell(3, "02"))) + b"<row/>",
-        rows_xml((1, cell(1, "1") * 40), (2, cell(2, "1") * 40)),  # longer than the rows of the fast path may be
+        rows_xml((1, cell(1, "1") * 40), (2, cell(2, "1") * 40)),  # longer than _MAX_ROW_BYTES
         b"",
     ):
         assert uniform_rows.find_uniform_rows(block) is None, block

@@ -1,6 +1,7 @@
 """
 The names and parameters of all commands. A command's own module is imported when the command runs.
 
+The values of ``help=`` are keys of ``words/command.py``. ``Root`` replaces them with texts in the user's language.
 The functions ``…_and_exit()`` of ``runner`` don't return: they end the command.
 """
 
@@ -66,9 +67,9 @@ class Root(usage.Group):
         before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
         output.configure(as_json="--json" in before_dashes, fields=_fields_option(before_dashes))
         self.commands = {name: self.commands[name] for name in _COMMAND_ORDER}
-        usage.announce(self, before_dashes)
+        usage.announce_waiting(self, before_dashes)
         help_texts.translate_help(self, tuple(param for param in self.params if param.name in usage.SHARED_OPTIONS))
-        run = partial(super().main, arguments, "gatepay", complete_var, False)
+        run = partial(super().main, arguments, "gatepay", complete_var, standalone_mode=False)
         with fresh_run():
             status = int(_run_and_report(partial(run, **extra)))
         sys.exit(status)
@@ -81,8 +82,8 @@ def _run_and_report(command: Callable[[], Any]) -> Any:
     except TyperException as error:
         return _report_usage_error(error)
     except SystemExit as end:
-        # Typer raises SystemExit after shell completion, or because standard output is a closed pipe. Only for the
-        # closed pipe, it has replaced sys.stdout by this wrapper.
+        # Typer raises SystemExit after shell completion, or because standard output is a closed pipe. Before it does so
+        # for a closed pipe, it replaces sys.stdout with a PacifyFlushWrapper.
         if type(sys.stdout).__name__ != "PacifyFlushWrapper":
             raise
         output.discard_stdout()
@@ -535,7 +536,7 @@ def uploads_work(
     rate: Annotated[float | None, typer.Option("--rate", help="work.rate", metavar="N", parser=_positive_rate)] = None,
     drain: Annotated[bool, typer.Option("--drain", help="work.drain")] = False,
     health: Annotated[
-        Any,  # an Address; importing its module is slow
+        Any,  # a HealthAddress; importing its module is slow
         typer.Option("--health", help="work.health", metavar="[ADDRESS:]PORT", parser=_listening_address),
     ] = None,
 ) -> None:

@@ -27,7 +27,8 @@ async def serve_callbacks(app: Any, listener: socket.socket) -> AsyncGenerator[N
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none")
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     server = Server(config)
-    # uvicorn closes its socket unless it is cancelled before it starts. So it gets a copy, which is closed here, too.
+    # uvicorn closes the socket that it gets, unless it is cancelled before it starts. So it gets a copy, and this block
+    # closes the copy in any case.
     with listener.dup() as copy:
         async with anyio.create_task_group() as group:
             group.start_soon(server.serve, [copy])

@@ -42,7 +42,7 @@ _MIN_PIPE_BYTES = 2 * MAX_LINE_BYTES  # of a pipe are kept in any case, so that 
 _MAX_PROBLEMS = 5  # to report; then the check stops, because in a wrong encoding every line has a problem
 _MAX_ODD = 5  # odd lines to show
 BATCH_LINES = 2000  # lines to read at once
-_ODD_CHARACTERS = (",", "\t", "<", "&", '"', "'", "`", "E+")  # a line without any of them is not odd
+_ODD_CHARACTERS = (",", "\t", "<", "&", '"', "'", "`", "E+")  # a line without any of them is odd only if it is a number
 
 
 async def read_inputs(names: list[Path], reading: Reading, *, yes: bool) -> list[InputSource]:
@@ -76,7 +76,7 @@ def check_sources(names: list[Path], reading: Reading) -> list[InputSource]:
     for source in sources:
         with add_nothing_sent(), explain_unreadable(source.name), explain_problems(source.name):
             parts = _check_input(source, reading, free_bytes)
-        free_bytes = max(1, free_bytes - sum(len(part.content or b"") for part in parts))  # 0: see _Check
+        free_bytes = max(1, free_bytes - sum(len(part.content or b"") for part in parts))  # 0 means: no table
         checked += parts
     memory.release_memory()
     return checked
@@ -93,7 +93,7 @@ def confirm_odd_lines(sources: list[InputSource]) -> None:
     if not count:
         return
     on_terminal = sys.stdin.isatty() and sys.stderr.isatty() and not wants_json()
-    reads_stdin = any(source.path is None for source in sources)  # then the answer can't be read from there, too
+    reads_stdin = any(source.path is None for source in sources)  # the answer can't come from the same stream
     if on_terminal and not reads_stdin:
         warn(text("odd.these", count=count))
         for line in odd_lines(sources):
@@ -135,7 +135,7 @@ def _check_input(source: InputSource, reading: Reading, free_bytes: int) -> list
 def _check_pipe(source: InputSource, reading: Reading, free_bytes: int) -> InputSource:
     """Check a pipe, or only its start if it has many more than *free_bytes*. The rest is read during the upload."""
     encoding = "utf-8" if reading.encoding == AUTO else reading.encoding
-    if reading.as_is:
+    if reading.as_is:  # lines are sent as they arrive, without a check
         return evolve(source, parse=partial(formats.parse_plain, encoding=encoding))
     context = source.open()
     file = context.__enter__()  # not a with block: the upload reads the rest of a long pipe
@@ -164,6 +164,7 @@ def _check_text(source: InputSource, file: BinaryIO, reading: Reading, free_byte
     if not formats.is_table(source.path, reading):
         check = _Check(source.name, first_line, None if reading.as_is else Oddities(is_table=False))
         check.read(keys)
+        # The upload reads kept content from memory, so changes of the file don't matter.
         return check.result(evolve(source, stamp=None if source.content else source.stamp), parse)
     return _check_table(evolve(source, content=None), first_line, keys, parse, free_bytes)
 
@@ -219,7 +220,7 @@ class _Check:
         name: The name of the file.
         first_line: The number of the first line with a card key.
         oddities: Finds odd lines; None: no line counts as odd.
-        max_kept_bytes: How many bytes to keep of a table; 0: keep nothing.
+        max_kept_bytes: How many bytes to keep of a table; 0: the file is not a table.
         lines_read: The number of lines read so far.
         kept: The card keys of a table as lines, or None if they have more than ``max_kept_bytes``.
     """

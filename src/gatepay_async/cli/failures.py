@@ -167,7 +167,7 @@ def error_as_json(error: HaltError | errors.GatePayError) -> dict[str, object]:
 
 
 def existing_attributes(error: Exception | None, names: tuple[str, ...]) -> dict[str, object]:
-    """Return those attributes of *error* that it has, for JSON."""
+    """Return the attributes among *names* that *error* has, for JSON."""
     return {name: getattr(error, name) for name in names if hasattr(error, name)}
 
 

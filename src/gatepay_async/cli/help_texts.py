@@ -156,16 +156,16 @@ def _section(key: str, rows: list[tuple[str, str]], width: int) -> list[str]:
     """Return a heading with its rows, the second column aligned. Without rows, return nothing."""
     if not rows:
         return []
-    column = min(_MAX_NAME_COLUMNS, width * 2 // 5, max(width_of(name) for name, _ in rows))
+    name_columns = min(_MAX_NAME_COLUMNS, width * 2 // 5, max(width_of(name) for name, _ in rows))
     lines = [_bold(text(key))]
     for name, message in rows:
-        first, *more = wrap(message, width - column - 4)
-        if width_of(name) > column:
+        first, *more = wrap(message, width - name_columns - 4)
+        if width_of(name) > name_columns:
             lines.append(f"  {_cyan(name)}")
             more = [first, *more]
         else:
-            lines.append(f"  {_cyan(name)}{' ' * (column - width_of(name))}  {first}".rstrip())
-        lines += [f"{' ' * (column + 4)}{line}" for line in more]
+            lines.append(f"  {_cyan(name)}{' ' * (name_columns - width_of(name))}  {first}".rstrip())
+        lines += [f"{' ' * (name_columns + 4)}{line}" for line in more]
     return ["\n".join(lines)]
 
 

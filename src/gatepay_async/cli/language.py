@@ -62,7 +62,11 @@ def text(key: str, **values: object) -> CommandText:
 
 
 def problem_text(problem: Problem) -> str:
-    """Return *problem* in the current language, and in the command's own words where the library's are for programs."""
+    """
+    Return *problem* in the current language.
+
+    If the command has its own text for the problem, that is returned, because the library's text is for programmers.
+    """
     facts = {name: problem_text(fact) if isinstance(fact, Problem) else fact for name, fact in problem.facts.items()}
     words = COMMAND.get(f"problem.{problem.name}") or PROBLEMS[problem.name]
     return say(words, _language.get(), **facts)

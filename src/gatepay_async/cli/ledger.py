@@ -49,7 +49,11 @@ def check_failed_lines(failed_lines: Path, inputs: list[sources.InputSource]) ->
 
 
 def lost_lines_error(error: HaltError, report: UploadReport, todo: str) -> HaltError:
-    """Return *error*, of writing the failed lines, with what it means for *report*, and with the remedy *todo*."""
+    """
+    Return the error to print if the failed lines can't be written. *error* is the original error.
+
+    If there were failed lines, the result says that they are lost, with the remedy *todo*.
+    """
     if report.ok:  # there were no failed lines
         return error
     problem = text("upload.failed_lines_lost", reason=error.problem)
@@ -178,7 +182,7 @@ def print_invisible(places: list[str], *, total: int) -> None:
 
 def print_counts(counts: Counts, *, not_read: int = 0) -> None:
     """Print the counts as a table. Those of an upload in progress include the card keys in flight."""
-    rows = table(text("upload.column"), text("upload.lines"), right=(1,))
+    rows = table(text("upload.column"), text("upload.lines"), number_columns=(1,))
     for name, count in counts.columns().items():
         if count or name in _ALWAYS_SHOWN:
             rows.add_row(text(f"upload.{name}"), f"{count:,}", style="red" if name in _FAILURE_COLUMNS else "")
@@ -190,8 +194,8 @@ def print_counts(counts: Counts, *, not_read: int = 0) -> None:
 
 
 def _describe_outcome(place: Place, outcome: ChunkOutcome) -> Trouble:
-    error, cut_off = outcome.error, text("upload.cut_off")
-    cause, todo = (cut_off, "") if error is None else failures.cause_and_remedy(error)
+    error, interrupted_text = outcome.error, text("upload.cut_off")
+    cause, todo = (interrupted_text, "") if error is None else failures.cause_and_remedy(error)
     return {
         "first": place(outcome.first_line),
         "last": place(outcome.last_line),
@@ -200,7 +204,7 @@ def _describe_outcome(place: Place, outcome: ChunkOutcome) -> Trouble:
         "cause": cause,
         "todo": todo,
         "error": None if error is None else type(error).__name__,
-        "problem": failures.text_as_json(cut_off if error is None else error.problem),
+        "problem": failures.text_as_json(interrupted_text if error is None else error.problem),
         **failures.existing_attributes(error, ("code", "message")),
     }
 
@@ -222,7 +226,7 @@ def _merge_neighbours(report: UploadReport, described: list[Trouble]) -> list[Tr
 
 
 def _print_troubles(troubles: list[Trouble]) -> None:
-    rows = table(*(text(f"upload.{name}") for name in ("where", "lines", "fate", "why")), right=(1,))
+    rows = table(*(text(f"upload.{name}") for name in ("where", "lines", "fate", "why")), number_columns=(1,))
     for trouble in troubles[:_MAX_ROWS]:
         where = _line_range(trouble["first"], trouble["last"])
         rows.add_row(where, f"{trouble['count']:,}", text(f"upload.{trouble['fate']}"), escape(trouble["cause"]))

@@ -103,13 +103,13 @@ def find_profile(name: str) -> Profile | None:
     raise HaltError(text("profiles.damaged", path=path), todo=text("profiles.damaged.todo", name=name))
 
 
-def get_profile(name: str, *, may_create: bool = True) -> Profile:
+def get_profile(name: str, *, suggest_creating: bool = True) -> Profile:
     """
     Read a profile.
 
     Args:
         name: The name of the profile.
-        may_create: Whether the remedy for a missing profile mentions that it can be created.
+        suggest_creating: Whether the remedy for a missing profile suggests to create it.
 
     Raises:
         HaltError: The profile doesn't exist, or can't be read (see ``find_profile``).
@@ -117,7 +117,7 @@ def get_profile(name: str, *, may_create: bool = True) -> Profile:
     profile = find_profile(name)
     if profile is None:
         names = ", ".join(list_names()) or text("profiles.none_there")
-        todo = text("profiles.unknown.todo", name=name) if may_create else text("profiles.check.todo")
+        todo = text("profiles.unknown.todo", name=name) if suggest_creating else text("profiles.check.todo")
         raise HaltError(text("profiles.unknown", name=name, names=names), todo=todo)
     return profile
 
@@ -224,4 +224,4 @@ def _read_private(path: Path) -> str | None:
 
 
 def _open_without_blocking(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # without it, opening a pipe without a writer blocks
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # otherwise, opening a pipe that has no writer blocks

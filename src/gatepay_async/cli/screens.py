@@ -176,20 +176,22 @@ class _WrappedTable(Table):
         super().add_row(*map(_WrappedText, cells), **options)
 
 
-def table(*columns: str, right: Iterable[int] = (), unbroken: Iterable[int] = ()) -> Table:
+def table(*columns: str, number_columns: Iterable[int] = (), unbroken_columns: Iterable[int] = ()) -> Table:
     """
     Return an empty table.
 
     Args:
         columns: The headings.
-        right: The indexes of columns with numbers.
-        unbroken: The indexes of other columns whose values must not be broken, such as IDs and times.
+        number_columns: The indexes of columns with numbers.
+        unbroken_columns: The indexes of other columns whose values must not be broken, such as IDs and times.
     """
     padding = (0, 1 if new_console().width >= _WIDE_COLUMNS else 0)
     new = _WrappedTable(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=padding)
     for index, column in enumerate(columns):
-        justify: Literal["left", "right"] = "right" if index in right else "left"
-        new.add_column(column, justify=justify, overflow="fold", no_wrap=index in right or index in unbroken)
+        justify: Literal["left", "right"] = "right" if index in number_columns else "left"
+        new.add_column(
+            column, justify=justify, overflow="fold", no_wrap=index in number_columns or index in unbroken_columns
+        )
     return new
 
 

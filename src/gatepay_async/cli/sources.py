@@ -42,7 +42,7 @@ class InputSource:
         identity: The device and inode of the file, which are equal for two names of the same file.
         parse: Returns the number of the first line or row with a card key, and the lines from there.
         first_line: The number of the first line with a card key, after the check.
-        line_count: The number of lines, after the check.
+        line_count: The number of lines, after the check; None: unknown, because a pipe wasn't checked to its end.
         stamp: If the file is read again after the check: its size and modification time, to detect changes.
         content: The content kept in memory: everything, or the start of a long pipe.
         rest: The rest of a long pipe.
@@ -291,7 +291,7 @@ def _find_source(name: Path) -> InputSource:
     if str(name) == "-":
         if is_closed("stdin"):
             raise HaltError(text("sources.closed"))
-        return InputSource(text("sources.stdin"), None, identity=_stdin_identity())
+        return InputSource(text("sources.stdin"), path=None, identity=_stdin_identity())
     with explain_unreadable(name):
         status = name.stat()
     if stat.S_ISDIR(status.st_mode):

@@ -52,12 +52,13 @@ class NoArgumentsError(CommandLineError):
 
 
 SHARED_OPTIONS = ("profile", "env_file", "as_json", "fields", "lang")  # options that every command takes
-_WITHOUT_PROFILE = ("login", "logout", "profiles", "help")  # these take any profile's name, or have their own error
+# These commands accept any profile's name, or report an unknown one themselves.
+_WITHOUT_PROFILE_CHECK = ("login", "logout", "profiles", "help")
 
 
 @contextmanager
 def _add_context(ctx: Any) -> Generator[None]:
-    """Add *ctx* to an error without one: Typer raises some while it parses a command line."""
+    """Add *ctx* to an error without a context. Typer raises such errors while it parses a command line."""
     try:
         yield
     except TyperException as error:
@@ -83,15 +84,15 @@ class Command(TyperCommand):
     def _refuse_repeated_options(self, ctx: Any, args: list[str]) -> None:
         """Refuse an option that is given twice: the command would silently ignore one of two products, for example."""
         _, _, in_order = self.make_parser(ctx).parse_args(args=list(args))
-        own = {id(param) for param in self.params if param.name not in SHARED_OPTIONS}
+        own_ids = {id(param) for param in self.params if param.name not in SHARED_OPTIONS}
         for param, count in Counter[Any](in_order).items():
-            if count > 1 and id(param) in own and not (param.multiple or param.is_flag):
+            if count > 1 and id(param) in own_ids and not (param.multiple or param.is_flag):
                 raise CommandLineError(text("usage.twice", option=max(param.opts, key=len)), ctx)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. Refuse an unknown profile, also for a command that needs no profile."""
         profile = chosen().profile
-        if profile and self.name not in _WITHOUT_PROFILE:
+        if profile and self.name not in _WITHOUT_PROFILE_CHECK:
             from gatepay_async.cli.profiles import get_profile
 
             get_profile(profile)
@@ -103,17 +104,17 @@ class Command(TyperCommand):
 
 
 class WaitingCommand(Command):
-    """A command that prints ``One moment…`` first, because it waits for imports or a server."""
+    """A command for which ``announce_waiting`` prints ``One moment…``, because it waits for imports or a server."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
+        """Run the command. If it has printed nothing, remove ``One moment…`` at the end."""
         try:
             return super().invoke(ctx)
         finally:
             clear_waiting()
 
 
-def announce(root: Any, arguments: list[str]) -> None:
+def announce_waiting(root: Any, arguments: list[str]) -> None:
     """Print ``One moment…`` before Typer reads the command line, because Typer may import many modules for that."""
     command = root
     for word in arguments:
@@ -175,7 +176,7 @@ def usage_problem(error: Any) -> CommandText:
 
 
 def _option_problem(error: Any, params: dict[str, Any]) -> CommandText:
-    """Return what is wrong with an option. *params* are those of the command, by each of their names."""
+    """Return what is wrong with an option. *params* maps each name of an option of the command to that option."""
     option: str = error.option_name
     if option in params:
         return text("usage.no_value" if params[option].is_flag else "usage.needs_value", option=escape(option))

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from gatepay_async.durable import QueueInfo
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_FINAL_COLUMNS = ("stored", "already_there", "refused")  # card keys in the other columns may change in a later run
+# A later run may move card keys from the other columns to one of these.
+_FINAL_COLUMNS = ("stored", "already_there", "refused")
 
 Samples = list[tuple[str, float]]  # pairs of labels and value
 
@@ -59,7 +60,7 @@ class WorkerMetrics:
 
     @contextmanager
     def upload(self) -> Generator[RecordResult]:
-        """Implement ``ClientObserver.upload``. A worker sends batches instead, so it doesn't call this."""
+        """Implement ``ClientObserver.upload``. A worker sends batches, not uploads, so it doesn't call this."""
         yield self._record_batch
 
     def callback(self, event: str, error: BaseException | None, /) -> None:

@@ -37,7 +37,7 @@ __all__ = [
 Seconds: TypeAlias = float | timedelta
 
 MAX_INT64 = 2**63 - 1  # the largest integer of most databases
-_TOO_LONG = 2**63  # seconds
+_TOO_LONG = 2**63  # seconds; a finite duration of this length or more is refused
 
 
 class InvalidArgumentError(ValueError):

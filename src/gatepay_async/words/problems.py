@@ -1,4 +1,4 @@
-"""The sentences of ``Problem``, which errors have as ``.problem``, by name."""
+"""The sentences of ``Problem`` by name. Errors have a ``Problem`` as ``.problem``."""
 
 from gatepay_async.words import Text
 

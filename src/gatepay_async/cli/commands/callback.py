@@ -175,7 +175,7 @@ def signed_query(fields: CallbackFields) -> str:
         pay_type=fields.pay_type,
         extend=fields.extend,
         paid_at=fields.paid_at or None,
-        tampered={"appkey": None} if fields.post else None,
+        tampered={"appkey": None} if fields.post else None,  # the POST has no appkey
     )
     if fields.forged:
         unsigned, signature = query[:-_SIGNATURE_CHARS], query[-_SIGNATURE_CHARS:]

@@ -8,7 +8,7 @@ from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 
 import httpx
-from attrs import frozen
+from attrs import evolve, frozen
 
 from gatepay_async.cli import failures, settings
 from gatepay_async.cli.commands.callback import CallbackFields, Verdict, send_callback, signed_query
@@ -47,7 +47,7 @@ class Finding:
 
     Attributes:
         about: The name of what was checked.
-        mark: How severe it is.
+        mark: The severity.
         result: What was found.
         todo: How to fix the problem, or empty.
         status: The exit status for this finding.
@@ -166,6 +166,7 @@ def _check_credentials() -> list[Finding]:
         return [Finding("credentials", Mark.BAD, error.problem, error.todo, Status.USAGE)]
     message = text("doctor.credentials_ok", appkey=appkey, where=credentials.secret_location)
     findings.append(Finding("credentials", Mark.OK, message))
+    # The file of a profile is refused unless it is private.
     from_environment = isinstance(credentials, settings.EnvironmentCredentials)
     if from_environment and path is not None and settings.is_world_readable(path):
         findings.append(
@@ -236,8 +237,11 @@ def _check_clock(body: bytes, our_time: float) -> Finding:
 
 async def _check_callback(url: str) -> list[Finding]:
     """Send a genuine and a forged callback for an order that no shop has. The shop must reject the forged one."""
-    genuine = CallbackFields(1, "GATEPAY-DOCTOR-X", "0.01", "0.01", "alipay", "gatepay doctor", 0)
-    forged = CallbackFields(1, "GATEPAY-DOCTOR-X", "0.01", "0.01", "alipay", "gatepay doctor", 0, forged=True)
+    genuine = CallbackFields(
+        order_id=1, order="GATEPAY-DOCTOR-X", price="0.01", realprice="0.01", pay_type="alipay",
+        extend="gatepay doctor", paid_at=0,
+    )  # fmt: skip
+    forged = evolve(genuine, forged=True)
     try:
         to_genuine = await send_callback(url, signed_query(genuine))
         to_forged = await send_callback(url, signed_query(forged))

@@ -75,7 +75,7 @@ def _print_refusal(refusal: Refusal) -> None:
 
 def _print_refusals(refusals: list[Refusal]) -> None:
     headings = (text(f"errors.{name}") for name in ("where", "number", "cause", "remedy"))
-    rows = table(*headings, right=(1,), unbroken=(0,))
+    rows = table(*headings, number_columns=(1,), unbroken_columns=(0,))
     for refusal in refusals:
         rows.add_row(
             refusal.endpoint,

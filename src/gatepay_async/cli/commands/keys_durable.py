@@ -31,7 +31,7 @@ class _JoinedFiles:
     name: str
 
     async def copy_to(self, file: BinaryIO) -> None:
-        """Implement ``Source.copy_to``."""
+        """Write all lines to *file*."""
         await to_thread.run_sync(file.writelines, sources.encode_lines(self.reader))
 
 
@@ -50,7 +50,7 @@ async def submit(
 
     With *wait*, also run a worker until the job is done, and print the report.
     """
-    settings.secret()  # fail before the files are read if it is missing
+    settings.secret()  # check that there is a secret before all files are read
     durable = queue.durable_uploads()
     unchecked = sources.find_sources(names)
     if failed_lines is not None:

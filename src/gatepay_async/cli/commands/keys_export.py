@@ -59,7 +59,7 @@ async def export(product_id: int, target: str, excel: bool, thorough: bool, forc
 
 
 def _fields_of(target: str) -> tuple[str, ...]:
-    """Return the fields of a card key that ``--fields`` selects, if card keys are printed."""
+    """Return the selected ``--fields`` if card keys are printed, otherwise none. Warn about unknown fields."""
     selected = fields() if target == "-" else ()
     return tuple(pick_fields(dict.fromkeys(_COLUMNS), selected))
 

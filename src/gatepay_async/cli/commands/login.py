@@ -116,7 +116,9 @@ def _save(name: str, profile: Profile, secret: str, keyring: str | None) -> str:
     """Save the profile and its secret. Return a text for the user that says where the secret is."""
     if keyring is None:
         path = profiles.path_of(name)
-        profiles.save_profile(name, Profile(profile.appkey, profile.base_url, profile.cloud_base_url, "file", secret))
+        profiles.save_profile(
+            name, Profile(profile.appkey, profile.base_url, profile.cloud_base_url, kept_in="file", secret=secret)
+        )
         return text("login.in_file", path=path)
     account = profile.account(name)
     previous_secret = keyrings.get_secret(account)
@@ -169,7 +171,7 @@ def logout() -> Status:
     if not name:
         todo = text("logout.nothing.todo") if profiles.list_names() else ""
         raise HaltError(text("logout.nothing"), todo=todo)
-    profile = profiles.get_profile(name, may_create=False)
+    profile = profiles.get_profile(name, suggest_creating=False)
     # Delete the secret first: if that fails, the profile still refers to it.
     secret_remains = profile.kept_in == "keyring" and keyrings.keyring_name() is None
     if profile.kept_in == "keyring" and not secret_remains:

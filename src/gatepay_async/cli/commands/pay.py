@@ -210,10 +210,10 @@ def _print_qr_code(address: str) -> None:
         import segno
     rows = [list(row) for row in segno.make_qr(address, error="l").matrix_iter(border=2)]
     rows.append([0] * len(rows[0]))  # add a row, because a QR code has an odd number of them
-    # Print the light modules as white on black: a scanner needs a light border, even on a dark terminal.
     if len(rows[0]) > new_console().width:
         return
-    # By the modules of the upper and the lower row: 0 is light, 1 is dark.
+    # Print the light modules as white on black: a scanner needs a light border, even on a dark terminal.
+    # Each character shows a module of the upper row and the module below it: 0 is light, 1 is dark.
     blocks = {(0, 0): "█", (0, 1): "▀", (1, 0): "▄", (1, 1): " "}
     for upper, lower in zip(rows[::2], rows[1::2], strict=True):
         print_line(

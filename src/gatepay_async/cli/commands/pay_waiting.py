@@ -103,7 +103,7 @@ async def wait_for_payment(
     async with serve_callbacks(app, listener):
         price.append(await create())
         created.set()
-        until = local_time(datetime.now(UTC) + timedelta(seconds=ORDER_SECONDS))
+        payable_until = local_time(datetime.now(UTC) + timedelta(seconds=ORDER_SECONDS))
         if not wants_json():
             print_line(
                 text("pay.waiting", address=f"http://{host}:{port}/", time=format_duration(timeout)), stream=sys.stderr
@@ -112,12 +112,12 @@ async def wait_for_payment(
             with anyio.move_on_after(timeout):
                 await arrived.wait()
         except anyio.get_cancelled_exc_class():
-            warn_interrupted(text("pay.still_open", order=escape(out_order_id), until=until))
+            warn_interrupted(text("pay.still_open", order=escape(out_order_id), until=payable_until))
             raise
     if not paid:
         raise HaltError(
             text("pay.not_paid", order=out_order_id),
-            todo=text("pay.not_paid.todo", order=out_order_id, until=until),
+            todo=text("pay.not_paid.todo", order=out_order_id, until=payable_until),
             status=Status.NO_ANSWER,
         )
     _print_paid(paid[0])

@@ -11,11 +11,12 @@ from gatepay_async.cli.settings import client
 from gatepay_async.cli.status import Status
 from gatepay_async.protocol.models import Catalog, Product
 
-Count = tuple[int, str, int | None, int]  # a product's ID, its name, its unsold and all its card keys
+# A product's ID, its name, the number of its unsold card keys, and the number of all its card keys.
+Count = tuple[int, str, int | None, int]
 
 
 async def list_products(below: int | None) -> Status:
-    """Print the shop's products. With *below*, print only those with less stock."""
+    """Print the shop's products. With *below*, print only those with a lower stock."""
     max_stock = math.inf if below is None else below - 1
     return _print_catalog(await _fetch_catalog(), max_stock)
 
@@ -26,7 +27,9 @@ def _print_catalog(catalog: Catalog, max_stock: float) -> Status:
         names = ("id", "name", "description", "price", "stock", "category_id", "image")
         print_json(products=[{name: getattr(product, name) for name in names} for product in listed])
         return Status.DONE
-    rows = table(*(text(f"products.{name}") for name in ("id", "category", "name", "price", "stock")), right=(0, 3, 4))
+    rows = table(
+        *(text(f"products.{name}") for name in ("id", "category", "name", "price", "stock")), number_columns=(0, 3, 4)
+    )
     for category in catalog.categories:
         for product in filter(listed.__contains__, category.products):
             rows.add_row(
@@ -74,7 +77,7 @@ def _print_counts(counts: list[Count]) -> Status:
             ]
         )
         return Status.DONE
-    rows = table(*(text(f"products.{name}") for name in ("id", "name", "stock", "total")), right=(0, 2, 3))
+    rows = table(*(text(f"products.{name}") for name in ("id", "name", "stock", "total")), number_columns=(0, 2, 3))
     for product_id, name, stock, total in counts:
         rows.add_row(str(product_id), escape(name), "" if stock is None else f"{stock:,}", f"{total:,}")
     print_list(rows)
@@ -82,7 +85,7 @@ def _print_counts(counts: list[Count]) -> Status:
 
 
 async def _fetch_counts(product_id: int | None) -> list[Count]:
-    """Count the card keys. A product that GatePay doesn't list can still have some."""
+    """Count the card keys, also those of a product that GatePay doesn't list."""
     async with client() as gatepay:
         products = {product.id: product for product in (await gatepay.list_products()).products}
         product_ids = list(products) if product_id is None else [product_id]

@@ -33,7 +33,7 @@ async def list_jobs() -> Status:
         print_line(text("uploads.none"))
         return Status.DONE
     columns = ("job", "name", "product", "state", "keys", "there", "created")
-    rows = table(*(text(f"uploads.{name}") for name in columns), right=(2, 4, 5), unbroken=(0, 3, 6))
+    rows = table(*(text(f"uploads.{name}") for name in columns), number_columns=(2, 4, 5), unbroken_columns=(0, 3, 6))
     for number, info in infos:
         rows.add_row(
             escape(number[:_SHORT_CHARS]),

@@ -33,7 +33,7 @@ async def work(
     health: HealthAddress | None,
 ) -> Status:
     """Work on the jobs of the shop until Ctrl-C, or with *drain* until all jobs have ended."""
-    settings.secret()  # if it is missing, fail before the worker starts
+    settings.secret()  # check that there is a secret before the worker starts
     uploads = queue.durable_uploads()
     from gatepay_async.durable import Rate
 

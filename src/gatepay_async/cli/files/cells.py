@@ -84,7 +84,7 @@ class SheetRows:
         while block := self._sheet.read(BLOCK_BYTES):
             unread += block
             end = unread.rfind(ROW_END) + len(ROW_END)
-            if end < len(ROW_END):
+            if end < len(ROW_END):  # there is no ROW_END
                 if len(unread) < _MAX_UNREAD_BYTES and parser.is_at_row:
                     continue
                 end = end_of_tags(unread)
@@ -120,7 +120,7 @@ class SheetRows:
         rows: list[list[Cell]] = []
         is_hidden = self._is_hidden(uniform.attributes)
         self.start_row(uniform.first, rows, hidden=is_hidden)
-        rows.pop()  # keeps the missing rows; the uniform rows are made below
+        rows.pop()  # keep only the empty rows for missing ones; the uniform rows are made below
         columns: list[Iterable[Cell]] = []
         for letters, cell_attributes, values in uniform.columns:
             missing = _count_missing(len(columns), self._column_indexes[letters])
@@ -181,10 +181,10 @@ def hides_row(attributes: dict[str, str]) -> bool:
     return attributes.get("hidden") in {"1", "true"} or not float(attributes.get("ht", 1))
 
 
-def _attributes_of(written: bytes) -> dict[str, str]:
+def _attributes_of(xml: bytes) -> dict[str, str]:
     """Parse the attributes of a tag, in any form that XML allows."""
     parsed: list[dict[str, str]] = []
-    safe_parser(lambda _, attributes: parsed.append(attributes)).Parse(b"<x" + written + b"/>", True)
+    safe_parser(lambda _, attributes: parsed.append(attributes)).Parse(b"<x" + xml + b"/>", True)
     return parsed[0]
 
 
@@ -196,9 +196,9 @@ def _simple_cells(piece: bytes) -> list[tuple[bytes, ...]]:
     counts = [len(matches) - groups.count(b"") for groups in zip(*matches, strict=True)]  # matches that fill each group
     if not counts:
         return []
-    rows, _, cells, _, values, texts, empty_rows, _ = counts
+    row_count, _, cell_count, _, value_count, text_count, empty_row_count, _ = counts
     # The start tags in the matches (two for a text: <is> and <t>), and all end tags.
-    tags = rows + cells + values + 2 * texts + empty_rows + piece.count(b"</")
+    tags = row_count + cell_count + value_count + 2 * text_count + empty_row_count + piece.count(b"</")
     # If there are more tags, or a ">" that doesn't end a tag, _SIMPLE_CELL has missed something.
     return matches if tags == piece.count(b"<") == piece.count(b">") else []
 

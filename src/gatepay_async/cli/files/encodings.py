@@ -45,6 +45,7 @@ def whole_characters(content: bytes, encoding: str) -> bytes:
     """Return *content*, the start of a text in one of the encodings ``WIDE``, without an incomplete last character."""
     decoder = codecs.getincrementaldecoder(encoding)("replace")
     decoder.decode(content[:MARK_BYTES])  # may set the byte order
+    # The last bytes suffice. They start at a multiple of 4, so that the decoder reads whole code units.
     end_start = max(MARK_BYTES, len(content) // MAX_CHARACTER_BYTES * MAX_CHARACTER_BYTES - 2 * MAX_CHARACTER_BYTES)
     decoder.decode(content[end_start:])
     incomplete, _ = decoder.getstate()

@@ -49,7 +49,7 @@ def shown_unchanged(format_id: int, code: str | None) -> ShownUnchanged:
     # A third section replaces the first one for 0. A section that consists of "#" shows 0 as an empty cell.
     shows_zero = shows_numbers and len(sections) < _ZERO_SECTION and not sections[0].startswith("#" * len(sections[0]))
     text_section = sections[-1] if len(sections) == _ALL_SECTIONS or "@" in sections[-1] else "@"
-    return ShownUnchanged(shows_numbers, shows_zero, text_section in {"@", "General"})
+    return ShownUnchanged(shows_numbers, shows_zero, text=text_section in {"@", "General"})
 
 
 def _sections_of(code: str) -> list[str]:

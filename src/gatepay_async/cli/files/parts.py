@@ -88,11 +88,11 @@ class Package:
 
     def sheets(self) -> tuple[list[Part], str, str]:
         """Return the worksheets, and the paths of the shared texts and of the styles, which may be empty."""
-        book = {kind: target for kind, target, _ in self._references_of("")}["officeDocument"]
-        related = list(self._references_of(book))
+        book_path = {kind: target for kind, target, _ in self._references_of("")}["officeDocument"]
+        related = list(self._references_of(book_path))
         by_id = {key: (kind, target) for kind, target, key in related}
         sheets: list[Part] = []
-        for name, attributes in self.elements(book):
+        for name, attributes in self.elements(book_path):
             if name == "sheet":
                 local_attributes = {local_name(key): value for key, value in attributes.items()}
                 kind, target = by_id[local_attributes["id"]]
@@ -179,7 +179,7 @@ class SharedTexts:
         while block := part.read(BLOCK_BYTES):
             unread += block
             end = unread.rfind(b"</si>") + len(b"</si>")
-            if end < len(b"</si>"):
+            if end < len(b"</si>"):  # there is no </si>
                 end = end_of_tags(unread)
             piece, unread = unread[:end], unread[end:]
             yield self._joined((parser.is_between_texts and _read_simple_texts(piece)) or parser.read(piece))

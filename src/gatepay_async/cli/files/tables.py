@@ -39,8 +39,8 @@ def csv_rows(lines: Iterable[str], suffix: str) -> Iterator[list[str]]:
             break
     first_line = start[-1] if start else ""
     delimiters = _POSSIBLE_DELIMITERS[suffix]
-    used = (character for character in delimiters[1:] if character in first_line and "," not in first_line)
-    delimiter = next(used, delimiters[0])
+    used_delimiters = (character for character in delimiters[1:] if character in first_line and "," not in first_line)
+    delimiter = next(used_delimiters, delimiters[0])
     separator_line = _SEPARATOR.fullmatch(first_line.rstrip("\r"))
     if separator_line is not None:
         delimiter, start[-1] = separator_line[1], ""
@@ -156,7 +156,7 @@ def _find_heading(rows: Sequence[Sequence[Cell]], row_number: int) -> int:
             if is_single:
                 raise FileProblemError("sources.title", line=row_number + distance)
             return distance
-        if not is_single and _count_filled(row):
+        if not is_single and _count_filled(row):  # the table has started without a heading
             break
     return 0
 
@@ -167,7 +167,7 @@ def _count_filled(row: Sequence[Cell]) -> int:
 
 
 def _names(row: Sequence[Cell]) -> list[str]:
-    """Return the cells as possible names of columns. A refused cell is none, so it becomes ``0``."""
+    """Return the cells as possible names of columns. A refused cell can't be a name, so it becomes ``0``."""
     return [cell if isinstance(cell, str) else "0" for cell in row]
 
 

@@ -78,10 +78,10 @@ def _find_ranges(pattern: re.Pattern[bytes], piece: bytes, template: bytes) -> l
     ranges: list[range] = []
     for start, second_value in zip(map(int, first.groups()), map(int, second.groups()), strict=True):
         step = second_value - start
-        ends = start + step * count
-        if not step or ends < step:  # a range needs a step, and no number is negative
+        stop = start + step * count
+        if not step or stop < step:  # a range needs a step, and no number is negative
             return []
-        ranges.append(range(start, ends, step))
+        ranges.append(range(start, stop, step))
     numbers, *values = ranges
     if numbers.step != 1:
         return []
@@ -94,9 +94,11 @@ def _find_ranges(pattern: re.Pattern[bytes], piece: bytes, template: bytes) -> l
 
 def _template(attributes: bytes, cells: list[tuple[bytes, bytes]]) -> bytes:
     """Return a row as a template for the operator ``%`` of bytes. Each cell takes its row number and its value."""
-    start, *rest = (part.replace(b"%", b"%%") for part in (attributes, *chain.from_iterable(cells)))
-    cells_xml = b"".join(b'<c r="%b%%d"%b><v>%%d</v></c>' % cell for cell in zip(rest[::2], rest[1::2], strict=True))
-    return b'<row r="%%d"%b>%b</row>' % (start, cells_xml)
+    row_attributes, *cell_parts = (part.replace(b"%", b"%%") for part in (attributes, *chain.from_iterable(cells)))
+    cells_xml = b"".join(
+        b'<c r="%b%%d"%b><v>%%d</v></c>' % cell for cell in zip(cell_parts[::2], cell_parts[1::2], strict=True)
+    )
+    return b'<row r="%%d"%b>%b</row>' % (row_attributes, cells_xml)
 
 
 @lru_cache
