@@ -172,10 +172,8 @@ async def entered_by_a_batch(folder: Path) -> Entered:
         connect = partial(AsyncGatePay, sandbox.appkey, sandbox.appsecret, base_url=url)
         uploads = DurableUploads(connect, database=f"sqlite:///{database}")
         program = [sys.executable, "-c", SUBMIT_FILES, f"sqlite:///{database}", str(PRODUCT)]
-        async with (
-            uploads.worker(concurrency=1),
-            await anyio.open_process(program, stdout=None, stderr=None) as process,
-        ):
+        submitter = await anyio.open_process(program, stdout=None, stderr=None)
+        async with submitter, uploads.worker(concurrency=1):
             for number in (1, 2):
                 file.write_text("\n".join(f"KEY-{number}-{index}" for index in range(500)), "utf-8")
                 codes.clear()
