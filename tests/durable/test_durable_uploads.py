@@ -98,13 +98,13 @@ async def test_first_run_of_a_batch_looks_for_no_earlier_runs(
     queries: list[list[str]] = []
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker() as this_worker:
-        runs_of_batches = this_worker._store.runs_of_batches
+        runs_by_id = this_worker._store.runs_by_id
 
         def record_query(ids: list[str]) -> dict[str, RunRow]:
             queries.append(ids)
-            return runs_of_batches(ids)
+            return runs_by_id(ids)
 
-        monkeypatch.setattr(this_worker._store, "runs_of_batches", record_query)
+        monkeypatch.setattr(this_worker._store, "runs_by_id", record_query)
         job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
         assert (await job.wait(every=POLL_S)).ok
     assert [] not in queries
@@ -358,14 +358,14 @@ async def test_job_that_is_stopped_during_a_query_reports_the_reason(
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit, uploads.worker():
         job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
-        store, query_batches = job._store, job._store.runs_of_batches
+        store, query_runs = job._store, job._store.runs_by_id
 
         def query_after_the_stop(names: list[str]) -> object:
-            while any(row.open for row in query_batches(names).values()):
+            while any(row.open for row in query_runs(names).values()):
                 pass  # until the worker has stopped the job
-            return query_batches(names)
+            return query_runs(names)
 
-        monkeypatch.setattr(store, "runs_of_batches", query_after_the_stop)
+        monkeypatch.setattr(store, "runs_by_id", query_after_the_stop)
         assert isinstance((await job.wait(every=POLL_S)).stopped, EndpointClosedError)
 
 
@@ -495,7 +495,7 @@ async def test_batch_of_a_deleted_job_is_not_sent(workspace: Workspace, shop: Sh
         async with uploads.worker():
             first_run_id = f"{job.id}.0.0"  # batch 0, run 0
             with anyio.fail_after(PATIENCE):
-                while (await anyio.to_thread.run_sync(job._store.runs_of_batches, [first_run_id]))[first_run_id].open:
+                while (await anyio.to_thread.run_sync(job._store.runs_by_id, [first_run_id]))[first_run_id].open:
                     await anyio.sleep(POLL_S)
     assert not shop.sent
 
@@ -697,7 +697,7 @@ async def test_closed_worker_requeues_unfinished_batches_at_once(
         async with uploads.worker():
             await until(lambda: shop.in_flight == 1)
         first_run_id = f"{job.id}.0.0"  # batch 0, run 0
-        assert (await anyio.to_thread.run_sync(job._store.runs_of_batches, [first_run_id]))[first_run_id].queued
+        assert (await anyio.to_thread.run_sync(job._store.runs_by_id, [first_run_id]))[first_run_id].queued
 
 
 @pytest.mark.slow
@@ -739,7 +739,7 @@ async def test_batch_that_a_closing_worker_takes_is_requeued(workspace: Workspac
         moved = spool_file.rename(workspace.folder / "moved")  # so that reading it would stop the job
         second_run_id = f"{job.id}.0.1"  # batch 0, run 1
         with anyio.fail_after(PATIENCE):
-            while second_run_id not in await anyio.to_thread.run_sync(job._store.runs_of_batches, [second_run_id]):
+            while second_run_id not in await anyio.to_thread.run_sync(job._store.runs_by_id, [second_run_id]):
                 await anyio.sleep(POLL_S)
         assert not shop.sent
         moved.rename(spool_file)

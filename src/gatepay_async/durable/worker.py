@@ -132,7 +132,7 @@ class Worker:
         gatepay = await stack.enter_async_context(self._connect())
         if self._telemetry is not None:
             gatepay._instrument(self._telemetry)  # noqa: SLF001 -- as `gatepay_async.otel.instrument` does
-        self._check_deadline(gatepay)
+        self._set_max_call_seconds(gatepay)
         send, permits = gatepay._send_card_keys, None  # noqa: SLF001 -- as a plain upload does
         if self._is_auto:
             self._concurrency = min(self._concurrency, gatepay._max_connections)  # noqa: SLF001 -- there is no public attribute
@@ -179,7 +179,7 @@ class Worker:
         housekeeping = asyncio.create_task(self._housekeep())
         stack.push_async_callback(self._stop_housekeeping, housekeeping)
 
-    def _check_deadline(self, gatepay: AsyncGatePay) -> None:
+    def _set_max_call_seconds(self, gatepay: AsyncGatePay) -> None:
         """
         Store how long a call of *gatepay* can take. The lease depends on it.
 

@@ -42,7 +42,7 @@ _CHANGED_BY_FILTER = frozenset("&<>\"'")
 # Each halving costs some credit, so that a server which refuses everything gets few calls. A success gives some back:
 # to find one bad card key among 500 takes nine failed calls, and nine successful ones for the other halves.
 _FULL_CREDIT = 400.0
-_PER_SUCCESS = 16.0
+_CREDIT_PER_SUCCESS = 16.0
 _REFUSED_COST = 1.0  # after a refusal by GatePay, which has read the card keys
 _UNCLEAR_COST = 4.0  # after an unclear failure, which all card keys may meet
 _EARLY_COST = 20.0  # at the start, when the URL or the secret may be wrong
@@ -61,7 +61,7 @@ _PROOFS_WITHOUT_CONNECTION = 6  # the same if the calls never reached GatePay
 # other part need get a clear reply between them, because the runs are far apart.
 _CALLS_IN_MANY_RUNS = 5
 _MAX_PAUSE_DOUBLINGS = 30  # enough for a wait of years; more could overflow a float
-_RETRY_LATER = frozenset({408, 425, 429, 503})  # the server asks to retry later; the content is not at fault
+_RETRY_LATER_STATUSES = frozenset({408, 425, 429, 503})  # the server asks to retry later; the content is not at fault
 
 
 @frozen
@@ -245,8 +245,8 @@ class Progress:
         is_half = part.last_error is not None and part.calls == 0  # the other half will show what is at fault
         # Before the first clear reply, this may be the only part: no other part could show what is at fault.
         may_be_only_part = self._patience.waits and not self._has_clear_reply
-        soon = (is_half or may_be_only_part) and not self._is_unavailable(now)
-        return soon or part.calls + 1 >= _CALLS_BEFORE_HALVING
+        halve_at_once = (is_half or may_be_only_part) and not self._is_unavailable(now)
+        return halve_at_once or part.calls + 1 >= _CALLS_BEFORE_HALVING
 
     def _is_keys_fault(self, part: Chunk, error: AttemptError, now: float) -> bool:
         """Whether the card keys in *part* are at fault. This failure is counted in *part* already."""
@@ -311,7 +311,7 @@ class Progress:
         self._record_clear_reply(now)
         self.accepted = True
         self._refused_parts = 0
-        self._credit = min(_FULL_CREDIT, self._credit + _PER_SUCCESS)
+        self._credit = min(_FULL_CREDIT, self._credit + _CREDIT_PER_SUCCESS)
 
 
 def _to_resend(part: Chunk, error: AttemptError) -> Chunk:
@@ -330,4 +330,4 @@ def _never_reached_gatepay(error: AttemptError) -> bool:
     """Whether GatePay can't have read the card keys."""
     if isinstance(error, TransportError):
         return not error.sent
-    return isinstance(error, ProtocolError) and error.http_status in _RETRY_LATER
+    return isinstance(error, ProtocolError) and error.http_status in _RETRY_LATER_STATUSES

@@ -219,7 +219,7 @@ class Runner:
         earlier_results: list[BatchResult] = []
         if task.run_number:
             names = [run_id(task.job, batch.number, earlier) for earlier in range(task.run_number)]
-            rows = await self._retry_until_available(self._store.runs_of_batches, names)
+            rows = await self._retry_until_available(self._store.runs_by_id, names)
             earlier_results = [rows[name].result or BatchResult() for name in names if name in rows]
             if results.all_settled(batch, earlier_results):
                 return []  # don't read the spool: the card keys may be deleted already
