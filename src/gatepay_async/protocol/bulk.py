@@ -233,7 +233,7 @@ class UploadReport(Counts):
         read: Lines, or items, read from the input.
         blank: Lines without visible characters.
         duplicates: Lines that repeat an earlier card key of the input.
-        stored: New to the server. (A success whose sentence can't be read counts here.)
+        stored: New to the server. If a reply doesn't say how many are new, all card keys of its call count here.
         already_there: The server had them, perhaps from an earlier attempt of this upload.
         refused: Refused by GatePay, or the line can't be a card key. This upload has not stored them; an earlier one
             may have.

@@ -136,7 +136,7 @@ class Progress:
 
     def abandoned(self, part: Chunk) -> ChunkOutcome:
         """Return the outcome of *part*, which is not sent, or not sent again, because the upload has ended."""
-        # Otherwise half of a refused part would count as refused, although perhaps only the other half is at fault.
+        # Not as refused: if *part* is half of a refused part, perhaps only the other half is at fault.
         return self._as_not_sent(bulk.abandoned(part, error=self.ended))
 
     def failed(

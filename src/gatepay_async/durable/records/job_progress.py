@@ -49,7 +49,7 @@ class JobProgress:
         more = False
         for row in rows.values():
             number = row.task.batch.number
-            self._runs[number][row.task.run_number :] = [row]
+            self._runs[number][row.task.run_number :] = [row]  # replaces the row of this run, or appends it
             more = more or (self.ended(number) and self.has_unsettled(number)) or _has_next_run(row)
         return more
 

@@ -80,7 +80,7 @@ class JobStore:
                 options["attributes"] = {_TRACE_CONTEXT: trace_context}
             self._client.enqueue_in_transaction(connection, options, manifest.to_row())
             for batch in batches:
-                task = BatchTask(job, 0, manifest.product_id, 0, batch)
+                task = BatchTask(job, run_number=0, product_id=manifest.product_id, failures=0, batch=batch)
                 options = self._options(BATCH, task.id, self._queue)
                 self._client.enqueue_in_transaction(connection, options, *task.to_row())
 
