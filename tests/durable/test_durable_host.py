@@ -58,7 +58,7 @@ async def test_worker_uses_the_applications_dbos_and_leaves_it_running(workspace
                 await anyio.sleep(POLL_S)
         async with uploads.worker():
             report = await second.wait(every=POLL_S)
-        assert await DBOS.list_queues_async()
+        assert await DBOS.list_queues_async()  # raises an error if DBOS was destroyed
     # The second file begins with the card keys of the first.
     assert (report.stored, report.already_there) == (100, 600)
 

@@ -141,7 +141,16 @@ def test_spooled_card_keys_are_read_with_their_lines(keys: list[str], first: int
         lines.append(lines[-1] + step)
     pairs = list(zip(lines, keys, strict=True))
     written = b"".join(batches.lines_of(pairs, lines[0]))
-    [chunk] = batches.chunks_of(written, Batch(3, 0, len(written), "", len(keys), lines[0], lines[-1]))
+    batch = Batch(
+        number=3,
+        offset=0,
+        length=len(written),
+        digest="",
+        count=len(keys),
+        first_line=lines[0],
+        last_line=lines[-1],
+    )
+    [chunk] = batches.chunks_of(written, batch)
     assert (chunk.index, chunk.lines, chunk.keys) == (3 * batches.CHUNKS_PER_BATCH, tuple(lines), tuple(keys))
 
 
@@ -169,7 +178,7 @@ def test_digest_depends_on_the_secret() -> None:
 
 def test_altered_or_moved_batch_is_refused() -> None:
     """A batch is refused if its bytes are cut or changed, or if its product, number or position differs."""
-    without_digest = Batch(0, 0, 3, "", 1, 1, 1)
+    without_digest = Batch(number=0, offset=0, length=3, digest="", count=1, first_line=1, last_line=1)
     batch = evolve(without_digest, digest=batches.digest_of_batch(SECRET, b"KEY", without_digest, product_id=8))
     batches.check_unchanged(b"KEY", batch, product_id=8, secret=SECRET, source="n")
     changes: list[dict[str, Any]] = [{"number": 2}, {"offset": 2}, {"count": 2}, {"first_line": 2}, {"last_line": 2}]
@@ -265,7 +274,7 @@ def test_now_is_the_databases_clock_in_utc(database_and_engine: tuple[QueueDatab
 
 
 def test_worker_lock_is_held_by_one_worker(database_and_engine: tuple[QueueDatabase, sa.Engine]) -> None:
-    """A name's lock has one holder in each queue, and ``check_workers`` tells live workers from dead ones."""
+    """A name's lock has one holder in each queue. ``check_workers`` counts live workers and returns the dead ones."""
     database, engine = database_and_engine
     first, second, in_other_queue = (database.worker_locks(engine, queue) for queue in ("a", "a", "b"))
     assert not first.is_held()
@@ -299,7 +308,7 @@ def test_released_lock_is_free_before_the_connection_closes(
 
 
 def test_reaper_lock_is_held_by_one_worker(database_and_engine: tuple[QueueDatabase, sa.Engine]) -> None:
-    """Only one worker at a time holds the reaper lock of a queue."""
+    """Only one worker of a queue at a time holds the reaper lock, and so may requeue the batches of dead workers."""
     database, engine = database_and_engine
     first, second = (database.worker_locks(engine, "a") for _ in range(2))
     with first.reaper_lock() as locked:

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 
 async def first_batch_runs(job: Job, count: int = 3) -> dict[int, RunRow]:
-    """Return the runs of the first batch of *job*, by number."""
+    """Return those of the first *count* runs of the first batch of *job* that exist, by the number of the run."""
     names = [run_id(job.id, 0, run_number) for run_number in range(count)]
     rows = await anyio.to_thread.run_sync(job._store.runs_by_id, names)
     return {row.task.run_number: row for row in rows.values()}

@@ -50,7 +50,7 @@ pytestmark = [pytest.mark.sockets, pytest.mark.anyio]
 # GatePay's codes in replies of ka/create.
 ENDPOINT_CLOSED = 107  # applies to every chunk
 KEY_REFUSED = 109  # applies to a single card key
-STORAGE_FAILED = 113
+STORAGE_FAILED = 113  # GatePay's database is down, or can't store a card key
 
 # PostgreSQL doubles the time, so only tests whose result depends on SQL, locks or connections run on it, too.
 on_sqlite = pytest.mark.parametrize("workspace", ["sqlite"], indirect=True)
@@ -107,7 +107,7 @@ async def test_first_run_of_a_batch_looks_for_no_earlier_runs(
         monkeypatch.setattr(this_worker._store, "runs_by_id", record_query)
         job = await submit.file(workspace.file(keys_of(10)), product_id=PRODUCT)
         assert (await job.wait(every=POLL_S)).ok
-    assert [] not in queries
+    assert [] not in queries  # a query for earlier runs would have an empty list of IDs
 
 
 @pytest.mark.slow
@@ -148,8 +148,9 @@ async def test_concurrent_submissions_of_a_file_make_one_job(empty_workspace: Wo
         for _ in range(4):
             group.start_soon(submit_file)
     async with uploads.submitter() as submit, uploads.worker():
-        report = await (await submit.job(ids.pop())).wait(every=POLL_S)
-    assert (ids, report.stored, set(shop.sent.values())) == (set(), 1200, {1})
+        [job_id] = ids
+        report = await (await submit.job(job_id)).wait(every=POLL_S)
+    assert (report.stored, set(shop.sent.values())) == (1200, {1})
 
 
 @on_sqlite
@@ -812,6 +813,7 @@ async def test_workers_share_the_rate(workspace: Workspace, shop: Shop, monkeypa
         other_worker = submit._database.worker_locks(engine, "gatepay")
         assert other_worker.acquire("other")
         async with uploads.worker(rate=Rate(8)) as this_worker:
+            # Two workers share 8 calls a second, so each of them makes a call every 2/8 s.
             assert (delays, this_worker._rate_limiter.longest_wait(1)) == ([worker.JOIN_DELAY_S], 2 / 8)
             other_worker.release()
             await until(lambda: this_worker._rate_limiter.longest_wait(1) == 1 / 8)
@@ -850,7 +852,7 @@ async def test_invalid_worker_options_are_refused(workspace: Workspace, shop: Sh
     with pytest.raises(InvalidRequestError, match="rate: must be an instance of Rate, not of int"):
         uploads.worker(rate=3)  # type: ignore[arg-type]  # the test passes a wrong type
     with pytest.raises(InvalidRequestError, match="spool: must be a Spool: int has no secret, put, read, delete"):
-        DurableUploads(AsyncGatePay, database="sqlite:///x", spool=3)  # type: ignore[arg-type]  # the same
+        DurableUploads(AsyncGatePay, database="sqlite:///x", spool=3)  # type: ignore[arg-type]  # a wrong type
     with pytest.raises(InvalidRequestError, match="per"):
         Rate(1, per=None)  # type: ignore[arg-type]  # the test passes a wrong type
     with pytest.raises(InvalidRequestError, match="per"):
@@ -947,7 +949,8 @@ async def test_batch_taken_without_the_lock_waits_for_the_lock(
     """A batch that a worker takes after losing its lock waits until the worker holds the lock again."""
     monkeypatch.setattr(runner, "LOCK_POLL_S", POLL_S)
     uploads, results = workspace.uploads(shop), []
-    task = BatchTask("gatepay:none", 0, PRODUCT, 0, Batch(0, 0, 0, "", 0, 1, 0))
+    batch = Batch(number=0, offset=0, length=0, digest="", count=0, first_line=1, last_line=0)
+    task = BatchTask("gatepay:none", run_number=0, product_id=PRODUCT, failures=0, batch=batch)  # no such job exists
 
     async def run() -> None:
         results.append(await this_worker._runner.run(task))
