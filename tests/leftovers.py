@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import pytest
 
-# Python keeps the last error in them for debuggers.
+# The attributes of ``sys`` in which Python keeps the last error for debuggers.
 _LAST_ERROR_ATTRIBUTES = ("last_exc", "last_type", "last_value", "last_traceback")
 _failed: list[str] = []  # the names of failed tests whose leftovers are not deleted yet
 

@@ -50,6 +50,7 @@ def python_path(*folders: Path) -> str:
 
 
 def _is_writable_folder(path: str) -> bool:
+    """Whether files can be created in *path*. An empty path is no folder."""
     try:
         with tempfile.TemporaryFile(dir=path):
             return bool(path)
