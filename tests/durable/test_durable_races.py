@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 
 async def first_batch_runs(job: Job, count: int = 3) -> dict[int, RunRow]:
-    """Return those of the first *count* runs of the first batch of *job* that exist, by the number of the run."""
+    """Return the existing runs of the first batch of *job*, by their number from 0 to *count* - 1."""
     names = [run_id(job.id, 0, run_number) for run_number in range(count)]
     rows = await anyio.to_thread.run_sync(job._store.runs_by_id, names)
     return {row.task.run_number: row for row in rows.values()}
@@ -122,9 +122,9 @@ async def test_batch_taken_while_its_job_is_cancelled_is_not_sent(
                 cancel_workflows(names)
                 from_thread.run_sync(cancelled.set)
 
-            async def run_after_cancellation(task: BatchTask, *, late: bool) -> dict[str, Any]:
+            async def run_after_cancellation(task: BatchTask, **options: bool) -> dict[str, Any]:
                 await cancelled.wait()
-                return await run(task, late=late)
+                return await run(task, **options)
 
             monkeypatch.setattr(client, "cancel_workflows", cancel_once_taken)
             monkeypatch.setattr(this_worker._runner, "run", run_after_cancellation)

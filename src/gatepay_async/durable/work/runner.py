@@ -99,18 +99,19 @@ class Runner:
         self.lock_lost = False
         self.closing = False
 
-    async def run(self, task: BatchTask, *, late: bool = False) -> dict[str, Any]:
+    async def run(self, task: BatchTask, *, taken_before_open: bool = False) -> dict[str, Any]:
         """
         Run *task*, and queue the next run of its batch if one is needed. Never raises.
 
         Args:
             task: The run to carry out.
-            late: Whether the task was taken long before this call. If another worker took it since, nothing is sent.
+            taken_before_open: Whether DBOS took the task while no worker was open here. If another worker has it by
+                now, nothing is sent.
 
         Returns:
             The result as the database stores it, without card keys.
         """
-        if late and not await self._retry_until_available(self._store.is_taken, task.id, self._executor):
+        if taken_before_open and not await self._retry_until_available(self._store.is_taken, task.id, self._executor):
             return BatchResult().to_row()
         deadline = anyio.current_time() + MAX_RUN_S
         while self.lock_lost and not self.closing and anyio.current_time() < deadline:  # noqa: ASYNC110 -- a short wait
