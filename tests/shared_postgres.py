@@ -110,7 +110,7 @@ def _start(description_file: Path) -> tuple[BinaryIO, SharedPostgres]:
     (folder / "users").touch()
     users_file = (folder / "users").open("rb")
     fcntl.flock(users_file, fcntl.LOCK_SH)
-    # When a worker dies, its child processes are killed. This one must survive: other workers use it.
+    # When a worker dies, its child processes are killed. The server must survive: other workers use it.
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_XDIST_WORKER"}
     command = [sys.executable, __file__, str(folder)]
     started = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=True)

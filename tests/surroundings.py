@@ -42,7 +42,7 @@ def normalise_environment() -> None:
 
 def python_path(*folders: Path) -> str:
     """
-    Return a ``PYTHONPATH`` with *folders* before those that are in it already.
+    Return a ``PYTHONPATH`` with *folders* before the folders that are in it already.
 
     A test that replaced ``PYTHONPATH`` might start a program that imports another version of the package.
     """

@@ -49,7 +49,7 @@ class SimulatedShop:
         calls: The page numbers of the calls, in order.
         answered: The number of calls that were answered.
         in_flight: The number of calls that are not answered yet.
-        most_in_flight: The largest number of such calls at the same time.
+        most_in_flight: The largest value of ``in_flight`` so far.
         most_alive: The largest number of pages that were in memory at the same time.
         gates: Events by page number; a call waits for the event of its page.
         failures: Errors by page number; a call raises the first one left for its page.

@@ -67,7 +67,7 @@ def transport_error(*, sent: bool) -> TransportError:
 async def run_once(
     chunks: list[Chunk], answer: Callable[[KaCreate], Sent[Stored]], *, calls: float = math.inf
 ) -> BatchResult:
-    """Send *chunks* in at most *calls* calls. Return the result after a round trip through JSON."""
+    """Send *chunks* to *answer*, in at most *calls* calls. Return the result after a round trip through JSON."""
 
     async def send(call: KaCreate) -> Sent[Stored]:
         return answer(call)

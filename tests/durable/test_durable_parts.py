@@ -361,7 +361,7 @@ def replace_file(path: Path) -> None:
 def test_acquire_does_not_lock_a_deleted_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]
 ) -> None:
-    """If others delete the lock file before it is locked, or replace it, ``acquire`` locks the file that exists."""
+    """If the lock file is deleted or replaced while it is being locked, ``acquire`` locks the file that exists."""
     first, second = (worker_locks.FileWorkerLocks(tmp_path / "db", "a") for _ in range(2))
     after_next_connect(monkeypatch, change)
     assert first.acquire("one")
@@ -372,7 +372,7 @@ def test_acquire_does_not_lock_a_deleted_file(
 
 
 def test_check_does_not_delete_the_file_of_a_restarted_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a dead worker's file was replaced by that of its successor during a check, the successor counts as alive."""
+    """If a dead worker's successor replaces the lock file during a check, the successor counts as alive."""
     dead, checking, successor = (worker_locks.FileWorkerLocks(tmp_path / "db", "a") for _ in range(3))
     assert dead.acquire("one")
     assert dead._lock is not None
@@ -452,12 +452,12 @@ def test_new_sqlite_file_is_private(tmp_path: Path) -> None:
 def test_connection_returned_after_dispose_is_closed(workspace: Workspace) -> None:
     """A connection that a thread returns after ``dispose`` is closed at once, not by the garbage collector."""
     engine = QueueDatabase(workspace.database).engine(connections=2)
-    late = engine.connect()
+    late_connection = engine.connect()
     with engine.connect():
         pass
-    driver_connection: Any = late.connection.dbapi_connection
+    driver_connection: Any = late_connection.connection.dbapi_connection
     engine.dispose()
-    late.close()
+    late_connection.close()
     with pytest.raises(Exception, match="closed"):
         driver_connection.execute("SELECT 1")
 

@@ -168,7 +168,7 @@ async def test_undecodable_row_does_not_affect_other_jobs(
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         bad = await submit.file(workspace.file(keys_of(3, "BAD"), "bad.txt"), product_id=PRODUCT)
-        odd = await submit.file(workspace.file(keys_of(3, "ODD"), "odd.txt"), product_id=PRODUCT)
+        not_utf8 = await submit.file(workspace.file(keys_of(3, "ODD"), "odd.txt"), product_id=PRODUCT)
         good = await submit.file(workspace.file(keys_of(3, "GOOD"), "good.txt"), product_id=PRODUCT)
         alter(
             workspace, "UPDATE workflow_status SET authenticated_roles = '\x1b[2J' WHERE workflow_uuid = :name", bad.id
@@ -177,7 +177,7 @@ async def test_undecodable_row_does_not_affect_other_jobs(
             workspace,
             # The text is "[SECRET" and a byte that isn't UTF-8.
             "UPDATE workflow_input SET inputs = CAST(x'5b534543524554ff' AS TEXT) WHERE workflow_uuid = :name",
-            odd.id,
+            not_utf8.id,
         )
         assert [job.id for job in await submit.jobs()] == [good.id]
         with pytest.raises(DurableError, match="a row of the database can't be read"):
@@ -196,11 +196,11 @@ async def test_unreadable_batch_does_not_stop_tidying(
     """A worker drops a job with an unreadable batch from its list, and deletes the card keys of the other jobs."""
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
-        other = await submit.file(workspace.file(keys_of(3, "OTHER"), "other.txt"), product_id=PRODUCT)
+        ended_job = await submit.file(workspace.file(keys_of(3, "ENDED"), "ended.txt"), product_id=PRODUCT)
         [spool_file] = workspace.spool.glob("*.keys")
         content = spool_file.read_bytes()
         async with uploads.worker():
-            await other.wait(every=POLL_S)
+            await ended_job.wait(every=POLL_S)
         spool_file.write_bytes(content)
         job = await submit.file(workspace.file(keys_of(3)), product_id=PRODUCT)
         name = f"{job.id}.0.0"  # batch 0, run 0

@@ -711,8 +711,8 @@ async def test_worker_logs_an_unavailable_database_once(
 
     failed_queries: list[object] = []
 
-    def fail(*_: object) -> None:
-        failed_queries.append(_)
+    def fail(*arguments: object) -> None:
+        failed_queries.append(arguments)
         raise OperationalError("SELECT", {}, Exception("SECRET"))
 
     async with uploads.worker() as this_worker:
@@ -884,7 +884,7 @@ async def test_lease_is_computed_from_the_longest_call(workspace: Workspace, sho
 
 @on_sqlite
 async def test_second_worker_in_a_process_is_refused(workspace: Workspace, shop: Shop) -> None:
-    """Opening a second worker in a process raises an error that says what to do instead."""
+    """Opening a second worker in a process raises an error that says to use another process."""
     uploads = workspace.uploads(shop)
     async with uploads.worker():
         with pytest.raises(DurableError, match="in their own processes"):

@@ -67,7 +67,7 @@ class Chunk:
         last_error: The error of the last call, if the card keys are to be sent again; None: not sent yet.
         calls: Failed calls with exactly these card keys so far.
         proofs: How many of those calls count as proof that these card keys are at fault: the first one, and each later
-            one if GatePay has given a clear reply to another call since the one before.
+            one if another call has got a clear reply since the previous failure.
         attempts: Attempts of those calls, retries included.
         failed_at: When the last of those calls ended.
         not_before: The earliest time to send the card keys again, on the caller's clock.

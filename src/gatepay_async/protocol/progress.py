@@ -71,7 +71,7 @@ class Resend:
 
     Attributes:
         parts: The failed part, or its two halves.
-        later: Whether to send them after all other waiting parts, instead of before these.
+        later: Whether to send them after all other waiting parts. False: before them.
     """
 
     parts: tuple[Chunk, ...]
@@ -261,7 +261,7 @@ class Progress:
             return part.calls > 1
         if self._failed_rounds <= 1:  # there was a clear reply just before: the server is available
             return part.proofs >= (_PROOFS_WITHOUT_CONNECTION if _never_reached_gatepay(error) else _PROOFS)
-        # If this is the last card key, no other part can get a clear reply. Then it is enough that no other has failed.
+        # If this is the last card key, no other part can get a clear reply. So it is enough that no other part failed.
         return fails_alone and self._patience.waits and self._is_unavailable(now)
 
     @property

@@ -59,7 +59,7 @@ class JobManifest:
     invisible: tuple[int, ...] = field(default=(), converter=tuple[int, ...])
 
     def __attrs_post_init__(self) -> None:
-        """Check ``invisible``, and that the numbers add up, because those of the report must."""
+        """Check ``invisible``, and that the numbers add up: the report contains them."""
         check_number(len(self.invisible), maximum=MAX_INVISIBLE_LINES)
         for line in self.invisible:
             check_number(line)
