@@ -96,6 +96,7 @@ class SimulatedShop:
         return page_of(*ids, number=number, last=last, total=len(self.ids))
 
     def _remember(self, page: CardKeyPage) -> CardKeyPage:
+        """Return *page*, after counting the returned pages that are still in memory."""
         self._returned_pages.append(weakref.ref(page))
         self.most_alive = max(self.most_alive, sum(ref() is not None for ref in self._returned_pages))
         return page
@@ -159,6 +160,7 @@ async def client_of(sandbox: Sandbox) -> AsyncIterator[AsyncGatePay]:
 
 
 def busy_connections(gatepay: AsyncGatePay) -> int:
+    """Return the number of the client's connections that a call is using."""
     pool = cast("Any", gatepay._caller._attempts._exchange)._transport
     assert isinstance(pool, OriginPool)
     return pool._slots.busy

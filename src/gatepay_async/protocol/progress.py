@@ -274,12 +274,14 @@ class Progress:
         return self._spend_credit(_EARLY_COST if is_early else _UNCLEAR_COST)
 
     def _spend_credit(self, cost: float) -> bool:
+        """Spend *cost*. Return False, and spend nothing, if too little credit is left."""
         if self._credit < cost:
             return False
         self._credit -= cost
         return True
 
     def _is_unavailable(self, now: float) -> bool:
+        """Whether the server counts as unavailable. ``Patience`` says when."""
         patience = self._patience
         seconds, attempts = patience.seconds, patience.attempts
         if not self._has_clear_reply:
