@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 async def first_batch_runs(job: Job, count: int = 3) -> dict[int, RunRow]:
     """Return the existing runs of the first batch of *job*, by their number from 0 to *count* - 1."""
-    names = [run_id(job.id, 0, run_number) for run_number in range(count)]
-    rows = await anyio.to_thread.run_sync(job._store.runs_by_id, names)
+    run_ids = [run_id(job.id, 0, run_number) for run_number in range(count)]
+    rows = await anyio.to_thread.run_sync(job._store.runs_by_id, run_ids)
     return {row.task.run_number: row for row in rows.values()}
 
 
@@ -162,10 +162,10 @@ async def test_run_cancelled_before_its_first_call_sends_nothing(
 async def id_of_queued_run(shop: Shop, job: Job) -> str:
     """Return the ID of the run that is still queued while the runs of the other two batches are being sent."""
     await until(lambda: shop.in_flight == 2)
-    names = [run_id(job.id, number, 0) for number in range(3)]
-    rows = await anyio.to_thread.run_sync(job._store.runs_by_id, names)
-    [queued] = [name for name in names if rows[name].queued]
-    return queued
+    run_ids = [run_id(job.id, number, 0) for number in range(3)]
+    rows = await anyio.to_thread.run_sync(job._store.runs_by_id, run_ids)
+    [queued_id] = [row_id for row_id in run_ids if rows[row_id].queued]
+    return queued_id
 
 
 async def test_submitting_again_just_as_the_job_ends_leaves_no_spool_file(

@@ -203,8 +203,8 @@ async def test_unreadable_batch_does_not_stop_tidying(
             await ended_job.wait(every=POLL_S)
         spool_file.write_bytes(content)
         job = await submit.file(workspace.file(keys_of(3)), product_id=PRODUCT)
-        name = f"{job.id}.0.0"  # batch 0, run 0
-        alter(workspace, SET_UNREADABLE_BATCH, name)
+        first_run_id = f"{job.id}.0.0"  # batch 0, run 0
+        alter(workspace, SET_UNREADABLE_BATCH, first_run_id)
         async with uploads.worker() as this_worker:
             this_worker._runner.idle_jobs.add(job.id)
             await until(lambda: job.id not in this_worker._runner.idle_jobs)

@@ -243,19 +243,19 @@ class Worker:
 
     async def _tidy(self) -> None:
         """For each job that has ended with all its card keys on the server, delete them from the spool."""
-        for name in list(self._runner.idle_jobs):
+        for job_id in list(self._runner.idle_jobs):
             with suppress(UnreadableRowError):
-                row = await in_thread(self._store.job, name)
+                row = await in_thread(self._store.job, job_id)
                 if row is not None:
-                    self._jobs_to_tidy[name] = Job(row, self._store, self._spool)
-            self._runner.idle_jobs.remove(name)
+                    self._jobs_to_tidy[job_id] = Job(row, self._store, self._spool)
+            self._runner.idle_jobs.remove(job_id)
         last_error: Exception | None = None
-        for name, job in list(self._jobs_to_tidy.items()):
+        for job_id, job in list(self._jobs_to_tidy.items()):
             try:
                 if await job.tidy():  # False: other workers run its batches, or its last result isn't stored yet
-                    del self._jobs_to_tidy[name]
+                    del self._jobs_to_tidy[job_id]
             except UnreadableRowError:  # trying again would not help
-                del self._jobs_to_tidy[name]
+                del self._jobs_to_tidy[job_id]
             except Exception as error:  # noqa: BLE001 -- the database or the spool failed; tidy the other jobs first
                 last_error = error
         if last_error is not None:

@@ -52,9 +52,9 @@ _OPEN_WORKERS: dict[str, _OpenWorker] = {}  # by the name of the queue
 async def _batch_workflow(*arguments: Any) -> dict[str, Any]:
     """Run a batch, on DBOS's event loop. *arguments* are the values of ``BatchTask.to_row()``."""
     try:
-        name = str(DBOS.workflow_id)
-        with pickle_guard.wrap_row_errors(name):
-            task = BatchTask.from_row(name, arguments)
+        row_id = str(DBOS.workflow_id)
+        with pickle_guard.wrap_row_errors(row_id):
+            task = BatchTask.from_row(row_id, arguments)
         return await _dispatch(task)
     except DurableError as error:
         problem = error.problem
