@@ -79,7 +79,7 @@ def screen_of(text: str, columns: int) -> list[str]:
     return lines
 
 
-Open = Callable[..., Terminal]
+Open = Callable[..., Terminal]  # the type of the fixture `terminal`, which passes its arguments to `opened`
 
 
 def opened(*arguments: object, columns: int) -> Terminal:

@@ -14,7 +14,7 @@ from gatepay_async.protocol.models import Callback
 from gatepay_async.protocol.signing import Credentials, sign
 
 CREDENTIALS = Credentials("gp-key", "canary-of-the-appsecret")
-PAID_AT = 1555750250
+PAID_AT = 1555750250  # a Unix time
 CALLBACK_FIELDS = {
     "appkey": "gp-key",
     "order_id": "67848",

@@ -38,7 +38,7 @@ class Workspace:
         database: The URL of the database.
         files: The folder of the database's files, for ``database_contents``.
         stamped: Whether each call has a header with the time at which it was sent.
-        timeout: The seconds after which the workers' calls fail; with retries, it is twice as long.
+        timeout: The seconds that one attempt of a worker's call may take. The whole call may take twice as long.
     """
 
     folder: Path
@@ -117,7 +117,7 @@ def poll_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def keys_of(count: int, mark: str = "KEY") -> list[str]:
-    """Return *count* card keys."""
+    """Return *count* different card keys that begin with *mark*."""
     return [f"{mark}-{number:09d}" for number in range(count)]
 
 

@@ -13,8 +13,8 @@ from contextlib import suppress
 
 import pytest
 
-# Python keeps the last error in them for debuggers.
-_LAST_ERROR = ("last_exc", "last_type", "last_value", "last_traceback")
+# The attributes of ``sys`` in which Python keeps the last error for debuggers.
+_LAST_ERROR_ATTRIBUTES = ("last_exc", "last_type", "last_value", "last_traceback")
 _failed: list[str] = []  # the names of failed tests whose leftovers are not deleted yet
 
 
@@ -36,7 +36,7 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
 
 
 def _delete_leftovers() -> None:
-    for name in _LAST_ERROR:
+    for name in _LAST_ERROR_ATTRIBUTES:
         with suppress(AttributeError):
             delattr(sys, name)
     hook = sys.unraisablehook

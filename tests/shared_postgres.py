@@ -81,7 +81,11 @@ def shared(folder: Path) -> Generator[SharedPostgres]:
 
 
 def _join(description_file: Path) -> tuple[BinaryIO, SharedPostgres] | None:
-    """Return the running server, and the file that keeps it locked; None: no server is running, or it is stopping."""
+    """
+    Return the open and locked file "users", and the server; None: no server is running, or it is stopping.
+
+    The server runs as long as any process holds a lock on this file. Closing the file releases the lock.
+    """
     try:
         description = json.loads(description_file.read_text())
         users_file = Path(description["folder"], "users").open("rb")  # noqa: SIM115 -- it is locked as long as it is open
@@ -99,14 +103,14 @@ def _join(description_file: Path) -> tuple[BinaryIO, SharedPostgres] | None:
 
 
 def _start(description_file: Path) -> tuple[BinaryIO, SharedPostgres]:
-    """Start the server, and write *description_file*. Return the file that keeps it locked, and the server."""
+    """Start the server, and write *description_file*. Return the open and locked file "users", and the server."""
     # Not in one of pytest's folders: the server's user must be able to reach it.
     folder = Path(tempfile.mkdtemp(prefix="gatepay-postgres-"))
     folder.chmod(0o755)
     (folder / "users").touch()
     users_file = (folder / "users").open("rb")
     fcntl.flock(users_file, fcntl.LOCK_SH)
-    # When a worker dies, its child processes are killed. This one must survive: other workers use it.
+    # When a worker dies, its child processes are killed. The server must survive: other workers use it.
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_XDIST_WORKER"}
     command = [sys.executable, __file__, str(folder)]
     started = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=True)

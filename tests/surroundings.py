@@ -33,7 +33,7 @@ def normalise_environment() -> None:
         if name.lower() in _REMOVED_NAMES or (name.startswith(_REMOVED_PREFIXES) and not name.startswith(_KEPT_PREFIX)):
             del os.environ[name]
     os.environ.update(_SET_VARIABLES)
-    if not _is_home(os.environ.get("HOME", "")):
+    if not _is_writable_folder(os.environ.get("HOME", "")):
         os.environ["HOME"] = tempfile.mkdtemp(prefix="gatepay-home-")
     if os.environ.get("PYTHONPATH"):
         # Programs that tests start in other folders must import the same package as the tests.
@@ -42,14 +42,15 @@ def normalise_environment() -> None:
 
 def python_path(*folders: Path) -> str:
     """
-    Return a ``PYTHONPATH`` with *folders* before those that are in it already.
+    Return a ``PYTHONPATH`` with *folders* before the folders that are in it already.
 
     A test that replaced ``PYTHONPATH`` might start a program that imports another version of the package.
     """
     return os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
-def _is_home(path: str) -> bool:
+def _is_writable_folder(path: str) -> bool:
+    """Whether files can be created in *path*. An empty path is no folder."""
     try:
         with tempfile.TemporaryFile(dir=path):
             return bool(path)

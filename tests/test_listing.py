@@ -49,7 +49,7 @@ class SimulatedShop:
         calls: The page numbers of the calls, in order.
         answered: The number of calls that were answered.
         in_flight: The number of calls that are not answered yet.
-        most_in_flight: The largest number of such calls at the same time.
+        most_in_flight: The largest value of ``in_flight`` so far.
         most_alive: The largest number of pages that were in memory at the same time.
         gates: Events by page number; a call waits for the event of its page.
         failures: Errors by page number; a call raises the first one left for its page.
@@ -96,6 +96,7 @@ class SimulatedShop:
         return page_of(*ids, number=number, last=last, total=len(self.ids))
 
     def _remember(self, page: CardKeyPage) -> CardKeyPage:
+        """Return *page*, after counting the returned pages that are still in memory."""
         self._returned_pages.append(weakref.ref(page))
         self.most_alive = max(self.most_alive, sum(ref() is not None for ref in self._returned_pages))
         return page
@@ -159,6 +160,7 @@ async def client_of(sandbox: Sandbox) -> AsyncIterator[AsyncGatePay]:
 
 
 def busy_connections(gatepay: AsyncGatePay) -> int:
+    """Return the number of the client's connections that a call is using."""
     pool = cast("Any", gatepay._caller._attempts._exchange)._transport
     assert isinstance(pool, OriginPool)
     return pool._slots.busy
@@ -412,7 +414,7 @@ async def test_pages_are_returned_in_order() -> None:
 @pytest.mark.parametrize("prefetch", [1, 4, 16])
 @pytest.mark.parametrize("thorough", [False, True])
 async def test_memory_does_not_grow_with_the_pages(prefetch: int, *, thorough: bool) -> None:
-    """A walk holds about ``prefetch`` pages in memory; a thorough one about two blocks of pages, proven together."""
+    """A walk holds about ``prefetch`` pages in memory; a thorough one holds about two blocks of pages."""
     shop = SimulatedShop(2000)
     assert len(await ids_of(shop.listing(prefetch=prefetch, thorough=thorough))) == 2000
     assert shop.most_alive <= (2 * max(8, prefetch) if thorough else prefetch) + 4
@@ -483,7 +485,7 @@ async def test_only_thorough_detects_a_deletion_with_an_addition() -> None:
         received = [(await anext(keys)).id for _ in range(10)]
         shop.ids = [*shop.ids[1:], 41]
         received += await ids_of(keys)
-        # After the deletion, 11 is on page 1, which was already read.
+        # After the deletion, card key 11 is on page 1, which was already read.
         assert received == [row for row in range(1, 42) if thorough or row != 11]
         assert listing.drifted is thorough
 
@@ -604,7 +606,7 @@ async def test_a_total_before_a_cancellation_is_remembered() -> None:
     shop.gates = {4: anyio.Event()}
     keys = aiter(shop.listing(prefetch=2))
     received = [(await anext(keys)).id for _ in range(20)]  # pages 1 and 2
-    del shop.ids[0]  # 21 is on page 2 now
+    del shop.ids[0]  # card key 21 is on page 2 now
     with anyio.CancelScope() as scope:
         async with anyio.create_task_group() as group:
             group.start_soon(cancel_when_blocked, scope)
@@ -698,7 +700,7 @@ async def test_an_iterator_continues_after_a_cancellation_at_any_step(*, thoroug
 
 
 class BlockedShop(SimulatedShop):
-    """A simulated shop that doesn't answer some calls, by their number from 0."""
+    """A simulated shop that doesn't answer the calls whose numbers, counted from 0, are in ``unanswered``."""
 
     def __init__(self, rows: int, unanswered: Container[int] = ()) -> None:
         super().__init__(rows)
@@ -713,7 +715,7 @@ class BlockedShop(SimulatedShop):
         return await super().send(call)
 
     async def cancel_when_blocked(self, scope: anyio.CancelScope) -> None:
-        """Cancel *scope* when a call is not answered, after the other calls of its wave are."""
+        """Cancel *scope* once a call is blocked and the other calls of its wave are answered."""
         # wait_all_tasks_blocked() may return too early on asyncio: between the end of a task and that of its group, no
         # task seems to run.
         await self.blocked.wait()
@@ -733,7 +735,7 @@ async def test_the_pages_that_a_cancelled_wave_lacks_are_requested_again(prefetc
     assert (len(set(shop.calls)) < len(shop.calls)) == thorough  # some pages are read twice
     calls = len(shop.calls)
     for first in range(calls):
-        # Of the wave with this call, only the call's own page is missing, or all later ones, too.
+        # Leave unanswered only this call, or this call and all later ones.
         for unanswered in (range(first, first + 1), range(first, calls)):
             shop = BlockedShop(120, unanswered)
             keys = aiter(shop.listing(prefetch=prefetch, thorough=thorough))

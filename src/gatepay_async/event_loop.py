@@ -41,8 +41,8 @@ def loop_getter() -> Callable[[], object]:
     """
     Return a faster function than ``current_loop``, with the same result.
 
-    If it is called under the other library later (on trio instead of asyncio, say), its result equals none of the event
-    loops of the library that runs now. So comparing event loops still gives the right answer.
+    The program may call the function later under the other library, for example on trio if asyncio runs now. Then the
+    result differs from each event loop of the first library, so comparing event loops still gives the right answer.
     """
     if current_asyncio_task() is None:
         return anyio.lowlevel.current_token

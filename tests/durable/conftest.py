@@ -87,7 +87,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     database.migrate()
     engine = database.engine(connections=1)
     with engine.connect():
-        pass
+        pass  # the first connection switches the file to WAL, which is permanent
     engine.dispose()
     return path
 
@@ -97,7 +97,7 @@ def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
     """Create a workspace whose database has its tables."""
     if request.param == "sqlite":
         shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "uploads.sqlite3")
-        return Workspace(tmp_path, f"sqlite:///{tmp_path}/uploads.sqlite3", tmp_path)
+        return Workspace(tmp_path, f"sqlite:///{tmp_path}/uploads.sqlite3", files=tmp_path)
     server = request.getfixturevalue("postgres")
     return Workspace(tmp_path, server.url(server.ready_database()))
 
@@ -106,7 +106,7 @@ def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
 def empty_workspace(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
     """Create a workspace whose database has no tables yet."""
     if request.param == "sqlite":
-        return Workspace(tmp_path, f"sqlite:///{tmp_path}/uploads.sqlite3", tmp_path)
+        return Workspace(tmp_path, f"sqlite:///{tmp_path}/uploads.sqlite3", files=tmp_path)
     server = request.getfixturevalue("postgres")
     return Workspace(tmp_path, server.url(server.new_database()))
 

@@ -67,7 +67,7 @@ def transport_error(*, sent: bool) -> TransportError:
 async def run_once(
     chunks: list[Chunk], answer: Callable[[KaCreate], Sent[Stored]], *, calls: float = math.inf
 ) -> BatchResult:
-    """Send *chunks* in at most *calls* calls. Return the result after a round trip through JSON."""
+    """Send *chunks* to *answer*, in at most *calls* calls. Return the result after a round trip through JSON."""
 
     async def send(call: KaCreate) -> Sent[Stored]:
         return answer(call)
@@ -122,12 +122,13 @@ async def test_next_run_sends_only_unsettled_parts() -> None:
             raise refused
         if "D" in call.keys:
             raise transport_error(sent=len(call.keys) == 1)
-        return Sent(Stored(len(call.keys), ""), 1)
+        return Sent(Stored(len(call.keys), ""), attempts=1)
 
     runs = [await run_once([CHUNK], answer)]
     assert fates_by_lines(runs) == [(1, 1, Fate.STORED), (2, 2, Fate.REFUSED), (3, 5, Fate.NOT_SENT)]
     (unsettled,) = results.unsettled_chunks([CHUNK], runs)
     assert (unsettled.lines, unsettled.keys, unsettled.in_doubt) == ((3, 5), ("C", "D"), False)
+    # "Storage failed" for two card keys is not settled: GatePay may still store each of them alone.
     storage_failed = StorageFailedError(code=113, message="", endpoint="ka/create")
     assert not results.is_settled(evolve(results.merge_runs(runs)[0][1], count=2, error=storage_failed))
 
@@ -172,7 +173,8 @@ async def test_batch_begun_by_a_killed_worker_has_an_unknown_outcome(
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
-        assert not job._store.mark_begun(f"{job.id}.0.0")  # as a worker that is killed next
+        first_run_id = f"{job.id}.0.0"  # batch 0, run 0
+        assert not job._store.mark_begun(first_run_id), "it was marked before"  # as a worker that is killed next
         async with uploads.worker():
             monkeypatch.setattr("gatepay_async.sending.KaCreate", raise_not_connected)
             report = await job.wait(every=POLL_S)
@@ -194,14 +196,15 @@ async def test_card_key_that_gatepay_refuses_needs_no_further_run() -> None:
 
 async def test_refused_card_key_of_a_killed_worker_does_not_delay_the_end(workspace: Workspace, shop: Shop) -> None:
     """If GatePay refuses a card key of a killed worker's batch, the job ends after the next run of the batch."""
-    shop.refuse_with["KEY-000000007"] = 109
+    shop.refuse_with["KEY-000000007"] = 109  # a refusal of this card key only
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         job = await submit.file(workspace.file(keys_of(600)), product_id=PRODUCT)
-        assert not job._store.mark_begun(f"{job.id}.0.0")  # as a worker that is killed next
+        first_run_id = f"{job.id}.0.0"  # batch 0, run 0
+        assert not job._store.mark_begun(first_run_id), "it was marked before"  # as a worker that is killed next
         async with uploads.worker():
             report = await job.wait(every=POLL_S)
-        assert job._store.run_ids(job.id) == [f"{job.id}.0.0"]
+        assert job._store.run_ids(job.id) == [first_run_id]
     assert (report.stored, report.unknown) == (599, 1)
     assert adds_up(report)
 

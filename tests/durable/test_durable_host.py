@@ -52,13 +52,13 @@ async def test_worker_uses_the_applications_dbos_and_leaves_it_running(workspace
             assert (await first.wait(every=POLL_S)).ok
         assert DBOS.executor_id == "host-1"
         second = await submit.file(workspace.file(keys_of(700)), product_id=PRODUCT)
-        name = run_id(second.id, 0, 0)
+        first_run_id = run_id(second.id, 0, 0)
         with anyio.fail_after(PATIENCE):
-            while (await anyio.to_thread.run_sync(second._store.runs_of_batches, [name]))[name].queued:
+            while (await anyio.to_thread.run_sync(second._store.runs_by_id, [first_run_id]))[first_run_id].queued:
                 await anyio.sleep(POLL_S)
         async with uploads.worker():
             report = await second.wait(every=POLL_S)
-        assert await DBOS.list_queues_async()
+        assert await DBOS.list_queues_async()  # raises an error if DBOS was destroyed
     # The second file begins with the card keys of the first.
     assert (report.stored, report.already_there) == (100, 600)
 

@@ -141,7 +141,16 @@ def test_spooled_card_keys_are_read_with_their_lines(keys: list[str], first: int
         lines.append(lines[-1] + step)
     pairs = list(zip(lines, keys, strict=True))
     written = b"".join(batches.lines_of(pairs, lines[0]))
-    [chunk] = batches.chunks_of(written, Batch(3, 0, len(written), "", len(keys), lines[0], lines[-1]))
+    batch = Batch(
+        number=3,
+        offset=0,
+        length=len(written),
+        digest="",
+        count=len(keys),
+        first_line=lines[0],
+        last_line=lines[-1],
+    )
+    [chunk] = batches.chunks_of(written, batch)
     assert (chunk.index, chunk.lines, chunk.keys) == (3 * batches.CHUNKS_PER_BATCH, tuple(lines), tuple(keys))
 
 
@@ -169,7 +178,7 @@ def test_digest_depends_on_the_secret() -> None:
 
 def test_altered_or_moved_batch_is_refused() -> None:
     """A batch is refused if its bytes are cut or changed, or if its product, number or position differs."""
-    without_digest = Batch(0, 0, 3, "", 1, 1, 1)
+    without_digest = Batch(number=0, offset=0, length=3, digest="", count=1, first_line=1, last_line=1)
     batch = evolve(without_digest, digest=batches.digest_of_batch(SECRET, b"KEY", without_digest, product_id=8))
     batches.check_unchanged(b"KEY", batch, product_id=8, secret=SECRET, source="n")
     changes: list[dict[str, Any]] = [{"number": 2}, {"offset": 2}, {"count": 2}, {"first_line": 2}, {"last_line": 2}]
@@ -265,7 +274,7 @@ def test_now_is_the_databases_clock_in_utc(database_and_engine: tuple[QueueDatab
 
 
 def test_worker_lock_is_held_by_one_worker(database_and_engine: tuple[QueueDatabase, sa.Engine]) -> None:
-    """A name's lock has one holder in each queue, and ``check_workers`` tells live workers from dead ones."""
+    """A name's lock has one holder in each queue. ``check_workers`` counts live workers and returns the dead ones."""
     database, engine = database_and_engine
     first, second, in_other_queue = (database.worker_locks(engine, queue) for queue in ("a", "a", "b"))
     assert not first.is_held()
@@ -299,7 +308,7 @@ def test_released_lock_is_free_before_the_connection_closes(
 
 
 def test_reaper_lock_is_held_by_one_worker(database_and_engine: tuple[QueueDatabase, sa.Engine]) -> None:
-    """Only one worker at a time holds the reaper lock of a queue."""
+    """Only one worker of a queue at a time holds the reaper lock, and so may requeue the batches of dead workers."""
     database, engine = database_and_engine
     first, second = (database.worker_locks(engine, "a") for _ in range(2))
     with first.reaper_lock() as locked:
@@ -352,7 +361,7 @@ def replace_file(path: Path) -> None:
 def test_acquire_does_not_lock_a_deleted_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]
 ) -> None:
-    """If others delete the lock file before it is locked, or replace it, ``acquire`` locks the file that exists."""
+    """If the lock file is deleted or replaced while it is being locked, ``acquire`` locks the file that exists."""
     first, second = (worker_locks.FileWorkerLocks(tmp_path / "db", "a") for _ in range(2))
     after_next_connect(monkeypatch, change)
     assert first.acquire("one")
@@ -363,7 +372,7 @@ def test_acquire_does_not_lock_a_deleted_file(
 
 
 def test_check_does_not_delete_the_file_of_a_restarted_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a dead worker's file was replaced by that of its successor during a check, the successor counts as alive."""
+    """If a dead worker's successor replaces the lock file during a check, the successor counts as alive."""
     dead, checking, successor = (worker_locks.FileWorkerLocks(tmp_path / "db", "a") for _ in range(3))
     assert dead.acquire("one")
     assert dead._lock is not None
@@ -443,12 +452,12 @@ def test_new_sqlite_file_is_private(tmp_path: Path) -> None:
 def test_connection_returned_after_dispose_is_closed(workspace: Workspace) -> None:
     """A connection that a thread returns after ``dispose`` is closed at once, not by the garbage collector."""
     engine = QueueDatabase(workspace.database).engine(connections=2)
-    late = engine.connect()
+    late_connection = engine.connect()
     with engine.connect():
         pass
-    driver_connection: Any = late.connection.dbapi_connection
+    driver_connection: Any = late_connection.connection.dbapi_connection
     engine.dispose()
-    late.close()
+    late_connection.close()
     with pytest.raises(Exception, match="closed"):
         driver_connection.execute("SELECT 1")
 

@@ -51,7 +51,7 @@ async def test_other_workers_finish_the_batches_of_a_killed_worker(
     workspace.timeout = 600  # no call fails while the server makes it wait
     shop = GatedShop()
     async with serving(shop):
-        # This applies to one card key only. It is in the last of the six batches, so the killed worker doesn't have it.
+        # Code 109 refuses one card key only. The killed worker never takes this one: it is in the last of six batches.
         shop.refuse_with["SECRET055555KEY"] = 109
         uploads = workspace.uploads(shop)
         async with uploads.submitter() as submit, uploads.worker(concurrency=2, global_concurrency=4):
@@ -66,9 +66,12 @@ async def test_other_workers_finish_the_batches_of_a_killed_worker(
             report = await job.wait(every=POLL_S)
     assert (report.stored + report.already_there, report.refused) == (59_998, 2)
     assert set(shop.stored.values()) == {1}
+    # Without the last batch: its refused chunk is halved, and the first half begins with the same card key.
     sent_again = sum(count - 1 for first_key, count in shop.sent.items() if first_key < "SECRET05")
-    assert 4 <= sent_again <= 10  # at least one finished call and one call in flight of both batches; at most 8 and 2
-    assert report.already_there >= 1000
+    # Sent again: the two calls that the killed worker had in flight, and the calls that it had finished. These are 2
+    # (one of each of its batches) to 8 (all).
+    assert 4 <= sent_again <= 10
+    assert report.already_there >= 1000  # the card keys of at least two finished calls, which were sent again
     assert shop.most_in_flight == 4
     assert adds_up(report)
     text = b"".join(workspace.database_contents()) + caplog.text.encode()
@@ -87,11 +90,12 @@ async def test_worker_that_joins_keeps_to_the_common_rate(workspace: Workspace, 
     async with uploads.submitter() as submit, workspace.process(shop, concurrency=1, rate=(10, 0.5)):
         job = await submit.file(workspace.file(keys_of(200_000)), product_id=PRODUCT)
         async with workspace.process(shop, concurrency=1, rate=(10, 0.5)):
-            joined = len(shop.times)
-            # These calls take six seconds. For three, the new worker waits until the first has noticed it.
-            await until(lambda: len(shop.times) >= min(joined + 120, 400))
+            calls_before_join = len(shop.times)
+            # 120 more calls, or all 400, take up to six seconds. For three of these, the new worker sends nothing: by
+            # then, the first one has noticed it.
+            await until(lambda: len(shop.times) >= min(calls_before_join + 120, 400))
         await job.cancel()
-    assert len(shop.times) > joined
+    assert len(shop.times) > calls_before_join
     assert shop.most_in(0.5) <= 12  # the rate is 10 in 0.5 s
 
 

@@ -23,9 +23,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 
 async def first_batch_runs(job: Job, count: int = 3) -> dict[int, RunRow]:
-    """Return the runs of the first batch of *job*, by number."""
-    names = [run_id(job.id, 0, run_number) for run_number in range(count)]
-    rows = await anyio.to_thread.run_sync(job._store.runs_of_batches, names)
+    """Return the existing runs of the first batch of *job*, by their number from 0 to *count* - 1."""
+    run_ids = [run_id(job.id, 0, run_number) for run_number in range(count)]
+    rows = await anyio.to_thread.run_sync(job._store.runs_by_id, run_ids)
     return {row.task.run_number: row for row in rows.values()}
 
 
@@ -113,18 +113,18 @@ async def test_batch_taken_while_its_job_is_cancelled_is_not_sent(
             client = submit._store._client
             cancel_workflows = client.cancel_workflows
             job = await submit.file(workspace.file(keys_of(1500)), product_id=PRODUCT)
-            queued = await name_of_queued_batch(shop, job)
+            queued_id = await id_of_queued_run(shop, job)
 
             def cancel_once_taken(names: list[str]) -> None:
-                assert names == [queued]
+                assert names == [queued_id]
                 from_thread.run_sync(release_first.set)
-                wait_until(lambda: not job._store.runs_of_batches(names)[queued].queued)
+                wait_until(lambda: not job._store.runs_by_id(names)[queued_id].queued)
                 cancel_workflows(names)
                 from_thread.run_sync(cancelled.set)
 
-            async def run_after_cancellation(task: BatchTask, *, late: bool) -> dict[str, Any]:
+            async def run_after_cancellation(task: BatchTask, **options: bool) -> dict[str, Any]:
                 await cancelled.wait()
-                return await run(task, late=late)
+                return await run(task, **options)
 
             monkeypatch.setattr(client, "cancel_workflows", cancel_once_taken)
             monkeypatch.setattr(this_worker._runner, "run", run_after_cancellation)
@@ -159,13 +159,13 @@ async def test_run_cancelled_before_its_first_call_sends_nothing(
     assert not shop.sent
 
 
-async def name_of_queued_batch(shop: Shop, job: Job) -> str:
-    """Return the name of the one batch of three that is still queued while the other two are being sent."""
+async def id_of_queued_run(shop: Shop, job: Job) -> str:
+    """Return the ID of the run that is still queued while the runs of the other two batches are being sent."""
     await until(lambda: shop.in_flight == 2)
-    names = [run_id(job.id, number, 0) for number in range(3)]
-    rows = await anyio.to_thread.run_sync(job._store.runs_of_batches, names)
-    [queued] = [name for name in names if rows[name].queued]
-    return queued
+    run_ids = [run_id(job.id, number, 0) for number in range(3)]
+    rows = await anyio.to_thread.run_sync(job._store.runs_by_id, run_ids)
+    [queued_id] = [row_id for row_id in run_ids if rows[row_id].queued]
+    return queued_id
 
 
 async def test_submitting_again_just_as_the_job_ends_leaves_no_spool_file(
@@ -291,11 +291,11 @@ async def test_resume_of_a_job_deleted_meanwhile_raises_an_error(
 
 async def delete_after_refresh(monkeypatch: pytest.MonkeyPatch, submit: Submitter, job: Job) -> None:
     """Delete *job* through another ``Job`` object, right after *job* has read its rows."""
-    other, refresh = await submit.job(job.id), job._refresh
+    same_job, refresh = await submit.job(job.id), job._refresh
 
     async def refresh_then_delete() -> None:
         await refresh()
-        await other.delete()
+        await same_job.delete()
 
     monkeypatch.setattr(job, "_refresh", refresh_then_delete)
 

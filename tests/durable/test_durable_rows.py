@@ -106,13 +106,13 @@ def make_run_row(name: str = "q:j.0.0", fields: Sequence[Any] = FIELDS, **attrib
 def test_row_with_a_hostile_value_is_refused(workspace: Workspace) -> None:
     """A row is refused if any number, text or list in it is replaced by a hostile value."""
     assert job_store._job_row(make_job_row(MANIFEST)).manifest == JobManifest.from_row(MANIFEST)
-    assert job_store._batch_row(make_run_row(output=RUN)).result is not None
+    assert job_store._run_row(make_run_row(output=RUN)).result is not None
     accepted = [
         manifest for manifest in spoilt_copies(MANIFEST) if not is_refused(make_job_row(manifest), job_store._job_row)
     ]
     spoilt_batches = [[8, 0, *batch] for batch in spoilt_copies(FIELDS[2:])]
-    accepted += [batch for batch in spoilt_batches if not is_refused(make_run_row(fields=batch), job_store._batch_row)]
-    accepted += [run for run in spoilt_copies(RUN) if not is_refused(make_run_row(output=run), job_store._batch_row)]
+    accepted += [batch for batch in spoilt_batches if not is_refused(make_run_row(fields=batch), job_store._run_row)]
+    accepted += [run for run in spoilt_copies(RUN) if not is_refused(make_run_row(output=run), job_store._run_row)]
     # Unknown facts of a problem are accepted: a later version may have stored them, and the text is stored, too.
     assert [value for value in accepted if '"facts": {"a": 1}' not in json.dumps(value)] == []
 
@@ -139,7 +139,7 @@ def test_malformed_row_is_refused(workspace: Workspace) -> None:
         make_run_row(output={"stopped": {"class": "TransportError", "says": []}}),
     ]  # fmt: skip
     assert [row.input for row in jobs if not is_refused(row, job_store._job_row)] == []
-    assert [(row.workflow_id, row.output) for row in runs if not is_refused(row, job_store._batch_row)] == []
+    assert [(row.workflow_id, row.output) for row in runs if not is_refused(row, job_store._run_row)] == []
 
 
 async def test_unexpected_error_ends_the_batch(
@@ -168,7 +168,7 @@ async def test_undecodable_row_does_not_affect_other_jobs(
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         bad = await submit.file(workspace.file(keys_of(3, "BAD"), "bad.txt"), product_id=PRODUCT)
-        odd = await submit.file(workspace.file(keys_of(3, "ODD"), "odd.txt"), product_id=PRODUCT)
+        not_utf8 = await submit.file(workspace.file(keys_of(3, "ODD"), "odd.txt"), product_id=PRODUCT)
         good = await submit.file(workspace.file(keys_of(3, "GOOD"), "good.txt"), product_id=PRODUCT)
         alter(
             workspace, "UPDATE workflow_status SET authenticated_roles = '\x1b[2J' WHERE workflow_uuid = :name", bad.id
@@ -177,7 +177,7 @@ async def test_undecodable_row_does_not_affect_other_jobs(
             workspace,
             # The text is "[SECRET" and a byte that isn't UTF-8.
             "UPDATE workflow_input SET inputs = CAST(x'5b534543524554ff' AS TEXT) WHERE workflow_uuid = :name",
-            odd.id,
+            not_utf8.id,
         )
         assert [job.id for job in await submit.jobs()] == [good.id]
         with pytest.raises(DurableError, match="a row of the database can't be read"):
@@ -196,15 +196,15 @@ async def test_unreadable_batch_does_not_stop_tidying(
     """A worker drops a job with an unreadable batch from its list, and deletes the card keys of the other jobs."""
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
-        other = await submit.file(workspace.file(keys_of(3, "OTHER"), "other.txt"), product_id=PRODUCT)
+        ended_job = await submit.file(workspace.file(keys_of(3, "ENDED"), "ended.txt"), product_id=PRODUCT)
         [spool_file] = workspace.spool.glob("*.keys")
         content = spool_file.read_bytes()
         async with uploads.worker():
-            await other.wait(every=POLL_S)
+            await ended_job.wait(every=POLL_S)
         spool_file.write_bytes(content)
         job = await submit.file(workspace.file(keys_of(3)), product_id=PRODUCT)
-        name = f"{job.id}.0.0"  # batch 0, run 0
-        alter(workspace, SET_UNREADABLE_BATCH, name)
+        first_run_id = f"{job.id}.0.0"  # batch 0, run 0
+        alter(workspace, SET_UNREADABLE_BATCH, first_run_id)
         async with uploads.worker() as this_worker:
             this_worker._runner.idle_jobs.add(job.id)
             await until(lambda: job.id not in this_worker._runner.idle_jobs)
@@ -218,15 +218,15 @@ async def test_batch_with_an_unreadable_earlier_run_is_not_sent(workspace: Works
     uploads = workspace.uploads(shop)
     async with uploads.submitter() as submit:
         job = await submit.file(workspace.file(keys_of(3)), product_id=PRODUCT)
-        first = (await anyio.to_thread.run_sync(job._store.runs_of_batches, [f"{job.id}.0.0"]))[f"{job.id}.0.0"]
+        first = (await anyio.to_thread.run_sync(job._store.runs_by_id, [f"{job.id}.0.0"]))[f"{job.id}.0.0"]
         await anyio.to_thread.run_sync(job._store.enqueue_run, evolve(first.task, run_number=1))
         alter(workspace, "UPDATE workflow_status SET status = 'SUCCESS' WHERE workflow_uuid = :name", first.task.id)
         alter(workspace, SET_UNREADABLE_BATCH, first.task.id)
         second_run_id = f"{job.id}.0.1"  # batch 0, run 1
         async with uploads.worker():
-            while (await anyio.to_thread.run_sync(job._store.runs_of_batches, [second_run_id]))[second_run_id].open:
+            while (await anyio.to_thread.run_sync(job._store.runs_by_id, [second_run_id]))[second_run_id].open:
                 await anyio.sleep(POLL_S)
-        run = (await anyio.to_thread.run_sync(job._store.runs_of_batches, [second_run_id]))[second_run_id].result
+        run = (await anyio.to_thread.run_sync(job._store.runs_by_id, [second_run_id]))[second_run_id].result
     assert run is not None
     assert "can't be read" in str(run.stopped)
     assert shop.cut_connections == 0

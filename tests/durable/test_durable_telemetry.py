@@ -66,6 +66,10 @@ def test_invalid_traceparent_makes_no_link() -> None:
     for text in ("", "CANARY", "00-" + "g" * 32 + "-" + "1" * 16 + "-01", "00-" + "0" * 32 + "-" + "1" * 16 + "-01"):
         assert links_to(text) == []
     assert len(links_to("00-" + "1" * 32 + "-" + "2" * 16 + "-01")) == 1
+
+
+def test_batch_result_without_outcomes_has_zeros_in_all_columns() -> None:
+    """The telemetry gets a 0 for each column of the report if a batch has sent nothing."""
     assert BatchResult().columns() == dict.fromkeys(("stored", "already_there", "refused", "unknown", "not_sent"), 0)
 
 

@@ -73,7 +73,7 @@ def test_dbos_logs_nothing_while_we_read_rows(workspace: Workspace) -> None:
     """While we read rows, DBOS's logger is silent, because DBOS quotes rows that it can't decode."""
     messages: list[str] = []
     handler = logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]  # a double
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]  # a test double
     dbos = logging.getLogger("dbos")
     dbos.addHandler(handler)
     with pickle_guard.refuse_in_thread():
@@ -97,8 +97,8 @@ async def test_batch_with_a_changed_product_is_not_sent(workspace: Workspace, sh
     assert (report.stored, len(shop.sent)) == (0, 0)
 
 
-# IDs of rows that belong to no job of the queue, and the status with which they end. SUCCESS: as if the job had been
-# deleted; ERROR: another queue's, or no ID of a run.
+# The IDs of queued rows that belong to no job of the queue, and the status in which each row ends. SUCCESS: its job may
+# have been deleted. ERROR: the ID is that of a run in another queue, or not that of a run.
 STATUS_OF_FOREIGN_ROWS = {
     "nobody.0.0": "ERROR", "other:job.0.0": "ERROR", "gatepay:none.0.0": "SUCCESS", "\x1b[2J": "ERROR",
     "gatepay:a.0": "ERROR", "gatepay:a.-1.0": "ERROR", "gatepay:a.0.999999999": "ERROR",

@@ -213,9 +213,10 @@ class Job:
 
     async def _refresh_if_exists(self) -> bool:
         """Read the rows that may have changed. Return False if the job was deleted."""
-        more = True
-        while more and (pending_ids := self._job_progress.pending_ids()):
-            more = self._job_progress.record_rows(await in_thread(self._store.runs_of_batches, pending_ids))
+        must_read_more = True
+        while must_read_more and (pending_ids := self._job_progress.pending_ids()):
+            rows = await in_thread(self._store.runs_by_id, pending_ids)
+            must_read_more = self._job_progress.record_rows(rows)
         # Read the job's row last. JobStore.stop() writes it before it cancels batches, so if we have read cancelled
         # batches, this row shows that the job isn't active.
         row = await in_thread(self._store.job, self.id)

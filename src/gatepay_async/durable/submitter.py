@@ -127,14 +127,14 @@ class Submitter:
 
     async def _submit(self, spooled: Spooled, file: BinaryIO, trace_context: str) -> Job:
         """Put *file* into the spool, and insert the job, if it doesn't exist."""
-        name = f"{self._queue}:{spooled.digest}"
-        row = await in_thread(self._store.job, name)
+        job_id = f"{self._queue}:{spooled.digest}"
+        row = await in_thread(self._store.job, job_id)
         # If the job exists, its spool file may have been lost. Writing the same file again does no harm.
         if row is None or not await Job(row, self._store, self._spool).all_stored():
-            await self._spool.put(batches.spool_name(name), file)
+            await self._spool.put(batches.spool_name(job_id), file)
         if row is None:
-            await in_thread(self._store.insert_job, name, spooled.manifest, spooled.batches, trace_context)
-        job = await self.job(name)
+            await in_thread(self._store.insert_job, job_id, spooled.manifest, spooled.batches, trace_context)
+        job = await self.job(job_id)
         await job.tidy()  # its last batch may have ended just before put() wrote the card keys again
         return job
 

@@ -132,7 +132,7 @@ class Worker:
         gatepay = await stack.enter_async_context(self._connect())
         if self._telemetry is not None:
             gatepay._instrument(self._telemetry)  # noqa: SLF001 -- as `gatepay_async.otel.instrument` does
-        self._check_deadline(gatepay)
+        self._set_max_call_seconds(gatepay)
         send, permits = gatepay._send_card_keys, None  # noqa: SLF001 -- as a plain upload does
         if self._is_auto:
             self._concurrency = min(self._concurrency, gatepay._max_connections)  # noqa: SLF001 -- there is no public attribute
@@ -179,7 +179,7 @@ class Worker:
         housekeeping = asyncio.create_task(self._housekeep())
         stack.push_async_callback(self._stop_housekeeping, housekeeping)
 
-    def _check_deadline(self, gatepay: AsyncGatePay) -> None:
+    def _set_max_call_seconds(self, gatepay: AsyncGatePay) -> None:
         """
         Store how long a call of *gatepay* can take. The lease depends on it.
 
@@ -243,19 +243,19 @@ class Worker:
 
     async def _tidy(self) -> None:
         """For each job that has ended with all its card keys on the server, delete them from the spool."""
-        for name in list(self._runner.idle_jobs):
+        for job_id in list(self._runner.idle_jobs):
             with suppress(UnreadableRowError):
-                row = await in_thread(self._store.job, name)
+                row = await in_thread(self._store.job, job_id)
                 if row is not None:
-                    self._jobs_to_tidy[name] = Job(row, self._store, self._spool)
-            self._runner.idle_jobs.remove(name)
+                    self._jobs_to_tidy[job_id] = Job(row, self._store, self._spool)
+            self._runner.idle_jobs.remove(job_id)
         last_error: Exception | None = None
-        for name, job in list(self._jobs_to_tidy.items()):
+        for job_id, job in list(self._jobs_to_tidy.items()):
             try:
                 if await job.tidy():  # False: other workers run its batches, or its last result isn't stored yet
-                    del self._jobs_to_tidy[name]
+                    del self._jobs_to_tidy[job_id]
             except UnreadableRowError:  # trying again would not help
-                del self._jobs_to_tidy[name]
+                del self._jobs_to_tidy[job_id]
             except Exception as error:  # noqa: BLE001 -- the database or the spool failed; tidy the other jobs first
                 last_error = error
         if last_error is not None:

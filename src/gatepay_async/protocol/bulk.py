@@ -67,7 +67,7 @@ class Chunk:
         last_error: The error of the last call, if the card keys are to be sent again; None: not sent yet.
         calls: Failed calls with exactly these card keys so far.
         proofs: How many of those calls count as proof that these card keys are at fault: the first one, and each later
-            one if GatePay has given a clear reply to another call since the one before.
+            one if another call has got a clear reply since the previous failure.
         attempts: Attempts of those calls, retries included.
         failed_at: When the last of those calls ended.
         not_before: The earliest time to send the card keys again, on the caller's clock.
@@ -233,7 +233,7 @@ class UploadReport(Counts):
         read: Lines, or items, read from the input.
         blank: Lines without visible characters.
         duplicates: Lines that repeat an earlier card key of the input.
-        stored: New to the server. (A success whose sentence can't be read counts here.)
+        stored: New to the server. If a reply doesn't say how many are new, all card keys of its call count here.
         already_there: The server had them, perhaps from an earlier attempt of this upload.
         refused: Refused by GatePay, or the line can't be a card key. This upload has not stored them; an earlier one
             may have.

@@ -42,7 +42,7 @@ _CHANGED_BY_FILTER = frozenset("&<>\"'")
 # Each halving costs some credit, so that a server which refuses everything gets few calls. A success gives some back:
 # to find one bad card key among 500 takes nine failed calls, and nine successful ones for the other halves.
 _FULL_CREDIT = 400.0
-_PER_SUCCESS = 16.0
+_CREDIT_PER_SUCCESS = 16.0
 _REFUSED_COST = 1.0  # after a refusal by GatePay, which has read the card keys
 _UNCLEAR_COST = 4.0  # after an unclear failure, which all card keys may meet
 _EARLY_COST = 20.0  # at the start, when the URL or the secret may be wrong
@@ -61,7 +61,7 @@ _PROOFS_WITHOUT_CONNECTION = 6  # the same if the calls never reached GatePay
 # other part need get a clear reply between them, because the runs are far apart.
 _CALLS_IN_MANY_RUNS = 5
 _MAX_PAUSE_DOUBLINGS = 30  # enough for a wait of years; more could overflow a float
-_RETRY_LATER = frozenset({408, 425, 429, 503})  # the server asks to retry later; the content is not at fault
+_RETRY_LATER_STATUSES = frozenset({408, 425, 429, 503})  # the server asks to retry later; the content is not at fault
 
 
 @frozen
@@ -71,7 +71,7 @@ class Resend:
 
     Attributes:
         parts: The failed part, or its two halves.
-        later: Whether to send them after all other waiting parts, instead of before these.
+        later: Whether to send them after all other waiting parts. False: before them.
     """
 
     parts: tuple[Chunk, ...]
@@ -136,7 +136,7 @@ class Progress:
 
     def abandoned(self, part: Chunk) -> ChunkOutcome:
         """Return the outcome of *part*, which is not sent, or not sent again, because the upload has ended."""
-        # Otherwise half of a refused part would count as refused, although perhaps only the other half is at fault.
+        # Not as refused: if *part* is half of a refused part, perhaps only the other half is at fault.
         return self._as_not_sent(bulk.abandoned(part, error=self.ended))
 
     def failed(
@@ -245,8 +245,8 @@ class Progress:
         is_half = part.last_error is not None and part.calls == 0  # the other half will show what is at fault
         # Before the first clear reply, this may be the only part: no other part could show what is at fault.
         may_be_only_part = self._patience.waits and not self._has_clear_reply
-        soon = (is_half or may_be_only_part) and not self._is_unavailable(now)
-        return soon or part.calls + 1 >= _CALLS_BEFORE_HALVING
+        halve_at_once = (is_half or may_be_only_part) and not self._is_unavailable(now)
+        return halve_at_once or part.calls + 1 >= _CALLS_BEFORE_HALVING
 
     def _is_keys_fault(self, part: Chunk, error: AttemptError, now: float) -> bool:
         """Whether the card keys in *part* are at fault. This failure is counted in *part* already."""
@@ -261,7 +261,7 @@ class Progress:
             return part.calls > 1
         if self._failed_rounds <= 1:  # there was a clear reply just before: the server is available
             return part.proofs >= (_PROOFS_WITHOUT_CONNECTION if _never_reached_gatepay(error) else _PROOFS)
-        # If this is the last card key, no other part can get a clear reply. Then it is enough that no other has failed.
+        # If this is the last card key, no other part can get a clear reply. So it is enough that no other part failed.
         return fails_alone and self._patience.waits and self._is_unavailable(now)
 
     @property
@@ -274,12 +274,14 @@ class Progress:
         return self._spend_credit(_EARLY_COST if is_early else _UNCLEAR_COST)
 
     def _spend_credit(self, cost: float) -> bool:
+        """Spend *cost*. Return False, and spend nothing, if too little credit is left."""
         if self._credit < cost:
             return False
         self._credit -= cost
         return True
 
     def _is_unavailable(self, now: float) -> bool:
+        """Whether the server counts as unavailable. ``Patience`` says when."""
         patience = self._patience
         seconds, attempts = patience.seconds, patience.attempts
         if not self._has_clear_reply:
@@ -311,7 +313,7 @@ class Progress:
         self._record_clear_reply(now)
         self.accepted = True
         self._refused_parts = 0
-        self._credit = min(_FULL_CREDIT, self._credit + _PER_SUCCESS)
+        self._credit = min(_FULL_CREDIT, self._credit + _CREDIT_PER_SUCCESS)
 
 
 def _to_resend(part: Chunk, error: AttemptError) -> Chunk:
@@ -330,4 +332,4 @@ def _never_reached_gatepay(error: AttemptError) -> bool:
     """Whether GatePay can't have read the card keys."""
     if isinstance(error, TransportError):
         return not error.sent
-    return isinstance(error, ProtocolError) and error.http_status in _RETRY_LATER
+    return isinstance(error, ProtocolError) and error.http_status in _RETRY_LATER_STATUSES

@@ -34,7 +34,8 @@ def digest_of_batch(secret: bytes, data: bytes, batch: Batch, *, product_id: int
     """
     Return the keyed digest of a batch's bytes, their product and their place.
 
-    It prevents anyone who can write to the database from sending card keys for another product, or in place of others.
+    It prevents anyone who can write to the database from sending card keys for another product, or in place of
+    other card keys.
     """
     place = (product_id, batch.number, batch.offset, batch.count, batch.first_line, batch.last_line)
     return keyed_digest(secret, f"{' '.join(map(str, place))} ".encode() + data).hexdigest()

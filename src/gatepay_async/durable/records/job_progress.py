@@ -46,12 +46,12 @@ class JobProgress:
 
     def record_rows(self, rows: dict[str, RunRow]) -> bool:
         """Record the rows that were read for ``pending_ids()``. Return whether more rows must be read at once."""
-        more = False
+        must_read_more = False
         for row in rows.values():
             number = row.task.batch.number
-            self._runs[number][row.task.run_number :] = [row]
-            more = more or (self.ended(number) and self.has_unsettled(number)) or _has_next_run(row)
-        return more
+            self._runs[number][row.task.run_number :] = [row]  # replaces the row of this run, or appends it
+            must_read_more = must_read_more or (self.ended(number) and self.has_unsettled(number)) or _has_next_run(row)
+        return must_read_more
 
     def ended(self, number: int) -> bool:
         """Whether the last run of batch *number* has ended, and no run follows it."""

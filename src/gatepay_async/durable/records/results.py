@@ -18,7 +18,7 @@ from gatepay_async.protocol.errors import GatePayError, StorageFailedError
 # is a list of these values, without their names, so their order must not change.
 _NUMBERS = ("index", "first_line", "last_line", "count", "attempts")
 _DONE_NUMBERS = ("index", "first_line", "last_line", "count", "stored", "attempts")
-_DONE_VALUES = (*_DONE_NUMBERS, "repeats")  # "repeats": for so many chunks, one after the other
+_DONE_VALUES = (*_DONE_NUMBERS, "repeats")  # "repeats": the number of consecutive chunks in the entry
 _REST_VALUES = (*_NUMBERS, "fate", "error")
 _REPORT_COLUMNS = ("stored", "already_there", "refused", "unknown", "not_sent")
 MAX_PARTS = CHUNKS_PER_BATCH * MAX_KEYS_PER_CALL  # outcomes of a batch, if halving leaves each card key on its own
@@ -165,7 +165,14 @@ def unsettled_chunks(chunks: Sequence[Chunk], runs: Sequence[BatchResult]) -> li
 def _unsettled_parts(
     chunk: Chunk, outcomes: list[ChunkOutcome] | None, sent_outcomes: list[ChunkOutcome]
 ) -> Iterator[Chunk]:
-    """Yield the parts of *chunk* that are not settled. *sent_outcomes*: those of parts that were sent at least once."""
+    """
+    Yield the parts of *chunk* that are not settled.
+
+    Args:
+        chunk: The chunk.
+        outcomes: The outcomes of its parts; None: no run has an outcome for it.
+        sent_outcomes: The outcomes, in all runs, of parts of the batch that were sent at least once.
+    """
     if outcomes is None:
         yield chunk
         return

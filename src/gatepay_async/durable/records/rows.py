@@ -59,7 +59,7 @@ class JobManifest:
     invisible: tuple[int, ...] = field(default=(), converter=tuple[int, ...])
 
     def __attrs_post_init__(self) -> None:
-        """Check ``invisible``, and that the numbers add up, because those of the report must."""
+        """Check ``invisible``, and that the numbers add up: the report contains them."""
         check_number(len(self.invisible), maximum=MAX_INVISIBLE_LINES)
         for line in self.invisible:
             check_number(line)
@@ -151,18 +151,18 @@ class BatchTask:
         return tuple(fields[name] for name in _RUN_VALUES)
 
     @classmethod
-    def from_row(cls, name: str, values: Sequence[Any]) -> BatchTask:
+    def from_row(cls, row_id: str, values: Sequence[Any]) -> BatchTask:
         """
         Create a task from the ID and the values of its row.
 
         Raises:
             ValueError, TypeError, LookupError: The row wasn't written by any version of this package.
         """
-        job, number, run_number = name.rsplit(".", 2)
+        job, batch_number, run_number = row_id.rsplit(".", 2)
         fields: dict[str, Any] = dict(zip(_RUN_VALUES, values, strict=True))
         product_id = check_number(fields.pop("product_id"))
         failures = check_number(fields.pop("failures"), maximum=_MAX_FAILURES)
-        batch = Batch(number=check_number(int(number)), **fields)
+        batch = Batch(number=check_number(int(batch_number)), **fields)
         return cls(job, check_number(int(run_number), maximum=MAX_RUNS), product_id, failures, batch)
 
 
@@ -196,6 +196,6 @@ class RunRow:
         return self.status in QUEUED_STATUSES
 
 
-def run_id(job: str, number: int, run_number: int) -> str:
+def run_id(job: str, batch_number: int, run_number: int) -> str:
     """Return the ID of a run: the job's ID, the batch's number, and the run's number within the batch, from 0."""
-    return f"{job}.{number}.{run_number}"
+    return f"{job}.{batch_number}.{run_number}"

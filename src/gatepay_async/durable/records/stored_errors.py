@@ -55,6 +55,7 @@ def of_json(stored: dict[str, Any]) -> GatePayError:
     if "problem" in facts:
         facts["problem"] = _read_problem(stored.get("problem_data", facts["problem"]))
     required, optional = _parameters(cls)
+    # Not cls(...), which would make the texts again from the attributes: keep the texts that were stored.
     error = cls.__new__(cls, *[_checked(argument, str) for argument in _checked(stored["says"], list)])
     vars(error).update(optional, **facts)
     for name in required:

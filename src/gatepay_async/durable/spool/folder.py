@@ -78,8 +78,8 @@ class FolderSpool:
 
     Args:
         folder: The folder. If it doesn't exist, it is created for its owner only. Files in it have the mode 0600. It
-            must belong to the user who runs this process, and nobody else may be able to write to it, because what is
-            in it gets sent.
+            must belong to the user who runs this process, and nobody else may be able to write to it, because
+            workers send the card keys in it.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -140,7 +140,7 @@ class FolderSpool:
 
     def _check_owner(self, status: os.stat_result) -> None:
         """
-        Check the owner and the mode in *status*, that of the folder.
+        Check the owner and the mode of the folder. *status* is the result of its ``stat()``.
 
         Raises:
             DurableError: The folder belongs to another user, or others can write to it.

@@ -109,7 +109,10 @@ class _SpoolWriter:
         ]
         refused_keys = self._write_keys(pairs, number=-1) if pairs else None
         problems = (
-            self._write_data(json.dumps(counted_problems).encode(), Batch(-1, 0, 0, "", 0, 0, 0))
+            self._write_data(
+                json.dumps(counted_problems).encode(),
+                Batch(number=-1, offset=0, length=0, digest="", count=0, first_line=0, last_line=0),
+            )
             if counted_problems
             else None
         )
@@ -148,7 +151,18 @@ class _SpoolWriter:
         """Append pairs of input line and card key, and return their batch."""
         first_line, last_line = pairs[0][0], pairs[-1][0]
         data = b"".join(batches.lines_of(pairs, first_line))
-        return self._write_data(data, Batch(number, 0, 0, "", len(pairs), first_line, last_line))
+        return self._write_data(
+            data,
+            Batch(
+                number=number,
+                offset=0,
+                length=0,
+                digest="",
+                count=len(pairs),
+                first_line=first_line,
+                last_line=last_line,
+            ),
+        )
 
     def _write_data(self, data: bytes, batch: Batch) -> Batch:
         """Append *data*, and return *batch* with its offset, length and digest, for which it has placeholders."""

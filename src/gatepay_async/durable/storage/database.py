@@ -61,7 +61,7 @@ class QueueDatabase:
         try:
             self._url = sa.make_url(url)
         except (ArgumentError, ValueError, AttributeError):
-            self._url = sa.URL.create("none")
+            self._url = sa.URL.create("none")  # is refused below, like any other URL of an unknown kind
         kind = self._url.get_backend_name()
         if kind not in _DATABASE_SCHEMES or not self._url.database or self._url.database == ":memory:":
             raise InvalidRequestError(field="database", problem=problem)

@@ -80,7 +80,7 @@ class JobStore:
                 options["attributes"] = {_TRACE_CONTEXT: trace_context}
             self._client.enqueue_in_transaction(connection, options, manifest.to_row())
             for batch in batches:
-                task = BatchTask(job, 0, manifest.product_id, 0, batch)
+                task = BatchTask(job, run_number=0, product_id=manifest.product_id, failures=0, batch=batch)
                 options = self._options(BATCH, task.id, self._queue)
                 self._client.enqueue_in_transaction(connection, options, *task.to_row())
 
@@ -114,14 +114,14 @@ class JobStore:
         ]
         return {row.workflow_id for row in rows if row.status in OPEN_STATUSES}
 
-    def runs_of_batches(self, ids: Iterable[str]) -> dict[str, RunRow]:
+    def runs_by_id(self, ids: Iterable[str]) -> dict[str, RunRow]:
         """
         Read the rows of the runs *ids*. Runs that don't exist are left out.
 
         Raises:
             UnreadableRowError: One of the rows can't be read.
         """
-        return {row.workflow_id: _batch_row(row) for row in self._list_by_ids(ids, name=BATCH)}
+        return {row.workflow_id: _run_row(row) for row in self._list_by_ids(ids, name=BATCH)}
 
     def run_ids(self, job: str) -> list[str]:
         """Return the IDs of all runs of the job's batches."""
@@ -275,7 +275,7 @@ def _job_row(row: WorkflowStatus) -> JobRow:
         return JobRow(row.workflow_id, row.status in OPEN_STATUSES, _time(row.created_at), manifest, trace_context)
 
 
-def _batch_row(row: WorkflowStatus) -> RunRow:
+def _run_row(row: WorkflowStatus) -> RunRow:
     """Check and convert the row of a run."""
     with pickle_guard.wrap_row_errors(row.workflow_id):
         task = BatchTask.from_row(row.workflow_id, _arguments(row))

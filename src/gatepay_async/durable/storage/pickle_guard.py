@@ -70,12 +70,12 @@ logging.getLogger("dbos").addFilter(_RowErrorFilter())
 
 
 @contextmanager
-def wrap_row_errors(name: str | None) -> Generator[None]:
+def wrap_row_errors(row_id: str | None) -> Generator[None]:
     """
     Turn any error about the contents of a row into an ``UnreadableRowError``, which doesn't quote the row.
 
     Args:
-        name: The row's ID. None: several rows are read, and any of them may cause the error.
+        row_id: The row's ID. None: several rows are read, and any of them may cause the error.
 
     Raises:
         UnreadableRowError: The row can't be read.
@@ -85,10 +85,10 @@ def wrap_row_errors(name: str | None) -> Generator[None]:
         yield
     except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError):
         unreadable = True
-    if unreadable and name is None:
+    if unreadable and row_id is None:
         raise UnreadableRowError(problem=Problem("row_unreadable"))
     if unreadable:
-        problem = Problem("row_unreadable_named", row=name)
+        problem = Problem("row_unreadable_named", row=row_id)
         raise UnreadableRowError(problem=problem)
 
 

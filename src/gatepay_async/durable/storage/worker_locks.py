@@ -213,7 +213,7 @@ def _lock_file(path: Path, *, wait: float = 0) -> sqlite3.Connection | None:
         file_id = _file_id(path)
         lock = connect(path, timeout=wait)
         try:
-            lock.execute("PRAGMA journal_mode=MEMORY")
+            lock.execute("PRAGMA journal_mode=MEMORY")  # creates no second file next to the lock file
             lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError:
             lock.close()

@@ -52,9 +52,9 @@ _OPEN_WORKERS: dict[str, _OpenWorker] = {}  # by the name of the queue
 async def _batch_workflow(*arguments: Any) -> dict[str, Any]:
     """Run a batch, on DBOS's event loop. *arguments* are the values of ``BatchTask.to_row()``."""
     try:
-        name = str(DBOS.workflow_id)
-        with pickle_guard.wrap_row_errors(name):
-            task = BatchTask.from_row(name, arguments)
+        row_id = str(DBOS.workflow_id)
+        with pickle_guard.wrap_row_errors(row_id):
+            task = BatchTask.from_row(row_id, arguments)
         return await _dispatch(task)
     except DurableError as error:
         problem = error.problem
@@ -73,17 +73,19 @@ async def _dispatch(task: BatchTask) -> dict[str, Any]:
         DurableError: The row isn't a batch of this package.
     """
     queue = task.job.rpartition(":")[0]
-    late = queue not in _OPEN_WORKERS
-    # DBOS took the batch while no worker was open: check that the row is in our queue. A row that was cancelled
-    # meanwhile has no queue (None), and the runner handles it.
-    if late and await asyncio.get_running_loop().run_in_executor(None, _queue_of, task.id) not in {queue, None}:
-        # The row isn't in our queue. There may never be a worker for it, and waiting would block one of DBOS's slots.
-        raise DurableError(problem=Problem("no_job_in_queue", job=task.job))
+    taken_before_open = queue not in _OPEN_WORKERS
+    if taken_before_open:
+        # Check that the row is in our queue. A row that was cancelled meanwhile has no queue (None), and the runner
+        # handles it.
+        queue_of_row = await asyncio.get_running_loop().run_in_executor(None, _queue_of, task.id)
+        if queue_of_row not in {queue, None}:
+            # There may never be a worker for the other queue, and waiting would block one of DBOS's slots.
+            raise DurableError(problem=Problem("no_job_in_queue", job=task.job))
     # An application's DBOS also takes batches before the worker opens and after it closes.
     while queue not in _OPEN_WORKERS:  # noqa: ASYNC110 -- the worker opens on another loop
         await asyncio.sleep(OPENING_POLL_S)
     worker = _OPEN_WORKERS[queue]
-    run = worker.runner.run(task, late=late)
+    run = worker.runner.run(task, taken_before_open=taken_before_open)
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run, worker.loop))
 
 

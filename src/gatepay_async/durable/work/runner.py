@@ -99,18 +99,19 @@ class Runner:
         self.lock_lost = False
         self.closing = False
 
-    async def run(self, task: BatchTask, *, late: bool = False) -> dict[str, Any]:
+    async def run(self, task: BatchTask, *, taken_before_open: bool = False) -> dict[str, Any]:
         """
         Run *task*, and queue the next run of its batch if one is needed. Never raises.
 
         Args:
             task: The run to carry out.
-            late: Whether the task was taken long before this call. If another worker took it since, nothing is sent.
+            taken_before_open: Whether DBOS took the task while no worker was open here. If another worker has it by
+                now, nothing is sent.
 
         Returns:
             The result as the database stores it, without card keys.
         """
-        if late and not await self._retry_until_available(self._store.is_taken, task.id, self._executor):
+        if taken_before_open and not await self._retry_until_available(self._store.is_taken, task.id, self._executor):
             return BatchResult().to_row()
         deadline = anyio.current_time() + MAX_RUN_S
         while self.lock_lost and not self.closing and anyio.current_time() < deadline:  # noqa: ASYNC110 -- a short wait
@@ -144,8 +145,8 @@ class Runner:
         """Look up which of the running jobs were cancelled or stopped, and mark them as inactive."""
         running = dict(self._jobs)  # a copy: runs begin and end while we wait for the database
         active = await in_thread(self._store.active_jobs, list(running))
-        for name, job in running.items():
-            job.active = job.active and name in active  # False stays: _load_job() may have set it while we waited
+        for job_id, job in running.items():
+            job.active = job.active and job_id in active  # False stays: _load_job() may have set it while we waited
 
     async def _send_observed(self, task: BatchTask, job: _JobState, deadline: float) -> BatchResult:
         """Send the batch, and report it to the telemetry, if there is any."""
@@ -218,9 +219,9 @@ class Runner:
         batch, source = task.batch, batches.spool_name(task.job)
         earlier_results: list[BatchResult] = []
         if task.run_number:
-            names = [run_id(task.job, batch.number, earlier) for earlier in range(task.run_number)]
-            rows = await self._retry_until_available(self._store.runs_of_batches, names)
-            earlier_results = [rows[name].result or BatchResult() for name in names if name in rows]
+            earlier_ids = [run_id(task.job, batch.number, earlier) for earlier in range(task.run_number)]
+            rows = await self._retry_until_available(self._store.runs_by_id, earlier_ids)
+            earlier_results = [rows[row_id].result or BatchResult() for row_id in earlier_ids if row_id in rows]
             if results.all_settled(batch, earlier_results):
                 return []  # don't read the spool: the card keys may be deleted already
         async with job.check_lock:
@@ -249,14 +250,14 @@ class Runner:
         if digest.hexdigest() != manifest.digest:
             raise SourceChangedError(source=source, problem=Problem("source_changed"))
 
-    async def _load_job(self, name: str) -> _JobState | None:
+    async def _load_job(self, job_id: str) -> _JobState | None:
         """Read the job's row, and update and return its state. None: the job was deleted."""
         # Read the row even if the job is in self._jobs. JobStore.stop() first writes the job's row, and then cancels
         # the queued batches. If a batch is taken in between, this read shows that the job isn't active.
-        row = await self._retry_until_available(self._store.job, name)
+        row = await self._retry_until_available(self._store.job, job_id)
         if row is None:
             return None
-        job = self._jobs.setdefault(name, _JobState(row.active, row.manifest, row.trace_context))
+        job = self._jobs.setdefault(job_id, _JobState(row.active, row.manifest, row.trace_context))
         job.active = row.active
         return job
 
@@ -269,8 +270,8 @@ class Runner:
         """
         if result.stopped is not None:
             # Only first runs are cancelled in the queue. A later run sends nothing once it finds the job inactive.
-            names = [run_id(task.job, number, 0) for number in range(job.manifest.batches)]
-            await self._retry_until_available(self._store.stop, task.job, names)
+            first_run_ids = [run_id(task.job, number, 0) for number in range(job.manifest.batches)]
+            await self._retry_until_available(self._store.stop, task.job, first_run_ids)
             return
         any_stored = any(outcome.fate is Fate.STORED for outcome in result.outcomes)
         failures = task.failures + 1 if result.unanswered and not any_stored else 0
