@@ -266,6 +266,8 @@ def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch, name: st
         ("base_url", 7),
         ("max_connections", 0),
         ("max_connections", 1.5),
+        ("allow_http", "false"),
+        ("trust_env", 0),
     ],
 )
 def test_invalid_arguments_are_rejected(field: str, value: Any) -> None:
@@ -638,6 +640,23 @@ async def test_unreachable_servers_are_reported_in_the_systems_words(*, uses_ori
             await gatepay.list_products()
     assert caught.value.problem == f"ConnectError: {os.strerror(errno.ECONNREFUSED)}"
     assert str(caught.value.__cause__) == os.strerror(errno.ECONNREFUSED)
+
+
+async def test_reason_of_an_error_is_no_error_of_the_callers() -> None:
+    """An error that the program is handling is no reason, and errors that are each other's cause end the search."""
+
+    class LoopingTransport(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:  # noqa: ARG002 -- httpx's interface
+            error = httpx.ConnectError("gone")
+            raise error from ExceptionGroup("all", [ValueError(), error])
+
+    async with AsyncGatePay("key", "secret", transport=LoopingTransport(), retry=QUICK) as gatepay:
+        try:
+            raise FileNotFoundError(errno.ENOENT, "of the caller")  # noqa: TRY301 -- the call is made while it is handled
+        except FileNotFoundError:
+            with pytest.raises(TransportError) as caught:
+                await gatepay.list_products()
+    assert caught.value.problem == "ConnectError: gone"
 
 
 async def test_waits_double_with_jitter(sandbox: Sandbox, base_url: str, waits: RecordedWaits) -> None:

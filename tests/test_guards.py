@@ -52,7 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "event_loop": set(),
     "cancelling": {"event_loop", "protocol"},
     "exchange": {"event_loop", "exchange", "pool", "protocol", "version", "words"},
-    "listing": {"protocol", "walking"},
+    "listing": {"protocol", "walking", "words"},
     "walking": {"cancelling", "protocol", "words"},
     "dedup": {"protocol", "sqlite_files"},
     "lines": {"protocol", "words"},

@@ -264,6 +264,7 @@ async def test_an_exhausted_iterator_sends_no_request() -> None:
         ({"page": True}, "page"),
         ({"prefetch": 0}, "prefetch"),
         ({"prefetch": 1.5}, "prefetch"),
+        ({"thorough": "no"}, "thorough"),
         ({"product_id": "8"}, "product_id"),
         ({"product_id": 0}, "product_id"),
     ],

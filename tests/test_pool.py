@@ -537,7 +537,7 @@ async def test_unix_socket_connects(socket_path: Path) -> None:
     server.url = "http://gatepay.example"
     async with listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, server.handle)
-        async with OriginPool(server.url, uds=str(socket_path)) as pool:
+        async with OriginPool(server.url, uds=socket_path) as pool:
             opened: list[bool] = []
             assert await call(pool, server, on_connect=lambda: opened.append(True)) == await call(pool, server) == "1"
             assert opened == [True]

@@ -250,6 +250,29 @@ async def test_clients_time_limits_hold_on_an_idle_connection() -> None:
         assert (type(cause), cause.sent) == (kind, True)
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_connection_is_used_again_after_a_reply_above_the_limit(*, chunked: bool) -> None:
+    """A whole reply that exceeds the limit is read, so the next reply on the connection arrives, too."""
+    long = b"x" * 300_000
+    head = b"transfer-encoding: chunked" if chunked else b"content-length: %d" % len(long)
+    body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(long), long) if chunked else long
+
+    def answer(connection: Connection, request: Request) -> None:
+        is_long = request.body == b"long"
+        connection.raw.sendall(b"HTTP/1.1 200 OK\r\n%b\r\n\r\n%b" % (head, body) if is_long else HELLO)
+
+    with OddServer(answer, tls=False) as server, anyio.fail_after(PATIENCE):
+        async with IdlePool(server) as idle_pool:
+            await idle_pool.open_connection()
+            reply = await idle_pool.post_at_once(b"long", max_bytes=len(long) - 1)
+            assert reply is not None
+            assert reply.body == long
+            reply = await idle_pool.post_at_once()
+            assert reply is not None
+            assert reply.body == b"hello"
+            assert len(server.connections) == 1
+
+
 async def test_client_handles_odd_replies_on_an_idle_connection() -> None:
     """On an idle connection, HTTP errors are raised, encoded replies decoded, and too large replies rejected."""
     catalog = b'{"code": 100, "data": {"category": []}}'

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from gatepay_async.protocol import checks
 from gatepay_async.protocol.calls import KaShow
+from gatepay_async.protocol.errors import InvalidRequestError
 from gatepay_async.protocol.models import CardKey, CardKeyPage
+from gatepay_async.words.arguments import check_bool
 
 if TYPE_CHECKING:
     from gatepay_async.protocol.paging import Walk
@@ -41,6 +43,7 @@ class CardKeyListing:
                 same two replies.
         """
         checks.check("prefetch", prefetch, checks.positive)
+        check_bool("thorough", thorough, error=InvalidRequestError)
         self._send = send
         self._first = first
         self._prefetch = prefetch

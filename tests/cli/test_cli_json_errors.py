@@ -61,6 +61,7 @@ WRONG_COMMANDS = (
     ("keys count --product", "usage.needs_value"),
     ("keys upload --product 8", "usage.missing"),
     ("keys upload keys.txt --product 8 -p 8", "usage.twice"),
+    ("products --profile a --profile b", "usage.twice"),
     ("keys upload keys.txt --product 8 --failed-lines -", "usage.bad usage.file"),
     ("keys upload keys.txt --product 8 --failed-lines ''", "usage.bad usage.empty"),
     ("version", "usage.no_command usage.meant_command"),

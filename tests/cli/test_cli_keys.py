@@ -282,6 +282,20 @@ def test_failed_lines_are_written_through_a_link(gatepay: Any, shop: Sandbox, ke
     assert shop.requests
 
 
+def test_failed_lines_do_not_replace_the_file_that_gets_the_output(
+    gatepay: Any, shop: Sandbox, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell may redirect the command's output to the file; /dev/stdout then names that file, too."""
+    log = keys.with_name("report.log")
+    log.write_text("old report\n")
+    status = log.stat()
+    monkeypatch.setattr(os, "fstat", lambda _: status)  # as if a shell had redirected the output
+    run = gatepay("keys", "upload", keys, "-p", 8, "--failed-lines", log)
+    assert (run.status, "this command's output goes" in run.err) == (2, True)
+    assert log.read_text() == "old report\n"
+    assert not shop.requests
+
+
 def test_failed_lines_file_is_emptied_when_no_line_failed(
     gatepay: Any, shop: Sandbox, keys: Path, tmp_path: Path
 ) -> None:

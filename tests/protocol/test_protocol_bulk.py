@@ -412,8 +412,9 @@ def test_report_without_failures_is_ok_unless_the_upload_was_stopped() -> None:
     report.raise_for_failures()
     stopped = ledger.report(stopped=refusal(errors.EndpointClosedError))
     assert not stopped.ok
-    with pytest.raises(UploadIncomplete):
+    with pytest.raises(UploadIncomplete, match="ended early: ka/create refused with") as caught:
         stopped.raise_for_failures()
+    assert caught.value.__cause__ is stopped.stopped
 
 
 class Word(str):

@@ -18,9 +18,11 @@ from gatepay_async.protocol.catalogue import (
     explain,
     meaning,
 )
-from gatepay_async.protocol.errors import GatePayError, RefusedError
+from gatepay_async.protocol.errors import GatePayError, InvalidRequestError, RefusedError
 from gatepay_async.protocol.payment_calls import CALLS
 from gatepay_async.words import LANGUAGES, Lang, Text, say
+from gatepay_async.words.arguments import InvalidArgumentError
+from gatepay_async.words.problem import Problem
 from gatepay_async.words.refusals import CAUSES, ENDPOINTS, REMEDIES
 
 pytestmark = [pytest.mark.fast, pytest.mark.without_coverage]
@@ -175,6 +177,15 @@ def test_every_exception_other_than_refusals_has_an_entry() -> None:
     expected = {cls for cls in all_classes(GatePayError) if not issubclass(cls, RefusedError)} | {RefusedError}
     assert with_entry == {cls.__name__ for cls in expected}
     assert explain(GatePayError("x")).cause == "Something went wrong in gatepay-async."
+
+
+@rows("lang", LANGUAGES)
+def test_errors_of_other_rooms_are_explained(lang: Lang) -> None:
+    """A wrong argument of the pool or the sandbox is explained like one of the client, any other error in general."""
+    problem = Problem("not_whole", kind="str")
+    of_client, of_pool = (kind(field="times", problem=problem) for kind in (InvalidRequestError, InvalidArgumentError))
+    assert explain(of_pool, lang) == explain(of_client, lang)
+    assert explain(OSError("odd"), lang) == explain(GatePayError("odd"), lang)
 
 
 def all_classes(root: type[GatePayError]) -> Iterator[type[GatePayError]]:

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from argparse import Namespace
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,7 @@ from tables import rows
 from gatepay_async.protocol import callback_errors, errors
 from gatepay_async.protocol.bulk import Chunk, Fate, Ledger, UploadIncomplete, failed
 from gatepay_async.protocol.errors import GatePayError, RefusedError
+from gatepay_async.words.problem import Problem
 from gatepay_async.words.problems import PROBLEMS
 
 pytestmark = pytest.mark.fast
@@ -157,6 +159,15 @@ def test_error_survives_pickling(cls: type[GatePayError]) -> None:
         assert_same(restored, error)
         assert_same(pickle.loads(pickle.dumps(restored, protocol)), error)  # noqa: S301 -- pickled in this test
         assert restored.__notes__ == ["while uploading"]
+
+
+def test_error_that_its_own_report_contains_survives_pickling() -> None:
+    """``.report`` has the chunks of an upload, with the error that ended it."""
+    error: Any = errors.InvalidRequestError(field="client", problem=Problem("closed"))
+    error.report = Namespace(error=error)
+    for restored in (pickle.loads(pickle.dumps(error)), copy.deepcopy(error)):  # noqa: S301 -- pickled in this test
+        assert (restored.field, restored.problem.name) == ("client", "closed")
+        assert restored.report.error is restored
 
 
 @each_class

@@ -301,7 +301,16 @@ def test_faults_page_adds_counts_and_removes_faults(sandbox: Sandbox, console: A
 
 @rows(
     "change",
-    [{"kind": "nothing"}, {"kind": "code"}, {"endpoint": "pay/refund"}, {"times": "0"}, {"times": "x"}, {"kind": ""}],
+    [
+        {"kind": "nothing"},
+        {"kind": "code"},
+        {"endpoint": "pay/refund"},
+        {"times": "0"},
+        {"times": "x"},
+        {"kind": ""},
+        {"seconds": "0.5"},
+        {"retry_after": "soon"},
+    ],
 )
 def test_invalid_fault_shows_an_error(change: dict[str, str], sandbox: Sandbox, console: Any) -> None:
     """An invalid fault shows an error, and no fault is added."""

@@ -1,5 +1,6 @@
 """The sandbox's database file: restarts, sharing it, and earlier versions of its schema."""
 
+import pickle
 import sqlite3
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -166,8 +167,9 @@ def test_later_schema_version_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(
         LaterVersionError,
         match=r"shop\.sqlite3 has schema version 99, from a later gatepay-async; this one supports up to 5",
-    ):
+    ) as caught:
         Sandbox(path)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301 -- pickled in this test
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() == (0,)
     connection.close()

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import pickle
 import socket
 import ssl
 import sys
@@ -83,7 +84,8 @@ async def test_taken_port_raises_port_taken_error(sandbox: Sandbox) -> None:
         ) as caught:
             async with sandbox.serve(port=port):
                 pytest.fail("serve() must not start")
-    assert caught.value.port == port
+    restored = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 -- pickled in this test
+    assert (restored.port, str(restored)) == (port, str(caught.value))
     assert sandbox_threads() == before
 
 

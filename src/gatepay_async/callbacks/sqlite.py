@@ -72,7 +72,7 @@ class SQLiteStore:
         clock: Callable[[], float] = time.time,
     ) -> None:
         check_instance("path", path, str, PathLike, error=InvalidRequestError)
-        if os.fspath(path) in ("", ":memory:"):
+        if os.fspath(path) in ("", ":memory:") or "\0" in str(path) or Path(path).is_dir():
             raise InvalidRequestError(field="path", problem=Problem("not_a_file"))
         self.keep = to_seconds_or_none("keep", keep)
         check_callable("clock", clock, error=InvalidRequestError)

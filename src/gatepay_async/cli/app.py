@@ -123,7 +123,10 @@ def _is_gatepay_error(error: Exception) -> bool:
 def _report_error(error: Any) -> Status:
     from gatepay_async.cli.failures import show_error
 
-    return show_error(error)
+    try:
+        return show_error(error)
+    except OSError as write_error:  # with --json, the error is printed on standard output
+        return _report_write_error(output.stdout_error() or write_error)
 
 
 def run() -> None:

@@ -69,11 +69,22 @@ def check_replaceable(path: Path) -> None:
     temporary.unlink()
 
 
+def _is_output_of_command(path: Path) -> bool:
+    """Whether standard output or standard error goes to the file at *path*, under this name or under another one."""
+    for descriptor in (1, 2):
+        with suppress(OSError):  # there is no such file, or the stream is closed
+            if os.path.samestat(path.stat(), os.fstat(descriptor)):
+                return True
+    return False
+
+
 def _create_temporary(path: Path, target: Path) -> tuple[int, Path]:
     """Create an empty file next to *target*, the file that *path* points to. Return its descriptor and path."""
     try:
         if path.is_dir() or (path.exists() and not path.is_file()):
             raise HaltError(text("files.no_file", path=path))
+        if _is_output_of_command(path):
+            raise HaltError(text("files.is_output", path=path))
         # mkstemp() chooses a unique name, so concurrent commands don't conflict. It creates the file with mode 0600.
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=_TEMPORARY_SUFFIX, dir=target.parent)
     except OSError as error:

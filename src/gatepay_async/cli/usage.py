@@ -84,9 +84,8 @@ class Command(TyperCommand):
     def _refuse_repeated_options(self, ctx: Any, args: list[str]) -> None:
         """Refuse an option that is given twice: the command would silently ignore one of two products, for example."""
         _, _, in_order = self.make_parser(ctx).parse_args(args=list(args))
-        own_ids = {id(param) for param in self.params if param.name not in SHARED_OPTIONS}
         for param, count in Counter[Any](in_order).items():
-            if count > 1 and id(param) in own_ids and not (param.multiple or param.is_flag):
+            if count > 1 and not (param.multiple or param.is_flag):
                 raise CommandLineError(text("usage.twice", option=max(param.opts, key=len)), ctx)
 
     def invoke(self, ctx: Any) -> Any:

@@ -34,6 +34,7 @@ from gatepay_async.protocol.frames import scrub_errors
 from gatepay_async.protocol.observing import ClientFacts, Telemetry
 from gatepay_async.protocol.retrying import RetryPolicy
 from gatepay_async.protocol.signing import Credentials
+from gatepay_async.words.arguments import check_bool
 from gatepay_async.words.problem import Problem
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ class AsyncGatePay(Payments, CardKeys, Queries):
             value_or_env("appkey", appkey, "GATEPAY_APPKEY"),
             secret_or_env(appsecret),
         )
+        for name, value in (("allow_http", allow_http), ("trust_env", trust_env)):
+            check_bool(name, value, error=InvalidRequestError)
         self._base_url = url_or_env("base_url", base_url, BASE_URL, allow_http=allow_http)
         # If only base_url is set to a sandbox, create_cloudpay must not create a real order.
         cloud_default = CLOUD_BASE_URL if self._base_url == BASE_URL else ""

@@ -33,7 +33,7 @@ NO_REPLY_ERRORS = (httpx.HTTPError, httpx.StreamError, *LOWER_LAYER_ERRORS)
 _NEVER_QUOTING = ("NetworkError", "TimeoutException")
 
 # Subclasses of OSError whose error numbers are not those of `errno`.
-_WITH_OTHER_NUMBERS = (ssl.SSLError, socket.gaierror)
+_WITH_OTHER_NUMBERS = (ssl.SSLError, socket.gaierror, socket.herror)
 
 
 def is_unanswered(error: Exception) -> bool:
@@ -81,25 +81,30 @@ def _without_request(error: Exception) -> Exception | None:
 
 def _text_of_cause(error: Exception) -> str:
     """
-    Return the text for the operating system's error that has caused *error*, or else the text of *error*.
+    Return the ``Problem`` of the operating system that has caused *error*, or else the text of *error*.
 
-    The operating system's error says most. The errors above it have texts such as "All connection attempts failed", or
-    "Connect call failed" with an address, which would be masked.
-
-    The text may be a ``Problem``, which is a ``str``.
+    That text may say less: "All connection attempts failed", or "Connect call failed" with an address to be masked.
     """
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and not isinstance(cause, _WITH_OTHER_NUMBERS):
-            name = errorcode.get(cause.errno or 0)
+    seen: list[BaseException] = []
+    unseen: list[BaseException] = [error]
+    while unseen:
+        cause = unseen.pop(0)
+        if isinstance(cause, OSError) and isinstance(cause.errno, int) and not isinstance(cause, _WITH_OTHER_NUMBERS):
+            name = errorcode.get(cause.errno)
             if name in OS_ERRORS:
                 return Problem(name)
-        cause = _cause_of(cause)
+        seen.append(cause)
+        unseen += [other for other in _causes_of(cause) if not any(other is known for known in (*seen, *unseen))]
     return message_of(error)
 
 
-def _cause_of(error: BaseException) -> BaseException | None:
-    """Return the error from which *error* was raised, or the first one of a group."""
+def _causes_of(error: BaseException) -> list[BaseException]:
+    """
+    Return the errors that *error* was raised for: its cause, its first argument, or the members of a group.
+
+    ``__context__`` may be an error that the user's program was handling when it made the call.
+    """
+    causes = [error.__cause__, *error.args[:1]]  # httpcore raises `ConnectError(cause) from None`
     if isinstance(error, BaseExceptionGroup):
-        return cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
-    return error.__cause__ or error.__context__  # httpcore raises its errors `from None`
+        causes += cast("BaseExceptionGroup[BaseException]", error).exceptions
+    return [cause for cause in causes if isinstance(cause, BaseException)]

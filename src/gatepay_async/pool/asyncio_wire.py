@@ -22,8 +22,8 @@ from gatepay_async.words.problem import Problem
 
 # The most bytes of one write.
 MAX_WRITE_BYTES: Final = 64 * 1024
-# The most unread bytes of a reply that is read in parts. With more of them, the connection stops receiving. It goes on
-# when at most RESUME_BYTES are unread.
+# With more unread bytes of a reply than this, the connection stops receiving. It goes on when at most RESUME_BYTES are
+# unread.
 MAX_UNREAD_BYTES: Final = 256 * 1024
 RESUME_BYTES: Final = 64 * 1024
 
@@ -34,7 +34,7 @@ TOO_EARLY: Final = Problem("spoke_too_early")
 class Wire(Link):
     """A `port.Connection` that connects for its first request and carries one request after the other."""
 
-    __slots__ = ("_closes_connection", "_is_new", "_is_paused", "_is_sent", "_max_unread", "_read_timeout", "_reader")
+    __slots__ = ("_closes_connection", "_is_new", "_is_paused", "_is_sent", "_read_timeout", "_reader")
 
     def __init__(self, host: str, port: int, *, tls: ssl.SSLContext | None, uds: str | None) -> None:
         super().__init__(host, port, tls=tls, uds=uds)
@@ -43,7 +43,6 @@ class Wire(Link):
         self._closes_connection = False  # the request has `Connection: close`
         self._is_sent = False  # the whole request was written to the transport
         self._is_paused = False  # reading is paused
-        self._max_unread = MAX_UNREAD_BYTES  # with more unread bytes than this, the connection stops receiving
         self._read_timeout: float | None = None
 
     # -- called by the pool ------------------------------------------------------------------------------------------
@@ -62,17 +61,18 @@ class Wire(Link):
         on_send()
         reader = self._reader
         reader.start()
-        self._is_exchanging, self._is_sent, self._closes_connection, self._max_unread = True, False, False, max_bytes
+        self._is_exchanging, self._is_sent, self._closes_connection = True, False, False
         self._wake_at(deadline)
         try:
             self._write_out(outgoing)
             self._is_sent = True
-            while not reader.complete and reader.held_bytes <= max_bytes:
+            body = bytearray()  # not a list of parts, because a server may send many tiny ones
+            while not reader.complete and len(body) <= max_bytes:
                 self._raise_if_lost()
                 await self._wait()
-            body = b"".join(reader.parts)
-            reader.parts.clear()
-            return WholeResponse(reader.status, reader.headers, reader.fields, body)
+                body += reader.take_all()
+                self._resume_if_paused()
+            return WholeResponse(reader.status, reader.headers, reader.fields, bytes(body))
         finally:
             self._exchange_deadline, self._is_late = math.inf, False
             await self.finish()
@@ -101,7 +101,6 @@ class Wire(Link):
         reader.start(answers_head_request=request.method == b"HEAD")
         self._read_timeout = timeout.get("read")
         self._is_exchanging, self._is_sent, self._closes_connection = True, False, request.closes_connection
-        self._max_unread = MAX_UNREAD_BYTES
         request.hooks.on_send()
         if len(outgoing) <= MAX_WRITE_BYTES and isinstance(request.body, bytes):
             self._write_out(outgoing)
@@ -128,9 +127,7 @@ class Wire(Link):
             self._raise_if_lost()
             await (self._wait() if self._read_timeout is None else self._wait_to_read(self._read_timeout))
         part = reader.take()
-        if self._is_paused and reader.held_bytes <= RESUME_BYTES and self._transport is not None and not self._is_over:
-            self._is_paused = False
-            self._transport.resume_reading()
+        self._resume_if_paused()
         return part
 
     async def finish(self) -> None:
@@ -160,7 +157,7 @@ class Wire(Link):
         reader.feed(data)
         if reader.problem is not None:
             self._drop_connection()
-        elif reader.held_bytes > self._max_unread and not self._is_paused and self._transport is not None:
+        elif reader.held_bytes > MAX_UNREAD_BYTES and not self._is_paused and self._transport is not None:
             self._is_paused = True
             self._transport.pause_reading()
         self._wake()
@@ -213,6 +210,14 @@ class Wire(Link):
                 await self._wait()
         except TimeoutError as error:
             raise httpx.ReadTimeout(Problem("nothing_to_read", seconds=seconds)) from error
+
+    def _resume_if_paused(self) -> None:
+        """Receive again, if that was stopped and few bytes are unread now."""
+        if not self._is_paused or self._reader.held_bytes > RESUME_BYTES:
+            return
+        if self._transport is not None and not self._is_over:
+            self._is_paused = False
+            self._transport.resume_reading()
 
     def _is_answered(self) -> bool:
         """Whether the reply is complete or can't arrive any more."""

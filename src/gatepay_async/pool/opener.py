@@ -1,5 +1,6 @@
 """Chooses the kind of a new connection, and makes the TLS context when the first one is opened."""
 
+import os
 import ssl
 from collections.abc import Callable
 from typing import Final, cast
@@ -31,11 +32,13 @@ class Opener:
         own_class: The class of our own connections. None before the first connection, on trio and without httptools.
     """
 
-    def __init__(self, origin: httpcore.Origin, ssl_context: ssl.SSLContext | None, uds: str | None) -> None:
+    def __init__(
+        self, origin: httpcore.Origin, ssl_context: ssl.SSLContext | None, uds: str | os.PathLike[str] | None
+    ) -> None:
         self.own_class: Callable[..., Connection] | None = None
         self._origin = origin
         self._ssl_context = ssl_context
-        self._uds = uds
+        self._uds = None if uds is None else os.fspath(uds)
         self._ssl_context_lock = anyio.Lock()
 
     async def new_connection(self, *, needs_httpcore: bool) -> Connection:

@@ -134,6 +134,13 @@ class ResponseReader:
         self.held_bytes -= len(part)
         return part
 
+    def take_all(self) -> bytes:
+        """Remove and return all parts."""
+        parts = b"".join(self.parts)
+        self.parts.clear()
+        self.held_bytes = 0
+        return parts
+
     def on_message_begin(self) -> None:
         """Count a response that begins: the expected one, a 1xx before it, or a surplus one."""
         self._heads_begun += 1

@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import AsyncIterable, Callable
 from contextlib import AsyncExitStack
+from os import PathLike
 from types import NoneType
 from typing import Final, cast
 
@@ -88,14 +89,14 @@ class OriginPool(httpx.AsyncBaseTransport):
         max_connections: int = 100,
         keepalive_expiry: Seconds = 15.0,
         ssl_context: ssl.SSLContext | None = None,
-        uds: str | None = None,
+        uds: str | PathLike[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._origin = check_origin(origin)
         arguments.check_whole("max_connections", max_connections, 1)
         self._keepalive_expiry = arguments.seconds_from_0("keepalive_expiry", keepalive_expiry)
         arguments.check_instance("ssl_context", ssl_context, ssl.SSLContext, NoneType)
-        arguments.check_instance("uds", uds, str, NoneType)
+        arguments.check_instance("uds", uds, str, PathLike, NoneType)
         arguments.check_callable("clock", clock)
         self._opener = Opener(self._origin, ssl_context, uds)
         self._clock = clock

@@ -265,7 +265,7 @@ class UploadReport(Counts):
             UploadIncomplete: Otherwise, with this report as ``.report``.
         """
         if not self.ok:
-            raise UploadIncomplete(self)
+            raise UploadIncomplete(self) from self.stopped
 
 
 class UploadIncomplete(GatePayError):  # noqa: N818 -- the contract's name: a report to act on, not a fault
@@ -278,10 +278,11 @@ class UploadIncomplete(GatePayError):  # noqa: N818 -- the contract's name: a re
 
     def __init__(self, report: UploadReport) -> None:
         self.report = report
+        reason = f"The upload ended early: {report.stopped} " if report.stopped else ""
         super().__init__(
             f"{report.refused} refused, {report.unknown} unknown, {report.not_sent} not sent "
             f"(of {report.read} lines; {report.stored} stored, {report.already_there} there already). "
-            f"Uploading the same input again is safe: GatePay keeps one copy of each card key.",
+            f"{reason}Uploading the same input again is safe: GatePay keeps one copy of each card key.",
         )
 
     @property

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from gatepay_async.protocol import errors
 from gatepay_async.words import Lang, Text, say
+from gatepay_async.words.arguments import InvalidArgumentError
+from gatepay_async.words.problem import Problem
 from gatepay_async.words.refusals import CAUSES, REMEDIES
 
 
@@ -208,12 +210,12 @@ def meaning(endpoint: str, code: int) -> Refusal:
     return refusal or _refusal(endpoint, code, "", errors.RefusedError)
 
 
-def explain(error: errors.GatePayError, lang: Lang = "en") -> Explanation:
+def explain(error: Exception, lang: Lang = "en") -> Explanation:
     """
     Explain in *lang* why *error* happened and what to do.
 
     Args:
-        error: Any error of this package.
+        error: Any error of this package. Other errors get the explanation of a ``GatePayError``.
         lang: ``"en"`` or ``"zh"``.
     """
     entry: Refusal | ErrorMeaning
@@ -221,6 +223,8 @@ def explain(error: errors.GatePayError, lang: Lang = "en") -> Explanation:
         entry = meaning(error.endpoint, error.code)
     else:
         sent = error.sent if isinstance(error, errors.TransportError) else None
-        names = {cls.__name__ for cls in type(error).__mro__}
+        cls = errors.InvalidRequestError if isinstance(error, InvalidArgumentError) else type(error)
+        names = {base.__name__ for base in cls.__mro__} | {"GatePayError"}
         entry = next(row for row in ERROR_MEANINGS if row.error in names and row.sent in (None, sent))
-    return Explanation(say(entry.cause, lang), say(entry.remedy, lang), error.problem.in_(lang))
+    problem: Problem = getattr(error, "problem", errors.GatePayError.problem)
+    return Explanation(say(entry.cause, lang), say(entry.remedy, lang), problem.in_(lang))

@@ -42,11 +42,11 @@ from gatepay_async.words.problem import Problem
 E = TypeVar("E", bound="GatePayError")
 
 
-def _rebuild(cls: type[E], args: tuple[object, ...], facts: dict[str, Any]) -> E:
-    """Rebuild a pickled error. *facts* are its attributes."""
+def _rebuild(cls: type[E], args: tuple[object, ...], facts: dict[str, Any] | None = None) -> E:
+    """Create a pickled error anew. Earlier versions have pickled its attributes as *facts*, with a text as problem."""
     error = cls.__new__(cls, *args)
-    error.__dict__.update(facts)
-    if "problem" in facts:  # older versions have pickled it as a plain text
+    error.__dict__.update(facts or {})
+    if facts and "problem" in facts:
         error.__dict__["problem"] = Problem.of(facts["problem"])
     return error
 
@@ -62,8 +62,9 @@ class GatePayError(Exception):
     problem: Problem = Problem("unexpected")
 
     def __reduce__(self) -> tuple[object, ...]:
-        # By default, unpickling calls the class with `args`, but our classes take keyword arguments.
-        return _rebuild, (type(self), self.args, self.__dict__)
+        # By default, unpickling calls the class with `args`, but our classes take keyword arguments. The attributes are
+        # the state, which may refer to the error itself: `.report` has chunks with the error that ended the upload.
+        return _rebuild, (type(self), self.args), self.__dict__
 
 
 class InvalidRequestError(GatePayError, InvalidArgumentError):

@@ -29,6 +29,7 @@ from gatepay_async.sandbox.shells import SHELL_NAMES, SHELLS, setting_lines
 from gatepay_async.sandbox.shops import Account, ProductStock, ShopAccount
 from gatepay_async.sandbox.web import read_fields, redirect, render
 from gatepay_async.words.arguments import InvalidArgumentError
+from gatepay_async.words.problem import Problem
 
 __all__ = ["PER_PAGE", "Console"]
 
@@ -322,12 +323,11 @@ def _fault_of_form(form: dict[str, str]) -> Fault:
     Raises:
         InvalidArgumentError: The form has a value that the page doesn't offer.
     """
-    times = form.get("times", "")
-    return Fault(
-        form.get("kind", ""),
-        endpoint=form.get("endpoint", "") or None,
-        times=(_parse_int(times) or -1) if times else None,  # -1 is refused
-        seconds=float(_parse_int(form.get("seconds", "")) or 1),
-        retry_after=_parse_int(form.get("retry_after", "")) or 1,
-        code=_parse_int(form.get("code", "")) or 0,
-    )
+    fields: dict[str, Any] = {"endpoint": form.get("endpoint", "") or None, "times": None}
+    for name in ("times", "seconds", "retry_after", "code"):
+        if form.get(name):
+            number = _parse_int(form[name])
+            if number is None or (name == "times" and not number):
+                raise InvalidArgumentError(field=name, problem=Problem("not_whole", kind="str"))
+            fields[name] = number
+    return Fault(form.get("kind", ""), **fields)

@@ -99,6 +99,12 @@ class LaterVersionError(sqlite3.DatabaseError):
         super().__init__(
             f"{path} has schema version {version}, from a later gatepay-async; this one supports up to {_VERSION}"
         )
+        self.path = path
+        self.version = version
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # By default, unpickling calls the class with the message.
+        return type(self), (self.path, self.version)
 
 
 class SandboxDatabase:

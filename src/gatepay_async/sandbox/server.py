@@ -27,6 +27,10 @@ class PortTakenError(OSError):
         self.port = port
         self.reason = reason
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # By default, unpickling calls the class with the message.
+        return type(self), (self.port, self.reason)
+
 
 class LoopbackServer:
     """

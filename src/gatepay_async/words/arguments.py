@@ -58,7 +58,7 @@ class InvalidArgumentError(ValueError):
 
     def __reduce__(self) -> tuple[object, ...]:
         # By default, unpickling calls the class with `args`, but this class takes keyword arguments.
-        return partial(type(self), field=self.field, problem=self.problem), ()
+        return partial(type(self), field=self.field, problem=self.problem), (), self.__dict__
 
 
 def check_instance(
@@ -76,10 +76,10 @@ def check_callable(name: str, value: object, *, error: type[InvalidArgumentError
         raise error(field=name, problem=Problem("not_callable", kind=type(value).__name__))
 
 
-def check_bool(name: str, value: object) -> None:
+def check_bool(name: str, value: object, *, error: type[InvalidArgumentError] = InvalidArgumentError) -> None:
     """Require True or False. 0 and 1 are refused."""
     if not isinstance(value, bool):
-        raise InvalidArgumentError(field=name, problem=Problem("not_bool", kind=type(value).__name__))
+        raise error(field=name, problem=Problem("not_bool", kind=type(value).__name__))
 
 
 def check_str(name: str, value: object, *, error: type[InvalidArgumentError] = InvalidArgumentError) -> None:

@@ -930,6 +930,10 @@ COMMAND: dict[str, Text] = {
     "files.there.todo": ("use --force to replace it, or choose another name", "用 --force 覆盖，或换一个文件名"),
     "files.no_folder": ("{path}: no such folder.", "{path}：文件夹不存在。"),
     "files.no_file": ("{path} is not a regular file.", "{path} 不是普通文件。"),
+    "files.is_output": (
+        "{path} is where this command's output goes. Name another file.",
+        "{path} 正用来保存本命令的输出，请换一个文件。",
+    ),
     "files.unwritable": ("Can't write {path}: {reason}", "无法写入 {path}：{reason}"),
     "sources.stdin": ("standard input", "标准输入"),
     "sources.closed": ("Standard input is closed; there is nothing to read.", "标准输入已关闭，没有可读取的内容。"),
