@@ -251,8 +251,11 @@ async def test_clients_time_limits_hold_on_an_idle_connection() -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_connection_is_used_again_after_a_reply_above_the_limit(*, chunked: bool) -> None:
+async def test_connection_is_used_again_after_a_reply_above_the_limit(
+    monkeypatch: pytest.MonkeyPatch, *, chunked: bool
+) -> None:
     """A whole reply that exceeds the limit is read, so the next reply on the connection arrives, too."""
+    monkeypatch.setattr("gatepay_async.pool.asyncio_wire.MAX_UNREAD_BYTES", 1000)  # so that receiving pauses
     long = b"x" * 300_000
     head = b"transfer-encoding: chunked" if chunked else b"content-length: %d" % len(long)
     body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(long), long) if chunked else long

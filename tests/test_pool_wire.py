@@ -491,12 +491,26 @@ async def test_second_concurrent_reader_raises() -> None:
             assert pool._slots.busy == 0
 
 
-async def test_early_reply_prevents_reuse(monkeypatch: pytest.MonkeyPatch) -> None:
+class FullTransport:
+    """Wraps a transport, and says that some bytes are not sent yet."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def get_write_buffer_size(self) -> int:
+        return 1
+
+
+async def test_early_reply_prevents_reuse() -> None:
     """A valid reply that arrives before the request is fully sent prevents the reuse of the connection."""
     with OddServer(reply_hello, tls=False) as server:
         async with open_pool(server) as pool:
             await call(pool, request_for(server))
-            monkeypatch.setattr(Wire, "_has_unsent", lambda _: True)
+            wire: Any = only_connection(pool)
+            wire._transport = FullTransport(wire._transport)
             assert await call(pool, request_for(server)) == (200, b"hello")
             assert (pool._slots.busy, pool._slots.idle) == (0, 0)
 

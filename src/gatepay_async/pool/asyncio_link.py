@@ -293,10 +293,6 @@ class Link(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _has_unsent(self) -> bool:
-        """Whether the transport holds bytes that it has not sent yet."""
-        return self._transport is not None and self._transport.get_write_buffer_size() > 0
-
     def _note_end(self) -> None:
         """Note that no more bytes will arrive, and wake the waiting task."""
         self._is_over = True

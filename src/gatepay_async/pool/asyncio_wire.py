@@ -71,7 +71,8 @@ class Wire(Link):
                 self._raise_if_lost()
                 await self._wait()
                 body += reader.take_all()
-                self._resume_if_paused()
+                if self._is_paused:
+                    self._resume_if_possible()
             return WholeResponse(reader.status, reader.headers, reader.fields, bytes(body))
         finally:
             self._exchange_deadline, self._is_late = math.inf, False
@@ -127,7 +128,7 @@ class Wire(Link):
             self._raise_if_lost()
             await (self._wait() if self._read_timeout is None else self._wait_to_read(self._read_timeout))
         part = reader.take()
-        self._resume_if_paused()
+        self._resume_if_possible()
         return part
 
     async def finish(self) -> None:
@@ -150,7 +151,7 @@ class Wire(Link):
         if not self._is_exchanging:
             self._drop_connection()
             return
-        if not self._is_sent or self._has_unsent():
+        if not self._is_sent or (self._transport is not None and self._transport.get_write_buffer_size()):
             # The reply came before the whole request was sent. It may be valid. But the server may read the rest of
             # the request as another request and answer that too.
             self._is_usable = False
@@ -211,11 +212,10 @@ class Wire(Link):
         except TimeoutError as error:
             raise httpx.ReadTimeout(Problem("nothing_to_read", seconds=seconds)) from error
 
-    def _resume_if_paused(self) -> None:
-        """Receive again, if that was stopped and few bytes are unread now."""
-        if not self._is_paused or self._reader.held_bytes > RESUME_BYTES:
-            return
-        if self._transport is not None and not self._is_over:
+    def _resume_if_possible(self) -> None:
+        """Receive again after a pause, once few bytes are unread."""
+        few_unread = self._reader.held_bytes <= RESUME_BYTES
+        if self._is_paused and few_unread and self._transport is not None and not self._is_over:
             self._is_paused = False
             self._transport.resume_reading()
 
