@@ -29,7 +29,7 @@ async def upload(gatepay: AsyncGatePay, path: Path, product_id: int) -> UploadRe
     """Upload one file, and move it to the folder for its result."""
     with path.open("rb") as file:
         report = await gatepay.upload_card_keys(product_id, file)
-    # Otherwise, card keys are missing that the server didn't refuse: the file stays here and is uploaded again.
+    # In all other cases, card keys are missing for another reason than a refusal: the file stays here for another try.
     if report.ok or (report.stopped is None and report.refused):
         finish(path, report)
     return report

@@ -122,7 +122,7 @@ def keys_of(count: int, mark: str = "KEY") -> list[str]:
 
 
 def adds_up(report: UploadReport) -> bool:
-    """Whether the columns of *report* and the counts of its outcomes add up to the lines that were read."""
+    """Whether the columns add up to the lines read, and the chunks to the lines that aren't blank or duplicates."""
     columns = ("blank", "duplicates", "stored", "already_there", "refused", "unknown", "not_sent")
     in_chunks = sum(outcome.count for outcome in report.chunks)
     in_columns: int = sum(getattr(report, name) for name in columns)

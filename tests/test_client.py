@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import anyio
-import httpx as default_httpx  # creates the TLS context, even if selected_httpx is httpx2
+import httpx as default_httpx  # it creates the TLS context, also if the tests use httpx2
 import pytest
 import respx
 import trustme
@@ -632,7 +632,7 @@ async def test_error_says_sent_if_any_attempt_sent(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("uses_origin_pool", [True, False])
 async def test_unreachable_servers_are_reported_in_the_systems_words(*, uses_origin_pool: bool) -> None:
-    """The error and its cause say "Connection refused", without an address: errors mask addresses anyway."""
+    """The error and its cause say "Connection refused", without the address, which would be masked anyway."""
     transport = None if uses_origin_pool else httpx.AsyncHTTPTransport()  # None: the client's own pool
     base_url = f"http://127.0.0.1:{free_port()}/"
     async with AsyncGatePay("key", "secret", base_url=base_url, transport=transport, retry=QUICK) as gatepay:
@@ -642,8 +642,8 @@ async def test_unreachable_servers_are_reported_in_the_systems_words(*, uses_ori
     assert str(caught.value.__cause__) == os.strerror(errno.ECONNREFUSED)
 
 
-async def test_reason_of_an_error_is_no_error_of_the_callers() -> None:
-    """An error that the program is handling is no reason, and errors that are each other's cause end the search."""
+async def test_reason_is_no_error_that_the_caller_handles() -> None:
+    """The reason is one of the causes, never an error that the caller was handling. A cycle of causes doesn't hang."""
 
     class LoopingTransport(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:  # noqa: ARG002 -- httpx's interface

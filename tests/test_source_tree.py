@@ -19,7 +19,7 @@ BUILD_FOLDERS = {"__pycache__", "build", "dist", "node_modules"}
 # Written so that this file itself doesn't match.
 MARKER = re.compile(rb"^(?:<{7}|>{7}|[|]{7})(?: .*)?\r?$|^={7}\r?$", re.MULTILINE)
 MIN_WORDS_IN_NAME = 3  # of a test without a docstring
-# Other files that may name a lane: fixtures with slow parameters for PostgreSQL or Redis.
+# These aren't test modules, but name a lane: it is that of a fixture's parameter for PostgreSQL or Redis.
 LANE_OF_A_PARAMETER = {"tests/durable/conftest.py": {"slow"}, "tests/callbacks/conftest.py": {"slow"}}
 
 

@@ -113,7 +113,7 @@ class PartSender:
             jitter = random.random()  # noqa: S311 -- spreads the calls of many clients; protects no secret
             now, others = anyio.current_time(), self._in_flight - 1
             next_step = self._progress.failed(part, error, began=began, now=now, jitter=jitter, others=others)
-        except Exception as error:  # noqa: BLE001 -- the transport's own; the upload raises it
+        except Exception as error:  # noqa: BLE001 -- a user's transport may raise anything; the upload raises it, too
             self.end_with(error)
         finally:
             self._in_flight -= 1

@@ -48,10 +48,10 @@ async def test_run_of_a_settled_batch_sends_nothing(workspace: Workspace, shop: 
     assert set(shop.sent.values()) == {1}
 
 
-async def test_requeued_run_supersedes_the_earlier_run(
+async def test_run_that_is_taken_twice_uses_the_later_result(
     workspace: Workspace, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a run is requeued and taken again by the same worker, the result of its earlier attempt is ignored."""
+    """If a run is requeued and the same worker takes it again, the result of the first time is ignored."""
     shop.latency = 0.3
     uploads = workspace.uploads(shop)
     taken, superseded = anyio.Event(), anyio.Event()
@@ -62,7 +62,7 @@ async def test_requeued_run_supersedes_the_earlier_run(
             monkeypatch.setattr(runner, "_check_and_send", check_and_send)
             taken.set()
             await superseded.wait()
-            return BatchResult(has_next_run=True)
+            return BatchResult(has_next_run=True)  # if it weren't ignored, there would be a second run
 
         monkeypatch.setattr(runner, "_check_and_send", wait_until_superseded)
         job = await submit.file(workspace.file(keys_of(1000)), product_id=PRODUCT)
@@ -72,7 +72,7 @@ async def test_requeued_run_supersedes_the_earlier_run(
         superseded.set()
         report = await job.wait(every=POLL_S)
         assert list(await first_batch_runs(job)) == [0]
-        await until(lambda: not runner._latest)
+        await until(lambda: not runner._latest_tasks)
     assert (report.stored, report.ok, set(shop.sent.values())) == (1000, True, {1})
 
 
@@ -238,7 +238,7 @@ async def test_failed_deletion_does_not_stop_other_deletions(
 async def test_failed_write_leaves_no_card_keys_in_the_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If writing to the spool fails, no file with card keys remains."""
     spool = FolderSpool(tmp_path / "spool")
-    await spool.secret()
+    await spool.secret()  # writes the file digest-key
 
     def copy_until_disk_full(source: BinaryIO, target: BinaryIO) -> None:
         target.write(source.read(8))

@@ -183,7 +183,7 @@ async def test_undecodable_row_does_not_affect_other_jobs(
         with pytest.raises(DurableError, match="a row of the database can't be read"):
             await submit.job(bad.id)
         async with uploads.worker(concurrency=1) as this_worker:
-            this_worker._runner.idle_jobs.add(bad.id)
+            this_worker._runner.idle_jobs.add(bad.id)  # as if the worker had just run a batch of this job
             assert (await good.wait(every=POLL_S)).ok
             await until(lambda: not this_worker._runner.idle_jobs)
     assert "can't reach the queue" not in caplog.text

@@ -61,7 +61,7 @@ def test_every_problem_call_matches_a_row() -> None:
     assert set(PROBLEMS) - {name for name, _, _ in calls} == set(HTTPX_ERRORS) | set(OS_ERRORS)
 
 
-def test_errors_of_the_os_have_its_numbers() -> None:
+def test_os_errors_are_named_as_in_errno() -> None:
     assert OS_ERRORS.keys() <= set(errno.errorcode.values())
 
 

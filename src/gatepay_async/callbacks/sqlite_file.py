@@ -13,8 +13,9 @@ from gatepay_async.sqlite_files import create_private, open_shared
 
 LOCK_TIMEOUT_S = 4.0  # for another process's transaction; less than the time-out for a commit in once.py
 
-# In epoch seconds, `ends` is when the lease ends (NULL for a handled callback), and `at` when the callback was claimed
-# or handled. `boot` is the ID of the boot before the claim, and `since` the seconds from that boot to the claim; both
+# `token` identifies a claim, and `facts` is a digest of the fields that every delivery must repeat. In epoch seconds,
+# `ends` is when the lease ends (NULL for a handled callback), and `at` when the callback was claimed or handled. `boot`
+# is the ID of the system's boot during which it was claimed, and `since` the seconds from that boot to the claim; both
 # are NULL in rows of version 0.1.
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS callback (

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from gatepay_async.cli import failures, settings, sources
 from gatepay_async.cli.files import writing
-from gatepay_async.cli.files.columns import EXPORTED
+from gatepay_async.cli.files.columns import EXPORTED_COLUMN
 from gatepay_async.cli.files.reading import AUTO, Reading
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import escape, print_json, wants_json
@@ -82,7 +82,7 @@ def write_failed_lines(
     with_heading = reading.skip_heading and not reading.as_is
     with (
         sources.explain_format(),
-        writing.open_writer(name, file, (EXPORTED,), encoding=encoding, with_heading=with_heading) as writer,
+        writing.open_writer(name, file, (EXPORTED_COLUMN,), encoding=encoding, with_heading=with_heading) as writer,
     ):
         writer.write((key,) for key in chain(keys, rest))
 

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 BASE_URL = "https://gatepay.io/api/"
 CLOUD_BASE_URL = "https://cloud.gatepay.io/api/"
 
-# The methods need these modules. Importing them takes a quarter as long as importing the client, so opening a client
-# imports them: no method blocks the event loop, and none fails after GatePay has answered because an import fails.
+# The methods need these modules. They are imported when a client is opened. Importing them with the package would make
+# that a quarter slower. At their first use, it would block the event loop, and a failed import would lose a reply.
 _IMPORTED_BY_OPENING: Final = ("upload", "walking", "protocol.converters", "protocol.payment_calls")
 _HAS_IMPORTED: Final = threading.Event()
 
@@ -70,10 +70,10 @@ class AsyncGatePay(Payments, CardKeys, Queries):
         base_url: The default is ``GATEPAY_BASE_URL``, or else ``https://gatepay.io/api/``.
         cloud_base_url: The base URL of ``create_cloudpay``; GatePay's agents have their own. The default is
             ``GATEPAY_CLOUD_BASE_URL``, or else ``https://cloud.gatepay.io/api/``. Two exceptions prevent a test with a
-            sandbox from creating a real order. First, if you pass ``base_url``, ``GATEPAY_CLOUD_BASE_URL`` is ignored,
-            unless ``GATEPAY_BASE_URL`` (or its default) is the same URL. Second, ``https://cloud.gatepay.io/api/`` is
-            the default only if the client's base URL is GatePay's. If none of these URLs applies, ``create_cloudpay``
-            raises ``InvalidRequestError``.
+            sandbox from creating a real order. First, if you pass ``base_url``, ``GATEPAY_CLOUD_BASE_URL`` is used
+            only if your ``base_url`` equals ``GATEPAY_BASE_URL`` (or its default). Second,
+            ``https://cloud.gatepay.io/api/`` is the default only if the client's base URL is GatePay's. If none of
+            these URLs applies, ``create_cloudpay`` raises ``InvalidRequestError``.
         timeout: Seconds, or a ``timedelta``, for one attempt, from connecting to the last byte; None: no limit. Waiting
             for one of ``max_connections`` doesn't count.
         deadline: Seconds, or a ``timedelta``, for a whole call, including waits and retries; None: no limit.
@@ -145,7 +145,7 @@ class AsyncGatePay(Payments, CardKeys, Queries):
                 http_client=http_client,
                 transport=transport,
                 trust_env=trust_env,
-                lazy_client_timeout=timeout,
+                lazy_client_timeout=timeout,  # of the client that `http` creates at its first use
             )
             return Attempts(url, timeout=self._timeout, open_exchange=open_connections)
 
@@ -172,7 +172,7 @@ class AsyncGatePay(Payments, CardKeys, Queries):
             if self._opens_pool:
                 await run_in_thread(_import_the_rest)
             else:
-                # Not in a thread: a test with its own transport may use a virtual clock, which doesn't wait for one.
+                # Not in a thread: a test with its own transport may use a virtual clock, which waits for no thread.
                 _import_the_rest()
         await self._caller.open()
         return self

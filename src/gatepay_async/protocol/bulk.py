@@ -66,8 +66,8 @@ class Chunk:
         doubt: The error that left the card keys in doubt, if it is known.
         last_error: The error of the last call, if the card keys are to be sent again; None: not sent yet.
         calls: Failed calls with exactly these card keys so far.
-        proofs: How many of those calls count as proof that these card keys are at fault: the first one, and each later
-            one if another call has got a clear reply since the previous failure.
+        proofs: How many of those calls are evidence against these card keys. The first one is. A later one is only if
+            another call got a clear reply since the previous failure.
         attempts: Attempts of those calls, retries included.
         failed_at: When the last of those calls ended.
         not_before: The earliest time to send the card keys again, on the caller's clock.
@@ -144,7 +144,7 @@ def failed(chunk: Chunk, fate: Fate, *, error: GatePayError | None = None, attem
         fate=fate,
         attempts=attempts,
         error=error,
-        keys=tuple(chunk.keys),  # users may pickle it, and CheckedKeys is private
+        keys=tuple(chunk.keys),  # users may pickle it, and `checks.CheckedKeys`, a tuple, is private
     )
 
 
@@ -268,7 +268,7 @@ class UploadReport(Counts):
             raise UploadIncomplete(self) from self.stopped
 
 
-class UploadIncomplete(GatePayError):  # noqa: N818 -- the contract's name: a report to act on, not a fault
+class UploadIncomplete(GatePayError):  # noqa: N818 -- a public name; it carries a report to act on
     """
     Some card keys of an upload are not known to be on the server.
 

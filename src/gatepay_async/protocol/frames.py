@@ -37,7 +37,7 @@ def clear_frames(error: BaseException) -> None:
 
 
 def scrub_errors(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorate *function*: remove its arguments, and local variables below it, from the tracebacks of its errors."""
+    """Decorate *function*: tracebacks of its errors hold no arguments, and no local variables of what it calls."""
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -43,12 +43,12 @@ class FirstEndpoint(Endpoint):
 
     Attributes:
         unsigned: Required fields that are not signed.
-        may_be_empty: Fields for which being empty has another code than being missing.
+        empty_counts_as_present: Fields that aren't missing if they are empty: a later check has a code for that.
         checks: Checks of the values, in order. They don't use the database.
     """
 
     unsigned: tuple[str, ...] = ()
-    may_be_empty: tuple[str, ...] = ()
+    empty_counts_as_present: tuple[str, ...] = ()
     checks: tuple[Callable[[FormFields], None], ...] = ()
 
     def authenticate(self, context: CallContext, form: FormFields) -> int:
@@ -59,7 +59,7 @@ class FirstEndpoint(Endpoint):
             CallRefusedError: A check failed.
         """
         for name in ("appkey", "sign", *self.signed, *self.unsigned):
-            require(name in form and (form[name] != "" or name in self.may_be_empty), Cause.MISSING, name)
+            require(name in form and (form[name] != "" or name in self.empty_counts_as_present), Cause.MISSING, name)
         for check in self.checks:
             check(form)
         account = shops.find_account(context.connection, form["appkey"])
@@ -76,7 +76,7 @@ def _require_pay_type(form: FormFields) -> None:
 
 def _require_single_for_wechat(form: FormFields) -> None:
     is_several = is_positive(form["product_num"]) and int(form["product_num"]) > 1
-    require(not (is_several and form["pay_type"] == "wechat"), Cause.SINGLE_ONLY)
+    require(not (is_several and form["pay_type"] == "wechat"), Cause.WECHAT_QUANTITY)
 
 
 def _require_product_id(form: FormFields) -> None:
@@ -156,7 +156,7 @@ def _ka_show(context: CallContext, admin_id: int, form: FormFields) -> object:
         _PAST_LAST_PAGE[context.options.past_last_page](requested, last) if requested > last else (requested, True)
     )
     rows = card_keys.rows(context.connection, product.id, page, context.per_page) if has_rows else []
-    context.outcome.card_keys = len(rows)
+    context.outcome.card_keys = len(rows)  # for the event of this call
     if context.options.past_last_page == "thinkphp" and total == 0:
         page = last = 0  # ThinkPHP counts no page if there are no rows
     paging = {"total": total, "per_page": context.per_page, "current_page": page, "last_page": last}
@@ -231,7 +231,7 @@ _FIRST_ENDPOINTS = {
         FirstEndpoint(
             path="ka/create",
             signed=("product_id", "content"),
-            may_be_empty=("content",),  # an empty content is 110; a missing one is 101
+            empty_counts_as_present=("content",),  # an empty content is 110; a missing one is 101
             checks=(_require_product_id,),
             refusals=refusals.KA_CREATE,
             carry_out=_ka_create,

@@ -144,7 +144,7 @@ def _cloudpay_create(context: CallContext, admin_id: int, form: FormFields) -> o
     shop = _get_shop(context, admin_id)
     allowed = ("alipay",) if context.options.cloud_alipay_only else PAY_TYPES
     price = _check_price(context, form, shop, allowed=allowed)
-    require(shop.agent, Cause.NO_AGENT)
+    require(shop.agent, Cause.NOT_AN_AGENT)
     # This endpoint has no fields for URLs. If extra fields are allowed, they are ignored.
     form_without_urls = {name: value for name, value in form.items() if name not in _URL_FIELDS}
     order = _new_order(

@@ -32,7 +32,7 @@ class Cause(StrEnum):
 
     MISSING = "missing"
     PAY_TYPE = "pay_type"
-    SINGLE_ONLY = "single_only"
+    WECHAT_QUANTITY = "single_only"
     PRODUCT_ID = "product_id"
     QUANTITY = "quantity"
     NO_PRODUCT = "no_product"
@@ -65,7 +65,7 @@ class Cause(StrEnum):
     PRODUCT_FAILED = "product_failed"
     STOCK_FAILED = "stock_failed"
     QUEUE_FAILED = "queue_failed"
-    NO_AGENT = "no_agent"
+    NOT_AN_AGENT = "no_agent"
     NO_ORDER = "no_order"
 
 
@@ -78,7 +78,7 @@ SUCCESS_TEXT = "请求成功"  # the `msg` in the vendor's examples; its tables 
 PAY_CREATE: Refusals = {
     Cause.MISSING: (101, "参数不完整"),
     Cause.PAY_TYPE: (102, "无效的支付类型"),
-    Cause.SINGLE_ONLY: (103, "微信支付只能单件购买"),
+    Cause.WECHAT_QUANTITY: (103, "微信支付只能单件购买"),
     Cause.PRODUCT_ID: (104, "产品编号不合法"),
     Cause.QUANTITY: (105, "购买数量需要大于0"),
     Cause.NO_PRODUCT: (106, "产品信息不存在"),
@@ -151,7 +151,7 @@ ANYPAY_CREATE: Refusals = {
     Cause.STOCK_FAILED: (207, "库存创建错误"),
     Cause.QUEUE_FAILED: (208, "队列创建错误"),
 }
-CLOUDPAY_CREATE: Refusals = {**ANYPAY_CREATE, Cause.NO_AGENT: (209, "非代理用户")}
+CLOUDPAY_CREATE: Refusals = {**ANYPAY_CREATE, Cause.NOT_AN_AGENT: (209, "非代理用户")}
 GROUPPAY_CREATE: Refusals = {
     **_LATER_CODES,
     Cause.PAY_TYPE: (201, "无效的支付方式"),

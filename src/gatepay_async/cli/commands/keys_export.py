@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from gatepay_async.cli import sources
 from gatepay_async.cli.files import writing
-from gatepay_async.cli.files.columns import EXPORTED
+from gatepay_async.cli.files.columns import EXPORTED_COLUMN
 from gatepay_async.cli.language import text
 from gatepay_async.cli.output import (
     clear_waiting,
@@ -27,7 +27,7 @@ from gatepay_async.cli.settings import client
 from gatepay_async.cli.status import HaltError, Status
 from gatepay_async.protocol.models import CardKey
 
-_COLUMNS = ("id", EXPORTED, "status", "pay_order_id", "created_at", "updated_at")
+_COLUMNS = ("id", EXPORTED_COLUMN, "status", "pay_order_id", "created_at", "updated_at")
 
 
 def _row(key: CardKey) -> writing.OutputRow:

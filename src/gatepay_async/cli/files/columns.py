@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from gatepay_async.cli.files.reading import FileProblemError
 
-EXPORTED = "content"  # the name of the column with the card keys, in files that the command writes
+EXPORTED_COLUMN = "content"  # the name of the column with the card keys, in files that the command writes
 # Common names of the column with the card keys, and of other columns.
 _KEY_NAMES = """
 卡密 卡号 卡號 卡密内容 卡密內容 卡密列表 卡密信息 卡密号 卡号卡密 卡号密码 账号密码 卡券 卡券码 券号 券码 兑换码 兌換碼
@@ -54,12 +54,12 @@ def choose_column(first_row: Sequence[str], column_option: str) -> tuple[int, bo
     elif column_option:
         if names.count(_normalize(column_option)) == 1:
             return names.index(_normalize(column_option)), True
-    elif names.count(EXPORTED) == 1:
-        return names.index(EXPORTED), True
+    elif names.count(EXPORTED_COLUMN) == 1:
+        return names.index(EXPORTED_COLUMN), True
     elif len(filled_indexes) == 1:
         return filled_indexes[0], is_heading
     # A file that the command has written for --failed-lines, uploaded with the --column of the first upload.
-    if [names[index] for index in filled_indexes] == [EXPORTED]:
+    if [names[index] for index in filled_indexes] == [EXPORTED_COLUMN]:
         return filled_indexes[0], True
     key = "sources.no_column" if column_option else "sources.which_column"
     likely = next((cell.strip() for cell, name in zip(first_row, names, strict=True) if name in _KEYS), "N")

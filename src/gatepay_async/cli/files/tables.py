@@ -103,7 +103,7 @@ def keys_of(
     Args:
         rows: All rows.
         reading: The user's options.
-        hidden_columns: The indexes of hidden columns. Reading the first row fills it.
+        hidden_columns: The indexes of hidden columns. *rows* adds them when it yields its first row.
 
     Returns:
         The number of the first row below the heading, from 1; the index of the column with the card keys; and the card
@@ -202,10 +202,10 @@ def _without_blanks(row: Sequence[Cell]) -> list[Cell]:
 def _json_column(row: dict[str, Any], column_option: str) -> str:
     """Return the name of the column with the card keys. The names in the first object serve as the heading."""
     names = list(row)
-    if columns.EXPORTED in names and not column_option:
-        return columns.EXPORTED
+    if columns.EXPORTED_COLUMN in names and not column_option:
+        return columns.EXPORTED_COLUMN
     if not names:
-        raise FileProblemError("sources.which_column", columns="–", likely=columns.EXPORTED)
+        raise FileProblemError("sources.which_column", columns="–", likely=columns.EXPORTED_COLUMN)
     try:
         index, _ = columns.choose_column(names, column_option)
     except FileProblemError as problem:

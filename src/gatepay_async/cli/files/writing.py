@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-from gatepay_async.cli.files.columns import EXPORTED
+from gatepay_async.cli.files.columns import EXPORTED_COLUMN
 from gatepay_async.cli.files.encodings import WIDE
 
 MAX_ROWS = 1_048_576  # the limit of an Excel sheet
@@ -41,13 +41,13 @@ class Writer(ABC):
 
     Args:
         file: A binary file.
-        columns: The names of the columns. One of them is ``EXPORTED``.
+        columns: The names of the columns. One of them is ``EXPORTED_COLUMN``.
     """
 
     def __init__(self, file: BinaryIO, columns: Sequence[str]) -> None:
         self._file = file
         self._columns = columns
-        self._key_index = columns.index(EXPORTED)
+        self._key_index = columns.index(EXPORTED_COLUMN)
 
     @abstractmethod
     def write(self, rows: Iterable[OutputRow]) -> None:
@@ -76,7 +76,7 @@ class TextWriter(Writer):
         errors = "surrogateescape" if encoding not in WIDE else "surrogatepass"
         self._encode = codecs.getincrementalencoder(encoding)(errors).encode
         if with_heading:
-            file.write(self._encode(f"{EXPORTED}\n"))
+            file.write(self._encode(f"{EXPORTED_COLUMN}\n"))
 
     def write(self, rows: Iterable[OutputRow]) -> None:
         """
@@ -242,7 +242,7 @@ def open_writer(
     Args:
         path: The name that the file will have.
         file: A binary file.
-        columns: The names of the columns. One of them is ``EXPORTED``.
+        columns: The names of the columns. One of them is ``EXPORTED_COLUMN``.
         fields: The columns to write to a JSON file; empty: all.
         encoding: The encoding of a text file.
         with_heading: Whether a text file gets a heading.

@@ -92,7 +92,7 @@ class Runner:
         self._checked_jobs: set[str] = set()  # their spool files have not changed since they were submitted
         # The task object most recently passed to run(), by run ID. The worker may lose a run and take it again while
         # the first execution is still in progress. Then only the second one may go on.
-        self._latest: dict[str, BatchTask] = {}
+        self._latest_tasks: dict[str, BatchTask] = {}
         self._spool_secret = b""  # read once, before the first check
         self._accepted = False  # GatePay has accepted a call with this worker's appsecret
         self.idle_jobs: set[str] = set()
@@ -120,7 +120,7 @@ class Runner:
         if job is None:
             return BatchResult().to_row()
         job.runs += 1
-        self._latest[task.id] = task
+        self._latest_tasks[task.id] = task
         try:
             result = await self._send_observed(task, job, deadline)
         finally:
@@ -132,8 +132,8 @@ class Runner:
             result.has_next_run = False
         if (result.has_next_run or result.stopped is not None) and await self._is_still_ours(task):
             await self._queue_next_run(task, job, result)
-        if self._latest.get(task.id) is task:
-            del self._latest[task.id]
+        if self._latest_tasks.get(task.id) is task:
+            del self._latest_tasks[task.id]
         return result.to_row()
 
     @property
@@ -284,7 +284,7 @@ class Runner:
 
     async def _is_still_ours(self, task: BatchTask) -> bool:
         """Whether *task* is still assigned to this run: neither cancelled nor requeued since we took it."""
-        return self._latest.get(task.id) is task and await self._retry_until_available(
+        return self._latest_tasks.get(task.id) is task and await self._retry_until_available(
             self._store.is_taken, task.id, self._executor
         )
 
