@@ -648,7 +648,7 @@ async def test_reason_is_no_error_that_the_caller_handles() -> None:
     class LoopingTransport(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:  # noqa: ARG002 -- httpx's interface
             error = httpx.ConnectError("gone")
-            raise error from ExceptionGroup("all", [ValueError(), error])
+            raise error from ExceptionGroup("all", [OSError(9999, "not in `errno`"), error])
 
     async with AsyncGatePay("key", "secret", transport=LoopingTransport(), retry=QUICK) as gatepay:
         try:

@@ -347,11 +347,12 @@ async def test_delivery_fails_if_the_commit_cannot_be_written(sqlite: SQLiteStor
     assert shop.event_kinds == ["failed"]
 
 
-async def test_path_that_cannot_be_opened_fails_deliveries(tmp_path: Path) -> None:
-    """If the path can't be opened, deliveries fail, and the event has the system's error."""
+@pytest.mark.parametrize("kind", ["folder", "broken link"])
+async def test_path_that_cannot_be_opened_fails_deliveries(tmp_path: Path, kind: str) -> None:
+    """If the path can't be opened when a callback comes, deliveries fail, and the event has the system's error."""
     path = tmp_path / "callbacks.sqlite3"
-    path.symlink_to(tmp_path / "no" / "where")
     shop = Shop(SQLiteStore(path))
+    path.mkdir() if kind == "folder" else path.symlink_to(tmp_path / "no" / "where")
     assert (await call(shop.app(), query())).status == 500
     assert isinstance(shop.events[0].error, OSError)
 

@@ -161,6 +161,11 @@ def test_error_survives_pickling(cls: type[GatePayError]) -> None:
         assert restored.__notes__ == ["while uploading"]
 
 
+def test_problem_of_an_unknown_outcome_of_a_raw_call_names_no_order() -> None:
+    """``send_raw`` doesn't know which field is the order number."""
+    assert errors.OutcomeUnknownError(endpoint="some/path", out_order_id="").problem.name == "call_unknown"
+
+
 def test_error_that_its_own_report_contains_survives_pickling() -> None:
     """``.report`` has the chunks of an upload, with the error that ended it."""
     error: Any = errors.InvalidRequestError(field="client", problem=Problem("closed"))
